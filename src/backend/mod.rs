@@ -1,0 +1,177 @@
+//! The contract that every backend keeps. Whoever writes a backend writes against this page; the contract suite in
+//! `__test__/contract.ts` is its test.
+//!
+//! **One attempt has one of three outcomes.**
+//! - *Granted* ([`Attempt::Granted`]): the lease is proved. Token and lease were written in one atomic step, and as
+//!   many replicas as required acknowledged them.
+//! - *Busy* ([`Attempt::Busy`]): somebody else has at least one of the resources; nothing was written.
+//! - An error. Either nothing was written or it was undone ([`Error::BackendUnavailable`], [`Error::Unsupported`],
+//!   [`Error::InsufficientReplicas`]), or nobody knows ([`Error::OutcomeUnknown`]). In the last case, and whenever an
+//!   undo could not be confirmed, the backend goes on undoing in the background by itself, until the resource is
+//!   proved free of this owner or the TTL since sending has passed. It never retries an attempt.
+//!
+//! **Owners.** Every attempt has its own [`Owner`]. Whatever deletes compares the owner first, so that no cleanup
+//! touches a later lease.
+//!
+//! **Several resources** are granted all together with one token, or not at all. If part of them is lost, the lease
+//! is lost; a release deletes what is still ours and answers whether that was all.
+//!
+//! **Tokens** follow [`crate::token::next`], per resource, with the backend's own clock.
+//!
+//! **Extension** replaces the time to live by the longer of what is left and what is asked for, counted from when the
+//! backend handles it; it never shortens, never creates, and never revives an expired lease.
+//!
+//! **Threads.** Every `async fn` runs as a task on [`Backend::home`]'s thread. Dropping such a future before it is
+//! done is not allowed to happen between a write and its proof, so callers do not cancel them: they let them end and
+//! release what they no longer want.
+
+pub mod redis;
+pub mod sqlite;
+
+use std::time::Duration;
+
+use crate::clock::BootInstant;
+use crate::error::Result;
+use crate::home::Home;
+use crate::lease::{Acks, Owner, Resources, Ttl};
+
+/// One attempt to get a lease.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What to lock.
+    pub resources: Resources,
+    /// Who will hold it: new for every attempt.
+    pub owner: Owner,
+    /// For how long.
+    pub ttl: Ttl,
+    /// The token must be above this; 0 for no demand.
+    pub min_token: u64,
+    /// What proves the grant, for backends with replicas.
+    pub acks: AckPolicy,
+}
+
+/// How many replicas must acknowledge a write, and by when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct AckPolicy {
+    /// 0 asks for none.
+    pub required: u32,
+    /// 1 to half the TTL. Never 0, which would make WAIT block for ever; ignored when `required` is 0.
+    pub timeout_ms: u32,
+}
+
+/// What became of one attempt that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attempt {
+    /// The lease is ours.
+    Granted(Grant),
+    /// Somebody else has it, for this much longer if the backend can tell.
+    Busy(Option<Duration>),
+}
+
+/// A proved lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    /// The fencing token, one for all resources of the lease.
+    pub token: u64,
+    /// The moment before the request was sent, from which the deadline counts.
+    pub sent: BootInstant,
+    /// Acknowledgements, from backends that have replicas.
+    pub acks: Option<Acks>,
+}
+
+/// Who holds a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The holder's owner, as it is stored: 32 hexadecimal digits if it is one of ours.
+    pub owner: String,
+    /// The holder's token.
+    pub token: u64,
+    /// How long the lease still lasts, unless it is renewed.
+    pub remaining: Duration,
+}
+
+/// What a deployment really guarantees.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Guarantee {
+    /// One paragraph in plain words.
+    pub summary: String,
+    /// Replicas the deployment is declared to have; `None` for backends without any.
+    pub replicas_declared: Option<u32>,
+    /// Replicas that are connected right now.
+    pub replicas_connected: Option<u32>,
+    /// What to look at, each with what to do.
+    pub warnings: Vec<String>,
+}
+
+/// The backends there are. Closed on purpose: each strategy's promise is ours to keep.
+#[derive(Debug)]
+pub enum Backend {
+    /// Strong locks.
+    Redis(redis::RedisBackend),
+    /// Local locks.
+    Sqlite(sqlite::SqliteBackend),
+}
+
+macro_rules! each {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Backend::Redis($backend) => $call,
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl Backend {
+    /// The thread whose tasks may call the functions below. Starts it if need be, without I/O of the backend.
+    pub fn home(&self) -> Result<&Home> {
+        each!(self, backend => backend.home())
+    }
+
+    /// Connects, or opens the file, so that a wrong configuration shows early. Every other call does so by itself.
+    pub async fn connect(&self) -> Result<()> {
+        each!(self, backend => backend.connect().await)
+    }
+
+    /// One attempt to get a lease.
+    pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
+        each!(self, backend => backend.acquire(request).await)
+    }
+
+    /// Extends a lease and answers the moment before the request was sent. [`crate::error::Error::LockLost`] when the
+    /// owner no longer has all of it.
+    pub async fn extend(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        acks: AckPolicy,
+    ) -> Result<BootInstant> {
+        each!(self, backend => backend.extend(resources, owner, ttl, acks).await)
+    }
+
+    /// Ends a lease. `false`: some of it was no longer the owner's. On an error the backend goes on in the background
+    /// for at most `ttl`.
+    pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+        each!(self, backend => backend.release(resources, owner, ttl).await)
+    }
+
+    /// Who holds the resource; `None` when it is free. Never an answer made up from an error.
+    pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
+        each!(self, backend => backend.inspect(resource).await)
+    }
+
+    /// Ends whatever lease the resource has, whosever it is. `false`: it was free.
+    pub async fn force_release(&self, resource: &str) -> Result<bool> {
+        each!(self, backend => backend.force_release(resource).await)
+    }
+
+    /// What this deployment guarantees, as far as it can be seen now.
+    pub async fn describe(&self) -> Result<Guarantee> {
+        each!(self, backend => backend.describe().await)
+    }
+
+    /// Gives up connections and files. Called once, after the manager released its leases; bounded in time.
+    pub async fn close(&self) {
+        each!(self, backend => backend.close().await);
+    }
+}

@@ -1,0 +1,62 @@
+//! The backend contract on Redis.
+
+use super::config::Config;
+use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
+use crate::clock::{BootInstant, Clock};
+use crate::error::Result;
+use crate::home::Home;
+use crate::lease::{Owner, Resources, Ttl};
+
+/// One Redis primary with its replicas.
+#[derive(Debug)]
+pub struct RedisBackend {}
+
+#[allow(unused_variables, reason = "skeleton")]
+impl RedisBackend {
+    /// No I/O.
+    pub fn new(config: Config, clock: Clock) -> Self {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::home`].
+    pub fn home(&self) -> Result<&Home> {
+        Home::io()
+    }
+    /// See [`crate::backend::Backend::connect`].
+    pub async fn connect(&self) -> Result<()> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::acquire`].
+    pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::extend`].
+    pub async fn extend(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        acks: AckPolicy,
+    ) -> Result<BootInstant> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::release`].
+    pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::inspect`].
+    pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::force_release`].
+    pub async fn force_release(&self, resource: &str) -> Result<bool> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::describe`].
+    pub async fn describe(&self) -> Result<Guarantee> {
+        todo!()
+    }
+    /// See [`crate::backend::Backend::close`].
+    pub async fn close(&self) {
+        todo!()
+    }
+}

@@ -1,0 +1,22 @@
+//! fencelock: locks that say honestly what they guarantee.
+//!
+//! The layers, each knowing only those below it:
+//!
+//! ```text
+//! js         the only code that knows N-API
+//! manager    the leases one manager holds; acquire, extend, release
+//! watch      tells holders of the end of their lease before it comes
+//! backend    redis, sqlite: what a grant is, and how it is proved
+//! lease · token · clock · error · home
+//! ```
+
+pub mod acquire;
+pub mod backend;
+pub mod clock;
+pub mod error;
+pub mod home;
+mod js;
+pub mod lease;
+pub mod manager;
+pub mod token;
+pub mod watch;
