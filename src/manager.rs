@@ -1,1 +1,560 @@
-//! Skeleton.
+//! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+
+use crate::acquire::{self, Outcome};
+use crate::backend::{AckPolicy, Backend, Guarantee, Info, Request};
+use crate::clock::{BootInstant, Clock};
+use crate::error::{Error, Result};
+use crate::lease::{Acks, Owner, Resources, Ttl};
+use crate::watch;
+
+/// How long a closing manager waits for attempts that are still under way. The backends bound each of them.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which promise a lock keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Redis with acknowledging replicas.
+    Strong,
+    /// A SQLite file of this host.
+    Local,
+}
+
+/// Names one lease of one manager; never reused.
+pub type LeaseId = u64;
+
+/// Told of the end of a watched lease: which one, and why in words.
+pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
+
+/// A lease as its holder sees it.
+#[derive(Debug)]
+pub struct Held {
+    id: LeaseId,
+    strategy: Strategy,
+    resources: Resources,
+    owner: Owner,
+    ttl: Ttl,
+    acks: AckPolicy,
+    /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
+    deadline: AtomicU64,
+    state: AtomicU8,
+    watched: AtomicBool,
+    /// One extension at a time. Made for the first one: most leases are never extended.
+    extending: OnceLock<Box<tokio::sync::Mutex<()>>>,
+}
+
+/// The lease counts until its deadline.
+const HELD: u8 = 0;
+/// It is known to be gone.
+const LOST: u8 = 1;
+/// Its holder gave it back.
+const RELEASED: u8 = 2;
+
+impl Held {
+    /// When it must be assumed lost.
+    pub fn deadline(&self) -> BootInstant {
+        BootInstant::from_micros(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// When its holder is to be told of the end.
+    pub fn warning(&self) -> BootInstant {
+        self.deadline() - self.ttl.margin()
+    }
+
+    /// Whether it was neither lost nor released. The deadline is not looked at.
+    pub fn stands(&self) -> bool {
+        self.state.load(Ordering::Acquire) == HELD
+    }
+
+    /// For how much longer it counts.
+    fn remaining(&self, now: BootInstant) -> Duration {
+        if self.stands() { now.until(self.deadline()) } else { Duration::ZERO }
+    }
+
+    /// Leaves the state HELD, once: answers whether this call did it.
+    fn end(&self, state: u8) -> bool {
+        self.state.compare_exchange(HELD, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// What an acquire returns to its caller.
+#[derive(Debug)]
+pub enum Acquired {
+    /// A new lease.
+    Granted {
+        /// Its name from now on.
+        id: LeaseId,
+        /// Its owner.
+        owner: Owner,
+        /// Its fencing token.
+        token: u64,
+        /// What proved it, for backends with replicas.
+        acks: Option<Acks>,
+    },
+    /// Somebody else has it, for this much longer if the backend can tell.
+    Busy(Option<Duration>),
+}
+
+macro_rules! stats {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// What a manager has done since it was made.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        pub struct Stats {
+            /// Leases held right now.
+            pub held: u64,
+            /// Cleanups of unknown outcomes that are still going on.
+            pub cleanups: u64,
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        #[derive(Debug, Default)]
+        struct Counters { $($name: AtomicU64,)+ }
+
+        impl Counters {
+            fn read(&self) -> Stats {
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ ..Stats::default() }
+            }
+        }
+    };
+}
+
+stats! {
+    /// Attempts that have not been answered yet.
+    pending,
+    /// Attempts that got the lease.
+    granted,
+    /// Attempts that found somebody else.
+    busy,
+    /// Attempts that too few replicas acknowledged.
+    insufficient,
+    /// Attempts whose outcome is unknown.
+    unknown,
+    /// Attempts that failed in any other way.
+    failed,
+    /// Extensions that were acknowledged.
+    extended,
+    /// Releases that ended a lease.
+    released,
+    /// Leases that were found lost before their release.
+    lost,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The leases of one LockManager, and the backends that keep them.
+pub struct Manager {
+    strong: Option<Arc<Backend>>,
+    local: Option<Arc<Backend>>,
+    clock: Clock,
+    observer: Observer,
+    /// A std mutex: nothing awaits while it is held.
+    leases: Mutex<Leases>,
+    counters: Counters,
+    idle: tokio::sync::Notify,
+}
+
+struct Leases {
+    held: HashMap<LeaseId, Arc<Held>>,
+    next: LeaseId,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Manager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Manager")
+            .field("strong", &self.strong)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Counts an attempt as pending while it lives.
+struct Pending<'a>(&'a Manager);
+
+impl<'a> Pending<'a> {
+    fn new(manager: &'a Manager) -> Self {
+        count(&manager.counters.pending);
+        Self(manager)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.0.counters.pending.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+impl Manager {
+    /// No I/O. `observer` is called from any thread, must not block, and must not call back.
+    pub fn new(
+        strong: Option<Backend>,
+        local: Option<Backend>,
+        clock: Clock,
+        observer: Observer,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            strong: strong.map(Arc::new),
+            local: local.map(Arc::new),
+            clock,
+            observer,
+            leases: Mutex::new(Leases { held: HashMap::new(), next: 1, closed: false }),
+            counters: Counters::default(),
+            idle: tokio::sync::Notify::new(),
+        })
+    }
+
+    /// The backend of a strategy.
+    pub fn backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
+        match strategy {
+            Strategy::Strong => self.strong.as_ref().ok_or_else(|| {
+                Error::invalid("strong locks need a Redis server: new LockManager({ redis: 'redis://…' })")
+            }),
+            Strategy::Local => {
+                self.local.as_ref().ok_or_else(|| Error::invalid("this manager has no file for local locks"))
+            }
+        }
+    }
+
+    /// Makes one attempt.
+    pub async fn acquire(self: &Arc<Self>, strategy: Strategy, request: Request) -> Result<Acquired> {
+        let backend = self.open_backend(strategy)?;
+        let outcome = {
+            let _pending = Pending::new(self);
+            acquire::attempt(backend, &self.clock, &request).await
+        };
+        let acquired = self.take(strategy, &request, outcome);
+        if matches!(acquired, Err(Error::Closed)) {
+            acquire::give_back(backend, &request).await;
+        }
+        acquired
+    }
+
+    /// Makes one attempt on the calling thread, which only local locks can.
+    pub fn acquire_sync(&self, request: &Request) -> Result<Acquired> {
+        let Backend::Sqlite(sqlite) = &**self.open_backend(Strategy::Local)? else {
+            unreachable!("local locks live in SQLite")
+        };
+        let outcome = acquire::judge(sqlite.acquire_sync(request), &self.clock, request);
+        if matches!(outcome, Err(Error::LockLost(_))) {
+            let _ = sqlite.release_sync(&request.resources, request.owner);
+        }
+        self.take(Strategy::Local, request, outcome)
+    }
+
+    /// The backend of a strategy, unless the manager was closed.
+    fn open_backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
+        if self.lock().closed {
+            return Err(Error::Closed);
+        }
+        self.backend(strategy)
+    }
+
+    /// Books the outcome of an attempt. [`Error::Closed`]: there was a grant, and nobody to hold it.
+    fn take(&self, strategy: Strategy, request: &Request, outcome: Result<Outcome>) -> Result<Acquired> {
+        let counters = &self.counters;
+        match outcome {
+            Ok(Outcome::Granted { grant, deadline }) => {
+                let id = self.hold(strategy, request, deadline)?;
+                count(&counters.granted);
+                Ok(Acquired::Granted { id, owner: request.owner, token: grant.token, acks: grant.acks })
+            }
+            Ok(Outcome::Busy(remaining)) => {
+                count(&counters.busy);
+                Ok(Acquired::Busy(remaining))
+            }
+            Err(error) => {
+                count(match error {
+                    Error::InsufficientReplicas(_) => &counters.insufficient,
+                    Error::OutcomeUnknown(_) => &counters.unknown,
+                    _ => &counters.failed,
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn hold(&self, strategy: Strategy, request: &Request, deadline: BootInstant) -> Result<LeaseId> {
+        let mut leases = self.lock();
+        if leases.closed {
+            return Err(Error::Closed);
+        }
+        let id = leases.next;
+        leases.next += 1;
+        let held = Held {
+            id,
+            strategy,
+            resources: request.resources.clone(),
+            owner: request.owner,
+            ttl: request.ttl,
+            acks: request.acks,
+            deadline: AtomicU64::new(deadline.as_micros()),
+            state: AtomicU8::new(HELD),
+            watched: AtomicBool::new(false),
+            extending: OnceLock::new(),
+        };
+        leases.held.insert(id, Arc::new(held));
+        Ok(id)
+    }
+
+    /// For how much longer the holder may count on the lease; zero when it may not.
+    pub fn remaining(&self, id: LeaseId) -> Duration {
+        self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
+    }
+
+    /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when the
+    /// backend proved the extension as it proved the grant.
+    pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
+        let held = self.find(id).ok_or_else(ended)?;
+        let ttl = ttl.unwrap_or(held.ttl);
+        let turn = held.extending.get_or_init(Box::default).lock().await;
+        if held.remaining(self.clock.boot()).is_zero() {
+            self.lose(&held, "its deadline passed");
+            return Err(ended());
+        }
+        let backend = self.open_backend(held.strategy)?;
+        // What was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
+        let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
+        let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
+        let result = match extended {
+            // The answer came too late: the holder was told that the lease is lost, and lost it stays.
+            Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
+                let _ = backend.release(&held.resources, held.owner, ttl).await;
+                self.lose(&held, "its deadline passed before an extension was acknowledged");
+                Err(ended())
+            }
+            Ok(sent) => {
+                held.deadline.fetch_max(ttl.deadline(sent).as_micros(), Ordering::AcqRel);
+                count(&self.counters.extended);
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, Error::LockLost(_)) {
+                    self.lose(&held, "somebody else took it, or it was released by force");
+                }
+                Err(error)
+            }
+        };
+        drop(turn);
+        result
+    }
+
+    /// Ends a lease. `false`: it was no longer ours.
+    pub async fn release(&self, id: LeaseId) -> Result<bool> {
+        let Some(held) = self.let_go(id) else { return Ok(false) };
+        let released = self.backend(held.strategy)?.release(&held.resources, held.owner, held.ttl).await;
+        self.booked(released)
+    }
+
+    /// Ends a local lease on the calling thread.
+    pub fn release_sync(&self, id: LeaseId) -> Result<bool> {
+        let Some(held) = self.let_go(id) else { return Ok(false) };
+        let Backend::Sqlite(sqlite) = &**self.backend(held.strategy)? else {
+            unreachable!("only local locks have a synchronous release")
+        };
+        self.booked(sqlite.release_sync(&held.resources, held.owner))
+    }
+
+    fn booked(&self, released: Result<bool>) -> Result<bool> {
+        match released {
+            Ok(true) => count(&self.counters.released),
+            Ok(false) => count(&self.counters.lost),
+            Err(_) => {}
+        }
+        released
+    }
+
+    /// Forgets a lease whose handle is gone. It is not released: its holder may have kept the token alone. Answers
+    /// whether it still stood.
+    pub fn forget(&self, id: LeaseId) -> bool {
+        self.let_go(id).is_some_and(|held| self.clock.boot() < held.deadline())
+    }
+
+    /// Takes a lease out of the books. Whoever gets it is the only one who does.
+    fn let_go(&self, id: LeaseId) -> Option<Arc<Held>> {
+        let held = self.lock().held.remove(&id)?;
+        held.end(RELEASED);
+        Some(held)
+    }
+
+    /// Has the observer told before the lease ends. `false`: it is too late for that.
+    pub fn watch(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
+        let Some(held) = self.find(id) else { return Ok(false) };
+        if !held.stands() || self.clock.boot() >= held.warning() {
+            return Ok(false);
+        }
+        held.watched.store(true, Ordering::Release);
+        watch::add(self, &held)?;
+        // It may have been lost in between, by somebody who saw nobody watching.
+        Ok(held.stands())
+    }
+
+    /// The wheel's turn: tells the observer if the time has come, or answers when to look again.
+    pub(crate) fn look(&self, held: &Held) -> Option<BootInstant> {
+        let warning = held.warning();
+        let now = self.clock.boot();
+        if !held.stands() {
+            return None;
+        }
+        if now < warning {
+            return Some(warning);
+        }
+        let left = now.until(held.deadline()).as_millis();
+        (self.observer)(
+            held.id,
+            format!(
+                "the lease ends in {left} ms and was not extended; stop working on what it protects, or fence it"
+            ),
+        );
+        None
+    }
+
+    /// The clock that deadlines are judged by.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn lose(&self, held: &Held, why: &str) {
+        if held.end(LOST) {
+            count(&self.counters.lost);
+            if held.watched.load(Ordering::Acquire) {
+                (self.observer)(held.id, format!("the lease is lost: {why}"));
+            }
+        }
+    }
+
+    /// Who holds a resource.
+    pub async fn inspect(&self, strategy: Strategy, resource: &str) -> Result<Option<Info>> {
+        self.open_backend(strategy)?.inspect(resource).await
+    }
+
+    /// Ends whatever lease the resource has.
+    pub async fn force_release(&self, strategy: Strategy, resource: &str) -> Result<bool> {
+        self.open_backend(strategy)?.force_release(resource).await
+    }
+
+    /// What a strategy guarantees on this deployment.
+    pub async fn describe(&self, strategy: Strategy) -> Result<Guarantee> {
+        self.open_backend(strategy)?.describe().await
+    }
+
+    /// Connects the backend of a strategy.
+    pub async fn connect(&self, strategy: Strategy) -> Result<()> {
+        self.open_backend(strategy)?.connect().await
+    }
+
+    /// What this manager has done so far.
+    pub fn stats(&self) -> Stats {
+        let cleanups = match self.strong.as_deref() {
+            Some(Backend::Redis(redis)) => redis.pending_cleanups() as u64,
+            _ => 0,
+        };
+        Stats { held: self.lock().held.len() as u64, cleanups, ..self.counters.read() }
+    }
+
+    /// Takes no further attempt, and hands out what is held: the caller releases it.
+    fn shut(&self) -> Vec<Arc<Held>> {
+        let mut leases = self.lock();
+        leases.closed = true;
+        let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
+        drop(leases);
+        let ours: Vec<_> = held.into_iter().filter(|held| held.end(RELEASED)).collect();
+        for lease in ours.iter().filter(|lease| lease.watched.load(Ordering::Acquire)) {
+            (self.observer)(lease.id, "the lease ends because its manager was closed".to_owned());
+        }
+        ours
+    }
+
+    /// The backends that were configured, each with its strategy.
+    fn backends(&self) -> impl Iterator<Item = (Strategy, &Arc<Backend>)> {
+        let strong = self.strong.iter().map(|backend| (Strategy::Strong, backend));
+        strong.chain(self.local.iter().map(|backend| (Strategy::Local, backend)))
+    }
+
+    /// Releases everything and gives up the backends, as far as their time limits allow. Calls `done` when that is
+    /// over, from a thread of ours.
+    pub fn close(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
+        let held = self.shut();
+        let (finished, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
+        for (strategy, backend) in self.backends() {
+            let Ok(home) = backend.home() else { continue };
+            let leases: Vec<_> = held.iter().filter(|lease| lease.strategy == strategy).cloned().collect();
+            let (manager, backend, finished) = (Arc::clone(self), Arc::clone(backend), finished.clone());
+            home.spawn(async move {
+                manager.release_all(&backend, leases).await;
+                let _ = tokio::time::timeout(CLOSE_PATIENCE, manager.quiet()).await;
+                backend.close().await;
+                drop(finished);
+            });
+        }
+        drop(finished);
+        let wait = async move {
+            // Ends when every sender is gone.
+            while all.recv().await.is_some() {}
+            done();
+        };
+        match crate::home::Home::io() {
+            Ok(home) => home.spawn(wait),
+            // Without a thread nothing was ever opened or granted.
+            Err(_) => drop(wait),
+        }
+    }
+
+    /// Ends with the environment the manager belonged to: releases in the background, and waits for that at most for
+    /// `patience`.
+    pub fn abandon(self: &Arc<Self>, patience: Duration) {
+        let (done, finished) = mpsc::channel();
+        self.close(move || {
+            let _ = done.send(());
+        });
+        if !patience.is_zero() {
+            let _ = finished.recv_timeout(patience);
+        }
+    }
+
+    async fn release_all(&self, backend: &Arc<Backend>, leases: Vec<Arc<Held>>) {
+        let mut releases = tokio::task::JoinSet::new();
+        for lease in leases {
+            let backend = Arc::clone(backend);
+            releases.spawn(async move { backend.release(&lease.resources, lease.owner, lease.ttl).await });
+        }
+        while let Some(released) = releases.join_next().await {
+            if let Ok(released) = released {
+                let _ = self.booked(released);
+            }
+        }
+    }
+
+    /// Until no attempt is pending.
+    async fn quiet(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.counters.pending.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn find(&self, id: LeaseId) -> Option<Arc<Held>> {
+        self.lock().held.get(&id).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
+        // Every change under the lock is a single step, so a panic in between leaves nothing half done.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ended() -> Error {
+    Error::lost(
+        "the lease has ended, so it cannot be extended; acquire it anew, and let the token fence what was written meanwhile",
+    )
+}

@@ -55,6 +55,10 @@ impl RedisBackend {
     pub async fn describe(&self) -> Result<Guarantee> {
         todo!()
     }
+    /// How many.
+    pub fn pending_cleanups(&self) -> usize {
+        0
+    }
     /// See [`crate::backend::Backend::close`].
     pub async fn close(&self) {
         todo!()

@@ -1,0 +1,168 @@
+//! The manager as the facade calls it. Each call names the slot its promise waits in; the answer comes through the
+//! settler.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use napi::Env;
+use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
+use napi_derive::napi;
+
+use super::options::{self, ManagerConfig};
+use super::outcome::{Failure, Outcome, Stats, millis};
+use super::settle::{Bridge, Settler};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::manager::{Acquired, Manager, Strategy};
+
+/// A manager of one environment.
+#[napi]
+pub struct NativeManager {
+    pub(super) manager: Arc<Manager>,
+    pub(super) settler: Arc<Settler>,
+}
+
+/// Checks the configuration and makes a manager; no I/O.
+#[napi(catch_unwind)]
+pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeManager, Failure> {
+    let settler = Arc::clone(bridge.settler());
+    let (strong, local) = match config.backends() {
+        Ok(backends) => backends,
+        Err(error) => return Either::B(error.into()),
+    };
+    let observer = {
+        let settler = Arc::clone(&settler);
+        Box::new(move |lease, message| settler.tell(lease, message))
+    };
+    let manager = Manager::new(strong, local, Clock::System, observer);
+    settler.adopt(&manager);
+    Either::A(NativeManager { manager, settler })
+}
+
+impl NativeManager {
+    /// Runs a call on a backend's thread and settles its slot. `prepare` may fail: that settles the slot too.
+    pub(super) fn run<F>(
+        &self,
+        env: Env,
+        slot: u32,
+        strategy: u32,
+        prepare: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
+    ) where
+        F: Future<Output = Result<Outcome>> + Send + 'static,
+    {
+        self.settler.begin(env);
+        let settler = Arc::clone(&self.settler);
+        let prepared = options::strategy(strategy).and_then(|strategy| {
+            let call = prepare(Arc::clone(&self.manager), strategy)?;
+            Ok((self.manager.backend(strategy)?.home()?, call))
+        });
+        match prepared {
+            Err(error) => settler.settle(slot, Outcome::Failed(error)),
+            Ok((home, call)) => home.spawn(async move {
+                settler.settle(slot, call.await.unwrap_or_else(Outcome::Failed));
+            }),
+        }
+    }
+}
+
+#[napi]
+impl NativeManager {
+    /// One attempt. `others` names further resources of the same lease.
+    #[napi(catch_unwind)]
+    #[expect(clippy::too_many_arguments, reason = "one flat call is what makes an acquire cheap")]
+    pub fn acquire(
+        &self,
+        env: Env,
+        slot: u32,
+        strategy: u32,
+        first: String,
+        others: Option<Vec<String>>,
+        ttl_ms: u32,
+        min_token: f64,
+        required: u32,
+        timeout_ms: u32,
+    ) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            let request = options::request(first, others, ttl_ms, min_token, required, timeout_ms)?;
+            Ok(async move { manager.acquire(strategy, request).await.map(Outcome::Acquired) })
+        });
+    }
+
+    /// One attempt for a local lock, on this thread. Answers the owner and writes lease and token; null: busy.
+    #[napi(catch_unwind)]
+    pub fn acquire_sync(
+        &self,
+        mut numbers: Float64ArraySlice<'_>,
+        first: String,
+        others: Option<Vec<String>>,
+        ttl_ms: u32,
+        min_token: f64,
+    ) -> Either3<String, Null, Failure> {
+        let acquired = options::request(first, others, ttl_ms, min_token, 0, 0)
+            .and_then(|request| self.manager.acquire_sync(&request));
+        match acquired {
+            Err(error) => Either3::C(error.into()),
+            Ok(Acquired::Busy(_)) => Either3::B(Null),
+            Ok(Acquired::Granted { id, owner, token, .. }) => {
+                // SAFETY: the facade's own array, which no other code writes to during this call.
+                if let [lease, stored, ..] = unsafe { numbers.as_mut() } {
+                    *lease = id as f64;
+                    *stored = token as f64;
+                }
+                Either3::A(owner.to_string())
+            }
+        }
+    }
+
+    /// Who holds a resource.
+    #[napi(catch_unwind)]
+    pub fn inspect(&self, env: Env, slot: u32, strategy: u32, resource: String) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            Ok(async move { manager.inspect(strategy, &resource).await.map(Outcome::Info) })
+        });
+    }
+
+    /// Ends whatever lease a resource has.
+    #[napi(catch_unwind)]
+    pub fn force_release(&self, env: Env, slot: u32, strategy: u32, resource: String) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            Ok(async move { manager.force_release(strategy, &resource).await.map(Outcome::Flag) })
+        });
+    }
+
+    /// What a strategy guarantees here.
+    #[napi(catch_unwind)]
+    pub fn describe(&self, env: Env, slot: u32, strategy: u32) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            Ok(async move { manager.describe(strategy).await.map(Outcome::Guarantee) })
+        });
+    }
+
+    /// Connects a strategy's backend.
+    #[napi(catch_unwind)]
+    pub fn connect(&self, env: Env, slot: u32, strategy: u32) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            Ok(async move { manager.connect(strategy).await.map(|()| Outcome::Done) })
+        });
+    }
+
+    /// Counters so far.
+    #[napi(catch_unwind)]
+    pub fn stats(&self) -> Stats {
+        self.manager.stats().into()
+    }
+
+    /// Releases everything and gives up the backends.
+    #[napi(catch_unwind)]
+    pub fn close(&self, env: Env, slot: u32) {
+        self.settler.begin(env);
+        let settler = Arc::clone(&self.settler);
+        self.manager.close(move || settler.settle(slot, Outcome::Done));
+    }
+
+    /// For how many milliseconds more a lease counts, rounded up; 0 when it does not.
+    #[napi(catch_unwind)]
+    pub fn remaining_ms(&self, lease: f64) -> f64 {
+        millis(self.manager.remaining(lease as u64))
+    }
+}

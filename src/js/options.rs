@@ -1,0 +1,146 @@
+//! The facade's checked values as the core's types. The facade has already refused what a user can get wrong, with
+//! the messages users see; the core's constructors check once more.
+
+use napi_derive::napi;
+
+use crate::backend::{AckPolicy, Backend, Request};
+use crate::backend::{redis, sqlite};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::lease::{Owner, Resources, Ttl};
+use crate::manager::Strategy;
+use crate::token::MIN_TOKEN_LIMIT;
+
+/// A manager's configuration, with every default filled in.
+#[napi(object, object_to_js = false)]
+pub struct ManagerConfig {
+    /// Of every key.
+    pub prefix: String,
+    /// For strong locks.
+    pub redis: Option<RedisConfig>,
+    /// For local locks.
+    pub local: LocalConfig,
+}
+
+/// See `RedisOptions` in index.d.ts.
+#[napi(object, object_to_js = false)]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://` or `redis+unix://`.
+    pub url: String,
+    /// Declared replicas.
+    pub replicas: u32,
+    /// Overrides the URL's.
+    pub username: Option<String>,
+    /// Overrides the URL's.
+    pub password: Option<String>,
+    /// Overrides the URL's.
+    pub db: Option<u32>,
+    /// For `rediss://`.
+    pub tls: Option<TlsConfig>,
+    /// Milliseconds.
+    pub connect_timeout_ms: u32,
+    /// Milliseconds.
+    pub command_timeout_ms: u32,
+}
+
+/// TLS material as PEM text.
+#[napi(object, object_to_js = false)]
+pub struct TlsConfig {
+    /// Trusted instead of the built-in roots.
+    pub ca: Option<String>,
+    /// Client certificate chain.
+    pub cert: Option<String>,
+    /// The client certificate's key.
+    pub key: Option<String>,
+    /// Checked instead of the URL's host.
+    pub server_name: Option<String>,
+    /// Whether the certificate is checked at all.
+    pub reject_unauthorized: bool,
+}
+
+/// A lock file.
+#[napi(object, object_to_js = false)]
+pub struct LocalConfig {
+    /// As the user gave it.
+    pub path: String,
+    /// `synchronous = FULL` instead of `NORMAL`.
+    pub full_durability: bool,
+    /// Take the file also on a network or FUSE file system.
+    pub allow_network_filesystem: bool,
+}
+
+impl ManagerConfig {
+    /// The backends this configuration asks for.
+    pub(super) fn backends(self) -> Result<(Option<Backend>, Option<Backend>)> {
+        let prefix = self.prefix;
+        let strong = self.redis.map(|config| config.backend(prefix)).transpose()?;
+        let local = sqlite::Config {
+            path: self.local.path.into(),
+            durability: if self.local.full_durability {
+                sqlite::Durability::Full
+            } else {
+                sqlite::Durability::Normal
+            },
+            allow_network_filesystem: self.local.allow_network_filesystem,
+        };
+        let local = Backend::Sqlite(sqlite::SqliteBackend::new(local, Clock::System));
+        Ok((strong, Some(local)))
+    }
+}
+
+impl RedisConfig {
+    fn backend(self, prefix: String) -> Result<Backend> {
+        let tls = self.tls.map(|tls| redis::TlsOptions {
+            ca: tls.ca.map(String::into_bytes),
+            cert: tls.cert.map(String::into_bytes),
+            key: tls.key.map(String::into_bytes),
+            server_name: tls.server_name,
+            reject_unauthorized: tls.reject_unauthorized,
+        });
+        let config = redis::Config::new(redis::Options {
+            url: self.url,
+            replicas: self.replicas,
+            username: self.username,
+            password: self.password,
+            db: self.db,
+            tls,
+            connect_timeout_ms: self.connect_timeout_ms,
+            command_timeout_ms: self.command_timeout_ms,
+            prefix,
+        })?;
+        Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
+    }
+}
+
+/// The strategy with this number; lib/options.js has the same numbers.
+pub(super) fn strategy(number: u32) -> Result<Strategy> {
+    match number {
+        0 => Ok(Strategy::Strong),
+        1 => Ok(Strategy::Local),
+        _ => Err(Error::invalid(format!("there is no strategy {number}"))),
+    }
+}
+
+/// A new attempt, with a new owner.
+pub(super) fn request(
+    first: String,
+    others: Option<Vec<String>>,
+    ttl_ms: u32,
+    min_token: f64,
+    required: u32,
+    timeout_ms: u32,
+) -> Result<Request> {
+    let resources = match others {
+        None => Resources::one(first)?,
+        Some(others) => Resources::many(std::iter::once(first).chain(others).collect())?,
+    };
+    if !(0.0..MIN_TOKEN_LIMIT as f64).contains(&min_token) {
+        return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
+    }
+    let ttl = Ttl::from_millis(ttl_ms)?;
+    if required > 0 && !(1..=ttl_ms / 2).contains(&timeout_ms) {
+        return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
+    }
+    let acks = AckPolicy { required, timeout_ms };
+    Ok(Request { resources, owner: Owner::random(), ttl, min_token: min_token as u64, acks })
+}

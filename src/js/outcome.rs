@@ -1,0 +1,200 @@
+//! What the core answers, in the form the facade reads: a kind and some doubles, and a detail for what is no number.
+
+use std::time::Duration;
+
+use napi::bindgen_prelude::Either4;
+use napi_derive::napi;
+
+use crate::backend;
+use crate::error::Error;
+use crate::manager::{self, Acquired};
+
+/// Doubles in a record: slot, kind, three numbers, the index of the detail. lib/settle.js has the same.
+pub(super) const STRIDE: usize = 6;
+
+/// The result of one call, or the end of a watched lease.
+pub(super) enum Outcome {
+    Acquired(Acquired),
+    Done,
+    Flag(bool),
+    Info(Option<backend::Info>),
+    Guarantee(backend::Guarantee),
+    Failed(Error),
+    Ends(String),
+}
+
+/// A string (an owner, a message) or an object.
+pub(super) type Detail = Either4<String, Failure, Info, Guarantee>;
+
+// The kinds of records. lib/settle.js has the same.
+const GRANTED: f64 = 0.0;
+const BUSY: f64 = 1.0;
+const VALUE: f64 = 2.0;
+const FAILED: f64 = 3.0;
+const DETAIL: f64 = 4.0;
+const ENDS: f64 = 5.0;
+
+impl Outcome {
+    pub(super) const fn settles_a_call(&self) -> bool {
+        !matches!(self, Self::Ends(_))
+    }
+
+    /// Writes kind, numbers and the detail's index.
+    pub(super) fn write(self, record: &mut [f64], details: &mut Vec<Detail>) {
+        let mut detail = |detail| {
+            details.push(detail);
+            (details.len() - 1) as f64
+        };
+        let numbers = match self {
+            Self::Acquired(Acquired::Granted { id, owner, token, acks }) => [
+                GRANTED,
+                id as f64,
+                token as f64,
+                acks.map_or(-1.0, |acks| f64::from(acks.received)),
+                detail(Either4::A(owner.to_string())),
+            ],
+            Self::Acquired(Acquired::Busy(remaining)) => {
+                [BUSY, remaining.map_or(-1.0, millis), 0.0, 0.0, -1.0]
+            }
+            Self::Done => [VALUE, 0.0, 0.0, 0.0, -1.0],
+            Self::Flag(flag) => [VALUE, f64::from(u8::from(flag)), 0.0, 0.0, -1.0],
+            Self::Info(None) => [DETAIL, 0.0, 0.0, 0.0, -1.0],
+            Self::Info(Some(info)) => [DETAIL, 0.0, 0.0, 0.0, detail(Either4::C(info.into()))],
+            Self::Guarantee(guarantee) => [DETAIL, 0.0, 0.0, 0.0, detail(Either4::D(guarantee.into()))],
+            Self::Failed(error) => [FAILED, 0.0, 0.0, 0.0, detail(Either4::B(error.into()))],
+            Self::Ends(message) => [ENDS, 0.0, 0.0, 0.0, detail(Either4::A(message))],
+        };
+        record.copy_from_slice(&numbers);
+    }
+}
+
+/// Whole milliseconds, rounded up: a lease with any time left never shows zero.
+pub(super) fn millis(duration: Duration) -> f64 {
+    duration.as_micros().div_ceil(1000) as f64
+}
+
+/// From which the facade makes an error of the right class.
+#[napi(object)]
+pub struct Failure {
+    /// The stable code.
+    pub code: String,
+    /// What happened, what it means for the lease, what to do.
+    pub message: String,
+    /// The underlying failure's message.
+    pub cause: Option<String>,
+    /// Acknowledgements asked for.
+    pub required: Option<u32>,
+    /// Acknowledgements that came.
+    pub received: Option<u32>,
+    /// Replicas that were connected.
+    pub connected: Option<u32>,
+    /// Whether this primary confirmed that nothing is left.
+    pub rolled_back: Option<bool>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut failure = Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            cause: error.cause().map(str::to_owned),
+            required: None,
+            received: None,
+            connected: None,
+            rolled_back: None,
+        };
+        if let Error::InsufficientReplicas(shortfall) = error {
+            failure.required = Some(shortfall.required);
+            failure.received = Some(shortfall.received);
+            failure.connected = shortfall.connected;
+            failure.rolled_back = Some(shortfall.rolled_back);
+        }
+        failure
+    }
+}
+
+/// Who holds a resource.
+#[napi(object)]
+pub struct Info {
+    /// 32 hexadecimal digits, if it is one of ours.
+    pub owner: String,
+    /// Exact as a double; see `token::MIN_TOKEN_LIMIT`.
+    pub token: f64,
+    /// Milliseconds, rounded up.
+    pub remaining_ms: f64,
+}
+
+impl From<backend::Info> for Info {
+    fn from(info: backend::Info) -> Self {
+        Self { owner: info.owner, token: info.token as f64, remaining_ms: millis(info.remaining) }
+    }
+}
+
+/// What a deployment guarantees.
+#[napi(object)]
+pub struct Guarantee {
+    /// One paragraph.
+    pub summary: String,
+    /// As configured.
+    pub replicas_declared: Option<u32>,
+    /// As seen now.
+    pub replicas_connected: Option<u32>,
+    /// What to look at.
+    pub warnings: Vec<String>,
+}
+
+impl From<backend::Guarantee> for Guarantee {
+    fn from(guarantee: backend::Guarantee) -> Self {
+        Self {
+            summary: guarantee.summary,
+            replicas_declared: guarantee.replicas_declared,
+            replicas_connected: guarantee.replicas_connected,
+            warnings: guarantee.warnings,
+        }
+    }
+}
+
+/// Counters since the manager was made.
+#[napi(object)]
+pub struct Stats {
+    /// Leases held now.
+    pub held: f64,
+    /// Attempts under way now.
+    pub pending: f64,
+    /// Background cleanups under way now.
+    pub cleanups: f64,
+    /// Attempts that got the lease.
+    pub granted: f64,
+    /// Attempts that found somebody else.
+    pub busy: f64,
+    /// Attempts with too few acknowledgements.
+    pub insufficient: f64,
+    /// Attempts of unknown outcome.
+    pub unknown: f64,
+    /// Attempts that failed otherwise.
+    pub failed: f64,
+    /// Acknowledged extensions.
+    pub extended: f64,
+    /// Releases that ended a lease.
+    pub released: f64,
+    /// Leases found lost.
+    pub lost: f64,
+}
+
+impl From<manager::Stats> for Stats {
+    fn from(stats: manager::Stats) -> Self {
+        Self {
+            held: stats.held as f64,
+            pending: stats.pending as f64,
+            cleanups: stats.cleanups as f64,
+            granted: stats.granted as f64,
+            busy: stats.busy as f64,
+            insufficient: stats.insufficient as f64,
+            unknown: stats.unknown as f64,
+            failed: stats.failed as f64,
+            extended: stats.extended as f64,
+            released: stats.released as f64,
+            lost: stats.lost as f64,
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The seam between our threads and JavaScript's: one threadsafe function per environment, one wake-up per batch.
+//!
+//! Promises live in the facade, each under a slot number. A native thread queues what became of a slot and wakes the
+//! environment if nobody has yet; the facade then drains the whole queue into an array of doubles. So a call costs
+//! neither a threadsafe function nor a native deferred, and an environment that ends has nothing left to be settled.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use napi::bindgen_prelude::{Float64ArraySlice, Function, JsValue, retain_current_module_for_unload_safety};
+use napi::{Env, Result, check_status, sys};
+use napi_derive::napi;
+
+use super::outcome::{Detail, Outcome, STRIDE};
+use crate::manager::Manager;
+
+/// How long the end of the process may wait for the releases of what is still held.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// What became of the call in a slot, or of a watched lease.
+struct Settlement {
+    slot: f64,
+    outcome: Outcome,
+}
+
+/// One environment's queue. Shared with every thread that settles something for it.
+#[derive(Default)]
+pub(super) struct Settler {
+    /// A std mutex, held for a push and a wake-up; JavaScript's thread takes the whole queue at once.
+    state: Mutex<State>,
+    /// Calls whose promises are not settled: while there are any, the threadsafe function keeps the process alive.
+    /// Changed on JavaScript's thread alone.
+    pending: AtomicU32,
+    managers: Mutex<Vec<Weak<Manager>>>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: Vec<Settlement>,
+    /// A wake-up is on its way.
+    woken: bool,
+    /// `None` before the environment is attached and after it ended.
+    wake: Option<Wake>,
+}
+
+/// A threadsafe function. It may be called as long as its finalizer has not run.
+#[derive(Clone, Copy)]
+struct Wake(sys::napi_threadsafe_function);
+
+// SAFETY: threadsafe functions are made to be called from any thread. The pointer is used only under the mutex that its
+// finalizer takes to remove it (reference counting: on JavaScript's thread alone, which also runs the finalizer).
+unsafe impl Send for Wake {}
+
+impl Settler {
+    /// Settles a slot. What comes after the end of the environment is dropped.
+    pub(super) fn settle(&self, slot: u32, outcome: Outcome) {
+        self.push(Settlement { slot: f64::from(slot), outcome });
+    }
+
+    /// Tells the facade that a watched lease ends.
+    pub(super) fn tell(&self, lease: u64, message: String) {
+        self.push(Settlement { slot: lease as f64, outcome: Outcome::Ends(message) });
+    }
+
+    fn push(&self, settlement: Settlement) {
+        let mut state = self.state();
+        let Some(wake) = state.wake else { return };
+        state.queue.push(settlement);
+        if !state.woken {
+            state.woken = true;
+            // SAFETY: the finalizer has not run, for it takes this mutex to clear `wake`.
+            let status = unsafe {
+                sys::napi_call_threadsafe_function(
+                    wake.0,
+                    ptr::null_mut(),
+                    sys::ThreadsafeFunctionCallMode::nonblocking,
+                )
+            };
+            if status != sys::Status::napi_ok {
+                // Closing: the finalizer comes next, and nobody will drain the queue.
+                state.wake = None;
+                state.queue = Vec::new();
+            }
+        }
+    }
+
+    /// A call begins: its promise keeps the process alive. On JavaScript's thread.
+    pub(super) fn begin(&self, env: Env) {
+        if self.pending.fetch_add(1, Ordering::Relaxed) == 0
+            && let Some(wake) = self.state().wake
+        {
+            // SAFETY: on the thread that made the function, which has not been finalized.
+            unsafe { sys::napi_ref_threadsafe_function(env.raw(), wake.0) };
+        }
+    }
+
+    fn ended(&self, env: Env, calls: u32) {
+        if calls > 0
+            && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls
+            && let Some(wake) = self.state().wake
+        {
+            // SAFETY: on the thread that made the function, which has not been finalized.
+            unsafe { sys::napi_unref_threadsafe_function(env.raw(), wake.0) };
+        }
+    }
+
+    /// This manager ends with the environment.
+    pub(super) fn adopt(&self, manager: &Arc<Manager>) {
+        let mut managers = self.managers.lock().unwrap_or_else(PoisonError::into_inner);
+        managers.retain(|manager| manager.strong_count() > 0);
+        managers.push(Arc::downgrade(manager));
+    }
+
+    fn abandon_all(&self, patience: Duration) {
+        let managers = std::mem::take(&mut *self.managers.lock().unwrap_or_else(PoisonError::into_inner));
+        let end = std::time::Instant::now() + patience;
+        for manager in managers.iter().filter_map(Weak::upgrade) {
+            manager.abandon(end.saturating_duration_since(std::time::Instant::now()));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is complete in itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the facade holds of this environment's queue: one for each copy of the facade.
+#[napi]
+pub struct Bridge {
+    settler: Arc<Settler>,
+}
+
+#[napi]
+impl Bridge {
+    /// `wake` is called, on JavaScript's thread, whenever there is something to drain. `main` says whether the end of
+    /// this environment is the end of the process.
+    #[napi(constructor, catch_unwind)]
+    pub fn new(env: Env, wake: Function<'_, (), ()>, main: bool) -> Result<Self> {
+        // Our threads outlive environments, and so must the code they run.
+        retain_current_module_for_unload_safety();
+        let settler = Arc::new(Settler::default());
+        let mut name = ptr::null_mut();
+        let text = c"fencelock";
+        // SAFETY: on JavaScript's thread with its environment; the text has the length given.
+        check_status!(unsafe {
+            sys::napi_create_string_utf8(env.raw(), text.as_ptr(), text.count_bytes() as isize, &raw mut name)
+        })?;
+        let mut function = ptr::null_mut();
+        let context = Arc::into_raw(Arc::clone(&settler)).cast_mut().cast::<c_void>();
+        // SAFETY: `wake` is a function of this environment. The context is one strong count, which the finalizer takes
+        // back; if the call fails there is no finalizer and the count is taken back here.
+        let created = check_status!(unsafe {
+            sys::napi_create_threadsafe_function(
+                env.raw(),
+                wake.raw(),
+                ptr::null_mut(),
+                name,
+                0,
+                1,
+                context,
+                Some(finalize),
+                context,
+                Some(call_wake),
+                &raw mut function,
+            )
+        });
+        if let Err(error) = created {
+            // SAFETY: see above.
+            drop(unsafe { Arc::from_raw(context.cast::<Settler>()) });
+            return Err(error);
+        }
+        // SAFETY: just made, on this thread.
+        check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), function) })?;
+        settler.state().wake = Some(Wake(function));
+        let patience = if main { EXIT_PATIENCE } else { Duration::ZERO };
+        env.add_env_cleanup_hook(Arc::clone(&settler), move |settler| settler.abandon_all(patience))?;
+        Ok(Self { settler })
+    }
+
+    /// Moves settlements into `records`, [`STRIDE`] doubles each, and answers their details. An empty answer: there
+    /// was nothing left.
+    #[napi(catch_unwind)]
+    pub fn drain(&self, env: Env, mut records: Float64ArraySlice<'_>) -> Drained {
+        // SAFETY: the facade's own array, which no other code writes to during this call.
+        let records = unsafe { records.as_mut() };
+        let batch = {
+            let mut state = self.settler.state();
+            let count = state.queue.len().min(records.len() / STRIDE);
+            if count == state.queue.len() {
+                state.woken = false;
+                std::mem::take(&mut state.queue)
+            } else {
+                state.queue.drain(..count).collect()
+            }
+        };
+        let mut details = Vec::new();
+        let count = batch.len() as u32;
+        let mut calls = 0;
+        for (settlement, record) in batch.into_iter().zip(records.chunks_exact_mut(STRIDE)) {
+            calls += u32::from(settlement.outcome.settles_a_call());
+            record[0] = settlement.slot;
+            settlement.outcome.write(&mut record[1..], &mut details);
+        }
+        self.settler.ended(env, calls);
+        Drained { count, details }
+    }
+}
+
+impl Bridge {
+    pub(super) fn settler(&self) -> &Arc<Settler> {
+        &self.settler
+    }
+}
+
+/// What a drain moved.
+#[napi(object)]
+pub struct Drained {
+    /// How many records were written.
+    pub count: u32,
+    /// What does not fit into doubles; records name their detail by index.
+    pub details: Vec<Detail>,
+}
+
+/// Runs on JavaScript's thread after a wake-up. Both pointers are null when the environment is being torn down.
+unsafe extern "C" fn call_wake(
+    env: sys::napi_env,
+    wake: sys::napi_value,
+    _context: *mut c_void,
+    _data: *mut c_void,
+) {
+    if env.is_null() || wake.is_null() {
+        return;
+    }
+    let mut this = ptr::null_mut();
+    // SAFETY: N-API calls this on JavaScript's thread with a live environment, inside a handle scope.
+    unsafe {
+        sys::napi_get_undefined(env, &raw mut this);
+        let status = sys::napi_call_function(env, this, wake, 0, ptr::null(), ptr::null_mut());
+        if status == sys::Status::napi_pending_exception {
+            // The facade's drain only resolves promises, so it does not throw; if it does (a stack overflow, a
+            // terminating worker), the exception has no caller to go to, and must not end the process.
+            let mut exception = ptr::null_mut();
+            sys::napi_get_and_clear_last_exception(env, &raw mut exception);
+        }
+    }
+}
+
+/// Runs once, when the threadsafe function ends with its environment.
+unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
+    // SAFETY: the one strong count that `Bridge::new` gave away, and this runs once.
+    let settler = unsafe { Arc::from_raw(data.cast::<Settler>()) };
+    let mut state = settler.state();
+    state.wake = None;
+    let dropped = std::mem::take(&mut state.queue);
+    drop(state);
+    drop(dropped);
+}
