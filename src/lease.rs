@@ -37,8 +37,8 @@ impl Resources {
         names.iter().try_for_each(|name| Self::check(name))?;
         let mut sorted: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
         sorted.sort_unstable();
-        if let Some(twice) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::invalid(format!("the resource {:?} is named twice", twice[0])));
+        if let Some([twice, _]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(Error::invalid(format!("the resource {:?} is named twice", twice)));
         }
         Ok(Self(Names::Many(names)))
     }

@@ -24,8 +24,10 @@ pub enum Strategy {
     Local,
 }
 
-/// Names one lease of one manager; never reused.
+/// Names one lease of this process; never reused.
 pub type LeaseId = u64;
+
+static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
 
 /// Told of the end of a watched lease: which one, and why in words.
 pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
@@ -149,8 +151,8 @@ fn count(counter: &AtomicU64) {
 
 /// The leases of one LockManager, and the backends that keep them.
 pub struct Manager {
-    strong: Option<Arc<Backend>>,
-    local: Option<Arc<Backend>>,
+    strong: Option<Configured>,
+    local: Option<Configured>,
     clock: Clock,
     observer: Observer,
     /// A std mutex: nothing awaits while it is held.
@@ -159,9 +161,21 @@ pub struct Manager {
     idle: tokio::sync::Notify,
 }
 
+/// A backend, and whether anybody asked for it: an unused one has nothing to close, not even a thread.
+#[derive(Debug)]
+struct Configured {
+    backend: Arc<Backend>,
+    used: AtomicBool,
+}
+
+impl Configured {
+    fn new(backend: Backend) -> Self {
+        Self { backend: Arc::new(backend), used: AtomicBool::new(false) }
+    }
+}
+
 struct Leases {
     held: HashMap<LeaseId, Arc<Held>>,
-    next: LeaseId,
     closed: bool,
 }
 
@@ -201,11 +215,11 @@ impl Manager {
         observer: Observer,
     ) -> Arc<Self> {
         Arc::new(Self {
-            strong: strong.map(Arc::new),
-            local: local.map(Arc::new),
+            strong: strong.map(Configured::new),
+            local: local.map(Configured::new),
             clock,
             observer,
-            leases: Mutex::new(Leases { held: HashMap::new(), next: 1, closed: false }),
+            leases: Mutex::new(Leases { held: HashMap::new(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
         })
@@ -213,14 +227,16 @@ impl Manager {
 
     /// The backend of a strategy.
     pub fn backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
-        match strategy {
+        let configured = match strategy {
             Strategy::Strong => self.strong.as_ref().ok_or_else(|| {
                 Error::invalid("strong locks need a Redis server: new LockManager({ redis: 'redis://…' })")
             }),
             Strategy::Local => {
                 self.local.as_ref().ok_or_else(|| Error::invalid("this manager has no file for local locks"))
             }
-        }
+        }?;
+        configured.used.store(true, Ordering::Relaxed);
+        Ok(&configured.backend)
     }
 
     /// Makes one attempt.
@@ -286,8 +302,7 @@ impl Manager {
         if leases.closed {
             return Err(Error::Closed);
         }
-        let id = leases.next;
-        leases.next += 1;
+        let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
         let held = Held {
             id,
             strategy,
@@ -372,9 +387,10 @@ impl Manager {
     }
 
     /// Forgets a lease whose handle is gone. It is not released: its holder may have kept the token alone. Answers
-    /// whether it still stood.
-    pub fn forget(&self, id: LeaseId) -> bool {
-        self.let_go(id).is_some_and(|held| self.clock.boot() < held.deadline())
+    /// the resource if the lease still stood.
+    pub fn forget(&self, id: LeaseId) -> Option<String> {
+        let held = self.let_go(id)?;
+        (self.clock.boot() < held.deadline()).then(|| held.resources.first().to_owned())
     }
 
     /// Takes a lease out of the books. Whoever gets it is the only one who does.
@@ -452,7 +468,7 @@ impl Manager {
 
     /// What this manager has done so far.
     pub fn stats(&self) -> Stats {
-        let cleanups = match self.strong.as_deref() {
+        let cleanups = match self.strong.as_ref().map(|strong| &*strong.backend) {
             Some(Backend::Redis(redis)) => redis.pending_cleanups() as u64,
             _ => 0,
         };
@@ -472,38 +488,33 @@ impl Manager {
         ours
     }
 
-    /// The backends that were configured, each with its strategy.
-    fn backends(&self) -> impl Iterator<Item = (Strategy, &Arc<Backend>)> {
-        let strong = self.strong.iter().map(|backend| (Strategy::Strong, backend));
-        strong.chain(self.local.iter().map(|backend| (Strategy::Local, backend)))
+    /// The backends that were used, each with its strategy.
+    fn used(&self) -> impl Iterator<Item = (Strategy, &Arc<Backend>)> {
+        [(Strategy::Strong, &self.strong), (Strategy::Local, &self.local)].into_iter().filter_map(
+            |(strategy, configured)| {
+                let configured =
+                    configured.as_ref().filter(|configured| configured.used.load(Ordering::Relaxed))?;
+                Some((strategy, &configured.backend))
+            },
+        )
     }
 
     /// Releases everything and gives up the backends, as far as their time limits allow. Calls `done` when that is
-    /// over, from a thread of ours.
+    /// over, from a thread of ours or at once.
     pub fn close(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         let held = self.shut();
-        let (finished, mut all) = tokio::sync::mpsc::unbounded_channel::<()>();
-        for (strategy, backend) in self.backends() {
+        // Whoever finishes last, or fails to start, drops the last of these.
+        let last = Arc::new(Last(Mutex::new(Some(Box::new(done)))));
+        for (strategy, backend) in self.used() {
             let Ok(home) = backend.home() else { continue };
             let leases: Vec<_> = held.iter().filter(|lease| lease.strategy == strategy).cloned().collect();
-            let (manager, backend, finished) = (Arc::clone(self), Arc::clone(backend), finished.clone());
+            let (manager, backend, last) = (Arc::clone(self), Arc::clone(backend), Arc::clone(&last));
             home.spawn(async move {
                 manager.release_all(&backend, leases).await;
                 let _ = tokio::time::timeout(CLOSE_PATIENCE, manager.quiet()).await;
                 backend.close().await;
-                drop(finished);
+                drop(last);
             });
-        }
-        drop(finished);
-        let wait = async move {
-            // Ends when every sender is gone.
-            while all.recv().await.is_some() {}
-            done();
-        };
-        match crate::home::Home::io() {
-            Ok(home) => home.spawn(wait),
-            // Without a thread nothing was ever opened or granted.
-            Err(_) => drop(wait),
         }
     }
 
@@ -550,6 +561,17 @@ impl Manager {
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
         // Every change under the lock is a single step, so a panic in between leaves nothing half done.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Calls its function when it is dropped.
+struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            done();
+        }
     }
 }
 

@@ -45,9 +45,9 @@ impl NativeManager {
         }
     }
 
-    /// The handle is gone: its lease runs out. Answers whether it still stood.
+    /// The handle is gone: its lease runs out. Answers the resource if the lease still stood.
     #[napi(catch_unwind)]
-    pub fn forget(&self, lease: f64) -> bool {
+    pub fn forget(&self, lease: f64) -> Option<String> {
         self.manager.forget(lease as u64)
     }
 }

@@ -147,7 +147,12 @@ impl Bridge {
         let text = c"fencelock";
         // SAFETY: on JavaScript's thread with its environment; the text has the length given.
         check_status!(unsafe {
-            sys::napi_create_string_utf8(env.raw(), text.as_ptr(), text.count_bytes() as isize, &raw mut name)
+            sys::napi_create_string_utf8(
+                env.raw(),
+                text.as_ptr(),
+                text.count_bytes().cast_signed(),
+                &raw mut name,
+            )
         })?;
         let mut function = ptr::null_mut();
         let context = Arc::into_raw(Arc::clone(&settler)).cast_mut().cast::<c_void>();

@@ -1,0 +1,26 @@
+'use strict'
+
+const {
+  BackendUnavailableError,
+  ClosedError,
+  InsufficientReplicasError,
+  LockError,
+  LockHeldError,
+  LockLostError,
+  OutcomeUnknownError,
+  UnsupportedError,
+} = require('./lib/errors.js')
+const { LockManager } = require('./lib/manager.js')
+
+// Spelled out, so that ES modules can import each by its name.
+module.exports = {
+  BackendUnavailableError,
+  ClosedError,
+  InsufficientReplicasError,
+  LockError,
+  LockHeldError,
+  LockLostError,
+  LockManager,
+  OutcomeUnknownError,
+  UnsupportedError,
+}

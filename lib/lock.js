@@ -1,0 +1,194 @@
+'use strict'
+
+/** The handles of leases. */
+
+const { fromFailure, lost } = require('./errors.js')
+const { STRATEGIES, extendTtl } = require('./options.js')
+const { Kind, onEnd, submit } = require('./settle.js')
+
+const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
+
+/** The locks whose signal was read, by lease, until the lease ends. Weak: a signal nobody holds needs no abort. */
+const watched = new Map()
+/** A reachable signal keeps its lock alive, so that it still aborts. */
+const lockOfSignal = new WeakMap()
+
+onEnd((lease, message) => {
+  const lock = watched.get(lease)?.deref()
+  watched.delete(lease)
+  if (lock) Lock.end(lock, message)
+})
+
+class Lock {
+  #keeper
+  #strategy
+  #names
+  #lease
+  #token
+  #owner
+  #required
+  #received
+  #controller
+  #release
+
+  /**
+   * @param keeper the manager's part that locks need: the native manager, and the registry of handles
+   * @param names a resource, or a frozen array of them
+   * @param {{ lease: number, token: number, owner: string, required: number, received: number }} grant
+   */
+  constructor(keeper, strategy, names, { lease, token, owner, required, received }) {
+    this.#keeper = keeper
+    this.#strategy = strategy
+    this.#names = names
+    this.#lease = lease
+    this.#token = token
+    this.#owner = owner
+    this.#required = required
+    this.#received = received
+    keeper.handles.register(this, lease, this)
+  }
+
+  get resource() {
+    return typeof this.#names === 'string' ? this.#names : this.#names[0]
+  }
+
+  get resources() {
+    if (typeof this.#names === 'string') this.#names = Object.freeze([this.#names])
+    return this.#names
+  }
+
+  get strategy() {
+    return this.#strategy
+  }
+
+  get owner() {
+    return this.#owner
+  }
+
+  get token() {
+    return BigInt(this.#token)
+  }
+
+  get acks() {
+    return this.#received < 0 ? null : { required: this.#required, received: this.#received }
+  }
+
+  get held() {
+    return this.remainingMs > 0
+  }
+
+  get remainingMs() {
+    return this.#release === undefined ? this.#keeper.native.remainingMs(this.#lease) : 0
+  }
+
+  get signal() {
+    if (this.#controller === undefined) this.#watch()
+    return this.#controller.signal
+  }
+
+  #watch() {
+    this.#controller = new AbortController()
+    if (this.#release === undefined) {
+      watched.set(this.#lease, new WeakRef(this))
+      lockOfSignal.set(this.#controller.signal, this)
+      const watching = this.#keeper.native.watch(this.#lease)
+      if (watching === true) return
+      watched.delete(this.#lease)
+    }
+    Lock.end(this, 'the lease has already ended, or is about to')
+  }
+
+  /** Aborts the signal of a lock whose lease ends. */
+  static end(lock, message) {
+    lock.#controller.abort(lost(lock.#strategy, lock.resource, message))
+  }
+
+  async extend(ttlMs) {
+    const ttl = extendTtl(ttlMs)
+    if (this.#release !== undefined) {
+      throw lost(this.#strategy, this.resource, 'it was released, so it cannot be extended; acquire it anew')
+    }
+    const outcome = await submit((slot) => {
+      this.#keeper.native.extend(slot, STRATEGIES[this.#strategy], this.#lease, ttl)
+    })
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
+  }
+
+  release() {
+    if (this.#release === undefined) {
+      this.#release = this.#end()
+      // Whoever awaits it sees the error. Whoever does not needs no crash: the cleanup goes on by itself.
+      this.#release.catch(() => {})
+    }
+    return this.#release
+  }
+
+  async #end() {
+    this.#forgetHandle()
+    const outcome = await submit((slot) => {
+      this.#keeper.native.release(slot, STRATEGIES[this.#strategy], this.#lease)
+    })
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
+    return outcome.a === 1
+  }
+
+  #forgetHandle() {
+    this.#keeper.handles.unregister(this)
+    watched.delete(this.#lease)
+  }
+
+  /** @internal The synchronous release, for local locks. */
+  static releaseSync(lock) {
+    if (lock.#release !== undefined) return false
+    lock.#forgetHandle()
+    const released = lock.#keeper.native.releaseSync(lock.#lease)
+    if (typeof released === 'boolean') {
+      lock.#release = Promise.resolve(released)
+      return released
+    }
+    lock.#release = Promise.resolve(false)
+    throw fromFailure(released, lock.#strategy, lock.resource)
+  }
+
+  async [Symbol.asyncDispose]() {
+    try {
+      await this.release()
+    } catch {
+      // A disposal must not mask what the block threw, and the cleanup goes on in the background.
+    }
+  }
+
+  toJSON() {
+    return {
+      resource: this.resource,
+      resources: this.resources,
+      strategy: this.#strategy,
+      owner: this.#owner,
+      token: String(this.#token),
+      acks: this.acks,
+      held: this.held,
+      remainingMs: this.remainingMs,
+    }
+  }
+
+  [inspectCustom](_depth, options, inspect) {
+    const { resource: _, token, ...rest } = { ...this.toJSON(), token: this.token }
+    return `${this.constructor.name} ${inspect({ ...rest, token }, options)}`
+  }
+}
+
+class LocalLock extends Lock {
+  releaseSync() {
+    return Lock.releaseSync(this)
+  }
+
+  [Symbol.dispose]() {
+    try {
+      this.releaseSync()
+    } catch {
+      // As with the asynchronous disposal; the lease runs out.
+    }
+  }
+}
+
+module.exports = { LocalLock, Lock }

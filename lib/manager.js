@@ -1,0 +1,186 @@
+'use strict'
+
+/** The manager: JavaScript idioms around the addon's calls. */
+
+const binding = require('./binding.js')
+const { fromFailure, held } = require('./errors.js')
+const { LocalLock, Lock } = require('./lock.js')
+const {
+  STRATEGIES,
+  acquireOptions,
+  managerOptions,
+  resourceName,
+  resources,
+  strategyOption,
+} = require('./options.js')
+const { Kind, attach, submit } = require('./settle.js')
+
+function first(names) {
+  return typeof names === 'string' ? names : names[0]
+}
+
+/** What the addon takes for further resources of one lease. */
+function others(names) {
+  return typeof names === 'string' ? undefined : names.slice(1)
+}
+
+/** Settles like `promise`, or rejects as soon as the signal aborts; then `discard` gets what comes too late. */
+function abortable(promise, signal, discard) {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => {
+      reject(signal.reason)
+      promise.then(discard)
+    }
+    signal.addEventListener('abort', onAbort, { once: true })
+    promise.then((outcome) => {
+      signal.removeEventListener('abort', onAbort)
+      resolve(outcome)
+    })
+  })
+}
+
+class LockManager {
+  #settings
+  #native
+  /** What locks need of their manager. */
+  #keeper
+  #closing
+
+  constructor(options) {
+    this.#settings = managerOptions(options)
+    const native = binding.openManager(attach(), this.#settings.config)
+    if (native.code !== undefined) throw fromFailure(native)
+    this.#native = native
+    const handles = new FinalizationRegistry((lease) => {
+      const resource = native.forget(lease)
+      if (resource === null) return
+      process.emitWarning(
+        `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
+        { type: 'FencelockWarning', code: 'FENCELOCK_LOCK_DROPPED', detail: 'Keep the lock until its work is done, then release it.' },
+      )
+    })
+    this.#keeper = { native, handles }
+  }
+
+  async connect() {
+    if (this.#settings.config.redis) await this.#connect('strong')
+    if (this.#settings.usesLocal) await this.#connect('local')
+  }
+
+  async #connect(strategy) {
+    const outcome = await submit((slot) => this.#native.connect(slot, STRATEGIES[strategy]))
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
+  }
+
+  acquireStrong(resource, options) {
+    return this.#acquire('strong', resource, options, true)
+  }
+
+  tryAcquireStrong(resource, options) {
+    return this.#acquire('strong', resource, options, false)
+  }
+
+  acquireLocal(resource, options) {
+    return this.#acquire('local', resource, options, true)
+  }
+
+  tryAcquireLocal(resource, options) {
+    return this.#acquire('local', resource, options, false)
+  }
+
+  acquire(resource, options) {
+    return this.#acquire(this.#settings.strategy, resource, options, true)
+  }
+
+  tryAcquire(resource, options) {
+    return this.#acquire(this.#settings.strategy, resource, options, false)
+  }
+
+  async #acquire(strategy, resource, options, insist) {
+    const names = resources(resource)
+    const { ttlMs, signal, minToken, acks, ackTimeoutMs } = acquireOptions(strategy, options, this.#settings)
+    signal?.throwIfAborted()
+    const call = submit((slot) => {
+      this.#native.acquire(slot, STRATEGIES[strategy], first(names), others(names), ttlMs, minToken, acks, ackTimeoutMs)
+    })
+    const outcome = await (signal ? abortable(call, signal, (late) => this.#discard(strategy, late)) : call)
+    switch (outcome.kind) {
+      case Kind.GRANTED: {
+        const Handle = strategy === 'local' ? LocalLock : Lock
+        const { a: lease, b: token, c: received, detail: owner } = outcome
+        return new Handle(this.#keeper, strategy, names, { lease, token, owner, required: acks, received })
+      }
+      case Kind.BUSY:
+        if (!insist) return null
+        throw held(strategy, first(names), outcome.a < 0 ? undefined : outcome.a)
+      default:
+        throw fromFailure(outcome.detail, strategy, first(names))
+    }
+  }
+
+  /** Gives back what was granted to a call that nobody waits for any more. */
+  #discard(strategy, { kind, a: lease }) {
+    if (kind === Kind.GRANTED) submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+  }
+
+  tryAcquireLocalSync(resource, options) {
+    const names = resources(resource)
+    const { ttlMs, signal, minToken } = acquireOptions('local', options, this.#settings)
+    signal?.throwIfAborted()
+    const numbers = new Float64Array(2)
+    const owner = this.#native.acquireSync(numbers, first(names), others(names), ttlMs, minToken)
+    if (owner === null) return null
+    if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))
+    const [lease, token] = numbers
+    return new LocalLock(this.#keeper, 'local', names, { lease, token, owner, required: 0, received: -1 })
+  }
+
+  async inspect(resource, options) {
+    const name = resourceName(resource)
+    const strategy = strategyOption(options, this.#settings.strategy)
+    const outcome = await submit((slot) => this.#native.inspect(slot, STRATEGIES[strategy], name))
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
+    if (outcome.detail === undefined) return null
+    const { owner, token, remainingMs } = outcome.detail
+    const info = { resource: name, strategy, owner, token: BigInt(token), remainingMs }
+    return Object.defineProperty(info, 'toJSON', { value: () => ({ ...info, token: String(token) }) })
+  }
+
+  async forceRelease(resource, options) {
+    const name = resourceName(resource)
+    const strategy = strategyOption(options, this.#settings.strategy)
+    const outcome = await submit((slot) => this.#native.forceRelease(slot, STRATEGIES[strategy], name))
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
+    return outcome.a === 1
+  }
+
+  async describe(options) {
+    const strategy = strategyOption(options, this.#settings.strategy)
+    const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy]))
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
+    const { summary, replicasDeclared, replicasConnected, warnings } = outcome.detail
+    return {
+      strategy,
+      acks: strategy === 'strong' ? this.#settings.defaults.acks : null,
+      replicas:
+        replicasDeclared === undefined ? null : { declared: replicasDeclared, connected: replicasConnected ?? null },
+      summary,
+      warnings,
+    }
+  }
+
+  stats() {
+    return this.#native.stats()
+  }
+
+  close() {
+    this.#closing ??= submit((slot) => this.#native.close(slot)).then(() => {})
+    return this.#closing
+  }
+
+  [Symbol.asyncDispose]() {
+    return this.close()
+  }
+}
+
+module.exports = { LockManager }

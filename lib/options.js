@@ -1,0 +1,282 @@
+'use strict'
+
+/**
+ * Checks everything users pass in, once, and fills in the defaults. What comes out of here is plain data that the
+ * addon takes as it is.
+ */
+
+const { resolve } = require('node:path')
+const { invalid } = require('./errors.js')
+
+/** src/js/options.rs has the same numbers. */
+const STRATEGIES = { strong: 0, local: 1 }
+
+const MAX_RESOURCE_BYTES = 512
+/** So that every token stays exact as a double: 2^53 - 2^40. */
+const MIN_TOKEN_LIMIT = 2n ** 53n - 2n ** 40n
+const TTL = { min: 10, max: 86_400_000 }
+const TIMEOUT = { min: 1, max: 600_000 }
+
+const MANAGER_KEYS = ['strategy', 'redis', 'local', 'prefix', 'defaults']
+const REDIS_KEYS = ['url', 'replicas', 'username', 'password', 'db', 'tls', 'connectTimeoutMs', 'commandTimeoutMs']
+const TLS_KEYS = ['ca', 'cert', 'key', 'serverName', 'rejectUnauthorized']
+const LOCAL_KEYS = ['path', 'durability', 'allowNetworkFilesystem']
+const ACQUIRE_KEYS = ['ttlMs', 'signal', 'minToken']
+const STRONG_ONLY_KEYS = ['acks', 'ackTimeoutMs']
+const STRONG_KEYS = [...ACQUIRE_KEYS, ...STRONG_ONLY_KEYS]
+const DEFAULTS_KEYS = ['ttlMs', ...STRONG_ONLY_KEYS]
+
+function show(value) {
+  if (typeof value === 'string') return JSON.stringify(value)
+  if (typeof value === 'bigint') return `${value}n`
+  if (Array.isArray(value)) return 'an array'
+  if (typeof value === 'object' && value !== null) return 'an object'
+  return typeof value === 'function' ? 'a function' : String(value)
+}
+
+function wrongType(name, expected, value) {
+  return invalid(TypeError, `${name} must be ${expected}, got ${show(value)}`)
+}
+
+/** How many single edits turn one word into the other, swaps of neighbours included. */
+function distance(a, b) {
+  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)]
+  for (let i = 1; i <= a.length; i++) {
+    rows[i] = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const same = a[i - 1] === b[j - 1] ? 0 : 1
+      rows[i][j] = Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        rows[i][j] = Math.min(rows[i][j], rows[i - 2][j - 2] + 1)
+      }
+    }
+  }
+  return rows[a.length][b.length]
+}
+
+function unknownKey(name, key, keys) {
+  if (STRONG_ONLY_KEYS.includes(key)) return invalid(TypeError, `${name}.${key} concerns strong locks only`)
+  const lower = key.toLowerCase()
+  const near = keys
+    .map((known) => [distance(lower, known.toLowerCase()), known])
+    .filter(([edits, known]) => edits <= Math.max(2, Math.floor(known.length / 3)))
+    .sort(([a], [b]) => a - b)[0]
+  const hint = near ? `did you mean ${JSON.stringify(near[1])}?` : `known are ${keys.join(', ')}`
+  return invalid(TypeError, `unknown option ${JSON.stringify(key)} in ${name}; ${hint}`)
+}
+
+/** An object with none but the known keys; `undefined` counts as an empty one. */
+function object(name, value, keys) {
+  if (value === undefined) return {}
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrongType(name, 'an object', value)
+  for (const key in value) {
+    if (!keys.includes(key)) throw unknownKey(name, key, keys)
+  }
+  return value
+}
+
+function integer(name, value, { min, max }) {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw invalid(RangeError, `${name} must be an integer from ${min} to ${max}, got ${value}`)
+  }
+  return value
+}
+
+function optional(check, name, value, ...rest) {
+  return value === undefined ? undefined : check(name, value, ...rest)
+}
+
+function string(name, value) {
+  if (typeof value !== 'string') throw wrongType(name, 'a string', value)
+  return value
+}
+
+function boolean(name, value) {
+  if (typeof value !== 'boolean') throw wrongType(name, 'true or false', value)
+  return value
+}
+
+function oneOf(name, value, choices) {
+  if (typeof value !== 'string') throw wrongType(name, choices.map(show).join(' or '), value)
+  if (!choices.includes(value)) throw invalid(RangeError, `${name} must be ${choices.map(show).join(' or ')}, got ${show(value)}`)
+  return value
+}
+
+/** PEM text, as a string or as its bytes. */
+function pem(name, value) {
+  if (typeof value === 'string') return value
+  if (value instanceof Uint8Array) return Buffer.from(value).toString('latin1')
+  throw wrongType(name, 'PEM text as a string or Buffer', value)
+}
+
+function tls(value) {
+  const { ca, cert, key, serverName, rejectUnauthorized = true } = object('redis.tls', value, TLS_KEYS)
+  if ((cert === undefined) !== (key === undefined)) {
+    throw invalid(TypeError, 'redis.tls.cert and redis.tls.key go together: a client certificate and its key')
+  }
+  return {
+    ca: optional(pem, 'redis.tls.ca', ca),
+    cert: optional(pem, 'redis.tls.cert', cert),
+    key: optional(pem, 'redis.tls.key', key),
+    serverName: optional(string, 'redis.tls.serverName', serverName),
+    rejectUnauthorized: boolean('redis.tls.rejectUnauthorized', rejectUnauthorized),
+  }
+}
+
+function redis(value) {
+  const options = typeof value === 'string' ? { url: value } : object('redis', value, REDIS_KEYS)
+  const { replicas = 2, connectTimeoutMs = 5_000, commandTimeoutMs = 2_000 } = options
+  if (options.url === undefined) throw invalid(TypeError, "redis.url is missing, for example 'redis://127.0.0.1:6379'")
+  return {
+    url: string('redis.url', options.url),
+    replicas: integer('redis.replicas', replicas, { min: 0, max: 1_000 }),
+    username: optional(string, 'redis.username', options.username),
+    password: optional(string, 'redis.password', options.password),
+    db: optional(integer, 'redis.db', options.db, { min: 0, max: 2 ** 31 - 1 }),
+    tls: optional((_, given) => tls(given), 'redis.tls', options.tls),
+    connectTimeoutMs: integer('redis.connectTimeoutMs', connectTimeoutMs, TIMEOUT),
+    commandTimeoutMs: integer('redis.commandTimeoutMs', commandTimeoutMs, TIMEOUT),
+  }
+}
+
+function local(value = 'locks.sqlite') {
+  const options = typeof value === 'string' ? { path: value } : object('local', value, LOCAL_KEYS)
+  const { path = 'locks.sqlite', durability = 'normal', allowNetworkFilesystem = false } = options
+  string('local.path', path)
+  if (path === '' || path === ':memory:' || path.includes('\0')) {
+    throw invalid(RangeError, `local.path must name a file that processes can share, got ${show(path)}`)
+  }
+  return {
+    // Absolute from now on: a later chdir must not move the lock file.
+    path: resolve(path),
+    fullDurability: oneOf('local.durability', durability, ['normal', 'full']) === 'full',
+    allowNetworkFilesystem: boolean('local.allowNetworkFilesystem', allowNetworkFilesystem),
+  }
+}
+
+/** What `new LockManager(options)` takes. */
+function managerOptions(value) {
+  const options = object('options', value, MANAGER_KEYS)
+  const config = {
+    prefix: optional(string, 'prefix', options.prefix) ?? 'fencelock',
+    redis: optional((_, given) => redis(given), 'redis', options.redis),
+    local: local(options.local),
+  }
+  const { strategy = config.redis ? 'strong' : 'local' } = options
+  oneOf('strategy', strategy, Object.keys(STRATEGIES))
+  if (strategy === 'strong' && !config.redis) {
+    throw invalid(TypeError, "strategy 'strong' needs the option redis, for example redis: 'redis://127.0.0.1:6379'")
+  }
+  const replicas = config.redis?.replicas ?? 0
+  const given = object('defaults', options.defaults, DEFAULTS_KEYS)
+  const defaults = {
+    ttlMs: optional(integer, 'defaults.ttlMs', given.ttlMs, TTL) ?? 10_000,
+    acks: config.redis ? ackCount('defaults.acks', given.acks ?? 'all', replicas) : 0,
+    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', given.ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+  }
+  return { config, strategy, replicas, defaults, usesLocal: strategy === 'local' || options.local !== undefined }
+}
+
+function ackCount(name, value, replicas) {
+  if (value === 'all') return replicas
+  // Of the declared replicas and the primary, the majority must survive the primary's death.
+  if (value === 'majority') return Math.min(Math.floor(replicas / 2) + 1, replicas)
+  if (typeof value !== 'number') throw wrongType(name, "a number, 'majority' or 'all'", value)
+  if (!Number.isInteger(value) || value < 0 || value > replicas) {
+    throw invalid(
+      RangeError,
+      `${name} must be an integer from 0 to the ${replicas} declared replicas (redis.replicas), got ${value}`,
+    )
+  }
+  return value
+}
+
+function minToken(value) {
+  if (value === undefined) return 0
+  if (typeof value !== 'bigint') throw wrongType('minToken', 'a bigint', value)
+  if (value < 0n || value >= MIN_TOKEN_LIMIT) {
+    throw invalid(RangeError, `minToken must be from 0n to ${MIN_TOKEN_LIMIT - 1n}n (below 2^53 - 2^40), got ${value}n`)
+  }
+  return Number(value)
+}
+
+function abortSignal(value) {
+  if (value === undefined) return undefined
+  if (typeof value?.addEventListener !== 'function' || typeof value.aborted !== 'boolean') {
+    throw wrongType('signal', 'an AbortSignal', value)
+  }
+  return value
+}
+
+/** What every acquire takes, with the manager's defaults. */
+function acquireOptions(strategy, value, { defaults, replicas }) {
+  const strong = strategy === 'strong'
+  const options = object('options', value, strong ? STRONG_KEYS : ACQUIRE_KEYS)
+  const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
+  const request = {
+    ttlMs,
+    signal: abortSignal(options.signal),
+    minToken: minToken(options.minToken),
+    acks: 0,
+    ackTimeoutMs: 0,
+  }
+  if (strong) {
+    const longest = Math.floor(ttlMs / 2)
+    request.acks = options.acks === undefined ? defaults.acks : ackCount('acks', options.acks, replicas)
+    request.ackTimeoutMs =
+      options.ackTimeoutMs === undefined
+        ? Math.min(defaults.ackTimeoutMs ?? Math.min(50, Math.floor(ttlMs / 4)), longest)
+        : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: longest })
+  }
+  return request
+}
+
+function resourceName(value) {
+  if (typeof value !== 'string') throw wrongType('a resource', 'a string', value)
+  // The byte length is at most three times the length, so most names need no count.
+  const tooLong = value.length * 3 > MAX_RESOURCE_BYTES && Buffer.byteLength(value) > MAX_RESOURCE_BYTES
+  if (value === '' || tooLong) {
+    throw invalid(
+      RangeError,
+      `a resource must have 1 to ${MAX_RESOURCE_BYTES} bytes of UTF-8, got ${Buffer.byteLength(value)}`,
+    )
+  }
+  if (!value.isWellFormed()) {
+    throw invalid(TypeError, `a resource must be well-formed Unicode, but ${show(value)} has a lone surrogate`)
+  }
+  return value
+}
+
+/** One name, or a frozen array of them. */
+function resources(value) {
+  if (!Array.isArray(value)) return resourceName(value)
+  if (value.length === 0) throw invalid(RangeError, 'an array of resources must not be empty')
+  const names = Object.freeze(value.map(resourceName))
+  if (new Set(names).size < names.length) {
+    const twice = names.find((name, index) => names.indexOf(name) !== index)
+    throw invalid(RangeError, `the resource ${JSON.stringify(twice)} is named twice`)
+  }
+  return names
+}
+
+/** The strategy of `inspect`, `forceRelease` and `describe`. */
+function strategyOption(value, fallback) {
+  const { strategy = fallback } = object('options', value, ['strategy'])
+  return oneOf('strategy', strategy, Object.keys(STRATEGIES))
+}
+
+/** The TTL of `extend`. */
+function extendTtl(value) {
+  return optional(integer, 'ttlMs', value, TTL)
+}
+
+module.exports = {
+  STRATEGIES,
+  acquireOptions,
+  extendTtl,
+  managerOptions,
+  resourceName,
+  resources,
+  strategyOption,
+}

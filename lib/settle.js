@@ -1,0 +1,80 @@
+'use strict'
+
+/**
+ * Where promises wait for the addon. Each call has a slot; the addon queues what became of it and wakes us once per
+ * batch. Its counterpart is src/js/settle.rs.
+ */
+
+const { isMainThread } = require('node:worker_threads')
+const binding = require('./binding.js')
+
+/** src/js/outcome.rs has the same: slot, kind, three numbers, index of the detail. */
+const STRIDE = 6
+/** What a record says. src/js/outcome.rs has the same. */
+const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5 }
+
+const records = new Float64Array(256 * STRIDE)
+
+/** The resolvers of the calls under way, by slot; free slots hold undefined. */
+const waiting = []
+const free = []
+
+/** What became of a call. */
+class Outcome {
+  constructor(kind, a, b, c, detail) {
+    this.kind = kind
+    this.a = a
+    this.b = b
+    this.c = c
+    this.detail = detail
+  }
+}
+
+let bridge
+let tellEnd
+
+/** This environment's bridge to the addon, made on first use. */
+function attach() {
+  bridge ??= new binding.Bridge(drain, isMainThread)
+  return bridge
+}
+
+/** Only ever resolves promises and aborts signals, so it does not throw. */
+function drain() {
+  for (;;) {
+    const { count, details } = bridge.drain(records)
+    for (let at = 0; at < count * STRIDE; at += STRIDE) {
+      const detail = records[at + 5] < 0 ? undefined : details[records[at + 5]]
+      if (records[at + 1] === Kind.ENDS) {
+        tellEnd(records[at], detail)
+        continue
+      }
+      const slot = records[at]
+      const resolve = waiting[slot]
+      waiting[slot] = undefined
+      free.push(slot)
+      resolve(new Outcome(records[at + 1], records[at + 2], records[at + 3], records[at + 4], detail))
+    }
+    if (count < records.length / STRIDE) return
+  }
+}
+
+/**
+ * Starts a call of the addon under a new slot.
+ * @param {(slot: number) => void} start
+ * @returns {Promise<Outcome>} never rejects: failures are outcomes
+ */
+function submit(start) {
+  return new Promise((resolve) => {
+    const slot = free.pop() ?? waiting.length
+    waiting[slot] = resolve
+    start(slot)
+  })
+}
+
+/** Who is told that a watched lease ends: `(lease, message)`. */
+function onEnd(listener) {
+  tellEnd = listener
+}
+
+module.exports = { Kind, attach, onEnd, submit }
