@@ -1,0 +1,457 @@
+/**
+ * What every strategy must keep, whatever it is built on. Each strategy's spec runs this suite.
+ */
+import { randomUUID } from 'node:crypto'
+import { LockHeldError, LockLostError, LockManager, type AcquireOptions, type Lock, type Strategy } from 'fencelock'
+import { describe, expect, it } from 'vitest'
+
+import { onCleanup } from './fixtures/cleanup'
+import { sleep } from './fixtures/temp'
+
+/** What the suite needs to know of a strategy. */
+export interface Subject {
+  strategy: Strategy
+  /** A new manager on the same store as every other one of this subject. */
+  manager(): LockManager
+}
+
+/** A name no other test uses. */
+export function unique(name = 'resource'): string {
+  return `${name}-${randomUUID()}`
+}
+
+/** A manager that is closed after the test. */
+export function closing(manager: LockManager): LockManager {
+  onCleanup(() => manager.close())
+  return manager
+}
+
+/** Resolves with what the promise rejects with. */
+export async function rejection<E = Error>(promise: Promise<unknown>): Promise<E> {
+  const outcome = await promise.then(
+    (value) => ({ value }),
+    (error: E) => ({ error }),
+  )
+  if ('error' in outcome) return outcome.error
+  throw new Error(`should have rejected, but resolved with ${String(outcome.value)}`)
+}
+
+/** Runs the suite; `subject` is asked once, in the first test's hook. */
+export function contract(subject: () => Subject): void {
+  const manager = (): LockManager => closing(subject().manager())
+
+  describe('holding', () => {
+    it('grants a free resource, and to nobody else while it is held', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource, { ttlMs: 5_000 })
+      expect(lock).toMatchObject({ resource, resources: [resource], strategy: subject().strategy, held: true })
+      expect(lock.owner).toMatch(/^[0-9a-f]{32}$/)
+      expect(lock.remainingMs).toBeGreaterThan(4_000)
+      expect(lock.remainingMs).toBeLessThan(5_000)
+      expect(await two.tryAcquire(resource)).toBeNull()
+      expect(await one.tryAcquire(resource)).toBeNull()
+      const error = await rejection<LockHeldError>(two.acquire(resource))
+      expect(error).toBeInstanceOf(LockHeldError)
+      expect(error).toMatchObject({ code: 'LOCK_HELD', resource, strategy: subject().strategy })
+      expect(error.remainingMs).toBeGreaterThan(3_000)
+      expect(error.remainingMs).toBeLessThanOrEqual(5_000)
+      expect(lock.held).toBe(true)
+    })
+
+    it('lets the next one in after a release, once', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource)
+      const released = lock.release()
+      expect(lock.held).toBe(false)
+      expect(lock.remainingMs).toBe(0)
+      expect(lock.release()).toBe(released)
+      expect(await released).toBe(true)
+      const next = await two.acquire(resource)
+      expect(await lock.release()).toBe(true) // the first one's answer, and no second release
+      expect(next.held).toBe(true)
+      expect(await one.tryAcquire(resource)).toBeNull()
+    })
+
+    it('lets the next one in after the lease ended, and tells the first one', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource, { ttlMs: 100 })
+      await sleep(150)
+      expect(lock.held).toBe(false)
+      expect(lock.remainingMs).toBe(0)
+      const next = await two.acquire(resource)
+      expect(await rejection(lock.extend())).toMatchObject({ code: 'LOCK_LOST', resource })
+      expect(await lock.release()).toBe(false)
+      expect(lock.held).toBe(false)
+      expect(next.held).toBe(true)
+      expect(await one.tryAcquire(resource)).toBeNull()
+    })
+
+    it('takes one of many contenders', async () => {
+      const managers = [manager(), manager(), manager()]
+      const resource = unique()
+      const attempts = Array.from({ length: 60 }, (_, index) => managers[index % 3]!.tryAcquire(resource))
+      const locks = (await Promise.all(attempts)).filter((lock) => lock !== null)
+      expect(locks).toHaveLength(1)
+      expect(locks[0]!.held).toBe(true)
+    })
+
+    it('keeps resources apart, however they are named', async () => {
+      const locks = manager()
+      const id = randomUUID()
+      const names = ['', '{', '}', '{}', '{a}', '}{', 'a}b{c', ' ', '\n', '\0', '%', '%7D', ':', ':lock', '🔒', 'Job', 'job', "'", '"', '\\']
+      const held = await Promise.all(names.flatMap((name) => [`${name}${id}`, `${id}${name}x`]).map((name) => locks.tryAcquire(name)))
+      expect(held.filter((lock) => lock === null)).toEqual([])
+      for (const lock of held as Lock[]) expect(await locks.tryAcquire(lock.resource)).toBeNull()
+    })
+
+    it('takes names of up to 512 bytes', async () => {
+      const locks = manager()
+      for (const name of [unique().padEnd(512, 'x'), `${randomUUID()}${'🔒'.repeat(119)}`]) {
+        expect(Buffer.byteLength(name)).toBe(512)
+        const lock = await locks.acquire(name)
+        expect(await locks.inspect(name)).toMatchObject({ resource: name, owner: lock.owner, token: lock.token })
+        expect(await lock.release()).toBe(true)
+      }
+    })
+  })
+
+  describe('tokens', () => {
+    it('rise with every grant, across managers', async () => {
+      const managers = [manager(), manager()]
+      const resource = unique()
+      let last = 0n
+      for (let round = 0; round < 20; round++) {
+        const lock = await managers[round % 2]!.acquire(resource)
+        expect(lock.token).toBeGreaterThan(last)
+        last = lock.token
+        await lock.release()
+      }
+      // The clock in microseconds: whatever forgets its tokens continues above them.
+      expect(Number(last)).toBeGreaterThan((Date.now() - 60_000) * 1000)
+    })
+
+    it('are above the high-water mark that the caller knows', async () => {
+      const locks = manager()
+      const resource = unique()
+      const minToken = BigInt(Date.now() + 3_600_000) * 1000n
+      const lock = await locks.acquire(resource, { minToken })
+      expect(lock.token).toBe(minToken + 1n)
+      await lock.release()
+      const next = await locks.acquire(resource)
+      expect(next.token).toBe(minToken + 2n)
+    })
+
+    it('are strings in JSON', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique())
+      const json = JSON.parse(JSON.stringify(lock))
+      expect(json).toMatchObject({
+        resource: lock.resource,
+        resources: [lock.resource],
+        owner: lock.owner,
+        token: String(lock.token),
+        held: true,
+      })
+      const info = await locks.inspect(lock.resource)
+      expect(JSON.parse(JSON.stringify(info))).toMatchObject({ token: String(lock.token), strategy: subject().strategy })
+    })
+  })
+
+  describe('extending', () => {
+    it('moves the end of the lease', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource, { ttlMs: 300 })
+      await lock.extend(10_000)
+      expect(lock.remainingMs).toBeGreaterThan(8_000)
+      await sleep(350)
+      expect(lock.held).toBe(true)
+      expect(await two.tryAcquire(resource)).toBeNull()
+      expect((await two.inspect(resource))!.remainingMs).toBeGreaterThan(8_000)
+    })
+
+    it('goes by the granted TTL unless told otherwise, and never shortens', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique(), { ttlMs: 5_000 })
+      await lock.extend(60_000)
+      const before = lock.remainingMs
+      await lock.extend()
+      await lock.extend(10)
+      expect(lock.remainingMs).toBeGreaterThan(before - 5_000)
+      expect((await locks.inspect(lock.resource))!.remainingMs).toBeGreaterThan(50_000)
+    })
+
+    it('takes its turn when called many times at once', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique(), { ttlMs: 2_000 })
+      await Promise.all(Array.from({ length: 20 }, () => lock.extend()))
+      expect(lock.held).toBe(true)
+      expect(locks.stats().extended).toBe(20)
+    })
+
+    it('is refused after the lease was taken by force, and the signal says so', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource, { ttlMs: 10_000 })
+      const { signal } = lock
+      expect(await two.forceRelease(resource)).toBe(true)
+      const thief = await two.acquire(resource)
+      expect(thief.token).toBeGreaterThan(lock.token)
+      expect(await rejection(lock.extend())).toBeInstanceOf(LockLostError)
+      expect(lock.held).toBe(false)
+      expect(signal.aborted).toBe(true)
+      expect(signal.reason).toBeInstanceOf(LockLostError)
+      expect(await lock.release()).toBe(false)
+      expect(thief.held).toBe(true)
+      expect(await one.tryAcquire(resource)).toBeNull()
+    })
+
+    it('is refused after the release', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique())
+      await lock.release()
+      expect(await rejection(lock.extend())).toMatchObject({ code: 'LOCK_LOST' })
+      expect(await locks.inspect(lock.resource)).toBeNull()
+    })
+  })
+
+  describe('the signal', () => {
+    it('aborts before the lease ends, with the reason', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique(), { ttlMs: 1_000 })
+      expect(lock.signal).toBe(lock.signal)
+      expect(lock.signal.aborted).toBe(false)
+      const heldWhenTold = await new Promise<boolean>((resolve) => {
+        lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
+      })
+      expect(heldWhenTold).toBe(true)
+      expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', resource: lock.resource })
+    })
+
+    it('waits when the lease was extended', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique(), { ttlMs: 300 })
+      const { signal } = lock
+      await lock.extend(5_000)
+      await sleep(500)
+      expect(signal.aborted).toBe(false)
+      expect(lock.held).toBe(true)
+    })
+
+    it('has aborted when it is first read too late, and stays still after a release', async () => {
+      const locks = manager()
+      const late = await locks.acquire(unique(), { ttlMs: 50 })
+      const released = await locks.acquire(unique(), { ttlMs: 300 })
+      const { signal } = released
+      await released.release()
+      await sleep(400)
+      expect(late.signal.aborted).toBe(true)
+      expect(late.signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+      expect(signal.aborted).toBe(false)
+    })
+  })
+
+  describe('several resources', () => {
+    it('are locked all together, with one token above each of theirs', async () => {
+      const [one, two] = [manager(), manager()]
+      const [a, b, c] = [unique('a'), unique('b'), unique('c')]
+      const high = await one.acquire(b, { minToken: BigInt(Date.now() + 3_600_000) * 1000n })
+      await high.release()
+      const lock = await one.acquire([c, a, b], { ttlMs: 5_000 })
+      expect(lock).toMatchObject({ resource: c, resources: [c, a, b] })
+      expect(lock.token).toBe(high.token + 1n)
+      for (const name of [a, b, c]) {
+        expect(await two.tryAcquire(name)).toBeNull()
+        expect((await two.inspect(name))!.token).toBe(lock.token)
+      }
+      await lock.extend(20_000)
+      for (const name of [a, b, c]) expect((await two.inspect(name))!.remainingMs).toBeGreaterThan(15_000)
+      expect(await lock.release()).toBe(true)
+      for (const name of [a, b, c]) expect(await two.inspect(name)).toBeNull()
+    })
+
+    it('are locked not at all if one of them is held', async () => {
+      const locks = manager()
+      const [a, b, c] = [unique('a'), unique('b'), unique('c')]
+      const lock = await locks.acquire(b)
+      expect(await locks.tryAcquire([a, b, c])).toBeNull()
+      expect(await locks.inspect(a)).toBeNull()
+      expect(await locks.inspect(c)).toBeNull()
+      expect((await locks.inspect(b))!.token).toBe(lock.token)
+    })
+
+    it('are lost if one of them is', async () => {
+      const locks = manager()
+      const [a, b] = [unique('a'), unique('b')]
+      const lock = await locks.acquire([a, b])
+      await locks.forceRelease(b)
+      const thief = await locks.acquire(b)
+      expect(await rejection(lock.extend())).toMatchObject({ code: 'LOCK_LOST' })
+      expect(lock.held).toBe(false)
+      expect(await lock.release()).toBe(false)
+      expect(await locks.inspect(b)).toMatchObject({ owner: thief.owner })
+    })
+  })
+
+  describe('looking and forcing', () => {
+    it('inspects and forces', async () => {
+      const locks = manager()
+      const resource = unique()
+      expect(await locks.inspect(resource)).toBeNull()
+      expect(await locks.forceRelease(resource)).toBe(false)
+      const lock = await locks.acquire(resource, { ttlMs: 10_000 })
+      const info = await locks.inspect(resource)
+      expect(info).toMatchObject({ resource, strategy: subject().strategy, owner: lock.owner, token: lock.token })
+      expect(info!.remainingMs).toBeGreaterThan(8_000)
+      expect(info!.remainingMs).toBeLessThanOrEqual(10_000)
+      expect(await locks.forceRelease(resource)).toBe(true)
+      expect(await locks.inspect(resource)).toBeNull()
+      expect(await lock.release()).toBe(false)
+    })
+
+    it('counts what it does', async () => {
+      const locks = manager()
+      const resource = unique()
+      const lock = await locks.acquire(resource)
+      await locks.tryAcquire(resource)
+      expect(locks.stats()).toMatchObject({ granted: 1, busy: 1, held: 1, pending: 0, released: 0 })
+      await lock.release()
+      expect(locks.stats()).toMatchObject({ held: 0, released: 1, lost: 0, unknown: 0, failed: 0 })
+    })
+
+    it('describes itself', async () => {
+      const guarantee = await manager().describe()
+      expect(guarantee.strategy).toBe(subject().strategy)
+      expect(guarantee.summary.length).toBeGreaterThan(40)
+      expect(guarantee.warnings).toBeInstanceOf(Array)
+    })
+  })
+
+  describe('cancelling', () => {
+    it('rejects with the reason, and gives a late grant back', async () => {
+      const locks = manager()
+      const reason = new Error('changed my mind')
+      expect(await rejection(locks.acquire(unique(), { signal: AbortSignal.abort(reason) }))).toBe(reason)
+      const resource = unique()
+      const controller = new AbortController()
+      const call = rejection(locks.acquire(resource, { signal: controller.signal }))
+      controller.abort(reason)
+      expect(await call).toBe(reason)
+      await expect.poll(() => locks.stats().pending).toBe(0)
+      await expect.poll(() => locks.inspect(resource)).toBeNull()
+      expect(locks.stats().held).toBe(0)
+    })
+
+    it('does not touch a lease that was granted', async () => {
+      const locks = manager()
+      const controller = new AbortController()
+      const lock = await locks.acquire(unique(), { signal: controller.signal })
+      controller.abort()
+      expect(lock.held).toBe(true)
+      expect(await lock.release()).toBe(true)
+    })
+  })
+
+  describe('disposing and closing', () => {
+    it('releases on disposal, which never rejects', async () => {
+      const locks = manager()
+      const lock = await locks.acquire(unique())
+      await lock[Symbol.asyncDispose]()
+      expect(await locks.inspect(lock.resource)).toBeNull()
+      await lock[Symbol.asyncDispose]()
+    })
+
+    it('releases what it holds when it closes, and takes nothing more', async () => {
+      const [one, two] = [manager(), manager()]
+      const names = Array.from({ length: 10 }, () => unique())
+      const locks = await Promise.all(names.map((name) => one.acquire(name)))
+      const { signal } = locks[0]!
+      const closed = one.close()
+      expect(one.close()).toBe(closed)
+      await closed
+      expect(locks.every((lock) => !lock.held)).toBe(true)
+      expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+      expect(await locks[0]!.release()).toBe(false)
+      for (const name of names) expect(await two.tryAcquire(name)).not.toBeNull()
+      const calls: Promise<unknown>[] = [one.acquire(unique()), one.inspect(unique()), one.forceRelease(unique()), one.describe(), one.connect()]
+      for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
+    })
+
+    it('gives back what is granted while it closes', async () => {
+      const [one, two] = [manager(), manager()]
+      const names = Array.from({ length: 50 }, () => unique())
+      const calls = names.map((name) => one.acquire(name))
+      const outcomes = Promise.allSettled(calls)
+      await one.close()
+      for (const outcome of await outcomes) {
+        if (outcome.status === 'fulfilled') expect(outcome.value.held).toBe(false)
+        else expect(outcome.reason).toMatchObject({ code: 'CLOSED' })
+      }
+      for (const name of names) expect(await two.inspect(name)).toBeNull()
+    })
+  })
+
+  describe('bad input', () => {
+    const bad: [string, unknown, unknown, string][] = [
+      ['no resource', undefined, undefined, 'TypeError'],
+      ['a number', 5, undefined, 'TypeError'],
+      ['an empty name', '', undefined, 'RangeError'],
+      ['513 bytes', 'x'.repeat(513), undefined, 'RangeError'],
+      ['513 bytes of emoji', `x${'🔒'.repeat(128)}`, undefined, 'RangeError'],
+      ['a lone surrogate', 'a\ud800b', undefined, 'TypeError'],
+      ['no names', [], undefined, 'RangeError'],
+      ['a name twice', ['a', 'b', 'a'], undefined, 'RangeError'],
+      ['a wrong name among them', ['a', 7], undefined, 'TypeError'],
+      ['options that are none', 'x', 5, 'TypeError'],
+      ['null for options', 'x', null, 'TypeError'],
+      ['an unknown option', 'x', { ttl: 5 }, 'TypeError'],
+      ['an option of a later version', 'x', { waitMs: 5 }, 'TypeError'],
+      ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
+      ['a string for a number', 'x', { ttlMs: '5' }, 'TypeError'],
+      ['NaN', 'x', { ttlMs: Number.NaN }, 'RangeError'],
+      ['a fraction', 'x', { ttlMs: 10.5 }, 'RangeError'],
+      ['a TTL too short', 'x', { ttlMs: 9 }, 'RangeError'],
+      ['a TTL too long', 'x', { ttlMs: 86_400_001 }, 'RangeError'],
+      ['a negative TTL', 'x', { ttlMs: -1 }, 'RangeError'],
+      ['a number for a token', 'x', { minToken: 5 }, 'TypeError'],
+      ['a negative token', 'x', { minToken: -1n }, 'RangeError'],
+      ['a token too high', 'x', { minToken: 2n ** 53n - 2n ** 40n }, 'RangeError'],
+      ['no signal', 'x', { signal: {} }, 'TypeError'],
+    ]
+    it.each(bad)('refuses %s', async (_, resource, options, name) => {
+      const locks = manager()
+      for (const method of ['acquire', 'tryAcquire'] as const) {
+        const error = await rejection(locks[method](resource as string, options as AcquireOptions))
+        expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
+        expect(error instanceof TypeError || error instanceof RangeError).toBe(true)
+      }
+      expect(locks.stats()).toMatchObject({ granted: 0, failed: 0 })
+    })
+
+    it('suggests what was meant', async () => {
+      const locks = manager()
+      expect((await rejection(locks.acquire('x', { tllMs: 5 } as AcquireOptions))).message).toContain('"ttlMs"')
+      expect((await rejection(locks.acquire('x', { mintoken: 5n } as AcquireOptions))).message).toContain('"minToken"')
+    })
+
+    it('refuses a TTL that no extension can have', async () => {
+      const lock = await manager().acquire(unique())
+      expect(await rejection(lock.extend(5))).toMatchObject({ code: 'INVALID_OPTION', name: 'RangeError' })
+      expect(await rejection(lock.extend('5' as never))).toMatchObject({ code: 'INVALID_OPTION', name: 'TypeError' })
+      expect(lock.held).toBe(true)
+    })
+  })
+
+  it('names the caller in the stack of an error', async () => {
+    const locks = manager()
+    const resource = unique()
+    await locks.acquire(resource)
+    async function theCaller(): Promise<void> {
+      await locks.acquire(resource)
+    }
+    expect((await rejection(theCaller())).stack).toContain('theCaller')
+  })
+}

@@ -1,0 +1,23 @@
+/** The examples of the README do what they say. */
+import { describe, expect, it } from 'vitest'
+
+import { startPrimary } from './fixtures/redis'
+import { readSnippets, runSnippet } from './fixtures/snippets'
+
+describe('README.md', () => {
+  const snippets = readSnippets()
+
+  it('has an example of each strategy', () => {
+    expect(new Set(snippets.flatMap(({ needs }) => needs))).toEqual(new Set(['local', 'strong']))
+  })
+
+  it.each(snippets.map((snippet) => [snippet.name, snippet] as const))('%s', async (_, snippet) => {
+    const env = snippet.needs.includes('strong') ? { REDIS_URL: (await startPrimary()).url } : {}
+    const { code, stdout, stderr } = await runSnippet(snippet, { env })
+    expect(stderr).toBe('')
+    expect(code).toBe(0)
+    // What a line prints stands in its comment: "// true: …".
+    const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
+    expect(stdout.trim().split('\n')).toEqual(promised.length > 0 ? promised : expect.arrayContaining([expect.stringContaining('token')]))
+  })
+})

@@ -1,0 +1,303 @@
+/** Strong locks when replicas lag, connections break, and primaries die. Each fault is shown to bite. */
+import { LockManager, OutcomeUnknownError } from 'fencelock'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { closing, rejection, unique } from './contract'
+import { onCleanup } from './fixtures/cleanup'
+import { startProxy } from './fixtures/proxy'
+import { startPrimary, startRedis, type Deployment } from './fixtures/redis'
+import { eventually, sleep } from './fixtures/temp'
+
+const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
+
+describe('with a primary and two replicas', () => {
+  let redis: Deployment
+  beforeAll(async () => {
+    redis = await startPrimary()
+  })
+
+  function pause(...which: number[]): void {
+    for (const index of which) redis.replicas[index]!.pause()
+    onCleanup(async () => {
+      for (const index of which) redis.replicas[index]!.resume()
+      await redis.primary.waitForReplicas(2)
+    })
+  }
+
+  it('refuses a grant in time when no replica answers, and takes it back', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release() // connected, loaded
+    pause(0, 1)
+    for (const ackTimeoutMs of [50, 200]) {
+      const resource = unique()
+      const began = performance.now()
+      const error = await rejection(locks.acquireStrong(resource, { ackTimeoutMs }))
+      const took = performance.now() - began
+      expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2, received: 0, connected: 2, rolledBack: true })
+      expect(took).toBeGreaterThanOrEqual(ackTimeoutMs - 5)
+      expect(took).toBeLessThan(ackTimeoutMs + 50)
+      expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+      expect(await locks.inspect(resource)).toBeNull()
+    }
+  })
+
+  it('grants with the healthy replica alone, and quickly, while others wait for the paused one', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release()
+    pause(1)
+    const all = Array.from({ length: 20 }, () => rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })))
+    const began = performance.now()
+    for (let round = 0; round < 20; round++) {
+      const lock = await locks.acquireStrong(unique(), { acks: 1, ackTimeoutMs: 1_000 })
+      expect(lock.acks).toEqual({ required: 1, received: 1 })
+      expect(await lock.release()).toBe(true)
+    }
+    expect(performance.now() - began).toBeLessThan(900)
+    for (const error of await Promise.all(all)) expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
+  })
+
+  it('keeps "busy" busy in a batch whose grants are refused', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const [refused, busy] = await Promise.allSettled([locks.acquireStrong(unique()), locks.tryAcquireStrong(held.resource)])
+    expect(refused).toMatchObject({ status: 'rejected', reason: { code: 'INSUFFICIENT_REPLICAS' } })
+    expect(busy).toEqual({ status: 'fulfilled', value: null })
+    expect(await locks.inspect(held.resource)).toMatchObject({ owner: held.owner })
+  })
+
+  it('does not take back somebody else’s lock when its own lease ended while it waited', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release()
+    pause(0, 1)
+    const resource = unique()
+    // The lease ends at 600 ms; its WAIT and the rollback come from 300 ms on, which is delayed until after the theft.
+    const proxy = await startProxy(redis.primary.port)
+    const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
+    await rejection(slow.acquireStrong(unique()))
+    const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 600, ackTimeoutMs: 300 }))
+    await eventually('the key is there', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1)
+    proxy.hold('toClient')
+    await eventually('the lease ended', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    const thief = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
+    proxy.flow()
+    expect((await attempt).message).not.toBe('')
+    await eventually('nothing is left to clean up', () => slow.stats().cleanups === 0)
+    expect(await redis.primary.cmd('GET', lockKey(resource))).toBe(thief.owner)
+    expect(await thief.release()).toBe(true)
+  })
+
+  it('leaves deadline and lease as they were when an extension is not acknowledged', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
+    pause(0, 1)
+    const error = await rejection(lock.extend(60_000))
+    expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2, received: 0 })
+    expect(lock.held).toBe(true)
+    expect(lock.remainingMs).toBeLessThan(5_000)
+    expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('cannot be lost by a failover once granted', async () => {
+    const own = await startPrimary()
+    const locks = closing(new LockManager({ redis: own.url }))
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    await own.primary.kill()
+    const promoted = await own.failOver()
+    const survivors = closing(new LockManager({ redis: { url: promoted.url, replicas: 1 } }))
+    expect(await survivors.tryAcquireStrong(lock.resource)).toBeNull()
+    expect(await survivors.inspect(lock.resource)).toMatchObject({ owner: lock.owner, token: lock.token })
+  })
+
+  it('can be lost without acknowledgements, which is what they are for', async () => {
+    const own = await startPrimary({ replicaProxies: true })
+    const locks = closing(new LockManager({ redis: own.url }))
+    await (await locks.acquireStrong(unique())).release()
+    for (const link of own.links) link.swallow('toClient')
+    const resource = unique()
+    expect(await rejection(locks.acquireStrong(resource))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
+    const doomed = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
+    expect(doomed.held).toBe(true)
+    await own.primary.kill()
+    const promoted = await own.failOver()
+    const survivors = closing(new LockManager({ redis: { url: promoted.url, replicas: 0 } }))
+    const second = await survivors.acquireStrong(resource)
+    // Two holders at once; the fence tells them apart.
+    expect(doomed.held).toBe(true)
+    expect(second.token).toBeGreaterThan(doomed.token)
+  })
+})
+
+describe('with a proxy before the primary', () => {
+  let redis: Deployment
+  beforeAll(async () => {
+    redis = await startPrimary()
+  })
+
+  it('does not know the outcome when the connection breaks between the script and its WAIT, and cleans up', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    await (await locks.acquireStrong(unique())).release()
+    const resource = unique()
+    const cut = proxy.when('WAIT', { deliver: 'before', then: 'cut' })
+    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
+    await cut
+    expect(error).toBeInstanceOf(OutcomeUnknownError)
+    expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', resource })
+    // The fault bites: without the cleanup the key would stay for a minute.
+    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
+    expect(await redis.primary.cmd('EXISTS', `fencelock:{${resource}}:fence`)).toBe(1) // it had been granted
+    expect(locks.stats()).toMatchObject({ unknown: 1, held: 0 })
+    expect((await locks.acquireStrong(resource)).acks).toEqual({ required: 2, received: 2 })
+  })
+
+  it('does not know the outcome when no reply comes, and closes the connection', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 300 } }))
+    await (await locks.acquireStrong(unique())).release()
+    const resource = unique()
+    const swallowed = proxy.when('WAIT', { then: 'swallow' })
+    const began = performance.now()
+    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
+    await swallowed
+    expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+    expect(performance.now() - began).toBeLessThan(5_000)
+    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    expect((await locks.acquireStrong(resource)).acks).toEqual({ required: 2, received: 2 })
+  })
+
+  it('cleans up a request that arrives late', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 200 } }))
+    await (await locks.acquireStrong(unique())).release()
+    const resource = unique()
+    const held = proxy.when(resource, { deliver: 'before', then: 'hold' })
+    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
+    await held
+    expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+    await sleep(300) // a cleanup has found nothing by now
+    expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+    proxy.flow() // and only now the script comes through
+    await eventually('the script ran', async () => (await redis.primary.cmd('EXISTS', `fencelock:{${resource}}:fence`)) === 1)
+    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0, 15_000)
+    await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
+  })
+
+  it('never takes an acknowledgement from before a reconnect', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    for (let round = 0; round < 10; round++) {
+      const resources = Array.from({ length: 20 }, () => unique())
+      const calls = Promise.allSettled(resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 20_000 })))
+      if (round % 2 === 0) setTimeout(() => proxy.cut(), round)
+      else void proxy.when('WAIT', { deliver: 'before', then: 'cut' })
+      for (const outcome of await calls) {
+        if (outcome.status === 'rejected') {
+          expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain(outcome.reason.code)
+          continue
+        }
+        // Acknowledged means: every replica has it.
+        for (const replica of redis.replicas) {
+          expect(await replica.cmd('GET', lockKey(outcome.value.resource))).toBe(outcome.value.owner)
+        }
+      }
+    }
+    await eventually('the cleanups are over', () => locks.stats().cleanups === 0, 25_000)
+    const left = (await redis.primary.cmd('KEYS', 'fencelock:*:lock')) as string[]
+    expect(left.length).toBe(locks.stats().held)
+  })
+
+  it('does not know the outcome of an extension whose reply was lost', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
+    await lock.extend()
+    const cut = proxy.when('WAIT', { then: 'cut' })
+    expect(await rejection(lock.extend(60_000))).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+    await cut
+    expect(lock.held).toBe(true)
+    expect(lock.remainingMs).toBeLessThan(5_000)
+    await lock.extend(60_000)
+    expect(lock.remainingMs).toBeGreaterThan(50_000)
+    expect(await lock.release()).toBe(true)
+  })
+
+  it('cleans up after a release whose reply was lost', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
+    proxy.refusing = true
+    proxy.cut()
+    const error = await rejection(lock.release())
+    expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain((error as { code?: string }).code)
+    expect(await redis.primary.cmd('EXISTS', lockKey(lock.resource))).toBe(1)
+    proxy.refusing = false
+    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(lock.resource))) === 0, 15_000)
+  })
+
+  it('disposes without an error when the backend is away, and closes in time', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 500, commandTimeoutMs: 500 } })
+    const [one, two] = [await locks.acquireStrong(unique()), await locks.acquireStrong(unique())]
+    await proxy.stop()
+    await one![Symbol.asyncDispose]()
+    const began = performance.now()
+    await locks.close()
+    expect(performance.now() - began).toBeLessThan(5_000)
+    expect(two!.held).toBe(false)
+  })
+})
+
+describe('with a server that refuses', () => {
+  it('tells a replica from a primary, and writes nothing', async () => {
+    const redis = await startPrimary({ replicas: 1 })
+    const locks = closing(new LockManager({ redis: { url: redis.replicas[0]!.url, replicas: 1 } }))
+    const resource = unique()
+    const error = await rejection(locks.acquireStrong(resource))
+    expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+    expect(error.message).toMatch(/replica/i)
+    expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+  })
+
+  it('goes on by itself when the server was restarted', async () => {
+    const server = await startRedis()
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    const first = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
+    await server.restart()
+    const next = await eventually('a lock after the restart', () => locks.acquireStrong(first.resource).catch(() => null))
+    expect(next.token).toBeGreaterThan(first.token)
+    expect(await first.release()).toBe(false)
+    expect(await locks.inspect(first.resource)).toMatchObject({ owner: next.owner })
+  })
+
+  it('tells a lack of replicas that the server itself noticed', async () => {
+    const server = await startRedis({ config: ['min-replicas-to-write 1'] })
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 1 } }))
+    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true })
+  })
+
+  it('fails within the time limit when nobody is there, every time, and recovers', async () => {
+    const server = await startRedis()
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 1_000 } }))
+    await (await locks.acquireStrong(unique())).release()
+    await server.kill()
+    for (let round = 0; round < 5; round++) {
+      const began = performance.now()
+      expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: expect.stringMatching(/BACKEND_UNAVAILABLE|OUTCOME_UNKNOWN/) })
+      expect(performance.now() - began).toBeLessThan(3_000)
+    }
+    await server.start()
+    await eventually('it is back', () => locks.acquireStrong(unique()).catch(() => null))
+  })
+
+  it('fails within the time limit when the server accepts and says nothing', async () => {
+    const server = await startRedis()
+    const proxy = await startProxy(server.port)
+    proxy.swallow()
+    const locks = closing(new LockManager({ redis: { url: proxy.url, replicas: 0, connectTimeoutMs: 400 } }))
+    const began = performance.now()
+    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+    expect(performance.now() - began).toBeLessThan(4_000)
+  })
+})
