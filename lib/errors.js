@@ -28,8 +28,7 @@ class LockError extends Error {
   }
 
   toJSON() {
-    const { name, message, cause, ...fields } = this
-    const json = { name: this.name, message: this.message, ...fields }
+    const json = { name: this.name, message: this.message, ...this }
     if (this.cause !== undefined) json.cause = String(this.cause?.message ?? this.cause)
     return json
   }

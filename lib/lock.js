@@ -172,8 +172,7 @@ class Lock {
   }
 
   [inspectCustom](_depth, options, inspect) {
-    const { resource: _, token, ...rest } = { ...this.toJSON(), token: this.token }
-    return `${this.constructor.name} ${inspect({ ...rest, token }, options)}`
+    return `${this.constructor.name} ${inspect({ ...this.toJSON(), token: this.token }, options)}`
   }
 }
 

@@ -37,10 +37,6 @@ impl RedisBackend {
     }
 
     /// See [`crate::backend::Backend::home`].
-    #[expect(
-        clippy::unused_self,
-        reason = "the contract asks the backend, and every Redis has the same thread"
-    )]
     pub fn home(&self) -> Result<&Home> {
         Home::io()
     }
@@ -60,7 +56,11 @@ impl RedisBackend {
         let ran = match node.grant(request.acks, || scripts::acquire(&node.config.prefix, request)).await {
             Ok(ran) => ran,
             Err(NotRun::Nothing(error)) => return Err(error),
-            Err(NotRun::Perhaps(sent, error)) => {
+            Err(NotRun::Failed(sent, error)) => {
+                self.roll_back(node, request, sent).await;
+                return Err(error);
+            }
+            Err(NotRun::Unknown(sent, error)) => {
                 clean_up(sent);
                 return Err(error);
             }
@@ -133,7 +133,9 @@ impl RedisBackend {
             match node.extend(acks, || scripts::extend(&node.config.prefix, resources, owner, ttl)).await {
                 Ok(ran) => ran,
                 // Whatever it did, it neither gave nor took a lease.
-                Err(NotRun::Nothing(error) | NotRun::Perhaps(_, error)) => return Err(as_extension(error)),
+                Err(NotRun::Nothing(error) | NotRun::Failed(_, error) | NotRun::Unknown(_, error)) => {
+                    return Err(as_extension(error));
+                }
             };
         if ran.reply != Value::Int(1) {
             return Err(Error::lost("the lease is no longer ours: it ended, or somebody took it"));

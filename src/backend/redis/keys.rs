@@ -39,7 +39,7 @@ impl Prefix {
         if resource.starts_with('}') {
             // `{}` is no hash tag: Redis would hash the whole key, and the two keys of the resource would part. The
             // `x` sets these keys apart from those of a resource that is spelled like this one's encoding.
-            let hex: String = resource.bytes().map(|byte| format!("{byte:02x}")).collect();
+            let hex = resource.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
             return format!("{prefix}:x{{{hex}}}:{part}");
         }
         format!("{prefix}:{{{resource}}}:{part}")

@@ -47,8 +47,10 @@ pub(super) struct Ran {
 pub(super) enum NotRun {
     /// Nothing was written.
     Nothing(Error),
-    /// Something may have been written since that moment.
-    Perhaps(BootInstant, Error),
+    /// The script failed while it ran, and is over: what it wrote before can be undone at once.
+    Failed(BootInstant, Error),
+    /// Nobody knows, and the request sent at that moment may even still be on its way.
+    Unknown(BootInstant, Error),
 }
 
 impl Node {
@@ -110,7 +112,7 @@ impl Node {
                 Err(broken) => {
                     let error = outcome::missing(&broken, &self.name(), what);
                     return Err(if broken.sent {
-                        NotRun::Perhaps(sent, error)
+                        NotRun::Unknown(sent, error)
                     } else {
                         NotRun::Nothing(error)
                     });
@@ -118,7 +120,7 @@ impl Node {
             };
             match outcome::refusal(&error, &self.name(), policy.required) {
                 Refusal::Nothing(error) => return Err(NotRun::Nothing(error)),
-                Refusal::Perhaps(error) => return Err(NotRun::Perhaps(sent, error)),
+                Refusal::Perhaps(error) => return Err(NotRun::Failed(sent, error)),
                 // Nothing was written, and the number that WAIT answered means nothing: all of it is sent anew.
                 Refusal::NoScript => self.load(script).await.map_err(NotRun::Nothing)?,
             }
