@@ -36,7 +36,7 @@ pub(super) struct Proof {
     pub(super) sent: BootInstant,
     /// The script's reply.
     pub(super) reply: std::result::Result<Value, Broken>,
-    /// The reply to the batch's `WAIT`; none if the policy asks for no acknowledgement.
+    /// The reply to the batch's `WAIT`; none if nothing was written, or nothing is to be acknowledged.
     pub(super) wait: Option<std::result::Result<Value, Broken>>,
 }
 
@@ -149,31 +149,30 @@ impl Lanes {
                 return;
             }
         };
-        let mut bytes = Vec::with_capacity(batch.len() * 256);
+        let mut scripts = Vec::with_capacity(batch.len() * 256);
         for request in &batch {
-            request.command.write_packed_command(&mut bytes);
+            request.command.write_packed_command(&mut scripts);
         }
-        let waits = policy.required > 0;
-        let timeout = Duration::from_millis(policy.timeout_ms.into());
-        if waits {
-            redis::cmd("WAIT").arg(policy.required).arg(policy.timeout_ms).write_packed_command(&mut bytes);
-        }
-        let limit = if waits { timeout } else { Duration::ZERO } + self.config.command_timeout;
+        let limit = self.config.command_timeout;
         // Deadlines count from here. What was queued has not been sent, so its lease has not begun.
         let sent = self.clock.boot();
-        let exchange = connection.exchange(bytes, batch.len() + usize::from(waits), limit);
-        let mut answer = if waits {
-            tokio::select! {
-                answer = exchange => answer,
-                () = self.nudge(timeout) => unreachable!("nudging never ends"),
-            }
-        } else {
-            exchange.await
+        let scripts = connection.exchange(scripts, batch.len(), limit);
+        if policy.required == 0 {
+            settle(batch, scripts.await, sent, false);
+            return;
+        }
+        let timeout = Duration::from_millis(policy.timeout_ms.into());
+        let wait = redis::cmd("WAIT").arg(policy.required).arg(policy.timeout_ms).get_packed_command();
+        let wait = connection.exchange(wait, 1, timeout + limit);
+        // Both are handed to the connection before either is waited for, so nothing comes in between, and both go out in
+        // one write. Apart, so that whoever found somebody else does not wait for the replicas of others.
+        let (granted, mut wait) = tokio::select! {
+            both = async { tokio::join!(biased; async { settle(batch, scripts.await, sent, true) }, wait) } => both,
+            () = self.nudge(timeout) => unreachable!("nudging never ends"),
         };
-        let replies: Vec<_> = batch.iter().map(|_| next(&mut answer)).collect();
-        let wait = waits.then(|| next(&mut answer));
-        for (request, reply) in batch.into_iter().zip(replies) {
-            let _ = request.answer.send(Ok(Proof { sent, reply, wait: wait.clone() }));
+        let wait = next(&mut wait);
+        for (request, reply) in granted {
+            let _ = request.answer.send(Ok(Proof { sent, reply: Ok(reply), wait: Some(wait.clone()) }));
         }
     }
 
@@ -200,6 +199,20 @@ impl Lanes {
         // A panic in between would leave at worst a lane unused.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells what needs no acknowledgement, and returns what does. Every script answers a positive number when it wrote.
+fn settle(batch: Vec<Request>, mut answer: Answer, sent: BootInstant, waits: bool) -> Vec<(Request, Value)> {
+    let mut written = Vec::new();
+    for request in batch {
+        match next(&mut answer) {
+            Ok(reply @ Value::Int(1..)) if waits => written.push((request, reply)),
+            reply => {
+                let _ = request.answer.send(Ok(Proof { sent, reply, wait: None }));
+            }
+        }
+    }
+    written
 }
 
 /// The next reply, or why there is none.
