@@ -87,6 +87,37 @@ describe('with a primary and two replicas', () => {
     expect(await thief.release()).toBe(true)
   })
 
+  it('does not make a loser wait for the replicas of others', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const refused = rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_500 }))
+    const began = performance.now()
+    expect(await locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 1_500 })).toBeNull()
+    const busyAfter = performance.now() - began
+    expect(await refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
+    expect(busyAfter).toBeLessThan((performance.now() - began) / 2)
+  })
+
+  it('knows of a batch that breaks who was busy, and not who was granted', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const resource = unique()
+    const calls = Promise.allSettled([
+      locks.acquireStrong(resource, { ackTimeoutMs: 2_000, ttlMs: 60_000 }),
+      locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 2_000 }),
+    ])
+    await eventually('it was granted', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1)
+    proxy.cut()
+    const [granted, busy] = await calls
+    expect(busy).toEqual({ status: 'fulfilled', value: null })
+    expect(granted).toMatchObject({ status: 'rejected', reason: { code: 'OUTCOME_UNKNOWN' } })
+    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    expect(await redis.primary.cmd('GET', lockKey(held.resource))).toBe(held.owner)
+  })
+
   it('leaves deadline and lease as they were when an extension is not acknowledged', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
@@ -96,6 +127,18 @@ describe('with a primary and two replicas', () => {
     expect(lock.held).toBe(true)
     expect(lock.remainingMs).toBeLessThan(5_000)
     expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('does not know the outcome when the primary is demoted while it waits', async () => {
+    const own = await startPrimary()
+    const locks = closing(new LockManager({ redis: own.url }))
+    await (await locks.acquireStrong(unique())).release()
+    for (const replica of own.replicas) replica.pause()
+    const resource = unique()
+    const attempt = rejection(locks.acquireStrong(resource, { ackTimeoutMs: 4_000, ttlMs: 60_000 }))
+    await eventually('it was granted', async () => (await own.primary.cmd('EXISTS', lockKey(resource))) === 1)
+    await own.primary.replicate(redis.primary)
+    expect(await attempt).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
   })
 
   it('cannot be lost by a failover once granted', async () => {
@@ -241,6 +284,19 @@ describe('with a proxy before the primary', () => {
     await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(lock.resource))) === 0, 15_000)
   })
 
+  it('gives back a grant that comes after its deadline', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    await (await locks.acquireStrong(unique())).release()
+    proxy.delay(1_000, 'toClient')
+    const resource = unique()
+    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 800 }))
+    expect(error).toMatchObject({ code: 'LOCK_LOST', resource })
+    expect(locks.stats().held).toBe(0)
+    // The same delay is no harm to a lease that is long enough.
+    expect((await locks.acquireStrong(resource, { ttlMs: 10_000 })).held).toBe(true)
+  })
+
   it('disposes without an error when the backend is away, and closes in time', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 500, commandTimeoutMs: 500 } })
@@ -255,6 +311,23 @@ describe('with a proxy before the primary', () => {
 })
 
 describe('with a server that refuses', () => {
+  it('says that WAIT is missing, and takes the grant back', async () => {
+    const server = await startRedis({ config: ['rename-command WAIT ""'] })
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 1 } }))
+    const resource = unique()
+    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
+    expect(error).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('WAIT') })
+    expect(await server.cmd('EXISTS', lockKey(resource), `fencelock:{${resource}}:fence`)).toBe(1) // it had been granted
+    expect((await locks.acquireStrong(resource, { acks: 0 })).held).toBe(true)
+  })
+
+  it('says that scripts are missing', async () => {
+    const server = await startRedis({ config: ['rename-command EVALSHA ""'] })
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('EVALSHA') })
+    expect(await server.cmd('DBSIZE')).toBe(0)
+  })
+
   it('tells a replica from a primary, and writes nothing', async () => {
     const redis = await startPrimary({ replicas: 1 })
     const locks = closing(new LockManager({ redis: { url: redis.replicas[0]!.url, replicas: 1 } }))
