@@ -1,0 +1,33 @@
+import { fileURLToPath } from 'node:url'
+import { configDefaults, defineConfig } from 'vitest/config'
+
+const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+export default defineConfig({
+  resolve: {
+    // Vite does not know self-reference; Node and Bun do, so child scripts just import 'fencelock'.
+    alias: [{ find: /^fencelock$/, replacement: file('index.js') }],
+  },
+  test: {
+    include: ['__test__/**/*.spec.ts'],
+    exclude: [...configDefaults.exclude, '__test__/runtimes/**'],
+    globalSetup: ['__test__/fixtures/global-setup.ts'],
+    setupFiles: ['__test__/fixtures/cleanup.ts'],
+    // A process per spec file: a crash of the addon takes down one file, and threads would share its process-wide state.
+    pool: 'forks',
+    // Two cores are what the CI has, and the tests start servers of their own.
+    maxWorkers: 2,
+    // What is published is what is tested: our own JavaScript is loaded by the runtime, not rewritten by Vite.
+    server: { deps: { external: [/\/(index|binding)\.js$/, /\/(lib|guard)\/[^/]+\.js$/] } },
+    testTimeout: 30_000,
+    hookTimeout: 30_000,
+    teardownTimeout: 10_000,
+    // A slow test is a hint that something waits for a timeout.
+    slowTestThreshold: 2000,
+    passWithNoTests: false,
+    // A retried lock test would hide exactly what it looks for.
+    retry: 0,
+    unstubEnvs: true,
+    restoreMocks: true,
+  },
+})
