@@ -4,7 +4,7 @@
  * Plain JavaScript, because scripts/ uses it before any dependency is installed; tests import fixtures/runtimes.ts.
  */
 import { existsSync, readFileSync } from 'node:fs'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
 
 /**
  * @typedef {object} Runtime
@@ -14,7 +14,7 @@ import { fileURLToPath } from 'node:url'
  * @property {string} path  the program, absolute
  */
 
-const folder = fileURLToPath(new URL('.', import.meta.url))
+const folder = import.meta.dirname
 
 /** Every package here is for glibc; on musl none of them starts. */
 function hasLibc() {
@@ -31,7 +31,7 @@ function hasLibc() {
  */
 export function runtimesOfThisPlatform() {
   if (!hasLibc()) return []
-  const { optionalDependencies } = JSON.parse(readFileSync(`${folder}package.json`, 'utf8'))
+  const { optionalDependencies } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
   const ending = `-${process.platform}-${process.arch}`
   return Object.entries(optionalDependencies)
     .filter(([alias]) => alias.endsWith(ending))
@@ -42,7 +42,7 @@ export function runtimesOfThisPlatform() {
         name: alias.slice(0, -ending.length),
         kind,
         version: target.slice(target.lastIndexOf('@') + 1),
-        path: `${folder}node_modules/${alias}/bin/${program}`,
+        path: join(folder, 'node_modules', alias, 'bin', program),
       }
     })
 }

@@ -1,0 +1,43 @@
+/**
+ * What the parts of a test run come to.
+ */
+
+/**
+ * @typedef {object} Result
+ * @property {string} part
+ * @property {number} passed
+ * @property {number} failed
+ * @property {number} skipped
+ * @property {number} seconds
+ * @property {string} [note] why it failed beyond its tests, or why it was left out
+ */
+
+/**
+ * Prints the table and, alone on the last line, the sum.
+ *
+ * @param {Result[]} results
+ * @returns {boolean} true when nothing failed
+ */
+export function report(results) {
+  const head = ['part', 'passed', 'failed', 'skipped', 'time', '']
+  const rows = results.map(({ part, passed, failed, skipped, seconds, note = '' }) => [
+    part,
+    String(passed),
+    String(failed),
+    String(skipped),
+    `${seconds.toFixed(0)} s`,
+    note,
+  ])
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => row[column]?.length ?? 0)))
+  const line = (/** @type {string[]} */ row) =>
+    row
+      .map((text, column) =>
+        column % 5 ? text.padStart(widths[column] ?? 0) : text.padEnd(widths[column] ?? 0),
+      )
+      .join('  ')
+  console.log(`\n${[head, ...rows].map((row) => line(row).trimEnd()).join('\n')}\n`)
+  const sum = (/** @type {'passed' | 'failed'} */ key) =>
+    results.reduce((total, result) => total + result[key], 0)
+  console.log(`${sum('passed')} passed, ${sum('failed')} failed`)
+  return sum('failed') === 0
+}

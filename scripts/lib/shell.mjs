@@ -1,0 +1,136 @@
+/**
+ * Running other programs from the scripts. Node built-ins only: the scripts run before any dependency is installed.
+ */
+import { spawn } from 'node:child_process'
+import { accessSync, constants, statSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+
+/** The project's root folder. */
+export const root = join(import.meta.dirname, '../..')
+
+/** An error whose message is all the user needs: printed in one line, without a stack. */
+export class PlainError extends Error {}
+
+/**
+ * Runs a program to its end; it prints to the terminal and gets no input.
+ *
+ * The program leads a process group of its own, so that a run over its time limit ends with everything it started.
+ *
+ * @param {string} command
+ * @param {string[]} args
+ * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, shell?: boolean }} [options]
+ *   `onOutput` also gets what the program prints.
+ * @returns {Promise<{ ok: boolean, why: string }>} `why` says how it failed: exit code, signal or time limit
+ */
+export function run(
+  command,
+  args,
+  { cwd = root, env = process.env, limitMs = 0, onOutput, shell = false } = {},
+) {
+  return new Promise((resolve) => {
+    const group = process.platform !== 'win32'
+    const stdio = onOutput ? 'pipe' : 'inherit'
+    const child = spawn(command, args, { cwd, env, stdio: ['ignore', stdio, stdio], detached: group, shell })
+    const end = () => {
+      try {
+        if (child.pid) process.kill(group ? -child.pid : child.pid, 'SIGKILL')
+      } catch {
+        // It ended by itself meanwhile.
+      }
+    }
+    const interrupted = () => {
+      end()
+      process.exit(130)
+    }
+    process.once('SIGINT', interrupted).once('SIGTERM', interrupted)
+    let late = false
+    const timer = limitMs ? setTimeout(() => ((late = true), end()), limitMs) : undefined
+    /** @param {boolean} ok @param {string} why */
+    const settle = (ok, why) => {
+      clearTimeout(timer)
+      process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
+      resolve({ ok, why })
+    }
+    child.stdout?.on('data', (data) => (process.stdout.write(data), onOutput?.(String(data))))
+    child.stderr?.on('data', (data) => (process.stderr.write(data), onOutput?.(String(data))))
+    child.once('error', (error) => settle(false, error.message))
+    child.once('close', (code, signal) => {
+      if (late) settle(false, `no end after ${Math.round(limitMs / 60_000)} minutes`)
+      else settle(code === 0, signal ? `ended by ${signal}` : `exit code ${code}`)
+    })
+  })
+}
+
+/**
+ * What a program prints, or null when it cannot be run or fails.
+ *
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<string | null>}
+ */
+export function capture(command, args) {
+  return new Promise((resolve) => {
+    let text = ''
+    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'ignore'], timeout: 30_000 })
+    child.stdout.on('data', (data) => (text += data))
+    child.once('error', () => resolve(null))
+    child.once('close', (code) => resolve(code === 0 ? text.trim() : null))
+  })
+}
+
+/**
+ * The full path of a program on PATH, or null.
+ *
+ * @param {string} name
+ * @returns {string | null}
+ */
+export function which(name) {
+  const suffixes = process.platform === 'win32' ? ['.exe', '.cmd', ''] : ['']
+  for (const folder of (process.env.PATH ?? '').split(delimiter)) {
+    for (const suffix of suffixes) {
+      const file = join(folder, name + suffix)
+      try {
+        accessSync(file, constants.X_OK)
+        if (statSync(file).isFile()) return file
+      } catch {
+        // Not in this folder.
+      }
+    }
+  }
+  return null
+}
+
+/**
+ * Runs npm; throws when it fails.
+ *
+ * @param {string[]} args
+ * @param {{ cwd?: string }} [options]
+ */
+export async function npm(args, { cwd = root } = {}) {
+  // npm is a script: under `npm run` this names it, otherwise only a shell finds npm.cmd on Windows.
+  const script = process.env.npm_execpath
+  const { ok, why } = script?.endsWith('npm-cli.js')
+    ? await run(process.execPath, [script, ...args], { cwd })
+    : await run('npm', args, { cwd, shell: process.platform === 'win32' })
+  if (!ok) throw new PlainError(`npm ${args.join(' ')} failed: ${why}`)
+}
+
+/**
+ * Runs a script's main function; prints a {@link PlainError} as one line.
+ *
+ * @param {() => Promise<void>} main
+ */
+export async function runMain(main) {
+  try {
+    await main()
+  } catch (error) {
+    if (!(error instanceof PlainError)) throw error
+    console.error(`fencelock: ${error.message}`)
+    process.exitCode = 1
+  }
+}
+
+/** A line of progress. @param {string} text */
+export function say(text) {
+  console.log(process.stdout.isTTY ? `\u001B[1m» ${text}\u001B[0m` : `» ${text}`)
+}
