@@ -1,8 +1,15 @@
+import {
+  LockHeldError,
+  LockLostError,
+  LockManager,
+  type AcquireOptions,
+  type Lock,
+  type Strategy,
+} from 'fencelock'
 /**
  * What every strategy must keep, whatever it is built on. Each strategy's spec runs this suite.
  */
 import { randomUUID } from 'node:crypto'
-import { LockHeldError, LockLostError, LockManager, type AcquireOptions, type Lock, type Strategy } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
 import { onCleanup } from './fixtures/cleanup'
@@ -45,7 +52,12 @@ export function contract(subject: () => Subject): void {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 5_000 })
-      expect(lock).toMatchObject({ resource, resources: [resource], strategy: subject().strategy, held: true })
+      expect(lock).toMatchObject({
+        resource,
+        resources: [resource],
+        strategy: subject().strategy,
+        held: true,
+      })
       expect(lock.owner).toMatch(/^[0-9a-f]{32}$/)
       expect(lock.remainingMs).toBeGreaterThan(4_000)
       expect(lock.remainingMs).toBeLessThan(5_000)
@@ -101,8 +113,31 @@ export function contract(subject: () => Subject): void {
     it('keeps resources apart, however they are named', async () => {
       const locks = manager()
       const id = randomUUID()
-      const names = ['', '{', '}', '{}', '{a}', '}{', 'a}b{c', ' ', '\n', '\0', '%', '%7D', ':', ':lock', '🔒', 'Job', 'job', "'", '"', '\\']
-      const held = await Promise.all(names.flatMap((name) => [`${name}${id}`, `${id}${name}x`]).map((name) => locks.tryAcquire(name)))
+      const names = [
+        '',
+        '{',
+        '}',
+        '{}',
+        '{a}',
+        '}{',
+        'a}b{c',
+        ' ',
+        '\n',
+        '\0',
+        '%',
+        '%7D',
+        ':',
+        ':lock',
+        '🔒',
+        'Job',
+        'job',
+        "'",
+        '"',
+        '\\',
+      ]
+      const held = await Promise.all(
+        names.flatMap((name) => [`${name}${id}`, `${id}${name}x`]).map((name) => locks.tryAcquire(name)),
+      )
       expect(held.filter((lock) => lock === null)).toEqual([])
       for (const lock of held as Lock[]) expect(await locks.tryAcquire(lock.resource)).toBeNull()
     })
@@ -112,7 +147,11 @@ export function contract(subject: () => Subject): void {
       for (const name of [unique().padEnd(512, 'x'), `${randomUUID()}${'🔒'.repeat(119)}`]) {
         expect(Buffer.byteLength(name)).toBe(512)
         const lock = await locks.acquire(name)
-        expect(await locks.inspect(name)).toMatchObject({ resource: name, owner: lock.owner, token: lock.token })
+        expect(await locks.inspect(name)).toMatchObject({
+          resource: name,
+          owner: lock.owner,
+          token: lock.token,
+        })
         expect(await lock.release()).toBe(true)
       }
     })
@@ -156,7 +195,10 @@ export function contract(subject: () => Subject): void {
         held: true,
       })
       const info = await locks.inspect(lock.resource)
-      expect(JSON.parse(JSON.stringify(info))).toMatchObject({ token: String(lock.token), strategy: subject().strategy })
+      expect(JSON.parse(JSON.stringify(info))).toMatchObject({
+        token: String(lock.token),
+        strategy: subject().strategy,
+      })
     })
   })
 
@@ -304,7 +346,12 @@ export function contract(subject: () => Subject): void {
       expect(await locks.forceRelease(resource)).toBe(false)
       const lock = await locks.acquire(resource, { ttlMs: 10_000 })
       const info = await locks.inspect(resource)
-      expect(info).toMatchObject({ resource, strategy: subject().strategy, owner: lock.owner, token: lock.token })
+      expect(info).toMatchObject({
+        resource,
+        strategy: subject().strategy,
+        owner: lock.owner,
+        token: lock.token,
+      })
       expect(info!.remainingMs).toBeGreaterThan(8_000)
       expect(info!.remainingMs).toBeLessThanOrEqual(10_000)
       expect(await locks.forceRelease(resource)).toBe(true)
@@ -376,7 +423,13 @@ export function contract(subject: () => Subject): void {
       expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
       expect(await locks[0]!.release()).toBe(false)
       for (const name of names) expect(await two.tryAcquire(name)).not.toBeNull()
-      const calls: Promise<unknown>[] = [one.acquire(unique()), one.inspect(unique()), one.forceRelease(unique()), one.describe(), one.connect()]
+      const calls: Promise<unknown>[] = [
+        one.acquire(unique()),
+        one.inspect(unique()),
+        one.forceRelease(unique()),
+        one.describe(),
+        one.connect(),
+      ]
       for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
     })
 
@@ -401,7 +454,7 @@ export function contract(subject: () => Subject): void {
       ['an empty name', '', undefined, 'RangeError'],
       ['513 bytes', 'x'.repeat(513), undefined, 'RangeError'],
       ['513 bytes of emoji', `x${'🔒'.repeat(128)}`, undefined, 'RangeError'],
-      ['a lone surrogate', 'a\ud800b', undefined, 'TypeError'],
+      ['a lone surrogate', 'a\uD800b', undefined, 'TypeError'],
       ['no names', [], undefined, 'RangeError'],
       ['a name twice', ['a', 'b', 'a'], undefined, 'RangeError'],
       ['a wrong name among them', ['a', 7], undefined, 'TypeError'],
@@ -433,14 +486,21 @@ export function contract(subject: () => Subject): void {
 
     it('suggests what was meant', async () => {
       const locks = manager()
-      expect((await rejection(locks.acquire('x', { tllMs: 5 } as AcquireOptions))).message).toContain('"ttlMs"')
-      expect((await rejection(locks.acquire('x', { mintoken: 5n } as AcquireOptions))).message).toContain('"minToken"')
+      expect((await rejection(locks.acquire('x', { tllMs: 5 } as AcquireOptions))).message).toContain(
+        '"ttlMs"',
+      )
+      expect((await rejection(locks.acquire('x', { mintoken: 5n } as AcquireOptions))).message).toContain(
+        '"minToken"',
+      )
     })
 
     it('refuses a TTL that no extension can have', async () => {
       const lock = await manager().acquire(unique())
       expect(await rejection(lock.extend(5))).toMatchObject({ code: 'INVALID_OPTION', name: 'RangeError' })
-      expect(await rejection(lock.extend('5' as never))).toMatchObject({ code: 'INVALID_OPTION', name: 'TypeError' })
+      expect(await rejection(lock.extend('5' as never))).toMatchObject({
+        code: 'INVALID_OPTION',
+        name: 'TypeError',
+      })
       expect(lock.held).toBe(true)
     })
   })

@@ -1,7 +1,7 @@
+import { LockManager } from 'fencelock'
 /** Processes and workers that end, in order or not; memory; threads. */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, unique } from './contract'
@@ -22,7 +22,10 @@ beforeAll(async () => {
 const options = (): string => JSON.stringify({ redis: redis.url, local: path })
 const free = async (resource: string): Promise<boolean> => {
   const locks = closing(new LockManager({ redis: redis.url, local: path }))
-  return (await locks.inspect(resource)) === null && (await locks.inspect(resource, { strategy: 'local' })) === null
+  return (
+    (await locks.inspect(resource)) === null &&
+    (await locks.inspect(resource, { strategy: 'local' })) === null
+  )
 }
 
 describe('a process', () => {
@@ -30,11 +33,26 @@ describe('a process', () => {
     ['that only loads the module', ''],
     ['with a manager that was never used', 'new LockManager(options)'],
     ['with an idle manager', `const locks = new LockManager(options); await locks.connect()`],
-    ['that released its locks', `const locks = new LockManager(options); await (await locks.acquireStrong(name)).release(); await (await locks.acquireLocal(name)).release()`],
-    ['that still holds locks', `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.acquireLocal(name); locks.tryAcquireLocalSync(name + '2')`],
-    ['with a signal that was read', `const locks = new LockManager(options); globalThis.signal = (await locks.acquireLocal(name)).signal`],
-    ['that closed its manager', `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.close()`],
-    ['with a call under way that nobody awaits', `const locks = new LockManager(options); locks.acquireStrong(name); locks.acquireLocal(name)`],
+    [
+      'that released its locks',
+      `const locks = new LockManager(options); await (await locks.acquireStrong(name)).release(); await (await locks.acquireLocal(name)).release()`,
+    ],
+    [
+      'that still holds locks',
+      `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.acquireLocal(name); locks.tryAcquireLocalSync(name + '2')`,
+    ],
+    [
+      'with a signal that was read',
+      `const locks = new LockManager(options); globalThis.signal = (await locks.acquireLocal(name)).signal`,
+    ],
+    [
+      'that closed its manager',
+      `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.close()`,
+    ],
+    [
+      'with a call under way that nobody awaits',
+      `const locks = new LockManager(options); locks.acquireStrong(name); locks.acquireLocal(name)`,
+    ],
   ])('%s exits by itself, and holds nothing afterwards', async (_, code) => {
     const resource = unique()
     const began = performance.now()
@@ -76,12 +94,19 @@ describe('a process', () => {
        say({ held, aborted: signal.aborted, code: signal.reason?.code, released: await lock.release() })`,
     )
     expect(ending.stderr).toBe('')
-    expect(JSON.parse(ending.stdout)).toEqual({ held: false, aborted: true, code: 'LOCK_LOST', released: false })
+    expect(JSON.parse(ending.stdout)).toEqual({
+      held: false,
+      aborted: true,
+      code: 'LOCK_LOST',
+      released: false,
+    })
   })
 
-  it.runIf(process.platform === 'linux')('has at most three threads more for a manager that is idle', async () => {
-    const ending = await runCode(
-      `const { readdirSync } = await import('node:fs')
+  it.runIf(process.platform === 'linux')(
+    'has at most three threads more for a manager that is idle',
+    async () => {
+      const ending = await runCode(
+        `const { readdirSync } = await import('node:fs')
        const threads = () => readdirSync('/proc/self/task').length
        const { LockManager } = await import('fencelock')
        const before = threads()
@@ -91,10 +116,11 @@ describe('a process', () => {
        await (await locks.acquireLocal('x')).release()
        say(threads() - before)
        await locks.close()`,
-    )
-    expect(ending.stderr).toBe('')
-    expect(JSON.parse(ending.stdout)).toBeLessThanOrEqual(3)
-  })
+      )
+      expect(ending.stderr).toBe('')
+      expect(JSON.parse(ending.stdout)).toBeLessThanOrEqual(3)
+    },
+  )
 })
 
 describe('workers', () => {
@@ -161,7 +187,10 @@ describe('workers', () => {
     expect(script.said).toEqual(['done'])
     const locks = closing(new LockManager({ redis: redis.url, local: path }))
     for (let round = 0; round < 50; round++) {
-      await eventually('the strong lock is free', async () => (await locks.inspect(resource + round)) === null)
+      await eventually(
+        'the strong lock is free',
+        async () => (await locks.inspect(resource + round)) === null,
+      )
       expect(await locks.inspect(resource + round, { strategy: 'local' })).toBeNull()
     }
   })
@@ -192,7 +221,10 @@ describe('memory', () => {
     const locks = closing(new LockManager({ redis: redis.url, local: path }))
     const wave = async (): Promise<void> => {
       const taken = await Promise.all(
-        Array.from({ length: 250 }, (_, index) => [locks.acquireStrong(`leak-${index}`), locks.acquireLocal(`leak-${index}`)]).flat(),
+        Array.from({ length: 250 }, (_, index) => [
+          locks.acquireStrong(`leak-${index}`),
+          locks.acquireLocal(`leak-${index}`),
+        ]).flat(),
       )
       for (const [index, lock] of taken.entries()) if (index % 10 === 0) void lock.signal
       await Promise.all(taken.map((lock) => lock.release()))

@@ -1,14 +1,14 @@
+import { LockManager } from 'fencelock'
 /** Local locks when processes are killed, clocks jump, and files disappear. Each fault is shown to bite. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { LockManager } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from './contract'
-import { fakeClock, faketimeLibrary } from './fixtures/faketime'
 import { startCode, startScript, type Script } from './fixtures/processes'
 import { eventually, sleep, tempDir } from './fixtures/temp'
+import { hasWallClock, wallClock } from './fixtures/wall-clock'
 
 /** A process that takes a lock, says its token, and does as it is told. */
 function holder(path: string, resource: string, { ttlMs = 60_000, env = {} } = {}): Script {
@@ -43,7 +43,10 @@ describe('processes that are killed', () => {
     writeFileSync(counter, '0')
     const worker = fileURLToPath(new URL('fixtures/counter-worker.mjs', import.meta.url))
     const start = (index: number): Script =>
-      startScript(worker, { args: [join(dir, 'locks.sqlite'), counter, '1000000', index % 2 === 0 ? 'sync' : 'async'], limitMs: 110_000 })
+      startScript(worker, {
+        args: [join(dir, 'locks.sqlite'), counter, '1000000', index % 2 === 0 ? 'sync' : 'async'],
+        limitMs: 110_000,
+      })
     const all: Script[] = Array.from({ length: 8 }, (_, index) => start(index))
     const running = [...all]
     let kills = 0
@@ -55,7 +58,7 @@ describe('processes that are killed', () => {
       expect(ending.stderr).toBe('')
       kills++
       running[victim] = start(victim)
-      all.push(running[victim]!)
+      all.push(running[victim])
     }
     for (const script of running) {
       kills++
@@ -67,7 +70,9 @@ describe('processes that are killed', () => {
     expect(counted).toBeGreaterThanOrEqual(acknowledged)
     expect(counted).toBeLessThanOrEqual(acknowledged + kills)
     // In the order of the counter, tokens rise.
-    const said = all.flatMap((script) => script.said as { value: number; token: string }[]).sort((a, b) => a.value - b.value)
+    const said = all
+      .flatMap((script) => script.said as { value: number; token: string }[])
+      .toSorted((a, b) => a.value - b.value)
     for (let index = 1; index < said.length; index++) {
       expect(said[index]!.value).toBeGreaterThan(said[index - 1]!.value)
       expect(BigInt(said[index]!.token)).toBeGreaterThan(BigInt(said[index - 1]!.token))
@@ -107,7 +112,11 @@ describe('processes that are killed', () => {
     script.pause()
     await sleep(300)
     expect(await locks.tryAcquireLocal('x')).toBeNull()
-    const lock = await eventually('the lease ended', () => locks.tryAcquireLocal('x', { ttlMs: 60_000 }), 5_000)
+    const lock = await eventually(
+      'the lease ended',
+      () => locks.tryAcquireLocal('x', { ttlMs: 60_000 }),
+      5_000,
+    )
     script.resume()
     expect(await ask(script, 'held')).toBe(false)
     expect(await ask(script, 'extend')).toBe('LOCK_LOST')
@@ -155,13 +164,13 @@ describe('a file that is deleted and made anew by others', () => {
   })
 })
 
-describe.skipIf(faketimeLibrary === undefined)('a wall clock that jumps', () => {
+describe.skipIf(!hasWallClock)('a wall clock that jumps', () => {
   it.each([
     ['an hour ahead', 3_600_000],
     ['an hour back', -3_600_000],
   ])('%s ends no lease early, and keeps none too long', async (_, jump) => {
     const path = join(tempDir(), 'locks.sqlite')
-    const clock = fakeClock()
+    const clock = wallClock()
     const script = holder(path, 'x', { ttlMs: 3_000, env: clock.env })
     await script.next()
     const locks = closing(new LockManager({ local: path }))
@@ -181,7 +190,7 @@ describe.skipIf(faketimeLibrary === undefined)('a wall clock that jumps', () => 
 
   it('an hour back does not let tokens fall', async () => {
     const path = join(tempDir(), 'locks.sqlite')
-    const clock = fakeClock()
+    const clock = wallClock()
     const script = holder(path, 'x', { env: clock.env })
     const { token } = await script.next<{ token: string }>()
     expect(await ask(script, 'release')).toBe(true)
@@ -191,21 +200,30 @@ describe.skipIf(faketimeLibrary === undefined)('a wall clock that jumps', () => 
   })
 })
 
-it('says that another process keeps the file, after a while, and grants nothing', { timeout: 60_000 }, async () => {
-  const path = join(tempDir(), 'locks.sqlite')
-  const locks = closing(new LockManager({ local: path }))
-  await (await locks.acquireLocal('x')).release()
-  // A writer of the same file that does not let go, as a stopped process in mid-transaction.
-  const { spawn } = await import('node:child_process')
-  const writer = spawn('python3', ['-c', `import sqlite3, sys
-c = sqlite3.connect(${JSON.stringify(path)}, isolation_level=None); c.execute("begin immediate"); print("x", flush=True); sys.stdin.read()`])
-  await new Promise((resolve) => writer.stdout.once('data', resolve))
-  try {
-    expect(await rejection(locks.acquireLocal('x'))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
-    expect(() => locks.tryAcquireLocalSync('x')).toThrow(expect.objectContaining({ code: 'BACKEND_UNAVAILABLE' }))
-  } finally {
-    writer.kill('SIGKILL')
-  }
-  const lock = await eventually('it goes on', () => locks.tryAcquireLocal('x').catch(() => null))
-  expect(lock.held).toBe(true)
-})
+it(
+  'says that another process keeps the file, after a while, and grants nothing',
+  { timeout: 60_000 },
+  async () => {
+    const path = join(tempDir(), 'locks.sqlite')
+    const locks = closing(new LockManager({ local: path }))
+    await (await locks.acquireLocal('x')).release()
+    // A writer of the same file that does not let go, as a stopped process in mid-transaction.
+    const { spawn } = await import('node:child_process')
+    const writer = spawn('python3', [
+      '-c',
+      `import sqlite3, sys
+c = sqlite3.connect(${JSON.stringify(path)}, isolation_level=None); c.execute("begin immediate"); print("x", flush=True); sys.stdin.read()`,
+    ])
+    await new Promise((resolve) => writer.stdout.once('data', resolve))
+    try {
+      expect(await rejection(locks.acquireLocal('x'))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+      expect(() => locks.tryAcquireLocalSync('x')).toThrow(
+        expect.objectContaining({ code: 'BACKEND_UNAVAILABLE' }),
+      )
+    } finally {
+      writer.kill('SIGKILL')
+    }
+    const lock = await eventually('it goes on', () => locks.tryAcquireLocal('x').catch(() => null))
+    expect(lock.held).toBe(true)
+  },
+)

@@ -1,7 +1,17 @@
-/** Local locks in a real SQLite file: the contract, the synchronous variant, and files that are none of ours. */
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { LockManager, type LocalOptions } from 'fencelock'
+/** Local locks in a real SQLite file: the contract, the synchronous variant, and files that are none of ours. */
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, contract, rejection, unique } from './contract'
@@ -23,7 +33,10 @@ describe('the contract, with full durability', () => {
   beforeAll(() => {
     path = join(tempDir(), 'locks.sqlite')
   })
-  contract(() => ({ strategy: 'local', manager: () => new LockManager({ local: { path, durability: 'full' } }) }))
+  contract(() => ({
+    strategy: 'local',
+    manager: () => new LockManager({ local: { path, durability: 'full' } }),
+  }))
 })
 
 describe('on the calling thread', () => {
@@ -59,7 +72,9 @@ describe('on the calling thread', () => {
 
   it('throws what the others reject with', async () => {
     const locks = manager(join(tempDir(), 'missing', 'locks.sqlite'))
-    expect(() => locks.tryAcquireLocalSync('x')).toThrow(expect.objectContaining({ code: 'BACKEND_UNAVAILABLE', resource: 'x', strategy: 'local' }))
+    expect(() => locks.tryAcquireLocalSync('x')).toThrow(
+      expect.objectContaining({ code: 'BACKEND_UNAVAILABLE', resource: 'x', strategy: 'local' }),
+    )
     expect(() => locks.tryAcquireLocalSync('')).toThrow(RangeError)
     const reason = new Error('no')
     expect(() => locks.tryAcquireLocalSync('x', { signal: AbortSignal.abort(reason) })).toThrow(reason)
@@ -72,7 +87,8 @@ describe('on the calling thread', () => {
     const calls = Array.from({ length: 100 }, (_, index) => locks.tryAcquireLocal(`r${index}`))
     const sync = Array.from({ length: 100 }, (_, index) => locks.tryAcquireLocalSync(`r${index}`))
     const async = await Promise.all(calls)
-    for (let index = 0; index < 100; index++) expect([sync[index], async[index]].filter((lock) => lock !== null)).toHaveLength(1)
+    for (let index = 0; index < 100; index++)
+      expect([sync[index], async[index]].filter((lock) => lock !== null)).toHaveLength(1)
   })
 })
 
@@ -143,7 +159,12 @@ describe('the file', () => {
 describe('a file that cannot be', () => {
   async function refusal(path: string, code: string, message: RegExp): Promise<void> {
     const locks = manager(path)
-    for (const call of [locks.acquireLocal('x'), locks.connect(), locks.inspect('x'), locks.tryAcquireLocal('y')]) {
+    for (const call of [
+      locks.acquireLocal('x'),
+      locks.connect(),
+      locks.inspect('x'),
+      locks.tryAcquireLocal('y'),
+    ]) {
       const error = await rejection(call)
       expect(error).toMatchObject({ code, strategy: 'local' })
       expect(error.message).toMatch(message)
@@ -194,12 +215,18 @@ describe('a file that cannot be', () => {
 describe('another application’s database', () => {
   /** Runs Python's SQLite, a copy of its own in a process of its own. */
   const python = (dir: string, code: string): Promise<void> =>
-    import('node:child_process').then(({ execFileSync }) => void execFileSync('python3', ['-c', code], { cwd: dir, stdio: 'pipe' }))
+    import('node:child_process').then(
+      ({ execFileSync }) => void execFileSync('python3', ['-c', code], { cwd: dir, stdio: 'pipe' }),
+    )
 
   it.each([
     ['with a rollback journal', ''],
     ['with a write-ahead log', 'c.execute("pragma journal_mode=wal");'],
-    ['whose log is full of commits', 'c.execute("pragma journal_mode=wal"); c.execute("pragma wal_autocheckpoint=0");', true],
+    [
+      'whose log is full of commits',
+      'c.execute("pragma journal_mode=wal"); c.execute("pragma wal_autocheckpoint=0");',
+      true,
+    ],
   ])('is refused and not written to: %s', async (_, pragmas, crash = false) => {
     const dir = tempDir()
     const path = join(dir, 'app.sqlite')
@@ -213,7 +240,9 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
     )
     const names = readdirSync(dir).filter((name) => !name.endsWith('-shm'))
     if (crash) expect(names).toContain('app.sqlite-wal')
-    const before = names.map((name) => [name, readFileSync(join(dir, name)), statSync(join(dir, name)).mtimeMs] as const)
+    const before = names.map(
+      (name) => [name, readFileSync(join(dir, name)), statSync(join(dir, name)).mtimeMs] as const,
+    )
     const locks = manager(path)
     const error = await rejection(locks.acquireLocal('x'))
     expect((error as { code?: string }).code).toMatch(/^(BACKEND_UNAVAILABLE|UNSUPPORTED)$/)
@@ -225,14 +254,20 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
       expect(statSync(join(dir, name)).mtimeMs).toBe(mtime)
     }
     expect(readdirSync(dir).filter((name) => !/-(shm|wal)$/.test(name))).toEqual(['app.sqlite'])
-    await python(dir, 'import sqlite3; assert sqlite3.connect("app.sqlite").execute("select count(*) from invoice").fetchone()[0] == 500')
+    await python(
+      dir,
+      'import sqlite3; assert sqlite3.connect("app.sqlite").execute("select count(*) from invoice").fetchone()[0] == 500',
+    )
   })
 
   it('is refused to one manager while another uses a file of ours', async () => {
     const dir = tempDir()
     const good = manager(join(dir, 'locks.sqlite'))
     const lock = await good.acquireLocal('x', { ttlMs: 30_000 })
-    await python(dir, 'import sqlite3; c = sqlite3.connect("app.sqlite"); c.execute("create table t (a)"); c.commit()')
+    await python(
+      dir,
+      'import sqlite3; c = sqlite3.connect("app.sqlite"); c.execute("create table t (a)"); c.commit()',
+    )
     const bad = manager(join(dir, 'app.sqlite'))
     await rejection(bad.acquireLocal('x'))
     await lock.extend()

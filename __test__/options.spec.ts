@@ -1,7 +1,7 @@
-/** What a manager is made with, and what is said of mistakes. */
-import { resolve } from 'node:path'
 import * as fencelock from 'fencelock'
 import { createRequire } from 'node:module'
+/** What a manager is made with, and what is said of mistakes. */
+import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
 import { closing, unique } from './contract'
@@ -38,7 +38,11 @@ describe('options of a manager', () => {
     [{ redis: { url: 'redis://x', commandTimeoutMs: Infinity } }, 'RangeError', 'redis.commandTimeoutMs'],
     [{ redis: { url: 'redis://x', db: 1.5 } }, 'RangeError', 'redis.db'],
     [{ redis: { url: 'redis://x', password: 5 } }, 'TypeError', 'redis.password'],
-    [{ redis: { url: 'rediss://x', tls: { rejectUnauthorised: false } } }, 'TypeError', 'did you mean "rejectUnauthorized"'],
+    [
+      { redis: { url: 'rediss://x', tls: { rejectUnauthorised: false } } },
+      'TypeError',
+      'did you mean "rejectUnauthorized"',
+    ],
     [{ redis: { url: 'rediss://x', tls: { ca: 5 } } }, 'TypeError', 'redis.tls.ca'],
     [{ local: 5 }, 'TypeError', 'local must be an object'],
     [{ local: '' }, 'RangeError', 'local.path'],
@@ -59,24 +63,48 @@ describe('options of a manager', () => {
   })
 
   it('are not touched', () => {
-    const options = Object.freeze({ local: Object.freeze({ path: 'x.sqlite' }), defaults: Object.freeze({ ttlMs: 100 }) })
+    const options = Object.freeze({
+      local: Object.freeze({ path: 'x.sqlite' }),
+      defaults: Object.freeze({ ttlMs: 100 }),
+    })
     closing(new LockManager(options))
     expect(options.local.path).toBe('x.sqlite')
   })
 
   it('take undefined for a default', () => {
-    closing(new LockManager({ strategy: undefined, redis: undefined, local: undefined, prefix: undefined, defaults: undefined }))
-    closing(new LockManager({ redis: { url: 'redis://x', replicas: undefined, tls: undefined }, defaults: { ttlMs: undefined } }))
+    closing(
+      new LockManager({
+        strategy: undefined,
+        redis: undefined,
+        local: undefined,
+        prefix: undefined,
+        defaults: undefined,
+      }),
+    )
+    closing(
+      new LockManager({
+        redis: { url: 'redis://x', replicas: undefined, tls: undefined },
+        defaults: { ttlMs: undefined },
+      }),
+    )
   })
 
   it('ignore what concerns strong locks only in the defaults of local ones', async () => {
-    const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite'), defaults: { acks: 'all', ackTimeoutMs: 5, ttlMs: 60_000 } }))
+    const locks = closing(
+      new LockManager({
+        local: resolve(tempDir(), 'l.sqlite'),
+        defaults: { acks: 'all', ackTimeoutMs: 5, ttlMs: 60_000 },
+      }),
+    )
     expect((await locks.acquire(unique())).remainingMs).toBeGreaterThan(50_000)
   })
 
   it('refuse acks for a local lock', async () => {
     const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
-    await expect(locks.acquireLocal('x', { acks: 1 } as never)).rejects.toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('strong locks only') })
+    await expect(locks.acquireLocal('x', { acks: 1 } as never)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('strong locks only'),
+    })
   })
 })
 
@@ -84,7 +112,7 @@ describe('the module', () => {
   it('is one instance for import and require, with named exports', async () => {
     const required = createRequire(import.meta.url)(root) as typeof fencelock
     expect(required.LockManager).toBe(LockManager)
-    expect(Object.keys(required).sort()).toEqual([
+    expect(Object.keys(required).toSorted()).toEqual([
       'BackendUnavailableError',
       'ClosedError',
       'InsufficientReplicasError',
@@ -102,7 +130,11 @@ describe('the module', () => {
     const path = require.resolve('../lib/errors.js')
     const { [path]: original } = require.cache
     delete require.cache[path]
-    const copy = require(path) as { LockHeldError: typeof LockHeldError; held(...args: unknown[]): Error; LockError: typeof LockError }
+    const copy = require(path) as {
+      LockHeldError: typeof LockHeldError
+      held(...args: unknown[]): Error
+      LockError: typeof LockError
+    }
     require.cache[path] = original
     expect(copy.LockHeldError).not.toBe(LockHeldError)
     const error = copy.held('local', 'x', 5)
@@ -112,6 +144,12 @@ describe('the module', () => {
     expect(error).not.toBeInstanceOf(LockLostError)
     class Mine extends LockHeldError {}
     expect(error).not.toBeInstanceOf(Mine)
-    expect(JSON.parse(JSON.stringify(error))).toMatchObject({ name: 'LockHeldError', code: 'LOCK_HELD', resource: 'x', strategy: 'local', remainingMs: 5 })
+    expect(JSON.parse(JSON.stringify(error))).toMatchObject({
+      name: 'LockHeldError',
+      code: 'LOCK_HELD',
+      resource: 'x',
+      strategy: 'local',
+      remainingMs: 5,
+    })
   })
 })

@@ -18,6 +18,8 @@ describe('README.md', () => {
     expect(code).toBe(0)
     // What a line prints stands in its comment: "// true: …".
     const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
-    expect(stdout.trim().split('\n')).toEqual(promised.length > 0 ? promised : expect.arrayContaining([expect.stringContaining('token')]))
+    expect(stdout.trim().split('\n')).toEqual(
+      promised.length > 0 ? promised : expect.arrayContaining([expect.stringContaining('token')]),
+    )
   })
 })

@@ -1,6 +1,6 @@
+import { BackendUnavailableError, LockManager, type RedisOptions } from 'fencelock'
 /** The ways to a Redis server: sockets, users, databases, TLS; and what is said when one is barred. */
 import { readFileSync } from 'node:fs'
-import { BackendUnavailableError, LockManager, type RedisOptions } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from './contract'
@@ -9,7 +9,11 @@ import { makeCertificates, type Certificates } from './fixtures/tls'
 
 /** Takes and releases a lock over this connection. */
 async function works(redis: string | RedisOptions): Promise<void> {
-  const locks = closing(new LockManager({ redis: typeof redis === 'string' ? { url: redis, replicas: 0 } : { replicas: 0, ...redis } }))
+  const locks = closing(
+    new LockManager({
+      redis: typeof redis === 'string' ? { url: redis, replicas: 0 } : { replicas: 0, ...redis },
+    }),
+  )
   const lock = await locks.acquireStrong(unique())
   expect(await lock.release()).toBe(true)
 }
@@ -39,7 +43,11 @@ describe('plain', () => {
   })
 
   it('uses the database it is given, in the URL or beside it', async () => {
-    for (const redis of [{ url: `${server.url}/5` }, { url: server.url, db: 5 }, { url: `${server.url}/4`, db: 5 }]) {
+    for (const redis of [
+      { url: `${server.url}/5` },
+      { url: server.url, db: 5 },
+      { url: `${server.url}/4`, db: 5 },
+    ]) {
       await server.cmd('FLUSHALL')
       const locks = closing(new LockManager({ redis: { replicas: 0, ...redis } }))
       await locks.acquireStrong('x')
@@ -60,7 +68,9 @@ describe('plain', () => {
     await gone.kill()
     expect((await fails({ url: gone.url })).message).toMatch(/refused/i)
     expect((await fails({ url: 'redis+unix:///nonexistent/redis.sock' })).message).toMatch(/no such file/i)
-    expect((await fails({ url: 'redis://no-such-host.invalid:6379' })).message).toMatch(/no-such-host\.invalid/)
+    expect((await fails({ url: 'redis://no-such-host.invalid:6379' })).message).toMatch(
+      /no-such-host\.invalid/,
+    )
   })
 
   it('says that the server does not speak TLS', async () => {
@@ -75,7 +85,13 @@ describe('plain', () => {
     ['redis://localhost/abc', ''],
     ['', ''],
   ])('refuses the URL %j at once', (url, hint) => {
-    expect(() => new LockManager({ redis: url })).toThrow(expect.objectContaining({ code: 'INVALID_OPTION', name: 'TypeError', message: expect.stringContaining(hint) }))
+    expect(() => new LockManager({ redis: url })).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_OPTION',
+        name: 'TypeError',
+        message: expect.stringContaining(hint),
+      }),
+    )
   })
 
   it('never shows a password', async () => {
@@ -95,10 +111,16 @@ describe('with users', () => {
   let server: RedisServer
   beforeAll(async () => {
     server = await startRedis({
-      users: ['default off', 'alice on >secret ~fencelock:* &fencelock:* +@all', 'bob on >secret ~other:* +@all', 'carol on >secret ~* +@all -evalsha -eval'],
+      users: [
+        'default off',
+        'alice on >secret ~fencelock:* &fencelock:* +@all',
+        'bob on >secret ~other:* +@all',
+        'carol on >secret ~* +@all -evalsha -eval',
+      ],
     })
   })
-  const as = (user: string, password = 'secret'): string => server.url.replace('://', `://${user}:${password}@`)
+  const as = (user: string, password = 'secret'): string =>
+    server.url.replace('://', `://${user}:${password}@`)
 
   it('logs in, by the URL or beside it', async () => {
     await works(as('alice'))
@@ -107,14 +129,21 @@ describe('with users', () => {
   })
 
   it('says that the password is wrong, or missing', async () => {
-    for (const redis of [{ url: as('alice', 'wrong') }, { url: server.url, username: 'nobody', password: 'secret' }, { url: server.url }]) {
+    for (const redis of [
+      { url: as('alice', 'wrong') },
+      { url: server.url, username: 'nobody', password: 'secret' },
+      { url: server.url },
+    ]) {
       expect((await fails(redis)).message).toMatch(/password|log in/i)
     }
   })
 
   it('says what a user must not do, and leaves nothing', async () => {
     const locks = closing(new LockManager({ redis: { url: as('bob'), replicas: 0 } }))
-    expect(await rejection(locks.acquireStrong('x'))).toMatchObject({ code: 'BACKEND_UNAVAILABLE', message: expect.stringMatching(/permission|ACL/i) })
+    expect(await rejection(locks.acquireStrong('x'))).toMatchObject({
+      code: 'BACKEND_UNAVAILABLE',
+      message: expect.stringMatching(/permission|ACL/i),
+    })
     const without = closing(new LockManager({ redis: { url: as('carol'), replicas: 0 } }))
     expect((await rejection(without.acquireStrong('x'))).message).toMatch(/evalsha|script|permission/i)
     expect(await server.cmd('KEYS', '*{x}*')).toEqual([])
@@ -152,13 +181,21 @@ describe('with TLS', () => {
 
   it('checks the name', async () => {
     const ca = read(certificates.ca)
-    expect((await fails({ url: server.tlsUrl, tls: { ca, serverName: 'redis.example' } })).message).toMatch(/certificate|name/i)
-    await works({ url: server.tlsUrl.replace('localhost', '127.0.0.1'), tls: { ca, serverName: 'localhost' } })
+    expect((await fails({ url: server.tlsUrl, tls: { ca, serverName: 'redis.example' } })).message).toMatch(
+      /certificate|name/i,
+    )
+    await works({
+      url: server.tlsUrl.replace('localhost', '127.0.0.1'),
+      tls: { ca, serverName: 'localhost' },
+    })
   })
 
   it('shows a client certificate when asked for one', async () => {
     const ca = read(certificates.ca)
-    await works({ url: strict.tlsUrl, tls: { ca, cert: read(certificates.clientCert), key: read(certificates.clientKey) } })
+    await works({
+      url: strict.tlsUrl,
+      tls: { ca, cert: read(certificates.clientCert), key: read(certificates.clientKey) },
+    })
     expect((await fails({ url: strict.tlsUrl, tls: { ca } })).message).toMatch(/certificate|TLS/i)
   })
 
@@ -169,8 +206,12 @@ describe('with TLS', () => {
 
   it('refuses what is no PEM', () => {
     for (const tls of [{ ca: 'nonsense' }, { ca: '' }, { cert: 'x', key: 'y' }]) {
-      expect(() => new LockManager({ redis: { url: server.tlsUrl, tls } })).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+      expect(() => new LockManager({ redis: { url: server.tlsUrl, tls } })).toThrow(
+        expect.objectContaining({ code: 'INVALID_OPTION' }),
+      )
     }
-    expect(() => new LockManager({ redis: { url: server.tlsUrl, tls: { cert: read(certificates.clientCert) } } })).toThrow(/together/)
+    expect(
+      () => new LockManager({ redis: { url: server.tlsUrl, tls: { cert: read(certificates.clientCert) } } }),
+    ).toThrow(/together/)
   })
 })

@@ -33,7 +33,13 @@ describe('with a primary and two replicas', () => {
       const began = performance.now()
       const error = await rejection(locks.acquireStrong(resource, { ackTimeoutMs }))
       const took = performance.now() - began
-      expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2, received: 0, connected: 2, rolledBack: true })
+      expect(error).toMatchObject({
+        code: 'INSUFFICIENT_REPLICAS',
+        required: 2,
+        received: 0,
+        connected: 2,
+        rolledBack: true,
+      })
       expect(took).toBeGreaterThanOrEqual(ackTimeoutMs - 5)
       expect(took).toBeLessThan(ackTimeoutMs + 50)
       expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
@@ -45,7 +51,9 @@ describe('with a primary and two replicas', () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     await (await locks.acquireStrong(unique())).release()
     pause(1)
-    const all = Array.from({ length: 20 }, () => rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })))
+    const all = Array.from({ length: 20 }, () =>
+      rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })),
+    )
     const began = performance.now()
     for (let round = 0; round < 20; round++) {
       const lock = await locks.acquireStrong(unique(), { acks: 1, ackTimeoutMs: 1_000 })
@@ -53,14 +61,18 @@ describe('with a primary and two replicas', () => {
       expect(await lock.release()).toBe(true)
     }
     expect(performance.now() - began).toBeLessThan(900)
-    for (const error of await Promise.all(all)) expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
+    for (const error of await Promise.all(all))
+      expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
   })
 
   it('keeps "busy" busy in a batch whose grants are refused', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
     pause(0)
-    const [refused, busy] = await Promise.allSettled([locks.acquireStrong(unique()), locks.tryAcquireStrong(held.resource)])
+    const [refused, busy] = await Promise.allSettled([
+      locks.acquireStrong(unique()),
+      locks.tryAcquireStrong(held.resource),
+    ])
     expect(refused).toMatchObject({ status: 'rejected', reason: { code: 'INSUFFICIENT_REPLICAS' } })
     expect(busy).toEqual({ status: 'fulfilled', value: null })
     expect(await locks.inspect(held.resource)).toMatchObject({ owner: held.owner })
@@ -76,9 +88,15 @@ describe('with a primary and two replicas', () => {
     const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
     await rejection(slow.acquireStrong(unique()))
     const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 600, ackTimeoutMs: 300 }))
-    await eventually('the key is there', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1)
+    await eventually(
+      'the key is there',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1,
+    )
     proxy.hold('toClient')
-    await eventually('the lease ended', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    await eventually(
+      'the lease ended',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0,
+    )
     const thief = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
     proxy.flow()
     expect((await attempt).message).not.toBe('')
@@ -109,12 +127,18 @@ describe('with a primary and two replicas', () => {
       locks.acquireStrong(resource, { ackTimeoutMs: 2_000, ttlMs: 60_000 }),
       locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 2_000 }),
     ])
-    await eventually('it was granted', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1)
+    await eventually(
+      'it was granted',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1,
+    )
     proxy.cut()
     const [granted, busy] = await calls
     expect(busy).toEqual({ status: 'fulfilled', value: null })
     expect(granted).toMatchObject({ status: 'rejected', reason: { code: 'OUTCOME_UNKNOWN' } })
-    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    await eventually(
+      'the key is gone',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0,
+    )
     expect(await redis.primary.cmd('GET', lockKey(held.resource))).toBe(held.owner)
   })
 
@@ -182,13 +206,16 @@ describe('with a proxy before the primary', () => {
     const locks = closing(new LockManager({ redis: proxy.url }))
     await (await locks.acquireStrong(unique())).release()
     const resource = unique()
-    const cut = proxy.when('WAIT', { deliver: 'before', then: 'cut' })
+    const cut = proxy.when('WAIT', { deliver: 'before', act: 'cut' })
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
     await cut
     expect(error).toBeInstanceOf(OutcomeUnknownError)
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', resource })
     // The fault bites: without the cleanup the key would stay for a minute.
-    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    await eventually(
+      'the key is gone',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0,
+    )
     await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
     expect(await redis.primary.cmd('EXISTS', `fencelock:{${resource}}:fence`)).toBe(1) // it had been granted
     expect(locks.stats()).toMatchObject({ unknown: 1, held: 0 })
@@ -200,13 +227,16 @@ describe('with a proxy before the primary', () => {
     const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 300 } }))
     await (await locks.acquireStrong(unique())).release()
     const resource = unique()
-    const swallowed = proxy.when('WAIT', { then: 'swallow' })
+    const swallowed = proxy.when('WAIT', { act: 'swallow' })
     const began = performance.now()
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
     await swallowed
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
     expect(performance.now() - began).toBeLessThan(5_000)
-    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0)
+    await eventually(
+      'the key is gone',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0,
+    )
     expect((await locks.acquireStrong(resource)).acks).toEqual({ required: 2, received: 2 })
   })
 
@@ -215,15 +245,22 @@ describe('with a proxy before the primary', () => {
     const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 200 } }))
     await (await locks.acquireStrong(unique())).release()
     const resource = unique()
-    const held = proxy.when(resource, { deliver: 'before', then: 'hold' })
+    const held = proxy.when(resource, { deliver: 'before', act: 'hold' })
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
     await held
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
     await sleep(300) // a cleanup has found nothing by now
     expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
     proxy.flow() // and only now the script comes through
-    await eventually('the script ran', async () => (await redis.primary.cmd('EXISTS', `fencelock:{${resource}}:fence`)) === 1)
-    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0, 15_000)
+    await eventually(
+      'the script ran',
+      async () => (await redis.primary.cmd('EXISTS', `fencelock:{${resource}}:fence`)) === 1,
+    )
+    await eventually(
+      'the key is gone',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 0,
+      15_000,
+    )
     await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
   })
 
@@ -233,9 +270,11 @@ describe('with a proxy before the primary', () => {
     const owners = new Set<unknown>()
     for (let round = 0; round < 10; round++) {
       const resources = Array.from({ length: 20 }, () => unique())
-      const calls = Promise.allSettled(resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 10_000 })))
+      const calls = Promise.allSettled(
+        resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 10_000 })),
+      )
       if (round % 2 === 0) setTimeout(() => proxy.cut(), round)
-      else void proxy.when('WAIT', { deliver: 'before', then: 'cut' })
+      else void proxy.when('WAIT', { deliver: 'before', act: 'cut' })
       for (const outcome of await calls) {
         if (outcome.status === 'rejected') {
           expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain(outcome.reason.code)
@@ -261,7 +300,7 @@ describe('with a proxy before the primary', () => {
     const locks = closing(new LockManager({ redis: proxy.url }))
     const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
     await lock.extend()
-    const cut = proxy.when('WAIT', { then: 'cut' })
+    const cut = proxy.when('WAIT', { act: 'cut' })
     expect(await rejection(lock.extend(60_000))).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
     await cut
     expect(lock.held).toBe(true)
@@ -281,7 +320,11 @@ describe('with a proxy before the primary', () => {
     expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain((error as { code?: string }).code)
     expect(await redis.primary.cmd('EXISTS', lockKey(lock.resource))).toBe(1)
     proxy.refusing = false
-    await eventually('the key is gone', async () => (await redis.primary.cmd('EXISTS', lockKey(lock.resource))) === 0, 15_000)
+    await eventually(
+      'the key is gone',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(lock.resource))) === 0,
+      15_000,
+    )
   })
 
   it('gives back a grant that comes after its deadline', async () => {
@@ -302,11 +345,11 @@ describe('with a proxy before the primary', () => {
     const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 500, commandTimeoutMs: 500 } })
     const [one, two] = [await locks.acquireStrong(unique()), await locks.acquireStrong(unique())]
     await proxy.stop()
-    await one![Symbol.asyncDispose]()
+    await one[Symbol.asyncDispose]()
     const began = performance.now()
     await locks.close()
     expect(performance.now() - began).toBeLessThan(5_000)
-    expect(two!.held).toBe(false)
+    expect(two.held).toBe(false)
   })
 })
 
@@ -324,7 +367,10 @@ describe('with a server that refuses', () => {
   it('says that scripts are missing', async () => {
     const server = await startRedis({ config: ['rename-command EVALSHA ""'] })
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
-    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'UNSUPPORTED', message: expect.stringContaining('EVALSHA') })
+    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('EVALSHA'),
+    })
     expect(await server.cmd('DBSIZE')).toBe(0)
   })
 
@@ -343,7 +389,9 @@ describe('with a server that refuses', () => {
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
     const first = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
     await server.restart()
-    const next = await eventually('a lock after the restart', () => locks.acquireStrong(first.resource).catch(() => null))
+    const next = await eventually('a lock after the restart', () =>
+      locks.acquireStrong(first.resource).catch(() => null),
+    )
     expect(next.token).toBeGreaterThan(first.token)
     expect(await first.release()).toBe(false)
     expect(await locks.inspect(first.resource)).toMatchObject({ owner: next.owner })
@@ -352,17 +400,24 @@ describe('with a server that refuses', () => {
   it('tells a lack of replicas that the server itself noticed', async () => {
     const server = await startRedis({ config: ['min-replicas-to-write 1'] })
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 1 } }))
-    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true })
+    expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({
+      code: 'INSUFFICIENT_REPLICAS',
+      rolledBack: true,
+    })
   })
 
   it('fails within the time limit when nobody is there, every time, and recovers', async () => {
     const server = await startRedis()
-    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 1_000 } }))
+    const locks = closing(
+      new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 1_000 } }),
+    )
     await (await locks.acquireStrong(unique())).release()
     await server.kill()
     for (let round = 0; round < 5; round++) {
       const began = performance.now()
-      expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: expect.stringMatching(/BACKEND_UNAVAILABLE|OUTCOME_UNKNOWN/) })
+      expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({
+        code: expect.stringMatching(/BACKEND_UNAVAILABLE|OUTCOME_UNKNOWN/),
+      })
       expect(performance.now() - began).toBeLessThan(3_000)
     }
     await server.start()

@@ -20,7 +20,13 @@ describe('the contract', () => {
 describe('acknowledgements', () => {
   it('come from all declared replicas, or from as many as asked for', async () => {
     const locks = manager()
-    for (const [acks, required] of [[undefined, 2], ['all', 2], ['majority', 2], [2, 2], [1, 1]] as const) {
+    for (const [acks, required] of [
+      [undefined, 2],
+      ['all', 2],
+      ['majority', 2],
+      [2, 2],
+      [1, 1],
+    ] as const) {
       const lock = await locks.acquireStrong(unique(), { acks })
       expect(lock.acks!.required).toBe(required)
       expect(lock.acks!.received).toBeGreaterThanOrEqual(required)
@@ -52,10 +58,16 @@ describe('acknowledgements', () => {
   it('cannot be more than declared', async () => {
     const locks = manager()
     for (const acks of [3, -1, 1.5, Number.NaN]) {
-      expect(await rejection(locks.acquireStrong('x', { acks }))).toMatchObject({ name: 'RangeError', code: 'INVALID_OPTION' })
+      expect(await rejection(locks.acquireStrong('x', { acks }))).toMatchObject({
+        name: 'RangeError',
+        code: 'INVALID_OPTION',
+      })
     }
     for (const acks of ['most', null, 1n]) {
-      expect(await rejection(locks.acquireStrong('x', { acks: acks as never }))).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
+      expect(await rejection(locks.acquireStrong('x', { acks: acks as never }))).toMatchObject({
+        name: 'TypeError',
+        code: 'INVALID_OPTION',
+      })
     }
     for (const ackTimeoutMs of [0, 51, 1.5]) {
       const error = await rejection(locks.acquireStrong('x', { ttlMs: 100, ackTimeoutMs }))
@@ -72,7 +84,12 @@ describe('acknowledgements', () => {
   })
 
   it('tell a development server how to go on without replicas', async () => {
-    const locks = manager({ redis: { url: redis.replicas[0]!.url.replace(String(redis.replicas[0]!.port), String(redis.primary.port)), replicas: 5 } })
+    const locks = manager({
+      redis: {
+        url: redis.replicas[0]!.url.replace(String(redis.replicas[0]!.port), String(redis.primary.port)),
+        replicas: 5,
+      },
+    })
     const error = await rejection<InsufficientReplicasError>(locks.acquireStrong(unique()))
     expect(error).toBeInstanceOf(InsufficientReplicasError)
     expect(error.message).toContain('replicas: 0')
@@ -96,12 +113,15 @@ describe('what is stored', () => {
     for (const count of slots.values()) expect(count % 2).toBe(0)
     const fences = keys.filter((key) => key.endsWith(':fence'))
     expect(fences).toHaveLength(names.length)
-    for (const key of fences) expect(Number(await redis.primary.cmd('PTTL', key))).toBeGreaterThan(7 * 86_400_000)
+    for (const key of fences)
+      expect(Number(await redis.primary.cmd('PTTL', key))).toBeGreaterThan(7 * 86_400_000)
   })
 
   it('refuses a prefix that would split a resource', async () => {
     for (const prefix of ['', 'a{b', 'a}b', 'a b', 'x'.repeat(65)]) {
-      expect(() => new LockManager({ redis: redis.url, prefix })).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+      expect(() => new LockManager({ redis: redis.url, prefix })).toThrow(
+        expect.objectContaining({ code: 'INVALID_OPTION' }),
+      )
     }
   })
 
@@ -143,8 +163,13 @@ describe('describing', () => {
 
   it('needs a server to be asked', async () => {
     const locks = closing(new LockManager())
-    const calls = [locks.acquireStrong('x'), locks.describe({ strategy: 'strong' }), locks.inspect('x', { strategy: 'strong' })]
-    for (const call of calls) expect(await rejection(call)).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
+    const calls = [
+      locks.acquireStrong('x'),
+      locks.describe({ strategy: 'strong' }),
+      locks.inspect('x', { strategy: 'strong' }),
+    ]
+    for (const call of calls)
+      expect(await rejection(call)).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
   })
 })
 

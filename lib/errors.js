@@ -28,7 +28,7 @@ class LockError extends Error {
   }
 
   toJSON() {
-    const json = { name: this.name, message: this.message, ...this }
+    const json = Object.assign({ name: this.name, message: this.message }, this)
     if (this.cause !== undefined) json.cause = String(this.cause?.message ?? this.cause)
     return json
   }
@@ -91,18 +91,26 @@ function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
 
 /** Somebody else has it. `remainingMs` is undefined when the backend cannot tell. */
 function held(strategy, resource, remainingMs) {
-  const until = remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is renewed or released`
-  return new LockHeldError(`${title(strategy, resource)} is held by somebody else${until}; nothing was granted`, {
-    code: 'LOCK_HELD',
-    resource,
-    strategy,
-    remainingMs,
-  })
+  const until =
+    remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is renewed or released`
+  return new LockHeldError(
+    `${title(strategy, resource)} is held by somebody else${until}; nothing was granted`,
+    {
+      code: 'LOCK_HELD',
+      resource,
+      strategy,
+      remainingMs,
+    },
+  )
 }
 
 /** The lease ended: the reason of `lock.signal`. */
 function lost(strategy, resource, message) {
-  return new LockLostError(`${title(strategy, resource)}: ${message}`, { code: 'LOCK_LOST', resource, strategy })
+  return new LockLostError(`${title(strategy, resource)}: ${message}`, {
+    code: 'LOCK_LOST',
+    resource,
+    strategy,
+  })
 }
 
 module.exports = { ...classes, fromFailure, held, invalid, lost }

@@ -56,7 +56,11 @@ class LockManager {
       if (resource === null) return
       process.emitWarning(
         `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
-        { type: 'FencelockWarning', code: 'FENCELOCK_LOCK_DROPPED', detail: 'Keep the lock until its work is done, then release it.' },
+        {
+          type: 'FencelockWarning',
+          code: 'FENCELOCK_LOCK_DROPPED',
+          detail: 'Keep the lock until its work is done, then release it.',
+        },
       )
     })
     this.#keeper = { native, handles }
@@ -101,7 +105,16 @@ class LockManager {
     const { ttlMs, signal, minToken, acks, ackTimeoutMs } = acquireOptions(strategy, options, this.#settings)
     signal?.throwIfAborted()
     const call = submit((slot) => {
-      this.#native.acquire(slot, STRATEGIES[strategy], first(names), others(names), ttlMs, minToken, acks, ackTimeoutMs)
+      this.#native.acquire(
+        slot,
+        STRATEGIES[strategy],
+        first(names),
+        others(names),
+        ttlMs,
+        minToken,
+        acks,
+        ackTimeoutMs,
+      )
     })
     const outcome = await (signal ? abortable(call, signal, (late) => this.#discard(strategy, late)) : call)
     switch (outcome.kind) {
@@ -120,7 +133,7 @@ class LockManager {
 
   /** Gives back what was granted to a call that nobody waits for any more. */
   #discard(strategy, { kind, a: lease }) {
-    if (kind === Kind.GRANTED) submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+    if (kind === Kind.GRANTED) void submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
   }
 
   tryAcquireLocalSync(resource, options) {
@@ -163,7 +176,9 @@ class LockManager {
       strategy,
       acks: strategy === 'strong' ? this.#settings.defaults.acks : null,
       replicas:
-        replicasDeclared === undefined ? null : { declared: replicasDeclared, connected: replicasConnected ?? null },
+        replicasDeclared === undefined
+          ? null
+          : { declared: replicasDeclared, connected: replicasConnected ?? null },
       summary,
       warnings,
     }

@@ -18,7 +18,16 @@ const TTL = { min: 10, max: 86_400_000 }
 const TIMEOUT = { min: 1, max: 600_000 }
 
 const MANAGER_KEYS = ['strategy', 'redis', 'local', 'prefix', 'defaults']
-const REDIS_KEYS = ['url', 'replicas', 'username', 'password', 'db', 'tls', 'connectTimeoutMs', 'commandTimeoutMs']
+const REDIS_KEYS = [
+  'url',
+  'replicas',
+  'username',
+  'password',
+  'db',
+  'tls',
+  'connectTimeoutMs',
+  'commandTimeoutMs',
+]
 const TLS_KEYS = ['ca', 'cert', 'key', 'serverName', 'rejectUnauthorized']
 const LOCAL_KEYS = ['path', 'durability', 'allowNetworkFilesystem']
 const ACQUIRE_KEYS = ['ttlMs', 'signal', 'minToken']
@@ -60,7 +69,7 @@ function unknownKey(name, key, keys) {
   const near = keys
     .map((known) => [distance(lower, known.toLowerCase()), known])
     .filter(([edits, known]) => edits <= Math.max(2, Math.floor(known.length / 3)))
-    .sort(([a], [b]) => a - b)[0]
+    .toSorted(([a], [b]) => a - b)[0]
   const hint = near ? `did you mean ${JSON.stringify(near[1])}?` : `known are ${keys.join(', ')}`
   return invalid(TypeError, `unknown option ${JSON.stringify(key)} in ${name}; ${hint}`)
 }
@@ -68,7 +77,8 @@ function unknownKey(name, key, keys) {
 /** An object with none but the known keys; `undefined` counts as an empty one. */
 function object(name, value, keys) {
   if (value === undefined) return {}
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrongType(name, 'an object', value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw wrongType(name, 'an object', value)
   for (const key in value) {
     if (!keys.includes(key)) throw unknownKey(name, key, keys)
   }
@@ -99,7 +109,8 @@ function boolean(name, value) {
 
 function oneOf(name, value, choices) {
   if (typeof value !== 'string') throw wrongType(name, choices.map(show).join(' or '), value)
-  if (!choices.includes(value)) throw invalid(RangeError, `${name} must be ${choices.map(show).join(' or ')}, got ${show(value)}`)
+  if (!choices.includes(value))
+    throw invalid(RangeError, `${name} must be ${choices.map(show).join(' or ')}, got ${show(value)}`)
   return value
 }
 
@@ -127,7 +138,8 @@ function tls(value) {
 function redis(value) {
   const options = typeof value === 'string' ? { url: value } : object('redis', value, REDIS_KEYS)
   const { replicas = 2, connectTimeoutMs = 5_000, commandTimeoutMs = 2_000 } = options
-  if (options.url === undefined) throw invalid(TypeError, "redis.url is missing, for example 'redis://127.0.0.1:6379'")
+  if (options.url === undefined)
+    throw invalid(TypeError, "redis.url is missing, for example 'redis://127.0.0.1:6379'")
   return {
     url: string('redis.url', options.url),
     replicas: integer('redis.replicas', replicas, { min: 0, max: 1_000 }),
@@ -166,16 +178,28 @@ function managerOptions(value) {
   const { strategy = config.redis ? 'strong' : 'local' } = options
   oneOf('strategy', strategy, Object.keys(STRATEGIES))
   if (strategy === 'strong' && !config.redis) {
-    throw invalid(TypeError, "strategy 'strong' needs the option redis, for example redis: 'redis://127.0.0.1:6379'")
+    throw invalid(
+      TypeError,
+      "strategy 'strong' needs the option redis, for example redis: 'redis://127.0.0.1:6379'",
+    )
   }
   const replicas = config.redis?.replicas ?? 0
   const given = object('defaults', options.defaults, DEFAULTS_KEYS)
   const defaults = {
     ttlMs: optional(integer, 'defaults.ttlMs', given.ttlMs, TTL) ?? 10_000,
     acks: config.redis ? ackCount('defaults.acks', given.acks ?? 'all', replicas) : 0,
-    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', given.ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', given.ackTimeoutMs, {
+      min: 1,
+      max: TTL.max / 2,
+    }),
   }
-  return { config, strategy, replicas, defaults, usesLocal: strategy === 'local' || options.local !== undefined }
+  return {
+    config,
+    strategy,
+    replicas,
+    defaults,
+    usesLocal: strategy === 'local' || options.local !== undefined,
+  }
 }
 
 function ackCount(name, value, replicas) {
@@ -196,7 +220,10 @@ function minToken(value) {
   if (value === undefined) return 0
   if (typeof value !== 'bigint') throw wrongType('minToken', 'a bigint', value)
   if (value < 0n || value >= MIN_TOKEN_LIMIT) {
-    throw invalid(RangeError, `minToken must be from 0n to ${MIN_TOKEN_LIMIT - 1n}n (below 2^53 - 2^40), got ${value}n`)
+    throw invalid(
+      RangeError,
+      `minToken must be from 0n to ${MIN_TOKEN_LIMIT - 1n}n (below 2^53 - 2^40), got ${value}n`,
+    )
   }
   return Number(value)
 }
@@ -243,7 +270,10 @@ function resourceName(value) {
     )
   }
   if (!value.isWellFormed()) {
-    throw invalid(TypeError, `a resource must be well-formed Unicode, but ${show(value)} has a lone surrogate`)
+    throw invalid(
+      TypeError,
+      `a resource must be well-formed Unicode, but ${show(value)} has a lone surrogate`,
+    )
   }
   return value
 }

@@ -23,7 +23,7 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
   --rows <file>           results of other checks to count: lines of "name<TAB>passed|failed<TAB>seconds"`
 
 /** The smoke selection: what a new or an old runtime could break. Parts of file names. */
-const smoke = ['__test__/runtime.', '__test__/contract', '__test__/lifecycle']
+const smoke = ['__test__/runtime.', '__test__/strong.', '__test__/local.', '__test__/lifecycle']
 
 async function main() {
   const { values } = parseArgs({
@@ -67,6 +67,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
     ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }),
   }
   await need('openssl')
+  await need('python3')
 
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {

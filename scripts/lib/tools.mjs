@@ -12,23 +12,29 @@ const managers = [
     program: 'apt-get',
     // Debian's package starts a server where there is a service manager; ours are started by the tests.
     install: 'apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends',
-    packages: { 'redis-server': 'redis-server', openssl: 'openssl', cc: 'build-essential' },
+    packages: {
+      'redis-server': 'redis-server',
+      openssl: 'openssl',
+      python3: 'python3',
+      cc: 'build-essential',
+    },
   },
   {
     program: 'apk',
     install: 'apk add',
-    packages: { 'redis-server': 'redis', openssl: 'openssl', cc: 'build-base' },
+    packages: { 'redis-server': 'redis', openssl: 'openssl', python3: 'python3', cc: 'build-base' },
   },
   {
     program: 'dnf',
     install: 'dnf install -y',
-    packages: { 'redis-server': 'redis', openssl: 'openssl', cc: 'gcc' },
+    packages: { 'redis-server': 'redis', openssl: 'openssl', python3: 'python3', cc: 'gcc' },
   },
 ]
 
 const hints = {
   'redis-server': 'apt install redis-server, brew install redis, or name one in FENCELOCK_REDIS_SERVER',
   openssl: 'apt install openssl, or brew install openssl',
+  python3: 'apt install python3, or brew install python (its SQLite plays another application)',
   cc: 'apt install build-essential, or xcode-select --install',
 }
 

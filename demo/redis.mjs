@@ -19,7 +19,16 @@ async function freePort() {
 
 function start(dir, port, ...extra) {
   mkdirSync(join(dir, `redis-${port}`))
-  const options = ['--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--repl-diskless-sync-delay', '0']
+  const options = [
+    '--bind',
+    '127.0.0.1',
+    '--save',
+    '',
+    '--appendonly',
+    'no',
+    '--repl-diskless-sync-delay',
+    '0',
+  ]
   const args = ['--port', port, '--dir', join(dir, `redis-${port}`), ...options, ...extra]
   return spawn(SERVER, args.map(String), { stdio: 'ignore' })
 }
@@ -31,7 +40,7 @@ function ask(port, ...commands) {
     let replies = ''
     socket.on('error', () => resolve(undefined))
     socket.on('data', (data) => {
-      replies += data
+      replies += String(data)
       if (replies.split('\r\n').length <= commands.length) return
       socket.destroy()
       resolve(replies)
@@ -43,7 +52,10 @@ function ask(port, ...commands) {
 /** Starts the three servers; undefined if there is no redis-server. */
 export async function startRedis(dir) {
   const probe = spawn(SERVER, ['--version'], { stdio: 'ignore' })
-  const found = await Promise.race([once(probe, 'exit').then(() => true), once(probe, 'error').then(() => false)])
+  const found = await Promise.race([
+    once(probe, 'exit').then(() => true),
+    once(probe, 'error').then(() => false),
+  ])
   if (!found) return undefined
   const port = await freePort()
   const servers = [start(dir, port)]

@@ -4,14 +4,15 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { setup } from './setup.mjs'
 
-await setup()
+import { setUp } from '../scripts/setup.mjs'
+
+await setUp()
 
 // Only now: these need the addon.
-const { Stage } = await import('./demo/stage.mjs')
-const { startRedis } = await import('./demo/redis.mjs')
-const { contend, fenceOff, takeOver, refuseGrant } = await import('./demo/acts.mjs')
+const { Stage } = await import('./stage.mjs')
+const { startRedis } = await import('./redis.mjs')
+const { contend, fenceOff, takeOver, refuseGrant } = await import('./acts.mjs')
 
 const dir = mkdtempSync(join(tmpdir(), 'fencelock-demo-'))
 const stage = new Stage()
@@ -32,7 +33,9 @@ try {
     await refuseGrant(stage, redis)
   } else {
     stage.title('Strong locks: skipped, no redis-server found')
-    stage.say('Install one (Debian: apt-get install redis-server; macOS: brew install redis) and run the demo again.')
+    stage.say(
+      'Install one (Debian: apt-get install redis-server; macOS: brew install redis) and run the demo again.',
+    )
   }
 } finally {
   await stage.clear()

@@ -1,6 +1,6 @@
 // The acts of the demo. Each plays on either kind of lock.
 
-import { LockManager } from '../../index.js'
+import { LockManager } from '../index.js'
 
 const strong = (options) => 'redis' in options
 
@@ -36,10 +36,14 @@ export async function contend(stage, options) {
     }),
   )
   for (const { name, token, acks } of grants) {
-    stage.say(`${name}  token ${token}${acks ? `  acknowledged by ${acks.received} of ${acks.required} replicas` : ''}`)
+    stage.say(
+      `${name}  token ${token}${acks ? `  acknowledged by ${acks.received} of ${acks.required} replicas` : ''}`,
+    )
   }
   const rising = grants.every(({ token }, index) => index === 0 || token > grants[index - 1].token)
-  stage.say(`12 increments, the counter says ${counter}; tokens ${rising ? 'rose every time' : 'DID NOT RISE'}`)
+  stage.say(
+    `12 increments, the counter says ${counter}; tokens ${rising ? 'rose every time' : 'DID NOT RISE'}`,
+  )
   if (counter !== 12 || !rising) throw new Error('the lock failed')
   await Promise.all(actors.map((actor) => actor.end()))
 }
@@ -71,7 +75,9 @@ export async function fenceOff(stage, options) {
   await sleeper.ask('acquire', { resource: 'ledger', ttlMs: 500 })
   sleeper.signal('SIGSTOP')
   const { token } = await other.ask('acquire', { resource: 'ledger', ttlMs: 10_000 })
-  stage.say(`the other process waits for the lease to end and writes with token ${token}: ${ledger.write('other', token)}`)
+  stage.say(
+    `the other process waits for the lease to end and writes with token ${token}: ${ledger.write('other', token)}`,
+  )
   sleeper.signal('SIGCONT')
   const late = await sleeper.ask('token')
   const verdict = ledger.write('sleeper', late.token)
@@ -84,14 +90,16 @@ export async function fenceOff(stage, options) {
 /** A replica that does not answer: the grant is refused and rolled back. */
 export async function refuseGrant(stage, redis) {
   stage.act('One replica is paused, and a lock asks for the acknowledgement of both:')
-  await using_(new LockManager({ redis: redis.url }), async (manager) => {
+  await withResource(new LockManager({ redis: redis.url }), async (manager) => {
     redis.pauseReplica()
     try {
       await manager.acquireStrong('payment', { ttlMs: 10_000 })
       throw new Error('the grant should have been refused')
     } catch (error) {
       if (error.code !== 'INSUFFICIENT_REPLICAS') throw error
-      stage.say(`${error.code}: ${error.received} of ${error.required} acknowledged; rolled back: ${error.rolledBack}`)
+      stage.say(
+        `${error.code}: ${error.received} of ${error.required} acknowledged; rolled back: ${error.rolledBack}`,
+      )
     }
     stage.say(`what is left on the primary: ${JSON.stringify(await manager.inspect('payment'))}`)
     const lock = await manager.acquireStrong('payment', { ttlMs: 10_000, acks: 1 })
@@ -101,7 +109,7 @@ export async function refuseGrant(stage, redis) {
 }
 
 /** `await using`, for versions of Node.js without it. */
-async function using_(resource, use) {
+async function withResource(resource, use) {
   try {
     return await use(resource)
   } finally {

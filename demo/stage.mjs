@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 
 const ACTOR = fileURLToPath(new URL('actor.mjs', import.meta.url))
 
-const color = process.stdout.isTTY ? (code, text) => `\x1b[${code}m${text}\x1b[0m` : (_, text) => text
+const color = process.stdout.isTTY ? (code, text) => `\u001B[${code}m${text}\u001B[0m` : (_, text) => text
 const bold = (text) => color(1, text)
 
 /** A child process that takes locks when it is told to. */

@@ -1,6 +1,6 @@
 // An actor of the demo: a process with a lock manager of its own, told by its parent what to do.
 
-import { LockManager } from '../../index.js'
+import { LockManager } from '../index.js'
 
 const manager = new LockManager(JSON.parse(process.argv[2]))
 let lock
@@ -20,11 +20,10 @@ const actions = {
   release: async () => lock.release(),
 }
 
-process.on('message', async ({ id, action, ...parameters }) => {
-  try {
-    process.send({ id, value: await actions[action](parameters) })
-  } catch (error) {
-    process.send({ id, error: { ...error.toJSON?.(), message: error.message, code: error.code } })
-  }
+process.on('message', ({ id, action, ...parameters }) => {
+  actions[action](parameters).then(
+    (value) => process.send({ id, value }),
+    (error) => process.send({ id, error: { message: error.message, code: error.code } }),
+  )
 })
 process.on('disconnect', () => process.exit())
