@@ -269,21 +269,24 @@ describe('with a proxy before the primary', () => {
     const locks = closing(new LockManager({ redis: proxy.url }))
     const owners = new Set<unknown>()
     for (let round = 0; round < 10; round++) {
-      const resources = Array.from({ length: 20 }, () => unique())
-      const calls = Promise.allSettled(
-        resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 10_000 })),
-      )
-      if (round % 2 === 0) setTimeout(() => proxy.cut(), round)
-      else void proxy.when('WAIT', { deliver: 'before', act: 'cut' })
-      for (const outcome of await calls) {
-        if (outcome.status === 'rejected') {
-          expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain(outcome.reason.code)
-          continue
+      // Three waves: before the cut, into it, and over the connections that come after it.
+      for (const wave of ['before', 'during', 'after']) {
+        const resources = Array.from({ length: 20 }, () => unique())
+        const calls = resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 10_000 }))
+        if (wave === 'during') {
+          if (round % 2 === 0) setTimeout(() => proxy.cut(), round)
+          else void proxy.when('WAIT', { deliver: 'before', act: 'cut' })
         }
-        owners.add(outcome.value.owner)
-        // Acknowledged means: every replica has it.
-        for (const replica of redis.replicas) {
-          expect(await replica.cmd('GET', lockKey(outcome.value.resource))).toBe(outcome.value.owner)
+        for (const outcome of await Promise.allSettled(calls)) {
+          if (outcome.status === 'rejected') {
+            expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain(outcome.reason.code)
+            continue
+          }
+          owners.add(outcome.value.owner)
+          // Acknowledged means: every replica has it.
+          for (const replica of redis.replicas) {
+            expect(await replica.cmd('GET', lockKey(outcome.value.resource))).toBe(outcome.value.owner)
+          }
         }
       }
     }

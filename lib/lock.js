@@ -8,13 +8,14 @@ const { Kind, onEnd, submit } = require('./settle.js')
 
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
-/** The locks whose signal was read, by lease, until the lease ends. Weak: a signal nobody holds needs no abort. */
+/**
+ * The locks whose signal was read, by lease, until the lease ends or is released. Not weak: a listener may be all that
+ * is left of a lock, and it is to be called.
+ */
 const watched = new Map()
-/** A reachable signal keeps its lock alive, so that it still aborts. */
-const lockOfSignal = new WeakMap()
 
 onEnd((lease, message) => {
-  const lock = watched.get(lease)?.deref()
+  const lock = watched.get(lease)
   watched.delete(lease)
   if (lock) Lock.end(lock, message)
 })
@@ -89,8 +90,7 @@ class Lock {
   #watch() {
     this.#controller = new AbortController()
     if (this.#release === undefined) {
-      watched.set(this.#lease, new WeakRef(this))
-      lockOfSignal.set(this.#controller.signal, this)
+      watched.set(this.#lease, this)
       const watching = this.#keeper.native.watch(this.#lease)
       if (watching === true) return
       watched.delete(this.#lease)
