@@ -1,71 +1,187 @@
 //! The backend contract on SQLite.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
 use super::config::Config;
+use super::file::{File, Member};
+use super::queue::{self, Needs};
+use super::registry::Registry;
+use super::rows::Tx;
+use super::store::Access;
+use super::{describe, operations};
 use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::lease::{Owner, Resources, Ttl};
 
-/// One lock file.
-#[derive(Debug)]
-pub struct SqliteBackend {}
+const LOOK: Needs = Needs { access: Access::Read, create: false };
+const CHANGE: Needs = Needs { access: Access::Write, create: false };
+const MAKE: Needs = Needs { access: Access::Write, create: true };
 
-#[allow(unused_variables, reason = "skeleton")]
+/// For how long a synchronous release that failed is tried again, as nobody says how long the lease was.
+const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
+
+/// One lock file, as one manager uses it. Other managers and workers of the process share its thread and its
+/// connection.
+#[derive(Debug)]
+pub struct SqliteBackend {
+    config: Config,
+    registry: &'static Registry,
+    file: OnceLock<Arc<File>>,
+    // A std Mutex: nothing awaits while it is held. Also keeps two threads from joining twice.
+    member: Mutex<Option<Member>>,
+    closed: AtomicBool,
+}
+
 impl SqliteBackend {
     /// No I/O.
+    #[cfg_attr(not(test), expect(clippy::needless_pass_by_value, reason = "a clock of tests is kept"))]
     pub fn new(config: Config, clock: Clock) -> Self {
-        Self {}
+        let registry = match clock {
+            Clock::System => Registry::process(),
+            #[cfg(test)]
+            Clock::Fake(_) => Box::leak(Box::new(Registry::new(clock))),
+        };
+        Self::in_registry(config, registry)
     }
-    /// See [`crate::backend::Backend::home`].
+
+    /// As part of the process that this registry stands for.
+    pub(super) fn in_registry(config: Config, registry: &'static Registry) -> Self {
+        Self {
+            config,
+            registry,
+            file: OnceLock::new(),
+            member: Mutex::default(),
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// See [`crate::backend::Backend::home`]. Resolves the path on first use; opens nothing.
     pub fn home(&self) -> Result<&Home> {
-        todo!()
+        if self.file.get().is_none() {
+            let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
+            if member.is_none() && !self.closed.load(Ordering::Acquire) {
+                *member = Some(self.registry.join(&self.config)?);
+            }
+            let joined = member.as_ref().ok_or(Error::Closed)?;
+            self.file.get_or_init(|| Arc::clone(joined.file()));
+        }
+        self.file.get().map(|file| file.home()).ok_or(Error::Closed)
     }
+
+    pub(super) fn file(&self) -> Result<&Arc<File>> {
+        self.home()?;
+        self.file.get().filter(|_| !self.closed.load(Ordering::Acquire)).ok_or(Error::Closed)
+    }
+
     /// See [`crate::backend::Backend::connect`].
     pub async fn connect(&self) -> Result<()> {
-        todo!()
+        queue::submit(self.file()?, Needs { access: Access::Read, create: true }, (), |_| Ok(())).await
     }
+
     /// See [`crate::backend::Backend::acquire`].
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
-        todo!()
+        let file = self.file()?;
+        let asked = request.clone();
+        let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &asked);
+        let outcome = queue::submit(file, MAKE, Attempt::Busy(None), work).await;
+        outcome.inspect_err(|error| undo_grant(file, error, request))
     }
-    /// See [`crate::backend::Backend::extend`].
+
+    /// See [`crate::backend::Backend::extend`]. There are no replicas, so the policy asks for nothing.
     pub async fn extend(
         &self,
         resources: &Resources,
         owner: Owner,
         ttl: Ttl,
-        acks: AckPolicy,
+        _acks: AckPolicy,
     ) -> Result<BootInstant> {
-        todo!()
+        let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
+        let resources = resources.clone();
+        let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
+        queue::submit(self.file()?, CHANGE, absent, work).await?
     }
+
     /// See [`crate::backend::Backend::release`].
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        todo!()
+        let file = self.file()?;
+        let names = resources.clone();
+        let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner);
+        let released = queue::submit(file, CHANGE, false, work).await;
+        released.inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
     }
+
     /// See [`crate::backend::Backend::inspect`].
     pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
-        todo!()
+        let resource = resource.to_owned();
+        queue::submit(self.file()?, LOOK, None, move |tx| operations::inspect(tx, &resource)).await
     }
+
     /// See [`crate::backend::Backend::force_release`].
     pub async fn force_release(&self, resource: &str) -> Result<bool> {
-        todo!()
+        let resource = resource.to_owned();
+        queue::submit(self.file()?, CHANGE, false, move |tx| operations::force_release(tx, &resource)).await
     }
-    /// See [`crate::backend::Backend::describe`].
+
+    /// See [`crate::backend::Backend::describe`]. Opens the file if it is there, makes none.
     pub async fn describe(&self) -> Result<Guarantee> {
-        todo!()
+        let file = self.file()?;
+        let facts = queue::submit(file, LOOK, None, |tx| describe::Facts::read(tx).map(Some)).await?;
+        Ok(describe::guarantee(file.path(), facts.as_ref()))
     }
-    /// See [`crate::backend::Backend::close`].
+
+    /// See [`crate::backend::Backend::close`]. The last manager of a file closes it for the process; leases that were
+    /// not released run out.
+    #[expect(
+        clippy::unused_async,
+        reason = "the contract is async, and this blocks the file's own thread only"
+    )]
     pub async fn close(&self) {
-        todo!()
+        self.closed.store(true, Ordering::Release);
+        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(member) = member {
+            member.leave();
+        }
     }
+
     /// The synchronous variant of [`Self::acquire`], on the caller's thread; waits for the file's write lock at most
     /// two seconds.
     pub fn acquire_sync(&self, request: &Request) -> Result<Attempt> {
-        todo!()
+        let file = self.file()?;
+        let mut attempt = Attempt::Busy(None);
+        let outcome = file.transact(MAKE, self.registry.patience.sync, &mut |tx| {
+            attempt = operations::acquire(tx, request)?;
+            Ok(())
+        });
+        outcome.map(|_| attempt).inspect_err(|error| undo_grant(file, error, request))
     }
+
     /// The synchronous variant of [`Self::release`].
     pub fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
-        todo!()
+        let file = self.file()?;
+        let mut released = false;
+        let outcome = file.transact(CHANGE, self.registry.patience.sync, &mut |tx| {
+            released = operations::release(tx, resources, owner)?;
+            Ok(())
+        });
+        outcome
+            .map(|_| released)
+            .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
+    }
+
+    /// Whether the lease that was granted at `sent` ([`crate::backend::Grant::sent`]) went down with a lock file that
+    /// has since been deleted or replaced. Costs one `stat`, about a microsecond; never waits; from any thread.
+    pub fn outlived(&self, sent: BootInstant) -> bool {
+        self.file.get().is_some_and(|file| file.outlived(sent))
+    }
+}
+
+/// Only an unknown outcome can have granted something.
+fn undo_grant(file: &Arc<File>, error: &Error, request: &Request) {
+    if matches!(error, Error::OutcomeUnknown(_)) {
+        file.undo_after(error, &request.resources, request.owner, request.ttl.as_duration());
     }
 }

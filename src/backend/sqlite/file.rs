@@ -1,0 +1,247 @@
+//! One lock file of this process: its thread, its queue, the store that has it open, and those who use it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::busy::Wait;
+use super::queue::{self, Needs, Queue};
+use super::registry::Registry;
+use super::rows::Tx;
+use super::store::{Access, Done, Store};
+use super::{failure, open, operations};
+use crate::clock::BootInstant;
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::lease::{Owner, Resources};
+
+/// Pauses between tries to undo something, each twice the one before.
+const UNDO_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// A lock file, open or not.
+pub struct File {
+    /// Whose it is.
+    pub(super) registry: &'static Registry,
+    /// What waits for its next transaction.
+    pub(super) queue: Queue,
+    path: PathBuf,
+    allow_network: bool,
+    home: Home,
+    // A std Mutex: nothing awaits while it is held. Held while the file is opened or closed, and to look up the
+    // store; not during transactions.
+    slot: Mutex<Option<Arc<Store>>>,
+    members: AtomicUsize,
+    full: AtomicBool,
+    /// On the boot clock: leases granted before this were in a file that the path no longer names.
+    since: AtomicU64,
+    undone: Mutex<Vec<Undo>>,
+}
+
+/// A lease that has to be given back, or may have to.
+#[derive(Clone)]
+struct Undo {
+    resources: Resources,
+    owner: Owner,
+    /// When it is over anyway.
+    until: BootInstant,
+}
+
+impl File {
+    /// Of this canonical path. Starts its thread, opens nothing.
+    pub fn new(registry: &'static Registry, path: PathBuf, allow_network: bool) -> Result<Self> {
+        Ok(Self {
+            registry,
+            queue: Queue::default(),
+            path,
+            allow_network,
+            home: Home::start("fencelock-sql")?,
+            slot: Mutex::default(),
+            members: AtomicUsize::new(0),
+            full: AtomicBool::new(false),
+            since: AtomicU64::new(0),
+            undone: Mutex::default(),
+        })
+    }
+
+    /// Its thread.
+    pub const fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Its canonical path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// From now on every commit survives a power loss: all its users share one connection, so the strictest wins.
+    pub fn require_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+        if let Some(store) = &*self.slot() {
+            store.require_full();
+        }
+    }
+
+    /// Does `work` in one transaction, at most once. `false`: there is no lock file, and none was to be made.
+    pub fn transact(
+        &self,
+        needs: Needs,
+        patience: Duration,
+        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+    ) -> Result<bool> {
+        let mut wait = Wait::at_most(patience);
+        loop {
+            let Some(store) = self.store(needs.create, &mut wait)? else { return Ok(false) };
+            match store.transact(needs.access, &self.registry.clock, &mut wait, work)? {
+                Done::Committed => return Ok(true),
+                Done::Replaced => self.forget(&store),
+            }
+            if !wait.again() {
+                return Err(failure::restless(&self.path));
+            }
+        }
+    }
+
+    /// Whether a lease granted at this moment went down with a file that has since been deleted or replaced. One
+    /// `stat`, about a microsecond; never waits.
+    pub fn outlived(&self, granted: BootInstant) -> bool {
+        let open = self.slot.try_lock().ok().and_then(|slot| slot.clone());
+        if let Some(store) = open.filter(|store| matches!(store.is_current(), Ok(false))) {
+            self.forget(&store);
+        }
+        granted.as_micros() < self.since.load(Ordering::Acquire)
+    }
+
+    fn store(&self, create: bool, wait: &mut Wait) -> Result<Option<Arc<Store>>> {
+        let mut slot = loop {
+            match self.slot.try_lock() {
+                Ok(slot) => break slot,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                // Another thread is opening it, and may be waiting for another process.
+                Err(TryLockError::WouldBlock) if wait.again() => {}
+                Err(TryLockError::WouldBlock) => return Err(failure::locked_out(&self.path, wait.waited())),
+            }
+        };
+        if slot.is_none() {
+            let terms = open::Terms { create, allow_network: self.allow_network };
+            *slot = open::open(self.registry, &self.path, terms, wait)?;
+            if let Some(store) = slot.as_ref().filter(|_| self.full.load(Ordering::Relaxed)) {
+                store.require_full();
+            }
+        }
+        Ok(slot.clone())
+    }
+
+    /// The store's file is no longer the one that the path names.
+    fn forget(&self, store: &Arc<Store>) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, store)) {
+            // After every grant in it, and, as opening another takes longer, before every grant in that.
+            self.since.store(self.registry.clock.boot().as_micros() + 1, Ordering::Release);
+            *slot = None;
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn undone(&self) -> MutexGuard<'_, Vec<Undo>> {
+        self.undone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a lease back in the background, for at most so long, if the error leaves that to be done.
+    pub fn undo_after(
+        self: &Arc<Self>,
+        error: &Error,
+        resources: &Resources,
+        owner: Owner,
+        at_most: Duration,
+    ) {
+        if !matches!(error, Error::BackendUnavailable(_) | Error::OutcomeUnknown(_)) {
+            return;
+        }
+        let until = self.registry.clock.boot() + at_most;
+        self.undone().push(Undo { resources: resources.clone(), owner, until });
+        // Does not keep the file: it is closed when its users say so.
+        let file = Arc::downgrade(self);
+        self.home.spawn(async move {
+            let (mut pause, longest) = UNDO_PAUSES;
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(longest);
+                let Some(file) = file.upgrade() else { return };
+                let Some(undo) = file.undone().iter().find(|undo| undo.owner == owner).cloned() else {
+                    return;
+                };
+                let needs = Needs { access: Access::Write, create: false };
+                let work = move |tx: &mut Tx<'_>| operations::release(tx, &undo.resources, undo.owner);
+                let released = queue::submit(&file, needs, false, work).await.is_ok();
+                if released || file.registry.clock.boot() > undo.until {
+                    file.undone().retain(|undo| undo.owner != owner);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// The last user is gone, in good order: gives back what could not be given back before, and closes the store.
+    /// Leases that are left then run out: nobody released them, so somebody may still count on them.
+    fn close(&self) {
+        queue::run_all(self);
+        let undone = std::mem::take(&mut *self.undone());
+        if !undone.is_empty() {
+            let needs = Needs { access: Access::Write, create: false };
+            let _ = self.transact(needs, self.registry.patience.close, &mut |tx| {
+                undone
+                    .iter()
+                    .try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))
+            });
+        }
+        let mut slot = self.slot();
+        // Somebody may have joined meanwhile. Whoever joins after this finds the slot empty and opens the file again.
+        if self.members.load(Ordering::Acquire) == 0
+            && let Some(store) = slot.take().and_then(Arc::into_inner)
+        {
+            store.close();
+        }
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// One user of a lock file. Dropped without [`Member::leave`], it leaves its leases to run out.
+#[derive(Debug)]
+pub struct Member(Arc<File>);
+
+impl Member {
+    pub(super) fn new(file: Arc<File>) -> Self {
+        file.members.fetch_add(1, Ordering::AcqRel);
+        Self(file)
+    }
+
+    /// The file it uses.
+    pub const fn file(&self) -> &Arc<File> {
+        &self.0
+    }
+
+    /// Uses it no more. The last one closes it; that blocks, so it is done on the file's thread.
+    pub fn leave(self) {
+        let file = Arc::clone(&self.0);
+        drop(self);
+        if file.members.load(Ordering::Acquire) == 0 {
+            file.close();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.0.members.fetch_sub(1, Ordering::AcqRel);
+    }
+}

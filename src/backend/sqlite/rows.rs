@@ -1,0 +1,229 @@
+//! The rows of the one table, read and written inside a transaction. All SQL on leases is here.
+
+use std::time::Duration;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::failure;
+use super::filesystem::Kind;
+use super::holder::{End, Holder, Now};
+use super::liveness::{self, Mark, Pulse};
+use super::store::Store;
+use crate::clock::BootInstant;
+use crate::lease::{Owner, Ttl};
+
+/// One transaction, from the moment it has its lock.
+pub struct Tx<'a> {
+    connection: &'a Connection,
+    store: &'a Store,
+    /// The moment before the lock was asked for.
+    pub sent: BootInstant,
+    /// The moment at which the transaction's leases begin or end.
+    pub now: Now,
+    holder: Option<[u8; Holder::BYTES]>,
+    /// Who was found dead or alive. In a batch many rows may have the same holder, and a probe costs four calls.
+    probed: Vec<(Mark, bool)>,
+    /// How many rows are new, and the last of them.
+    pub added: (u32, Option<Box<str>>),
+}
+
+/// What is known of a resource.
+#[derive(Debug)]
+pub struct Row {
+    /// Its last token.
+    pub token: u64,
+    /// Its lease, over or not.
+    pub lease: Option<Lease>,
+}
+
+/// A lease, as it is stored.
+#[derive(Debug)]
+pub struct Lease {
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it ends.
+    pub end: End,
+    mark: Option<Mark>,
+}
+
+impl<'a> Tx<'a> {
+    pub(super) fn new(connection: &'a Connection, store: &'a Store, sent: BootInstant, now: Now) -> Self {
+        let holder = store.holder(&now).map(|holder| holder.encode());
+        Self { connection, store, sent, now, holder, probed: Vec::new(), added: (0, None) }
+    }
+
+    /// For tests that set what only this connection sees.
+    #[cfg(test)]
+    pub(super) const fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    /// What the file lies on.
+    pub const fn kind(&self) -> Kind {
+        self.store.kind()
+    }
+
+    /// What is stored of the resource.
+    pub fn row(&self, resource: &str) -> rusqlite::Result<Option<Row>> {
+        self.connection
+            .prepare_cached("SELECT token, owner, boot_us, wall_us, holder FROM leases WHERE resource = ?1")?
+            .query_row([resource], |row| Row::read(row, 0))
+            .optional()
+    }
+
+    /// How much longer the lease lasts; `None` if it is over, by time or because its holder is dead.
+    pub fn held(&mut self, lease: &Lease) -> Option<Duration> {
+        let remaining = lease.end.remaining(&self.now);
+        (!remaining.is_zero() && !self.is_dead(lease)).then_some(remaining)
+    }
+
+    fn is_dead(&mut self, lease: &Lease) -> bool {
+        // Over a network no lock proves anything.
+        let Some(mark) = lease.mark.filter(|_| !self.kind().is_network()) else { return false };
+        if let Some((_, dead)) = self.probed.iter().find(|(probed, _)| *probed == mark) {
+            return *dead;
+        }
+        let dead = liveness::probe(self.store.path(), &mark) == Pulse::Dead;
+        self.probed.push((mark, dead));
+        dead
+    }
+
+    /// Writes a lease that begins now.
+    pub fn grant(&mut self, resource: &str, token: u64, owner: Owner, ttl: Ttl) -> rusqlite::Result<()> {
+        let ttl = ttl.as_duration();
+        self.connection
+            .prepare_cached(
+                "INSERT INTO leases (resource, token, owner, boot_us, wall_us, holder)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (resource) DO UPDATE SET token = excluded.token, owner = excluded.owner,
+                 boot_us = excluded.boot_us, wall_us = excluded.wall_us, holder = excluded.holder",
+            )?
+            .execute(params![
+                resource,
+                signed(token),
+                owner.as_bytes(),
+                signed((self.now.boot + ttl).as_micros()),
+                signed(self.now.wall + ttl.as_micros() as u64),
+                self.holder,
+            ])
+            .map(|_| ())
+    }
+
+    /// Moves a lease's end to the later of what it is and what it would be if it began now, on each clock.
+    pub fn prolong(&mut self, resource: &str, end: End, ttl: Ttl) -> rusqlite::Result<()> {
+        let ttl = ttl.as_duration();
+        let mut boot = (self.now.boot + ttl).as_micros();
+        if end.identity == self.now.identity {
+            boot = boot.max(end.boot);
+        }
+        let wall = (self.now.wall + ttl.as_micros() as u64).max(end.wall);
+        self.connection
+            .prepare_cached("UPDATE leases SET boot_us = ?2, wall_us = ?3, holder = ?4 WHERE resource = ?1")?
+            .execute(params![resource, signed(boot), signed(wall), self.holder])
+            .map(|_| ())
+    }
+
+    /// Ends a lease. The row stays, for its token.
+    pub fn free(&mut self, resource: &str) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(
+                "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL WHERE resource = ?1",
+            )?
+            .execute([resource])
+            .map(|_| ())
+    }
+
+    /// The leases of these holders. Reads the whole table.
+    pub fn held_by(&self, marks: &[Mark]) -> rusqlite::Result<Vec<(Box<str>, Mark)>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT resource, holder FROM leases WHERE holder IS NOT NULL")?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let mark = row.get_ref(1)?.as_blob().ok().and_then(Holder::decode).and_then(|holder| holder.mark);
+            if let Some(mark) = mark.filter(|mark| marks.contains(mark)) {
+                found.push((row.get(0)?, mark));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Ends the resource's lease, if this is still its holder.
+    pub fn free_if_held_by(&mut self, resource: &str, mark: Mark) -> rusqlite::Result<()> {
+        match self.row(resource)?.and_then(|row| row.lease) {
+            Some(lease) if lease.mark == Some(mark) => self.free(resource),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rows after this resource, at most so many; `None` for a row that cannot be read.
+    pub fn after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Box<str>, Option<Row>)>> {
+        self.connection
+            .prepare_cached(
+                "SELECT resource, token, owner, boot_us, wall_us, holder FROM leases
+                 WHERE resource > ?1 ORDER BY resource LIMIT ?2",
+            )?
+            .query_map(params![resource, limit], |row| Ok((row.get(0)?, Row::read(row, 1).ok())))?
+            .collect()
+    }
+
+    /// Forgets the resource, its token too.
+    pub fn forget(&mut self, resource: &str) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached("DELETE FROM leases WHERE resource = ?1")?
+            .execute([resource])
+            .map(|_| ())
+    }
+
+    /// What a pragma says, for `describe`.
+    pub fn pragma(&self, name: &str) -> rusqlite::Result<String> {
+        self.connection.pragma_query_value(None, name, |row| {
+            row.get_ref(0).and_then(|value| match value {
+                ValueRef::Integer(number) => Ok(number.to_string()),
+                text => text.as_str().map(str::to_owned).map_err(Into::into),
+            })
+        })
+    }
+}
+
+impl Row {
+    /// From the columns `token, owner, boot_us, wall_us, holder`, of which `first` is the first.
+    fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        let token = unsigned(row, first)?;
+        let Some(Bytes(owner)) = row.get::<_, Option<Bytes<16>>>(first + 1)? else {
+            return Ok(Self { token, lease: None });
+        };
+        let holder = match row.get_ref(first + 4)? {
+            ValueRef::Null => None,
+            ValueRef::Blob(bytes) => Holder::decode(bytes),
+            _ => return Err(failure::malformed(first + 4, "holder")),
+        };
+        let end = End {
+            boot: unsigned(row, first + 2)?,
+            wall: unsigned(row, first + 3)?,
+            identity: holder.and_then(|holder| holder.identity),
+        };
+        let mark = holder.and_then(|holder| holder.mark);
+        Ok(Self { token, lease: Some(Lease { owner: Owner::from_bytes(owner), end, mark }) })
+    }
+}
+
+/// SQLite's integers are signed; tokens and times are not negative.
+fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let value: i64 = row.get(column)?;
+    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A BLOB of exactly so many bytes.
+struct Bytes<const N: usize>([u8; N]);
+
+impl<const N: usize> FromSql for Bytes<N> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_blob()?.try_into().map(Self).map_err(|_| FromSqlError::InvalidType)
+    }
+}

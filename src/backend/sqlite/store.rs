@@ -1,0 +1,237 @@
+//! One open lock file: the connection that all of this process's managers and workers share.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::busy::Wait;
+use super::failure;
+use super::filesystem::Kind;
+use super::holder::{Holder, Now};
+use super::liveness::{self, Liveness};
+use super::place::{self, FileId};
+use super::purge::Purge;
+use super::rows::Tx;
+use crate::clock::Clock;
+use crate::error::Result;
+
+/// What a transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Looks only, and is not kept waiting by a writer.
+    Read,
+    /// May write. Always begun as IMMEDIATE: a transaction that becomes a writer later can fail at any time.
+    Write,
+}
+
+/// What became of a transaction that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// It is committed.
+    Committed,
+    /// Nothing was done, because the path names another file by now, or none: this store is over, and so are the
+    /// leases in it.
+    Replaced,
+}
+
+/// An open lock file.
+#[derive(Debug)]
+pub struct Store {
+    // A std Mutex: it is held for one transaction or one try to begin it, and nothing awaits meanwhile. Declared
+    // first, so that it is dropped first: the connection is closed before the liveness file goes.
+    writer: Mutex<Writer>,
+    liveness: Option<Liveness>,
+    path: PathBuf,
+    id: FileId,
+    kind: Kind,
+    /// Some manager of this file wants commits to survive a power loss.
+    full: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    purge: Purge,
+    full: bool,
+}
+
+impl Store {
+    /// Of a connection that is configured.
+    pub fn new(
+        path: PathBuf,
+        id: FileId,
+        kind: Kind,
+        liveness: Option<Liveness>,
+        connection: Connection,
+    ) -> Self {
+        // Enough for every statement there is; the default of 16 is close.
+        connection.set_prepared_statement_cache_capacity(32);
+        let writer = Mutex::new(Writer { connection, purge: Purge::default(), full: kind.is_network() });
+        Self { writer, liveness, path, id, kind, full: AtomicBool::new(kind.is_network()) }
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which file it is.
+    pub const fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// What it lies on.
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// From now on a commit survives a power loss.
+    pub fn require_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the path still names this file. One `stat`.
+    pub fn is_current(&self) -> Result<bool> {
+        Ok(place::look(&self.path)?.is_some_and(|seen| seen.id == self.id))
+    }
+
+    /// Does `work` in one transaction; calls it at most once, and not before the write lock is ours. An error rolls
+    /// everything back.
+    pub fn transact(
+        &self,
+        access: Access,
+        clock: &Clock,
+        wait: &mut Wait,
+        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+    ) -> Result<Done> {
+        loop {
+            // Looked at again after every wait: the file may have been replaced meanwhile.
+            if !self.is_current()? {
+                return Ok(Done::Replaced);
+            }
+            let mut writer = self.writer();
+            let sent = clock.boot();
+            match writer.begin(access, self.full.load(Ordering::Relaxed)) {
+                Ok(()) => {
+                    let Writer { connection, purge, .. } = &mut *writer;
+                    let now = Now::read(clock, self.kind.is_network());
+                    let mut tx = Tx::new(connection, self, sent, now);
+                    let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
+                    drop(tx);
+                    return match outcome {
+                        Ok(()) => self.commit(connection, wait),
+                        Err(error) => {
+                            roll_back(connection);
+                            Err(failure::sql(&self.path, &error))
+                        }
+                    };
+                }
+                Err(error) if failure::is_busy(&error) => {}
+                Err(error) => return Err(failure::sql(&self.path, &error)),
+            }
+            drop(writer);
+            if !wait.again() {
+                return Err(failure::locked_out(&self.path, wait.waited()));
+            }
+        }
+    }
+
+    fn commit(&self, connection: &Connection, wait: &mut Wait) -> Result<Done> {
+        loop {
+            let Err(error) = execute(connection, "COMMIT") else { return Ok(Done::Committed) };
+            // Only with a rollback journal: readers are in the way. The transaction stands meanwhile.
+            if failure::is_busy(&error) && !connection.is_autocommit() {
+                if wait.again() {
+                    continue;
+                }
+                roll_back(connection);
+                return Err(failure::locked_out(&self.path, wait.waited()));
+            }
+            roll_back(connection);
+            // What cannot be said to have been undone is not said to be.
+            return Err(match error.sqlite_error_code() {
+                Some(rusqlite::ErrorCode::SystemIoFailure) | None => failure::unknown(&self.path, &error),
+                Some(_) => failure::sql(&self.path, &error),
+            });
+        }
+    }
+
+    /// Frees the leases of processes that died and takes their liveness files away.
+    pub fn sweep(&self, wait: &mut Wait) -> Result<()> {
+        if self.liveness.is_none() {
+            return Ok(());
+        }
+        let dead = liveness::remains(&self.path)?;
+        if dead.is_empty() {
+            return Ok(());
+        }
+        // A scan, but without the write lock. It misses nothing, for the dead write no more.
+        let mut rows = Vec::new();
+        self.transact(Access::Read, &Clock::System, wait, &mut |tx| {
+            rows = tx.held_by(&dead.iter().map(|remains| remains.mark).collect::<Vec<_>>())?;
+            Ok(())
+        })?;
+        // In parts, so that nobody waits long for the write lock.
+        for part in rows.chunks(256) {
+            self.transact(Access::Write, &Clock::System, wait, &mut |tx| {
+                part.iter().try_for_each(|(resource, mark)| tx.free_if_held_by(resource, *mark))
+            })?;
+        }
+        dead.into_iter().for_each(liveness::Remains::bury);
+        Ok(())
+    }
+
+    /// What rows of this process carry, at a moment.
+    pub fn holder(&self, now: &Now) -> Option<Holder> {
+        let holder = Holder { identity: now.identity, mark: self.liveness.as_ref().map(Liveness::mark) };
+        (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
+    }
+
+    /// Closes in good order: what is in the WAL goes into the database, and the last process removes the WAL.
+    pub fn close(self) {
+        if self.is_current().unwrap_or(false) {
+            // Failing to, it is closed without.
+            let _ = self.writer().connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        }
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // A panic leaves at worst a transaction open, and `begin` ends that.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    fn begin(&mut self, access: Access, full: bool) -> rusqlite::Result<()> {
+        if !self.connection.is_autocommit() {
+            roll_back(&self.connection);
+        }
+        if full != self.full {
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            self.full = full;
+        }
+        match access {
+            Access::Write => execute(&self.connection, "BEGIN IMMEDIATE"),
+            Access::Read => {
+                execute(&self.connection, "BEGIN")?;
+                // The snapshot is taken by the first read; if that is in somebody's way, it shows now.
+                let begun = self.connection.prepare_cached("SELECT 1 FROM leases LIMIT 1")?.exists([]);
+                begun.map(|_| ()).inspect_err(|_| roll_back(&self.connection))
+            }
+        }
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
+
+/// Ends a transaction, if SQLite has not done so itself.
+fn roll_back(connection: &Connection) {
+    if !connection.is_autocommit() {
+        let _ = execute(connection, "ROLLBACK");
+    }
+}
