@@ -181,7 +181,7 @@ describe('a file that cannot be', () => {
 
   it('is a directory', async () => {
     const dir = tempDir()
-    await refusal(dir, 'BACKEND_UNAVAILABLE', /directory/i)
+    await refusal(dir, 'BACKEND_UNAVAILABLE', /folder/i)
     expect(readdirSync(dir)).toEqual([])
   })
 
@@ -306,7 +306,7 @@ describe('a file that is replaced underneath', () => {
     copyFileSync(path, join(dir, 'backup'))
     const locks = manager(path)
     const lock = await locks.acquireLocal('x', { ttlMs: 30_000 })
-    rmSync(path)
+    for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true })
     copyFileSync(join(dir, 'backup'), path)
     const next = await locks.acquireLocal('x')
     expect(next.token).toBeGreaterThan(lock.token)
