@@ -11,11 +11,13 @@ export declare const __napiBindingTarget: 'native' | 'wasm32-wasi' | 'wasm32-was
 
 /** What the facade holds of this environment's queue: one for each copy of the facade. */
 export declare class Bridge {
+  /** `wake` is called, on JavaScript's thread, whenever there is something to drain. */
+  constructor(wake: () => void)
   /**
-   * `wake` is called, on JavaScript's thread, whenever there is something to drain. `main` says whether the end of
-   * this environment is the end of the process.
+   * The environment ends: its managers release what they hold. With the process itself ending there is no later, so
+   * that is waited for, a little.
    */
-  constructor(wake: () => void, main: boolean)
+  end(withProcess: boolean): void
   /**
    * Moves settlements into `records`, [`STRIDE`] doubles each, and answers their details. An empty answer: there
    * was nothing left.

@@ -2,6 +2,7 @@
 
 /** The manager: JavaScript idioms around the addon's calls. */
 
+const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
 const { fromFailure, held } = require('./errors.js')
 const { LocalLock, Lock } = require('./lock.js')
@@ -22,21 +23,6 @@ function first(names) {
 /** What the addon takes for further resources of one lease. */
 function others(names) {
   return typeof names === 'string' ? undefined : names.slice(1)
-}
-
-/** Settles like `promise`, or rejects as soon as the signal aborts; then `discard` gets what comes too late. */
-function abortable(promise, signal, discard) {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => {
-      reject(signal.reason)
-      promise.then(discard)
-    }
-    signal.addEventListener('abort', onAbort, { once: true })
-    promise.then((outcome) => {
-      signal.removeEventListener('abort', onAbort)
-      resolve(outcome)
-    })
-  })
 }
 
 class LockManager {

@@ -35,7 +35,11 @@ let tellEnd
 
 /** This environment's bridge to the addon, made on first use. */
 function attach() {
-  bridge ??= new binding.Bridge(drain, isMainThread)
+  if (bridge === undefined) {
+    bridge = new binding.Bridge(drain)
+    // Neither runtime tells an addon of process.exit(). A worker that is terminated emits no event, but ends its addon.
+    process.once('exit', () => bridge.end(isMainThread))
+  }
   return bridge
 }
 

@@ -136,10 +136,9 @@ pub struct Bridge {
 
 #[napi]
 impl Bridge {
-    /// `wake` is called, on JavaScript's thread, whenever there is something to drain. `main` says whether the end of
-    /// this environment is the end of the process.
+    /// `wake` is called, on JavaScript's thread, whenever there is something to drain.
     #[napi(constructor, catch_unwind)]
-    pub fn new(env: Env, wake: Function<'_, (), ()>, main: bool) -> Result<Self> {
+    pub fn new(env: Env, wake: Function<'_, (), ()>) -> Result<Self> {
         // Our threads outlive environments, and so must the code they run.
         retain_current_module_for_unload_safety();
         let settler = Arc::new(Settler::default());
@@ -181,9 +180,15 @@ impl Bridge {
         // SAFETY: just made, on this thread.
         check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), function) })?;
         settler.state().wake = Some(Wake(function));
-        let patience = if main { EXIT_PATIENCE } else { Duration::ZERO };
-        env.add_env_cleanup_hook(Arc::clone(&settler), move |settler| settler.abandon_all(patience))?;
+        env.add_env_cleanup_hook(Arc::clone(&settler), |settler| settler.abandon_all(Duration::ZERO))?;
         Ok(Self { settler })
+    }
+
+    /// The environment ends: its managers release what they hold. With the process itself ending there is no later, so
+    /// that is waited for, a little.
+    #[napi(catch_unwind)]
+    pub fn end(&self, with_process: bool) {
+        self.settler.abandon_all(if with_process { EXIT_PATIENCE } else { Duration::ZERO });
     }
 
     /// Moves settlements into `records`, [`STRIDE`] doubles each, and answers their details. An empty answer: there
