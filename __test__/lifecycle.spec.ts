@@ -75,7 +75,8 @@ describe('a process', () => {
          const lock = await locks.acquireStrong(${JSON.stringify(resource)}, { ttlMs: 60_000 })
          await locks.acquireLocal(${JSON.stringify(resource)}, { ttlMs: 60_000 })
          lock.signal
-         for (let i = 0; i < 200; i++) { locks.tryAcquireStrong(${JSON.stringify(resource)} + i); locks.tryAcquireLocal(${JSON.stringify(resource)} + i) }
+         const calls = globalThis.calls = []
+         for (let i = 0; i < 200; i++) calls.push(locks.tryAcquireStrong(${JSON.stringify(resource)} + i), locks.tryAcquireLocal(${JSON.stringify(resource)} + i))
          setTimeout(() => process.exit(7), ${round})`,
       )
       expect(ending).toMatchObject({ code: 7, signal: null, stderr: '' })
@@ -205,7 +206,7 @@ describe('memory', () => {
     const wave = async (): Promise<void> => {
       const taken = await Promise.all(
         Array.from({ length: 250 }, (_, index) => [
-          locks.acquireStrong(`leak-${index}`),
+          locks.acquireStrong(`leak-${index}`, { ackTimeoutMs: 2_000 }),
           locks.acquireLocal(`leak-${index}`),
         ]).flat(),
       )

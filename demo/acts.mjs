@@ -54,6 +54,7 @@ export async function takeOver(stage, options) {
   const holder = stage.actor('holder', options)
   const heir = stage.actor('heir', options)
   const { token } = await holder.ask('acquire', { resource: 'import', ttlMs })
+  await heir.ask('warmUp')
   stage.act(`A holder with a lease of ${ttlMs / 1000} s is killed (kill -9, token ${token}):`)
   await holder.end('SIGKILL')
   const { token: next, tookMs } = await heir.ask('acquire', { resource: 'import', ttlMs })

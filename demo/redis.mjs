@@ -69,8 +69,9 @@ export async function startRedis(dir) {
     }
   }
   const end = Date.now() + 20_000
-  // Until both replicas are there and acknowledge a write.
-  while ((await ask(port, 'SET demo 1 PX 1', 'WAIT 2 100')) !== '+OK\r\n:2\r\n') {
+  // Until both replicas acknowledge, several times in a row: at first WAIT counts replicas that are still loading.
+  for (let rounds = 0; rounds < 5;) {
+    rounds = (await ask(port, 'SET demo 1 PX 1', 'WAIT 2 100')) === '+OK\r\n:2\r\n' ? rounds + 1 : 0
     if (Date.now() > end) {
       await stop()
       throw new Error('the Redis replicas did not come up within 20 s')

@@ -16,6 +16,9 @@ const {
 } = require('./options.js')
 const { Kind, attach, submit } = require('./settle.js')
 
+/** Lease and token of a synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
+const numbers = new Float64Array(new ArrayBuffer(2 * Float64Array.BYTES_PER_ELEMENT))
+
 function first(names) {
   return typeof names === 'string' ? names : names[0]
 }
@@ -105,9 +108,8 @@ class LockManager {
     const outcome = await (signal ? abortable(call, signal, (late) => this.#discard(strategy, late)) : call)
     switch (outcome.kind) {
       case Kind.GRANTED: {
-        const Handle = strategy === 'local' ? LocalLock : Lock
         const { a: lease, b: token, c: received, detail: owner } = outcome
-        return new Handle(this.#keeper, strategy, names, { lease, token, owner, required: acks, received })
+        return this.#hold(strategy, names, { lease, token, owner, required: acks, received })
       }
       case Kind.BUSY:
         if (!insist) return null
@@ -115,6 +117,11 @@ class LockManager {
       default:
         throw fromFailure(outcome.detail, strategy, first(names))
     }
+  }
+
+  #hold(strategy, names, grant) {
+    const Handle = strategy === 'local' ? LocalLock : Lock
+    return new Handle(this.#keeper, strategy, names, grant)
   }
 
   /** Gives back what was granted to a call that nobody waits for any more. */
@@ -126,12 +133,11 @@ class LockManager {
     const names = resources(resource)
     const { ttlMs, signal, minToken } = acquireOptions('local', options, this.#settings)
     signal?.throwIfAborted()
-    const numbers = new Float64Array(2)
     const owner = this.#native.acquireSync(numbers, first(names), others(names), ttlMs, minToken)
     if (owner === null) return null
     if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))
     const [lease, token] = numbers
-    return new LocalLock(this.#keeper, 'local', names, { lease, token, owner, required: 0, received: -1 })
+    return this.#hold('local', names, { lease, token, owner, required: 0, received: -1 })
   }
 
   async inspect(resource, options) {

@@ -13,7 +13,7 @@ const STRIDE = 6
 /** What a record says. src/js/outcome.rs has the same. */
 const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5 }
 
-const records = new Float64Array(256 * STRIDE)
+const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYTES_PER_ELEMENT))
 
 /** The resolvers of the calls under way, by slot; free slots hold undefined. */
 const waiting = []
