@@ -38,7 +38,7 @@ impl Resources {
         let mut sorted: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
         sorted.sort_unstable();
         if let Some([twice, _]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::invalid(format!("the resource {:?} is named twice", twice)));
+            return Err(Error::invalid(format!("the resource {twice:?} is named twice")));
         }
         Ok(Self(Names::Many(names)))
     }

@@ -15,7 +15,6 @@ pub mod backend;
 pub mod clock;
 pub mod error;
 pub mod home;
-#[cfg_attr(test, expect(dead_code, reason = "napi-derive registers nothing in test builds"))]
 mod js;
 pub mod lease;
 pub mod manager;

@@ -149,7 +149,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The leases of one LockManager, and the backends that keep them.
+/// The leases of one `LockManager`, and the backends that keep them.
 pub struct Manager {
     strong: Option<Configured>,
     local: Option<Configured>,

@@ -69,7 +69,6 @@ impl NativeManager {
 impl NativeManager {
     /// One attempt. `others` names further resources of the same lease.
     #[napi(catch_unwind)]
-    #[expect(clippy::too_many_arguments, reason = "one flat call is what makes an acquire cheap")]
     pub fn acquire(
         &self,
         env: Env,
