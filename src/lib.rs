@@ -15,6 +15,7 @@ pub mod backend;
 pub mod clock;
 pub mod error;
 pub mod home;
+#[cfg_attr(test, allow(dead_code, reason = "napi-derive registers nothing in test builds"))]
 mod js;
 pub mod lease;
 pub mod manager;
