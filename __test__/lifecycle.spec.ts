@@ -40,7 +40,7 @@ describe('a process', () => {
     ],
     [
       'that still holds locks',
-      `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.acquireLocal(name); locks.tryAcquireLocalSync(name + '2')`,
+      `const locks = new LockManager(options); globalThis.held = [await locks.acquireStrong(name), await locks.acquireLocal(name), locks.tryAcquireLocalSync(name + '2')]`,
     ],
     [
       'with a signal that was read',
@@ -52,7 +52,7 @@ describe('a process', () => {
     ],
     [
       'with a call under way that nobody awaits',
-      `const locks = new LockManager(options); locks.acquireStrong(name); locks.acquireLocal(name)`,
+      `const locks = new LockManager(options); globalThis.calls = [locks.acquireStrong(name), locks.acquireLocal(name)]`,
     ],
   ])('%s exits by itself, and holds nothing afterwards', async (_, code) => {
     const resource = unique()
@@ -73,9 +73,8 @@ describe('a process', () => {
         `const { LockManager } = await import('fencelock')
          const locks = new LockManager(${options()})
          const lock = await locks.acquireStrong(${JSON.stringify(resource)}, { ttlMs: 60_000 })
-         await locks.acquireLocal(${JSON.stringify(resource)}, { ttlMs: 60_000 })
          lock.signal
-         const calls = globalThis.calls = []
+         const calls = globalThis.calls = [lock, await locks.acquireLocal(${JSON.stringify(resource)}, { ttlMs: 60_000 })]
          for (let i = 0; i < 200; i++) calls.push(locks.tryAcquireStrong(${JSON.stringify(resource)} + i), locks.tryAcquireLocal(${JSON.stringify(resource)} + i))
          setTimeout(() => process.exit(7), ${round})`,
       )

@@ -67,7 +67,7 @@ describe('plain', () => {
     const gone = await startRedis()
     await gone.kill()
     expect((await fails({ url: gone.url })).message).toMatch(/refused/i)
-    expect((await fails({ url: 'redis+unix:///nonexistent/redis.sock' })).message).toMatch(/no such file/i)
+    expect((await fails({ url: 'redis+unix:///nonexistent/redis.sock' })).message).toMatch(/nothing there/i)
     expect((await fails({ url: 'redis://no-such-host.invalid:6379' })).message).toMatch(
       /no-such-host\.invalid/,
     )

@@ -65,6 +65,7 @@ impl NativeManager {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "one flat call is what makes an acquire cheap")]
 #[napi]
 impl NativeManager {
     /// One attempt. `others` names further resources of the same lease.

@@ -1,39 +1,43 @@
 //! The backend contract on Redis.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::Value;
 
 use super::config::Config;
+use super::control::{Failure, text};
 use super::deployment::Deployment;
-use super::node::{Node, NotRun, text};
-use super::outcome::{self, Acknowledged};
-use super::scripts;
-use crate::backend::{AckPolicy, Attempt, Grant, Guarantee, Info, Request};
+use super::guarantee;
+use super::keys::Part;
+use super::node::Node;
+use super::outcome::Subject;
+use super::scripts::Call;
+use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
-use crate::error::{Error, Report, Result};
+use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::lease::{Acks, Owner, Resources, Ttl};
+use crate::lease::{Owner, Resources, Ttl};
 
-/// A Redis primary with its replicas.
+/// One Redis primary with its replicas.
 pub struct RedisBackend {
     deployment: Deployment,
-    replicas: u32,
+    closed: AtomicBool,
 }
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nodes: Vec<_> = self.deployment.nodes().map(|node| node.name()).collect();
-        f.debug_struct("RedisBackend").field("nodes", &nodes).field("replicas", &self.replicas).finish()
+        let nodes = self.deployment.nodes().iter().map(|node| &node.link.config);
+        f.debug_list().entries(nodes).finish()
     }
 }
 
 impl RedisBackend {
     /// No I/O.
     pub fn new(config: Config, clock: Clock) -> Self {
-        Self { replicas: config.replicas, deployment: Deployment::standalone(Node::new(config, clock)) }
+        let deployment = Deployment::standalone(Node::new(config, clock));
+        Self { deployment, closed: AtomicBool::new(false) }
     }
 
     /// See [`crate::backend::Backend::home`].
@@ -43,81 +47,16 @@ impl RedisBackend {
 
     /// See [`crate::backend::Backend::connect`].
     pub async fn connect(&self) -> Result<()> {
+        self.check_open()?;
         for node in self.deployment.nodes() {
-            node.connect().await?;
+            node.link.control.connection().await?;
         }
         Ok(())
     }
 
     /// See [`crate::backend::Backend::acquire`].
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
-        let node = self.deployment.node_of(&request.resources);
-        let clean_up = |sent| node.clean_up(request.resources.clone(), request.owner, request.ttl, sent);
-        let ran = match node.grant(request.acks, || scripts::acquire(&node.config.prefix, request)).await {
-            Ok(ran) => ran,
-            Err(NotRun::Nothing(error)) => return Err(error),
-            Err(NotRun::Failed(sent, error)) => {
-                self.roll_back(node, request, sent).await;
-                return Err(error);
-            }
-            Err(NotRun::Unknown(sent, error)) => {
-                clean_up(sent);
-                return Err(error);
-            }
-        };
-        // The script's reply first: only a grant has anything to be acknowledged.
-        let token = match ran.reply {
-            Value::Int(token) if token > 0 => token.cast_unsigned(),
-            Value::Int(held) => return Ok(Attempt::Busy(remaining(held))),
-            other => {
-                clean_up(ran.sent);
-                return Err(Error::OutcomeUnknown(Report::caused(
-                    format!("Redis at {} answered what no script of ours does", node.name()),
-                    format!("{other:?}"),
-                )));
-            }
-        };
-        let required = request.acks.required;
-        let granted = |acks| Ok(Attempt::Granted(Grant { token, sent: ran.sent, acks }));
-        let acknowledged = match ran.wait {
-            None => return granted(None),
-            Some(Ok(reply)) => outcome::acknowledged(&reply, &node.name()),
-            Some(Err(broken)) => Acknowledged::Unknown(broken.reason.to_string()),
-        };
-        match acknowledged {
-            Acknowledged::By(received) if received >= required => granted(Some(Acks { required, received })),
-            Acknowledged::By(received) => {
-                let (rolled_back, connected) = self.roll_back(node, request, ran.sent).await;
-                Err(outcome::shortfall(required, received, connected, rolled_back))
-            }
-            Acknowledged::Never(error) => {
-                self.roll_back(node, request, ran.sent).await;
-                Err(error)
-            }
-            Acknowledged::Unknown(cause) => {
-                clean_up(ran.sent);
-                Err(Error::OutcomeUnknown(Report::caused(
-                    format!(
-                        "Redis at {} granted the lease, but nobody knows whether its replicas have it; it is deleted in \
-                         the background, or ends with its TTL",
-                        node.name()
-                    ),
-                    cause,
-                )))
-            }
-        }
-    }
-
-    /// Takes a grant back that does not count. Answers whether that is confirmed, and how many replicas are connected.
-    async fn roll_back(&self, node: &Arc<Node>, request: &Request, sent: BootInstant) -> (bool, Option<u32>) {
-        // Both are under way at once, so they share a round trip.
-        let (deleted, replication) =
-            tokio::join!(node.delete(&request.resources, request.owner), node.replication());
-        if deleted.is_err() {
-            node.clean_up(request.resources.clone(), request.owner, request.ttl, sent);
-        }
-        // Nothing deleted: the lease ended by itself while it waited, and what is there belongs to somebody else.
-        (deleted.is_ok(), replication.ok().map(|replication| replication.replicas))
+        self.owner_of(&request.resources)?.acquire(request).await
     }
 
     /// See [`crate::backend::Backend::extend`].
@@ -128,180 +67,139 @@ impl RedisBackend {
         ttl: Ttl,
         acks: AckPolicy,
     ) -> Result<BootInstant> {
-        let node = self.deployment.node_of(resources);
-        let ran =
-            match node.extend(acks, || scripts::extend(&node.config.prefix, resources, owner, ttl)).await {
-                Ok(ran) => ran,
-                // Whatever it did, it neither gave nor took a lease.
-                Err(NotRun::Nothing(error) | NotRun::Failed(_, error) | NotRun::Unknown(_, error)) => {
-                    return Err(as_extension(error));
-                }
-            };
-        if ran.reply != Value::Int(1) {
-            return Err(Error::lost("the lease is no longer ours: it ended, or somebody took it"));
-        }
-        let acknowledged = match ran.wait {
-            None => return Ok(ran.sent),
-            Some(Ok(reply)) => outcome::acknowledged(&reply, &node.name()),
-            Some(Err(broken)) => Acknowledged::Unknown(broken.reason.to_string()),
-        };
-        match acknowledged {
-            Acknowledged::By(received) if received >= acks.required => Ok(ran.sent),
-            Acknowledged::By(received) => Err(outcome::extension_shortfall(acks.required, received)),
-            Acknowledged::Never(error) => Err(error),
-            Acknowledged::Unknown(cause) => Err(Error::OutcomeUnknown(Report::caused(
-                "nobody knows whether the replicas have the extension; the lease ends when it would have ended without it",
-                cause,
-            ))),
-        }
+        self.owner_of(resources)?.extend(resources, owner, ttl, acks).await
     }
 
     /// See [`crate::backend::Backend::release`].
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let node = self.deployment.node_of(resources);
-        match node.delete(resources, owner).await {
-            Ok(deleted) => Ok(deleted == resources.as_slice().len()),
-            Err(error) => {
-                // The lease was renewed at the latest now.
-                node.clean_up(resources.clone(), owner, ttl, node.clock.boot());
-                Err(as_release(error))
-            }
-        }
+        self.owner_of(resources)?.release(resources, owner, ttl).await
     }
 
-    /// See [`crate::backend::Backend::inspect`].
+    /// See [`crate::backend::Backend::inspect`]. A lock without TTL, which is not one of ours, has
+    /// [`Duration::MAX`] left.
     pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
-        let node = self.deployment.node_of(&Resources::one(resource)?);
-        let command = scripts::inspect(&node.config.prefix, resource);
-        let reply = node.control_script(&scripts::INSPECT, &command).await.map_err(as_question)?;
+        let resources = Resources::one(resource)?;
+        let node = self.owner_of(&resources)?;
+        let call = Call::inspect(&node.link.config.keys, &resources);
+        let reply = match node.link.control.run(&call, None).await {
+            Ok(reply) => reply.script,
+            Err(failure) => return Err(query_failed(node, resource, failure)),
+        };
         match reply {
-            Value::Array(fields) => match fields.as_slice() {
-                [] => Ok(None),
-                [owner, Value::Int(pttl), token] => Ok(Some(Info {
-                    owner: text(owner),
-                    token: text(token).parse().unwrap_or(0),
-                    remaining: u64::try_from(*pttl).map_or(Duration::MAX, Duration::from_millis),
-                })),
-                _ => Err(unexpected(&fields)),
-            },
-            other => Err(unexpected(&other)),
+            Value::Nil => Ok(None),
+            Value::Array(fields) if fields.len() == 3 => {
+                let mut fields = fields.into_iter();
+                let mut next = || fields.next().unwrap_or(Value::Nil);
+                let owner = text(next()).unwrap_or_default();
+                let token = text(next()).and_then(|token| token.parse().ok()).unwrap_or(0);
+                let remaining = match next() {
+                    Value::Int(left) if left >= 0 => Duration::from_millis(left.unsigned_abs()),
+                    _ => Duration::MAX,
+                };
+                Ok(Some(Info { owner, token, remaining }))
+            }
+            other => Err(node.about(Subject::Query, 0).error(&other)),
         }
     }
 
-    /// See [`crate::backend::Backend::force_release`].
+    /// See [`crate::backend::Backend::force_release`]. The fence stays, so that tokens go on rising.
     pub async fn force_release(&self, resource: &str) -> Result<bool> {
-        let node = self.deployment.node_of(&Resources::one(resource)?);
-        // The fence stays: the next token must be higher than that of whoever still believes in its lease.
-        let reply = node.command(redis::cmd("DEL").arg(node.config.prefix.lock(resource))).await?;
-        match reply {
-            Value::Int(deleted) => Ok(deleted > 0),
-            Value::ServerError(error) => match outcome::refusal(&error, &node.name(), 0) {
-                outcome::Refusal::Nothing(error) | outcome::Refusal::Perhaps(error) => Err(error),
-                outcome::Refusal::NoScript => Err(unexpected(&"NOSCRIPT")),
-            },
-            other => Err(unexpected(&other)),
+        let resources = Resources::one(resource)?;
+        let node = self.owner_of(&resources)?;
+        let answer = node.link.control.exchange(1, |packer, out| {
+            packer.command(out, |cmd| {
+                cmd.arg("DEL");
+                node.link.config.keys.add_to(cmd, resource, Part::Lock);
+            });
+        });
+        match first(answer.await) {
+            Ok(Value::Int(deleted)) => Ok(deleted > 0),
+            Ok(other) => Err(node.about(Subject::Query, 0).error(&other)),
+            Err(failure) => Err(query_failed(node, resource, failure)),
         }
     }
 
     /// See [`crate::backend::Backend::describe`].
     pub async fn describe(&self) -> Result<Guarantee> {
-        let mut warnings = Vec::new();
-        let declared = self.replicas;
-        let mut connected = 0;
+        self.check_open()?;
+        let mut whole = Guarantee::default();
         for node in self.deployment.nodes() {
-            let seen = node.replication().await.map_err(as_question)?;
-            connected = seen.replicas;
-            if !seen.primary {
-                warnings.push(format!(
-                    "{} is a replica: leases are written on the primary; give its address",
-                    node.name()
-                ));
-            }
+            whole = describe(node).await?;
         }
-        if connected > declared && declared > 0 {
-            warnings.push(format!(
-                "more replicas are connected ({connected}) than declared ({declared}): the wrong ones may acknowledge; \
-                 declare all of them in redis.replicas"
-            ));
-        }
-        if connected < declared {
-            warnings.push(format!(
-                "only {connected} of the {declared} declared replicas are connected: acquires that ask for all are refused"
-            ));
-        }
-        let summary = if declared == 0 {
-            "A lease on one Redis primary without replicas: it is lost with the primary, or with its memory. Meant for \
-             development. Only the fencing token, checked where the data lives, makes a guarantee."
-        } else {
-            "A lease on one Redis primary that counts only when the replicas acknowledged that they received it. It \
-             survives the primary's death if one of them is promoted. It is no guarantee by itself: an acknowledgement \
-             is memory and not disk, and another replica may be promoted. Only the fencing token, checked where the \
-             data lives, makes a guarantee."
-        };
-        Ok(Guarantee {
-            summary: summary.to_owned(),
-            replicas_declared: Some(declared),
-            replicas_connected: Some(connected),
-            warnings,
-        })
+        Ok(whole)
     }
 
     /// See [`crate::backend::Backend::close`].
     pub async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         for node in self.deployment.nodes() {
             node.close().await;
         }
     }
 
-    /// How many unknown outcomes are still being cleaned up.
+    /// How many leases are being undone in the background. They outlive [`Self::close`].
     pub fn pending_cleanups(&self) -> usize {
-        self.deployment.nodes().map(|node| node.pending_cleanups()).sum()
+        self.deployment.nodes().iter().map(|node| node.cleanup.pending()).sum()
+    }
+
+    fn owner_of(&self, resources: &Resources) -> Result<&Node> {
+        self.check_open()?;
+        self.deployment.owner_of(resources)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 }
 
-/// What a held reply of acquire.lua says: `-1 - pttl`, or -1 for a key that has no end.
-fn remaining(reply: i64) -> Option<Duration> {
-    u64::try_from(-1 - reply).ok().filter(|&ms| ms > 0).map(Duration::from_millis)
-}
-
-fn unexpected(reply: &dyn fmt::Debug) -> Error {
-    Error::unavailable(format!("Redis answered what no script of ours does: {reply:?}"))
-}
-
-/// An error of an extension: the lease is as it was.
-fn as_extension(error: Error) -> Error {
-    let add = |report: Report| Report {
-        message: format!("{}; the lease ends when it would have ended without the extension", report.message),
-        ..report
-    };
-    match error {
-        Error::OutcomeUnknown(report) => Error::OutcomeUnknown(add(report)),
-        Error::BackendUnavailable(report) => Error::BackendUnavailable(add(report)),
-        other => other,
+impl Drop for RedisBackend {
+    /// Lanes hold what they need themselves; without a word they would wait for work for ever.
+    fn drop(&mut self) {
+        self.deployment.nodes().iter().for_each(Node::shut);
     }
 }
 
-/// An error of a release: it goes on.
-fn as_release(error: Error) -> Error {
-    let add = |report: Report| Report {
-        message: format!(
-            "the release is not confirmed: {}; it goes on in the background, and the lease ends with its TTL at the \
-             latest",
-            report.message
-        ),
-        ..report
-    };
-    match error {
-        Error::OutcomeUnknown(report) => Error::OutcomeUnknown(add(report)),
-        Error::BackendUnavailable(report) => Error::BackendUnavailable(add(report)),
-        other => other,
+async fn describe(node: &Node) -> Result<Guarantee> {
+    // One section each, for servers before 7 take only one.
+    const SECTIONS: [&str; 3] = ["replication", "server", "memory"];
+    let answer = node.link.control.exchange(SECTIONS.len(), |packer, out| {
+        for section in SECTIONS {
+            packer.command(out, |cmd| {
+                cmd.arg("INFO").arg(section);
+            });
+        }
+    });
+    let answer = answer.await.map_err(|failure| query_failed(node, "", failure))?;
+    if let Some(broken) = answer.broken {
+        return Err(query_failed(node, "", Failure::Broke(broken)));
+    }
+    let mut info = String::new();
+    for reply in answer.replies {
+        if matches!(reply, Value::ServerError(_)) {
+            return Err(node.about(Subject::Query, 0).error(&reply));
+        }
+        info.push_str(&text(reply).unwrap_or_default());
+        info.push('\n');
+    }
+    Ok(guarantee::judge(&node.link.config, &info))
+}
+
+/// The only reply of an exchange.
+fn first(
+    answer: std::result::Result<super::connection::Answer, Failure>,
+) -> std::result::Result<Value, Failure> {
+    let answer = answer?;
+    match (answer.replies.into_iter().next(), answer.broken) {
+        (Some(reply), _) => Ok(reply),
+        (None, broken) => Err(Failure::Broke(broken.expect("only a break leaves a reply out"))),
     }
 }
 
-/// An error of a question: whatever happened to it, it changed nothing.
-fn as_question(error: Error) -> Error {
-    match error {
-        Error::OutcomeUnknown(report) => Error::BackendUnavailable(report),
-        other => other,
+fn query_failed(node: &Node, resource: &str, failure: Failure) -> Error {
+    let about = node.about(Subject::Query, 0);
+    match failure {
+        Failure::Connect(error) => error,
+        Failure::Broke(broken) if broken.sent => about.unknown(resource, &broken),
+        Failure::Broke(broken) => about.unsent(&broken),
     }
 }

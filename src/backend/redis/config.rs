@@ -1,20 +1,22 @@
-//! How to reach a Redis server, and what it is meant to look like.
+//! How to reach a Redis server.
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use super::keys::Prefix;
-use super::tls::{Tls, TlsOptions};
-use crate::error::{Error, Result};
+use super::keys::Keys;
+use super::tls::Tls;
+use crate::error::{Error, Report, Result};
 
-/// What the user gave, with defaults filled in. Has no `Debug`, because it holds secrets.
+/// What the user gave, with defaults filled in.
 pub struct Options {
-    /// `redis://`, `rediss://` or `redis+unix://`.
+    /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS, or
+    /// `redis+unix:///path[?db=n&user=…&pass=…]`.
     pub url: String,
-    /// How many replicas the server is meant to have.
+    /// Declared replicas.
     pub replicas: u32,
     /// Overrides the URL's.
     pub username: Option<String>,
@@ -22,170 +24,299 @@ pub struct Options {
     pub password: Option<String>,
     /// Overrides the URL's.
     pub db: Option<u32>,
-    /// For `rediss://`.
+    /// Overrides for TLS. Refused unless the URL is `rediss://`, for they would do nothing.
     pub tls: Option<TlsOptions>,
-    /// Time limit for connecting and logging in, in milliseconds.
+    /// Time limit for connecting, in milliseconds; at least 1.
     pub connect_timeout_ms: u32,
-    /// Time limit for a command beyond the time of acknowledgements, in milliseconds.
+    /// Time limit for a command beyond the acknowledgement time, in milliseconds; at least 1.
     pub command_timeout_ms: u32,
-    /// Begins every key.
+    /// Of every key: 1 to 64 bytes without braces, whitespace and control characters.
     pub prefix: String,
 }
 
-/// Where the server listens.
-pub(super) enum Target {
-    Tcp { host: String, port: u16, tls: Option<Tls> },
-    Unix(PathBuf),
+/// TLS material, each as PEM.
+pub struct TlsOptions {
+    /// Trusted instead of the built-in roots.
+    pub ca: Option<Vec<u8>>,
+    /// Client certificate chain.
+    pub cert: Option<Vec<u8>>,
+    /// The client certificate's key.
+    pub key: Option<Vec<u8>>,
+    /// Checked instead of the URL's host.
+    pub server_name: Option<String>,
+    /// `false` takes any certificate. `true` by default.
+    pub reject_unauthorized: bool,
 }
 
-/// Checked options.
+impl Default for TlsOptions {
+    /// Nothing special, and certificates are checked.
+    fn default() -> Self {
+        Self { ca: None, cert: None, key: None, server_name: None, reject_unauthorized: true }
+    }
+}
+
+/// A server and how to talk to it, checked.
+#[derive(Debug)]
 pub struct Config {
-    pub(super) target: Target,
-    pub(super) username: Option<String>,
-    pub(super) password: Option<String>,
-    pub(super) db: i64,
+    pub(super) address: Address,
+    pub(super) credentials: Option<Credentials>,
+    pub(super) db: u32,
     pub(super) replicas: u32,
     pub(super) connect_timeout: Duration,
     pub(super) command_timeout: Duration,
-    pub(super) prefix: Prefix,
+    pub(super) keys: Keys,
+}
+
+/// Where a server listens. Its `Display` is what messages name; it holds no secret.
+#[derive(Clone)]
+pub(super) enum Address {
+    Tcp { host: String, port: u16 },
+    Tls { host: String, port: u16, tls: Arc<Tls> },
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } if host.contains(':') => {
+                write!(f, "[{host}]:{port}")
+            }
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What AUTH sends.
+#[derive(Debug)]
+pub(super) struct Credentials {
+    pub username: Option<String>,
+    pub password: Secret,
+}
+
+/// A string that `Debug` does not show.
+pub(super) struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for the wire.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Config {
     /// Checks the options; no I/O.
     pub fn new(options: Options) -> Result<Self> {
-        let prefix = Prefix::new(options.prefix)?;
-        // The URL parser knows `rediss` only together with a TLS stack of its own choice.
-        let (plain_url, secure) = match options.url.strip_prefix("rediss://") {
-            Some(rest) => (format!("redis://{rest}"), true),
-            None => (options.url, false),
+        for (name, value) in [
+            ("connectTimeoutMs", options.connect_timeout_ms),
+            ("commandTimeoutMs", options.command_timeout_ms),
+        ] {
+            if value == 0 {
+                return Err(Error::invalid(format!("{name} must be at least 1, got 0")));
+            }
+        }
+        let url = Url::parse(&options.url)?;
+        let address = match (url.address, options.tls, url.secure) {
+            (ConnectionAddr::Tcp(host, port), tls, true) => {
+                let tls = Arc::new(Tls::new(&host, tls.unwrap_or_default())?);
+                Address::Tls { host, port, tls }
+            }
+            (_, Some(_), false) => {
+                return Err(Error::invalid(
+                    "tls options need a rediss:// URL; with this one the connection would not be encrypted",
+                ));
+            }
+            (ConnectionAddr::Tcp(host, port), None, false) => Address::Tcp { host, port },
+            (ConnectionAddr::Unix(path), _, _) => Address::Unix(path),
+            _ => return Err(Error::invalid("this kind of Redis URL is not supported")),
         };
-        // The parser's message names the flaw and never the URL, which may hold a password.
-        let info = plain_url.as_str().into_connection_info().map_err(|error| {
-            Error::invalid(format!(
-                "redis.url must look like redis://host:port/db, rediss://… or redis+unix:///path: {error}"
-            ))
-        })?;
-        let tls = match (secure, options.tls) {
-            (true, tls) => Some(tls.unwrap_or_default()),
-            (false, None) => None,
-            (false, Some(_)) => return Err(Error::invalid("redis.tls needs a rediss:// URL")),
+        let username = options.username.or(url.username).filter(|name| !name.is_empty());
+        let password = options.password.or(url.password).filter(|password| !password.is_empty());
+        let credentials = match (username, password) {
+            (username, Some(password)) => Some(Credentials { username, password: Secret(password) }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(Error::invalid(
+                    "a Redis username needs a password; give `password`, or leave the username out",
+                ));
+            }
         };
-        let target = match info.addr() {
-            ConnectionAddr::Unix(path) => Target::Unix(path.clone()),
-            ConnectionAddr::Tcp(host, port) => Target::Tcp {
-                host: host.clone(),
-                port: *port,
-                tls: tls.map(|options| Tls::new(options, host)).transpose()?,
-            },
-            other => return Err(Error::invalid(format!("redis.url: {other} is no address of a server"))),
-        };
-        let settings = info.redis_settings();
         Ok(Self {
-            target,
-            username: options.username.or_else(|| settings.username().map(str::to_owned)),
-            password: options.password.or_else(|| settings.password().map(str::to_owned)),
-            db: options.db.map_or(settings.db(), i64::from),
+            address,
+            credentials,
+            db: options.db.unwrap_or(url.db),
             replicas: options.replicas,
             connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
             command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
-            prefix,
+            keys: Keys::new(&options.prefix)?,
         })
     }
 }
 
-/// The address alone: no secret is in it.
-impl fmt::Display for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            Target::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Target::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
-            Target::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
+/// What a URL says, as redis-rs reads it.
+struct Url {
+    address: ConnectionAddr,
+    secure: bool,
+    username: Option<String>,
+    password: Option<String>,
+    db: u32,
 }
 
-impl fmt::Debug for Config {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Config")
-            .field("address", &self.to_string())
-            .field("db", &self.db)
-            .field("replicas", &self.replicas)
-            .finish_non_exhaustive()
+impl Url {
+    /// No message repeats the URL, because it may hold a password.
+    fn parse(text: &str) -> Result<Self> {
+        const SHAPES: &str = "use redis://, rediss:// (TLS) or redis+unix://, \
+            and percent-encode special characters in the password";
+        let Some(mut url) = redis::parse_redis_url(text) else {
+            return Err(Error::invalid(format!("the Redis URL cannot be read; {SHAPES}")));
+        };
+        if url.fragment().is_some() {
+            return Err(Error::invalid(
+                "a Redis URL has no part after `#`: percent-encode a `#` in the password as %23; \
+                 to take any certificate use tls: { rejectUnauthorized: false }",
+            ));
+        }
+        let unix = url.scheme().contains("unix");
+        // A parameter that is silently ignored may mean another database, and so a lock that nobody shares.
+        let known: &[&str] = if unix { &["db", "user", "pass"] } else { &[] };
+        if let Some((name, _)) = url.query_pairs().find(|(name, _)| !known.contains(&name.as_ref())) {
+            return Err(Error::invalid(format!(
+                "the Redis URL has an unknown parameter {name:?}; give options in the `redis` object instead"
+            )));
+        }
+        let secure = matches!(url.scheme(), "rediss" | "valkeys");
+        // redis-rs reads this scheme only with a TLS stack of its own; the encryption is ours.
+        if secure && url.set_scheme("redis").is_err() {
+            return Err(Error::invalid(format!("the Redis URL cannot be read; {SHAPES}")));
+        }
+        let info = url.into_connection_info().map_err(|error| {
+            Error::InvalidOption(Report::new(format!(
+                "the Redis URL cannot be read: {}; {SHAPES}",
+                error.detail().map_or_else(|| error.category().to_owned(), str::to_owned)
+            )))
+        })?;
+        let settings = info.redis_settings();
+        let db = u32::try_from(settings.db())
+            .map_err(|_| Error::invalid("the database number of the Redis URL is out of range"))?;
+        Ok(Self {
+            address: info.addr().clone(),
+            secure,
+            username: settings.username().map(str::to_owned),
+            password: settings.password().map(str::to_owned),
+            db,
+        })
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
 
-    /// Options for a server of tests, without replicas.
-    pub fn options(url: &str) -> Options {
+    fn options(url: &str) -> Options {
         Options {
-            url: url.to_owned(),
-            replicas: 0,
+            url: url.into(),
+            replicas: 2,
             username: None,
             password: None,
             db: None,
             tls: None,
-            connect_timeout_ms: 2_000,
+            connect_timeout_ms: 5_000,
             command_timeout_ms: 2_000,
-            prefix: "fencelock".to_owned(),
+            prefix: "fencelock".into(),
         }
     }
 
+    fn refused(options: Options) -> String {
+        let error = Config::new(options).unwrap_err();
+        assert_eq!(error.code(), "INVALID_OPTION");
+        error.to_string()
+    }
+
     #[test]
-    fn urls_say_where_who_and_which_database() {
-        let config = Config::new(options("redis://al%40ice:p%3Aw@example.com:7000/3")).unwrap();
-        assert_eq!(config.to_string(), "example.com:7000");
-        assert_eq!(config.username.as_deref(), Some("al@ice"));
-        assert_eq!(config.password.as_deref(), Some("p:w"));
-        assert_eq!(config.db, 3);
-        assert_eq!(Config::new(options("redis://[::1]")).unwrap().to_string(), "[::1]:6379");
-        let unix = Config::new(options("redis+unix:///run/redis.sock?db=2")).unwrap();
-        assert_eq!((unix.to_string().as_str(), unix.db), ("/run/redis.sock", 2));
-        assert!(matches!(
-            Config::new(options("rediss://example.com")).unwrap().target,
-            Target::Tcp { tls: Some(_), .. }
-        ));
+    fn reads_every_form_of_url() {
+        let plain = Config::new(options("redis://user:p%40ss@example.test:7000/3")).unwrap();
+        assert_eq!(plain.address.to_string(), "example.test:7000");
+        assert_eq!(plain.db, 3);
+        let credentials = plain.credentials.unwrap();
+        assert_eq!(credentials.username.as_deref(), Some("user"));
+        assert_eq!(credentials.password.reveal(), "p@ss");
+
+        let bare = Config::new(options("redis://localhost")).unwrap();
+        assert_eq!((bare.address.to_string().as_str(), bare.db), ("localhost:6379", 0));
+        assert!(bare.credentials.is_none());
+        assert!(matches!(Config::new(options("rediss://localhost")).unwrap().address, Address::Tls { .. }));
+        let six = Config::new(options("redis://[::1]:7000")).unwrap();
+        assert_eq!(six.address.to_string(), "[::1]:7000");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn reads_unix_sockets() {
+        for scheme in ["unix", "redis+unix"] {
+            let unix =
+                Config::new(options(&format!("{scheme}:///run/redis.sock?db=2&user=u&pass=p"))).unwrap();
+            assert_eq!(unix.address.to_string(), "/run/redis.sock");
+            assert_eq!(unix.db, 2);
+            assert_eq!(unix.credentials.unwrap().username.as_deref(), Some("u"));
+        }
     }
 
     #[test]
     fn options_override_the_url() {
-        let url = "redis://alice:one@example.com/3";
-        let given = Options {
-            username: Some("bob".into()),
-            password: Some("two".into()),
-            db: Some(4),
-            ..options(url)
-        };
+        let mut given = options("redis://user:old@localhost/3");
+        given.password = Some("new".into());
+        given.db = Some(5);
         let config = Config::new(given).unwrap();
-        assert_eq!(
-            (config.username.as_deref(), config.password.as_deref(), config.db),
-            (Some("bob"), Some("two"), 4)
-        );
+        assert_eq!(config.db, 5);
+        assert_eq!(config.credentials.unwrap().password.reveal(), "new");
     }
 
     #[test]
-    fn what_is_no_url_is_refused_without_showing_it() {
-        for url in [
-            "",
-            "localhost",
-            "http://u:hunter2@host",
-            "redis://",
-            "redis://host:99999",
-            "redis://u:hunter2@host/x",
+    fn secrets_reach_neither_debug_nor_messages() {
+        let mut with_option = options("redis://user:hunter2@localhost");
+        with_option.tls = None;
+        let shown = format!("{:?}", Config::new(with_option).unwrap());
+        assert!(shown.contains("***"), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+        for bad in [
+            "redis://user:hunter2@localhost/x",
+            "redis://user:hunter2@localhost/-1",
+            "redis://user:hunter2#@localhost",
+            "redis://user:hunter2@local host",
+            "http://user:hunter2@localhost",
+            "redis://user:hunter2@0.0.0.0",
+            "redis://user:hunter2@localhost?db=1",
         ] {
-            let error = Config::new(options(url)).unwrap_err();
-            assert_eq!(error.code(), "INVALID_OPTION", "{url}");
-            assert!(!error.to_string().contains("hunter2"));
+            let message = refused(options(bad));
+            assert!(!message.contains("hunter2"), "{bad}: {message}");
         }
-        let tls = Options { tls: Some(TlsOptions::default()), ..options("redis://host") };
-        assert_eq!(Config::new(tls).unwrap_err().to_string(), "redis.tls needs a rediss:// URL");
     }
 
     #[test]
-    fn debug_shows_no_secret() {
-        let config = Config::new(options("redis://alice:hunter2@host")).unwrap();
-        assert!(!format!("{config:?} {config}").contains("hunter2"));
+    fn refuses_what_would_be_ignored_in_silence() {
+        assert!(refused(options("redis://localhost?db=1")).contains("\"db\""));
+        assert!(refused(options("rediss://localhost#insecure")).contains("rejectUnauthorized"));
+        assert!(refused(options("redis://user@localhost")).contains("password"));
+        let mut unencrypted = options("redis://localhost");
+        unencrypted.tls = Some(TlsOptions::default());
+        assert!(refused(unencrypted).contains("rediss://"));
+        let mut timeless = options("redis://localhost");
+        timeless.command_timeout_ms = 0;
+        assert!(refused(timeless).contains("commandTimeoutMs"));
+        let mut braces = options("redis://localhost");
+        braces.prefix = "a{b".into();
+        assert!(refused(braces).contains("prefix"));
     }
 }

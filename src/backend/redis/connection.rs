@@ -1,331 +1,364 @@
-//! One connection to a Redis server, pipelined. Ours, because a lock needs every reply of a pipeline that broke: what
-//! was answered "busy" is busy, and only the rest is unknown.
+//! One pipelined connection: exchanges go in, each gets every reply that was read, and why there are no more.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use combine::stream::Decoder;
+use redis::Value;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use super::config::{Config, Target};
-use crate::error::{Error, Report, Result};
+use super::scripts::Packer;
 
-/// Whatever the bytes travel over.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+/// Replies are small; this many bytes are a few hundred of them.
+const READ_BUFFER: usize = 16 * 1024;
+/// A send buffer that grew beyond this in a burst is given back.
+const KEEP_BUFFER: usize = 256 * 1024;
 
-/// What came back for one exchange.
+/// The reading half of whatever carries the bytes.
+pub(super) type Reader = Box<dyn AsyncRead + Send + Unpin>;
+/// The writing half.
+pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A stream that is connected.
+pub(super) struct Stream {
+    pub reader: Reader,
+    pub writer: Writer,
+    /// Whether bytes that the stream has not accepted have certainly not left. Not so under TLS, where a failing
+    /// write may have sent records before.
+    pub accepts_exactly: bool,
+}
+
+/// The replies of one exchange.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The replies read, in order; all of them unless the connection broke.
-    pub(super) replies: VecDeque<Value>,
-    pub(super) broken: Option<Broken>,
+    /// In the order of the commands. Fewer than asked for only if `broken`.
+    pub replies: Vec<Value>,
+    pub broken: Option<Break>,
 }
 
-/// Why replies are missing.
+/// Why a connection gives no more replies.
 #[derive(Debug, Clone)]
-pub(super) struct Broken {
-    /// In words, for a message.
-    pub(super) reason: Arc<str>,
-    /// Whether any byte of the exchange can have reached the server.
-    pub(super) sent: bool,
+pub(super) struct Break {
+    /// Whether any byte of this exchange may have reached the server.
+    pub sent: bool,
+    /// For people.
+    pub why: Arc<str>,
 }
 
-/// A handle to a connection; clones share it. It closes when the last one is dropped.
-#[derive(Clone)]
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// An exchange under way.
+pub(super) type Exchange = oneshot::Receiver<Answer>;
+
+/// A connection to one server. Two tasks own its halves, so that no caller that goes away leaves half a command or
+/// half a reply behind. Dropping it closes it.
 pub(super) struct Connection {
-    requests: mpsc::UnboundedSender<Exchange>,
     shared: Arc<Shared>,
-    _guard: Arc<Guard>,
 }
 
-struct Exchange {
-    bytes: Vec<u8>,
-    replies: usize,
-    answer: oneshot::Sender<Answer>,
-}
-
-/// An exchange whose bytes were handed to the socket.
-struct Pending {
-    missing: usize,
-    replies: VecDeque<Value>,
-    answer: oneshot::Sender<Answer>,
+struct Shared {
+    // A std Mutex, not tokio's, because nothing awaits while it is held.
+    state: Mutex<State>,
+    outbound: Notify,
 }
 
 #[derive(Default)]
-struct Shared {
-    closed: AtomicBool,
-    /// A std mutex: nothing awaits while it is held.
-    pending: Mutex<VecDeque<Pending>>,
-    tasks: OnceLock<[AbortHandle; 2]>,
+struct State {
+    packer: Packer,
+    /// Packed and not yet handed to the stream.
+    outbound: Vec<u8>,
+    /// Exchanges whose replies are still to come, in the order of their commands.
+    waiting: VecDeque<Waiting>,
+    /// Bytes ever packed, and bytes of them that may have left.
+    packed: u64,
+    left: u64,
+    broken: Option<Arc<str>>,
+    tasks: Vec<AbortHandle>,
 }
 
-/// Ends the two tasks with the last handle.
-struct Guard(Arc<Shared>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.0.break_off("it was closed");
-    }
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("open", &self.is_open()).finish()
-    }
+struct Waiting {
+    /// Where its first byte is in the stream of all bytes.
+    start: u64,
+    missing: usize,
+    replies: Vec<Value>,
+    done: oneshot::Sender<Answer>,
 }
 
 impl Connection {
-    /// Connects and logs in, within the connect time limit.
-    pub(super) async fn open(config: &Config) -> Result<Self> {
-        let limit = config.connect_timeout;
-        let opened = tokio::time::timeout(limit, async {
-            let stream = connect(config).await?;
-            let connection = Self::start(stream);
-            connection.log_in(config).await?;
-            Ok(connection)
+    /// Starts the two tasks.
+    pub fn start(stream: Stream) -> Self {
+        let shared = Arc::new(Shared { state: Mutex::default(), outbound: Notify::new() });
+        let reader = tokio::spawn(Arc::clone(&shared).read(stream.reader));
+        let writer = tokio::spawn(Arc::clone(&shared).write(stream.writer, stream.accepts_exactly));
+        {
+            let mut state = shared.lock();
+            state.tasks = vec![reader.abort_handle(), writer.abort_handle()];
+            if state.broken.is_some() {
+                // On a runtime of several threads one of them may have failed already, and ends by itself.
+                state.tasks.drain(..).for_each(|task| task.abort());
+            }
+        }
+        Self { shared }
+    }
+
+    /// Whether it is usable, as far as is known. A server that went away while the connection was idle is noticed
+    /// here, because the reader is always reading.
+    pub fn is_open(&self) -> bool {
+        self.shared.lock().broken.is_none()
+    }
+
+    /// Sends what `pack` appends, as exchanges that end after so many replies each. All bytes packed before the
+    /// writer gets to run leave in one write. An error means that nothing was sent.
+    pub fn send<const N: usize>(
+        &self,
+        replies: [usize; N],
+        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+    ) -> Result<[Exchange; N], Break> {
+        let mut guard = self.shared.lock();
+        let state = &mut *guard;
+        if let Some(why) = &state.broken {
+            return Err(Break { sent: false, why: Arc::clone(why) });
+        }
+        let before = state.outbound.len();
+        pack(&mut state.packer, &mut state.outbound);
+        let start = state.packed;
+        state.packed += (state.outbound.len() - before) as u64;
+        let exchanges = replies.map(|missing| {
+            let (done, exchange) = oneshot::channel();
+            let replies = Vec::with_capacity(missing);
+            state.waiting.push_back(Waiting { start, missing, replies, done });
+            exchange
         });
-        opened.await.unwrap_or_else(|_| {
-            Err(Error::unavailable(format!(
-                "no connection to Redis at {config} within {} ms (redis.connectTimeoutMs), so nothing was granted; \
-                 look whether the server is up, reachable, and speaks {}",
-                limit.as_millis(),
-                if matches!(config.target, Target::Tcp { tls: Some(_), .. }) { "TLS" } else { "plain TCP and not TLS" },
-            )))
-        })
+        drop(guard);
+        self.shared.outbound.notify_one();
+        Ok(exchanges)
     }
 
-    fn start(stream: Box<dyn Stream>) -> Self {
-        let (requests, queue) = mpsc::unbounded_channel();
-        let shared = Arc::new(Shared::default());
-        let (reader, writer) = tokio::io::split(stream);
-        let read = tokio::spawn(read(reader, Arc::clone(&shared)));
-        let write = tokio::spawn(write(writer, queue, Arc::clone(&shared)));
-        let _ = shared.tasks.set([read.abort_handle(), write.abort_handle()]);
-        let guard = Arc::new(Guard(Arc::clone(&shared)));
-        Self { requests, shared, _guard: guard }
-    }
-
-    /// Whether it can take another exchange. It learns of the server's end also while it is idle.
-    pub(super) fn is_open(&self) -> bool {
-        !self.shared.closed.load(Ordering::Acquire)
-    }
-
-    /// Sends commands and reads as many replies. When they are not all there within `limit`, the connection is closed:
-    /// whatever comes later could be taken for the answer to something else.
-    pub(super) async fn exchange(&self, bytes: Vec<u8>, replies: usize, limit: Duration) -> Answer {
-        let (answer, mut reply) = oneshot::channel();
-        if self.is_open() {
-            let _ = self.requests.send(Exchange { bytes, replies, answer });
+    /// The answer to an exchange. If it takes longer than `limit`, the connection is closed and never used again:
+    /// otherwise a late reply could be taken for the answer to another command.
+    pub async fn answer(&self, mut exchange: Exchange, limit: Duration) -> Answer {
+        if let Ok(answer) = tokio::time::timeout(limit, &mut exchange).await {
+            return answer.unwrap_or_else(|_| Answer::gone());
         }
-        let answered = if let Ok(answered) = tokio::time::timeout(limit, &mut reply).await {
-            answered
-        } else {
-            self.shared.break_off(&format!("the server did not answer within {} ms", limit.as_millis()));
-            reply.await
-        };
-        // Never taken up by the writer, so not a byte of it was sent.
-        answered.unwrap_or_else(|_| Answer {
-            replies: VecDeque::new(),
-            broken: Some(Broken { reason: "the connection was lost".into(), sent: false }),
-        })
+        self.close(&format!("no answer within {} ms", limit.as_millis()));
+        exchange.await.unwrap_or_else(|_| Answer::gone())
     }
 
-    /// Sends one command.
-    pub(super) async fn command(&self, command: &Cmd, limit: Duration) -> std::result::Result<Value, Broken> {
-        let mut answer = self.exchange(command.get_packed_command(), 1, limit).await;
-        let lost = || Broken { reason: "no reply".into(), sent: true };
-        answer.replies.pop_front().ok_or_else(|| answer.broken.unwrap_or_else(lost))
+    /// Closes the connection; exchanges under way end with what they have got.
+    pub fn close(&self, why: &str) {
+        self.shared.break_off(why);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.close("the connection was given up");
+    }
+}
+
+impl Answer {
+    /// Of an exchange whose connection's tasks ended without a word, as when a runtime is shut down.
+    pub fn gone() -> Self {
+        Self { replies: Vec::new(), broken: Some(Break { sent: true, why: "the connection is gone".into() }) }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics half-way through a change of the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn log_in(&self, config: &Config) -> Result<()> {
+    async fn read(self: Arc<Self>, reader: Reader) {
+        // The decoder reads in pieces as small as 64 bytes; the buffer makes them cheap.
+        let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+        let mut decoder = Decoder::new();
+        loop {
+            match redis::parse_redis_value_async(&mut decoder, &mut reader).await {
+                Ok(value) => {
+                    if let Err(unasked) = self.deliver(value) {
+                        // A server that closes sometimes says why first, e.g. that it has too many clients.
+                        return self.break_off(&match unasked {
+                            Value::ServerError(error) => format!("the server said: {}", describe(&error)),
+                            _ => "the server sent a reply that nobody asked for".to_owned(),
+                        });
+                    }
+                }
+                Err(error) if error.is_io_error() => return self.break_off(&io_message(&error)),
+                Err(error) => {
+                    return self.break_off(&format!("the server does not speak the Redis protocol: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Gives a reply to the exchange whose turn it is; gives it back if there is none.
+    fn deliver(&self, value: Value) -> Result<(), Value> {
+        let mut state = self.lock();
+        let Some(waiting) = state.waiting.front_mut() else { return Err(value) };
+        waiting.replies.push(value);
+        waiting.missing -= 1;
+        if waiting.missing == 0 {
+            let Waiting { replies, done, .. } =
+                state.waiting.pop_front().expect("the front was looked at above");
+            // Whoever asked may have lost interest.
+            let _ = done.send(Answer { replies, broken: None });
+        }
+        Ok(())
+    }
+
+    async fn write(self: Arc<Self>, mut writer: Writer, accepts_exactly: bool) {
         let mut bytes = Vec::new();
-        let mut steps: Vec<&str> = Vec::new();
-        let mut step = |name, command: &Cmd| {
-            command.write_packed_command(&mut bytes);
-            steps.push(name);
+        loop {
+            self.outbound.notified().await;
+            let mut from = 0;
+            {
+                let mut state = self.lock();
+                std::mem::swap(&mut state.outbound, &mut bytes);
+                if !accepts_exactly {
+                    state.left += bytes.len() as u64;
+                }
+            }
+            while from < bytes.len() {
+                match writer.write(&bytes[from..]).await {
+                    Ok(0) => return self.break_off("the connection takes no more bytes"),
+                    Ok(count) => {
+                        from += count;
+                        if accepts_exactly {
+                            self.lock().left += count as u64;
+                        }
+                    }
+                    Err(error) => return self.break_off(&format!("cannot write: {error}")),
+                }
+            }
+            if let Err(error) = writer.flush().await {
+                return self.break_off(&format!("cannot write: {error}"));
+            }
+            bytes.clear();
+            if bytes.capacity() > KEEP_BUFFER {
+                bytes = Vec::new();
+            }
+        }
+    }
+
+    fn break_off(&self, why: &str) {
+        let (waiting, tasks, left, why) = {
+            let mut state = self.lock();
+            if state.broken.is_some() {
+                return;
+            }
+            let why: Arc<str> = why.into();
+            state.broken = Some(Arc::clone(&why));
+            state.outbound = Vec::new();
+            (std::mem::take(&mut state.waiting), std::mem::take(&mut state.tasks), state.left, why)
         };
-        if let Some(password) = &config.password {
-            let mut auth = redis::cmd("AUTH");
-            if let Some(username) = &config.username {
-                auth.arg(username);
-            }
-            step("AUTH", auth.arg(password));
-        }
-        if config.db != 0 {
-            step("SELECT", redis::cmd("SELECT").arg(config.db));
-        }
-        step("CLIENT", redis::cmd("CLIENT").arg("SETNAME").arg("fencelock"));
-        step("PING", &redis::cmd("PING"));
-        let count = steps.len();
-        let answer = self.exchange(bytes, count, config.connect_timeout).await;
-        for (name, reply) in steps.into_iter().zip(&answer.replies) {
-            // A user that may not name its connection can still take locks.
-            if let (Value::ServerError(error), false) = (reply, name == "CLIENT") {
-                return Err(refused(config, name, error));
-            }
-        }
-        match answer.broken {
-            None => Ok(()),
-            Some(broken) => Err(Error::BackendUnavailable(Report::caused(
-                format!(
-                    "Redis at {config} closed the connection during log-in, so nothing was granted; \
-                     look whether it expects TLS (rediss://) or has reached its limit of clients"
-                ),
-                broken.reason,
-            ))),
+        // Closes both halves; the task that came here ends by itself or at its next await.
+        tasks.iter().for_each(AbortHandle::abort);
+        for Waiting { start, replies, done, .. } in waiting {
+            let broken = Some(Break { sent: left > start, why: Arc::clone(&why) });
+            let _ = done.send(Answer { replies, broken });
         }
     }
 }
 
-fn refused(config: &Config, step: &str, error: &redis::ServerError) -> Error {
-    let hint = match error.code() {
-        "WRONGPASS" => "the user name or password is wrong (redis.username, redis.password)",
-        "NOAUTH" => "it needs a password (redis.password)",
-        "NOPERM" => "the user has no permission for it; see ACL in Redis's documentation",
-        "LOADING" => "it is still loading its data; try again in a moment",
-        "DENIED" => "it runs in protected mode; give it a password or bind it",
-        _ if step == "SELECT" => "it has no such database (redis.db)",
-        _ if step == "AUTH" => "the user name or password does not fit (redis.username, redis.password)",
-        _ => "it does not serve",
-    };
-    Error::BackendUnavailable(Report::caused(
-        format!("cannot log in to Redis at {config}, so nothing was granted: {hint}"),
-        described(error),
-    ))
+fn io_message(error: &redis::RedisError) -> String {
+    if error.is_connection_dropped() {
+        return "the server closed the connection".to_owned();
+    }
+    format!("cannot read: {error}")
 }
 
-/// A server's error as it was sent.
-pub(super) fn described(error: &redis::ServerError) -> String {
+/// An error reply as the server worded it.
+pub(super) fn describe(error: &redis::ServerError) -> String {
     match error.details() {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
     }
 }
 
-async fn connect(config: &Config) -> Result<Box<dyn Stream>> {
-    let unreachable = |error: io::Error| {
-        let hint = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "the connection was refused: nobody listens there",
-            io::ErrorKind::NotFound => "no such file",
-            io::ErrorKind::PermissionDenied => "permission denied",
-            _ => "it cannot be reached",
-        };
-        Error::BackendUnavailable(Report::caused(
-            format!("cannot connect to Redis at {config}, so nothing was granted: {hint}"),
-            error,
-        ))
-    };
-    match &config.target {
-        #[cfg(unix)]
-        Target::Unix(path) => Ok(Box::new(tokio::net::UnixStream::connect(path).await.map_err(unreachable)?)),
-        #[cfg(not(unix))]
-        Target::Unix(_) => Err(Error::unsupported("this platform has no Unix sockets; use redis://")),
-        Target::Tcp { host, port, tls } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(unreachable)?;
-            // Every batch is one write, so waiting to fill a packet would only delay it.
-            stream.set_nodelay(true).map_err(unreachable)?;
-            let Some(tls) = tls else { return Ok(Box::new(stream)) };
-            let secured = tls.connect(stream).await.map_err(|error| {
-                Error::BackendUnavailable(Report::caused(
-                    format!(
-                        "no TLS with Redis at {config}, so nothing was granted; look whether the server speaks TLS on \
-                         that port, and whether its certificate fits redis.tls: {error}"
-                    ),
-                    &error,
-                ))
-            })?;
-            Ok(Box::new(secured))
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, DuplexStream};
 
-/// Writes exchanges in their order; what has come together goes out in one write.
-async fn write(
-    mut socket: WriteHalf<Box<dyn Stream>>,
-    mut queue: mpsc::UnboundedReceiver<Exchange>,
-    shared: Arc<Shared>,
-) {
-    let mut batch = Vec::new();
-    let mut bytes = Vec::new();
-    while queue.recv_many(&mut batch, 1024).await > 0 {
-        bytes.clear();
-        {
-            let mut pending = shared.pending();
-            if shared.closed.load(Ordering::Acquire) {
-                return; // drops the batch: not a byte of it was sent
+    fn pair() -> (Connection, DuplexStream) {
+        let (ours, theirs) = tokio::io::duplex(1024);
+        let (reader, writer) = tokio::io::split(ours);
+        let stream = Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
+        (Connection::start(stream), theirs)
+    }
+
+    const SECOND: Duration = Duration::from_secs(5);
+
+    #[tokio::test]
+    async fn each_exchange_gets_its_own_replies() {
+        let (connection, mut server) = pair();
+        let [first, second] = connection.send([2, 1], |_, out| out.extend(b"abc")).unwrap();
+        let [third] = connection.send([1], |_, out| out.extend(b"d")).unwrap();
+        let mut got = [0; 4];
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"abcd");
+        server.write_all(b":1\r\n-ERR no\r\n:3\r\n$1\r\nx\r\n").await.unwrap();
+        let first = connection.answer(first, SECOND).await;
+        assert_eq!(first.replies[0], Value::Int(1));
+        assert!(matches!(&first.replies[1], Value::ServerError(error) if describe(error) == "ERR no"));
+        assert_eq!(connection.answer(second, SECOND).await.replies, [Value::Int(3)]);
+        assert_eq!(connection.answer(third, SECOND).await.replies, [Value::BulkString(b"x".to_vec())]);
+    }
+
+    #[tokio::test]
+    async fn a_break_leaves_the_replies_that_came_before_it() {
+        let (connection, mut server) = pair();
+        let [scripts, wait] = connection.send([3, 1], |_, out| out.extend(b"abcd")).unwrap();
+        server.read_exact(&mut [0; 4]).await.unwrap();
+        server.write_all(b":-5\r\n:17").await.unwrap();
+        drop(server);
+        let answer = connection.answer(scripts, SECOND).await;
+        assert_eq!(answer.replies, [Value::Int(-5)], "half a reply is none");
+        assert!(answer.broken.unwrap().sent);
+        assert!(connection.answer(wait, SECOND).await.broken.unwrap().sent);
+        assert!(!connection.is_open());
+        assert!(!connection.send([1], |_, _| ()).unwrap_err().sent);
+    }
+
+    #[tokio::test]
+    async fn what_the_stream_never_accepted_was_not_sent() {
+        let (connection, server) = pair();
+        drop(server);
+        let [exchange] = connection.send([1], |_, out| out.extend(b"abcd")).unwrap();
+        assert!(!connection.answer(exchange, SECOND).await.broken.unwrap().sent);
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_passed_closes_the_connection() {
+        let (connection, mut server) = pair();
+        let [exchange] = connection.send([1], |_, out| out.extend(b"a")).unwrap();
+        server.read_exact(&mut [0; 1]).await.unwrap();
+        let answer = connection.answer(exchange, Duration::from_millis(5)).await;
+        assert!(answer.broken.unwrap().why.contains("5 ms"));
+        assert!(!connection.is_open());
+        assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0, "the socket is closed at once");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_notices_that_the_server_left() {
+        let (connection, server) = pair();
+        assert!(connection.is_open());
+        drop(server);
+        tokio::time::timeout(SECOND, async {
+            while connection.is_open() {
+                tokio::task::yield_now().await;
             }
-            for exchange in batch.drain(..) {
-                bytes.extend_from_slice(&exchange.bytes);
-                pending.push_back(Pending {
-                    missing: exchange.replies,
-                    replies: VecDeque::with_capacity(exchange.replies),
-                    answer: exchange.answer,
-                });
-            }
-        }
-        let written = match socket.write_all(&bytes).await {
-            Ok(()) => socket.flush().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = written {
-            return shared.break_off(&format!("the connection broke: {error}"));
-        }
-    }
-}
-
-/// Reads replies for ever, so that the server's end is noticed also when nothing is pending.
-async fn read(mut socket: ReadHalf<Box<dyn Stream>>, shared: Arc<Shared>) {
-    let mut decoder = combine::stream::Decoder::new();
-    loop {
-        let value = match redis::parse_redis_value_async(&mut decoder, &mut socket).await {
-            Ok(value) => value,
-            Err(error) => return shared.break_off(&format!("the connection broke: {error}")),
-        };
-        let mut pending = shared.pending();
-        let Some(first) = pending.front_mut() else {
-            drop(pending);
-            return shared.break_off("the server sent what nobody asked for");
-        };
-        first.replies.push_back(value);
-        first.missing -= 1;
-        if first.missing == 0
-            && let Some(done) = pending.pop_front()
-        {
-            let _ = done.answer.send(Answer { replies: done.replies, broken: None });
-        }
-    }
-}
-
-impl Shared {
-    /// Closes the connection, and answers whatever is pending with what has come so far.
-    fn break_off(&self, reason: &str) {
-        let broken = Broken { reason: reason.into(), sent: true };
-        let pending = {
-            let mut pending = self.pending();
-            // Under the lock, so that the writer adds nothing that nobody would answer.
-            if self.closed.swap(true, Ordering::AcqRel) {
-                return;
-            }
-            std::mem::take(&mut *pending)
-        };
-        for exchange in pending {
-            let _ = exchange.answer.send(Answer { replies: exchange.replies, broken: Some(broken.clone()) });
-        }
-        for task in self.tasks.get().into_iter().flatten() {
-            task.abort();
-        }
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, VecDeque<Pending>> {
-        // A panic in between would leave at worst an exchange unanswered, and its time limit closes the connection.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        })
+        .await
+        .unwrap();
     }
 }

@@ -1,28 +1,32 @@
-//! Which server a resource belongs to. Locks, waiting and renewal ask here and nowhere else, so that deployments of
-//! several primaries fit in without touching them.
-
-use std::sync::Arc;
+//! Which node owns a resource.
 
 use super::node::Node;
+use crate::error::Result;
 use crate::lease::Resources;
 
-/// A primary with its replicas.
+/// The servers of a deployment. Standalone so far; whatever moves or spreads resources (Sentinel, Cluster) decides
+/// here, and nothing else has to know.
 pub(super) struct Deployment {
-    primary: Arc<Node>,
+    primary: Node,
 }
 
 impl Deployment {
-    pub(super) fn standalone(primary: Arc<Node>) -> Self {
+    /// One primary with its replicas.
+    pub const fn standalone(primary: Node) -> Self {
         Self { primary }
     }
 
-    /// Who grants all of these resources together.
-    pub(super) fn node_of(&self, _resources: &Resources) -> &Arc<Node> {
-        &self.primary
+    /// The node that owns all of these. One lease has one owner, because it is one atomic step.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "resources of different nodes are an error, once there are several"
+    )]
+    pub fn owner_of(&self, _resources: &Resources) -> Result<&Node> {
+        Ok(&self.primary)
     }
 
-    /// Every server there is.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        std::iter::once(&self.primary)
+    /// All nodes.
+    pub const fn nodes(&self) -> &[Node] {
+        std::slice::from_ref(&self.primary)
     }
 }

@@ -1,13 +1,18 @@
--- KEYS n locks, n fences · ARGV owner, ttl_ms ⇒ 1 extended | 0 lost, nothing written
-local n = #KEYS / 2
-for i = 1, n do
+-- KEYS n locks, n fences · ARGV owner, ttl_ms ⇒ 1 extended | 0 not the owner's, nothing written
+
+local count = #KEYS / 2
+for i = 1, count do
   if redis.call('GET', KEYS[i]) ~= ARGV[1] then return 0 end
 end
-for i = 1, n do
-  -- Written also when nothing changes: the WAIT that follows proves what this connection wrote.
-  local ttl = math.max(redis.call('PTTL', KEYS[i]), ARGV[2])
-  redis.call('PEXPIRE', KEYS[i], string.format('%.0f', ttl))
-  local fence_ttl = math.max(redis.call('PTTL', KEYS[n + i]), 604800000 + ttl)
-  redis.call('PEXPIRE', KEYS[n + i], string.format('%.0f', fence_ttl))
+
+-- Never shorter than what is left. Always a write, even if it changes nothing, so that the WAIT after it has an offset
+-- of this extension to wait for.
+local function lengthen(key, ms)
+  local left = redis.call('PTTL', key)
+  redis.call('PEXPIRE', key, string.format('%.0f', math.max(left, ms)))
+end
+for i = 1, count do
+  lengthen(KEYS[i], ARGV[2])
+  lengthen(KEYS[count + i], 604800000 + ARGV[2])
 end
 return 1

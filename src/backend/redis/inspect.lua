@@ -1,4 +1,5 @@
--- KEYS lock, fence ⇒ {owner, pttl_ms, token} held | {} free
+-- KEYS lock, fence ⇒ {owner, token, left_ms} | nil free; left_ms is -1 without TTL
+
 local owner = redis.call('GET', KEYS[1])
-if not owner then return {} end
-return { owner, redis.call('PTTL', KEYS[1]), redis.call('GET', KEYS[2]) or '0' }
+if not owner then return false end
+return { owner, redis.call('GET', KEYS[2]) or '0', redis.call('PTTL', KEYS[1]) }

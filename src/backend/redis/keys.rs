@@ -1,101 +1,171 @@
-//! Where leases and tokens are stored.
-//!
-//! `<prefix>:{<resource>}:lock` and `…:fence`. The resource is the hash tag, so both keys share one slot of a cluster;
-//! a hash tag inside a resource (`{order:5}:a`) decides for it, as users of a cluster expect.
+//! Which keys a resource has: its lock and its fence, always in one hash slot.
+
+use std::io::Write;
+
+use redis::{Cmd, RedisWrite};
 
 use crate::error::{Error, Result};
 
 /// Longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// What every key begins with.
-#[derive(Debug, Clone)]
-pub struct Prefix(Box<str>);
+/// Names keys. `{prefix}:{{resource}}:lock` and `…:fence`: the resource is the hash tag, so both keys share a slot of
+/// a cluster. A hash tag inside a resource is honoured by itself: all resources `{order:5}:…` share a slot, because
+/// a tag ends at the first `}`.
+///
+/// A resource that begins with `}` would make an empty tag, which Redis does not honour. It is written in
+/// hexadecimal, as `{prefix}:x{<hex>}:lock`; no other resource can have that key, because the prefix has no brace
+/// and so what stands before the first one tells the two shapes apart.
+#[derive(Debug)]
+pub(super) struct Keys {
+    prefix: Box<str>,
+}
 
-impl Prefix {
-    /// Refuses what would make the two keys of a resource fall apart, or a key unreadable.
-    pub fn new(prefix: String) -> Result<Self> {
+/// One of a resource's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Holds the owner, for as long as the lease lasts.
+    Lock,
+    /// Holds the last token, for much longer.
+    Fence,
+}
+
+impl Keys {
+    pub fn new(prefix: &str) -> Result<Self> {
         let fits = (1..=MAX_PREFIX_BYTES).contains(&prefix.len());
-        if fits && !prefix.contains(|c: char| c == '{' || c == '}' || c.is_whitespace() || c.is_control()) {
-            return Ok(Self(prefix.into()));
+        let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
+        if fits && !prefix.contains(bad) {
+            return Ok(Self { prefix: prefix.into() });
         }
         Err(Error::invalid(format!(
-            "prefix must have 1 to {MAX_PREFIX_BYTES} bytes without braces, spaces and control characters, got {prefix:?}"
+            "prefix must have 1 to {MAX_PREFIX_BYTES} bytes, without braces, whitespace and control characters"
         )))
     }
 
-    /// The key that holds the owner while a lease lasts.
-    pub fn lock(&self, resource: &str) -> String {
-        self.key(resource, "lock")
+    /// Adds the key as the command's next argument.
+    pub fn add_to(&self, cmd: &mut Cmd, resource: &str, part: Part) {
+        self.write(&mut cmd.writer_for_next_arg(), resource, part)
+            .expect("a command's buffer is memory, which takes every write");
     }
 
-    /// The key that holds the last token.
-    pub fn fence(&self, resource: &str) -> String {
-        self.key(resource, "fence")
-    }
-
-    fn key(&self, resource: &str, part: &str) -> String {
-        let prefix = &self.0;
+    fn write(&self, out: &mut impl Write, resource: &str, part: Part) -> std::io::Result<()> {
+        let suffix: &[u8] = match part {
+            Part::Lock => b"}:lock",
+            Part::Fence => b"}:fence",
+        };
+        out.write_all(self.prefix.as_bytes())?;
         if resource.starts_with('}') {
-            // `{}` is no hash tag: Redis would hash the whole key, and the two keys of the resource would part. The
-            // `x` sets these keys apart from those of a resource that is spelled like this one's encoding.
-            let hex = resource.bytes().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
-            return format!("{prefix}:x{{{hex}}}:{part}");
+            out.write_all(b":x{")?;
+            for byte in resource.bytes() {
+                write!(out, "{byte:02x}")?;
+            }
+        } else {
+            out.write_all(b":{")?;
+            out.write_all(resource.as_bytes())?;
         }
-        format!("{prefix}:{{{resource}}}:{part}")
+        out.write_all(suffix)
+    }
+
+    /// The key as text.
+    #[cfg(test)]
+    fn name(&self, resource: &str, part: Part) -> String {
+        let mut name = Vec::new();
+        self.write(&mut name, resource, part).expect("a vector takes every write");
+        String::from_utf8(name).expect("made of strings only")
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashSet;
+    use std::collections::HashMap;
 
-    /// The part of a key that Redis Cluster hashes: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>
+    /// CRC16/XMODEM, as the cluster specification has it.
+    fn crc16(bytes: &[u8]) -> u16 {
+        bytes.iter().fold(0, |crc, &byte| {
+            (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+            })
+        })
+    }
+
+    /// The part of a key that Redis hashes.
     fn hashed(key: &str) -> &str {
-        let Some((_, rest)) = key.split_once('{') else { return key };
-        match rest.split_once('}') {
-            Some((tag, _)) if !tag.is_empty() => tag,
-            _ => key,
-        }
+        let tag = key.find('{').and_then(|open| {
+            let rest = &key[open + 1..];
+            rest.find('}').filter(|&length| length > 0).map(|length| &rest[..length])
+        });
+        tag.unwrap_or(key)
     }
 
+    fn slot(key: &str) -> u16 {
+        crc16(hashed(key).as_bytes()) % 16_384
+    }
+
+    /// Every string of up to four pieces that could confuse the naming, about 7,000 of them.
     fn nasty() -> Vec<String> {
-        let parts =
-            ["", "{", "}", "{}", "}{", "a", ":lock", "}:lock", "x{7d}", "7d", "{a}", "🔒", "\0", " ", "\n"];
-        let mut names: Vec<String> = parts.iter().flat_map(|a| parts.map(|b| format!("{a}{b}"))).collect();
-        names.retain(|name| !name.is_empty());
-        names.sort();
-        names.dedup();
-        names
-    }
-
-    #[test]
-    fn both_keys_of_a_resource_share_their_hash_tag() {
-        let prefix = Prefix::new("fencelock".into()).unwrap();
-        for name in nasty() {
-            assert_eq!(hashed(&prefix.lock(&name)), hashed(&prefix.fence(&name)), "{name:?}");
+        let pieces = ["{", "}", ":", "x", ":lock", "}:fence", "7d", "\0", "é"];
+        let mut all = vec![String::new()];
+        let mut from = 0;
+        for _ in 0..4 {
+            let to = all.len();
+            for i in from..to {
+                all.extend(pieces.iter().map(|piece| format!("{}{piece}", all[i])).collect::<Vec<_>>());
+            }
+            from = to;
         }
-        assert_eq!(
-            hashed(&prefix.lock("{order:5}:a")),
-            hashed(&prefix.fence("{order:5}:b")),
-            "the user's own hash tag"
-        );
+        all.split_off(1)
     }
 
     #[test]
-    fn no_two_resources_share_a_key() {
-        let prefix = Prefix::new("fencelock".into()).unwrap();
-        let keys: HashSet<String> =
-            nasty().iter().flat_map(|name| [prefix.lock(name), prefix.fence(name)]).collect();
-        assert_eq!(keys.len(), nasty().len() * 2);
+    fn the_slot_function_is_the_one_of_redis() {
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot("foo"), 12_182);
+        assert_eq!(hashed("foo{}{bar}"), "foo{}{bar}");
     }
 
     #[test]
-    fn a_prefix_that_would_split_a_resource_is_refused() {
-        for bad in ["", "a{b", "a}", "a b", "a\n", "a\u{7f}", &"x".repeat(65)] {
-            assert_eq!(Prefix::new(bad.into()).unwrap_err().code(), "INVALID_OPTION", "{bad:?}");
+    fn lock_and_fence_share_a_slot_and_a_tag_that_is_honoured() {
+        let keys = Keys::new("fencelock").unwrap();
+        for resource in nasty() {
+            let lock = keys.name(&resource, Part::Lock);
+            let fence = keys.name(&resource, Part::Fence);
+            assert_ne!(hashed(&lock), lock, "{resource:?} has no tag");
+            assert_eq!(hashed(&lock), hashed(&fence), "{resource:?}");
+            assert_eq!(slot(&lock), slot(&fence), "{resource:?}");
         }
-        assert!(Prefix::new("x".repeat(64)).is_ok());
+    }
+
+    #[test]
+    fn no_two_resources_or_prefixes_share_a_key() {
+        let mut seen = HashMap::new();
+        for prefix in ["a", "a:x", "x", "a:"] {
+            let keys = Keys::new(prefix).unwrap();
+            for resource in nasty() {
+                for part in [Part::Lock, Part::Fence] {
+                    let who = (prefix, resource.clone(), part);
+                    if let Some(other) = seen.insert(keys.name(&resource, part), who.clone()) {
+                        panic!("{who:?} and {other:?} share a key");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_inside_a_resource_places_it() {
+        let keys = Keys::new("fencelock").unwrap();
+        let of = |resource| slot(&keys.name(resource, Part::Lock));
+        assert_eq!(of("{order:5}:a"), of("{order:5}:b"));
+        assert_eq!(keys.name("order:5", Part::Lock), "fencelock:{order:5}:lock");
+        assert_eq!(keys.name("}", Part::Fence), "fencelock:x{7d}:fence");
+    }
+
+    #[test]
+    fn prefixes_are_short_and_plain() {
+        for bad in ["", "a{", "}b", "a b", "a\n", "a\u{a0}b", &"x".repeat(65)] {
+            assert_eq!(Keys::new(bad).unwrap_err().code(), "INVALID_OPTION", "{bad:?}");
+        }
+        assert!(Keys::new("team-a:locks").is_ok());
     }
 }

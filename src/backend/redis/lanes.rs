@@ -1,223 +1,282 @@
-//! Lanes: connections that carry scripts and the `WAIT` that proves them, and nothing else.
+//! WAIT lanes of one node: connections on which one batch at a time is under way, N scripts and one WAIT.
 //!
-//! `WAIT` compares the replicas with what its own connection wrote last, and blocks that connection. So scripts and
-//! their `WAIT` share one pipeline on one connection; one batch is under way per lane, with ONE `WAIT` for all of it;
-//! and a batch that waits for a lagging replica holds up nobody who asked for less.
-//!
-//! Requests of the same policy are a group. What arrives while a group's lanes are busy goes out with its next batch;
-//! an idle lane takes a request at once.
+//! WAIT speaks of the writes of its own connection, so scripts and WAIT leave together on a connection that nobody else
+//! writes to, and nothing is ever sent a second time except what the server said it had not run (NOSCRIPT).
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
-use tokio::sync::oneshot;
+use redis::Value;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout_at};
 
-use super::config::Config;
-use super::connection::{Answer, Broken};
+use super::connection::{Answer, Connection, Exchange};
+use super::control::LOADS;
 use super::link::Link;
+use super::outcome::{About, Proof, Subject, Verdict};
+use super::queue::{Batch, Entry, Limits, Next, Queue, Staffing};
+use super::scripts::{Call, Script, pack_load};
 use crate::backend::AckPolicy;
-use crate::clock::{BootInstant, Clock};
+use crate::clock::BootInstant;
 use crate::error::{Error, Result};
 
-/// Most requests of one pipeline: bounds what one broken connection leaves unknown, and the server's hiccup.
-const LARGEST_BATCH: usize = 512;
-
-/// Lanes one group may use at a time: while one batch waits for its replicas, the next one is under way.
-const LANES_PER_GROUP: usize = 2;
-
-/// When to look again whether a WAIT's time is over, after the first look.
-const NUDGE_EVERY: Duration = Duration::from_millis(4);
-
-/// What became of one request of a batch.
-pub(super) struct Proof {
-    /// The moment before the batch was sent.
-    pub(super) sent: BootInstant,
-    /// The script's reply.
-    pub(super) reply: std::result::Result<Value, Broken>,
-    /// The reply to the batch's `WAIT`; none if nothing was written, or nothing is to be acknowledged.
-    pub(super) wait: Option<std::result::Result<Value, Broken>>,
+/// What became of one request.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    /// Written, and so many replicas have it: perhaps fewer than required.
+    Written { reply: i64, sent: BootInstant, acks: u32 },
+    /// Nothing was written, because somebody else has it.
+    Declined(i64),
+    /// Nothing was written, or even sent.
+    Refused(Error),
+    /// Written, perhaps, and it cannot be proved: undo it. The error is for the caller.
+    Undo(Error),
+    /// Nobody knows.
+    Unknown(Arc<str>),
 }
 
-/// The lanes of one node for one kind of work.
+/// The lanes for one kind of request. Lanes are made on demand and stay.
 pub(super) struct Lanes {
-    config: Arc<Config>,
-    clock: Clock,
-    links: Vec<Link>,
-    /// The node's other connection, which never waits.
-    control: Arc<Link>,
-    /// A std mutex: nothing awaits while it is held.
-    state: Mutex<State>,
-}
-
-struct State {
-    groups: HashMap<AckPolicy, Group>,
-    /// Lanes nobody uses, by their place in `links`. The last one used is the first one taken: it is connected.
-    free: Vec<usize>,
-    /// Groups that have requests and no lane.
-    waiting: VecDeque<AckPolicy>,
-}
-
-#[derive(Default)]
-struct Group {
-    queue: VecDeque<Request>,
-    lanes: usize,
-}
-
-struct Request {
-    command: Cmd,
-    answer: oneshot::Sender<Result<Proof>>,
+    link: Link,
+    script: &'static Script,
+    subject: Subject,
+    // A std Mutex, because nothing awaits while it is held.
+    queue: Mutex<Queue>,
+    /// There is work for an idle lane, or the lanes shall end.
+    work: Notify,
+    /// A lane ended.
+    ended: Notify,
 }
 
 impl Lanes {
-    /// At most `count` connections, made on demand.
-    pub(super) fn new(config: &Arc<Config>, clock: Clock, control: Arc<Link>, count: usize) -> Arc<Self> {
-        Arc::new(Self {
-            config: Arc::clone(config),
-            clock,
-            links: (0..count).map(|_| Link::new(Arc::clone(config))).collect(),
-            control,
-            state: Mutex::new(State {
-                groups: HashMap::new(),
-                free: (0..count).rev().collect(),
-                waiting: VecDeque::new(),
-            }),
-        })
+    pub fn new(link: Link, script: &'static Script, subject: Subject, limits: Limits) -> Self {
+        let queue = Mutex::new(Queue::new(limits));
+        Self { link, script, subject, queue, work: Notify::new(), ended: Notify::new() }
     }
 
-    /// Sends a script with the next batch of its group. An error: nothing was sent.
-    pub(super) async fn submit(self: &Arc<Self>, policy: AckPolicy, command: Cmd) -> Result<Proof> {
-        let (answer, proof) = oneshot::channel();
-        {
-            let mut state = self.state();
-            let State { groups, free, waiting } = &mut *state;
-            let group = groups.entry(policy).or_default();
-            group.queue.push_back(Request { command, answer });
-            if group.lanes < LANES_PER_GROUP {
-                if let Some(lane) = free.pop() {
-                    group.lanes += 1;
-                    tokio::spawn(Arc::clone(self).run(policy, lane));
-                } else if group.lanes == 0 && !waiting.contains(&policy) {
-                    waiting.push_back(policy);
-                }
-            }
+    /// Runs a script and waits for its proof.
+    pub async fn run(self: &Arc<Self>, policy: AckPolicy, call: &Call<'_>) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let staffing = self.lock().push(policy, done, |packer, out| call.pack(packer, out));
+        let Some(staffing) = staffing else { return Outcome::Refused(Error::Closed) };
+        self.staff(staffing);
+        // A lane always answers; it can only vanish with its runtime.
+        outcome.await.unwrap_or_else(|_| Outcome::Unknown("the connection is gone".into()))
+    }
+
+    /// Takes no more requests and lets the lanes end after what they carry.
+    pub fn shut(&self) {
+        let left = self.lock().close();
+        for batch in left {
+            settle_all(batch.entries, &Outcome::Refused(Error::Closed));
         }
-        // A batch answers each of its requests, unless its task panicked.
-        proof.await.unwrap_or_else(|_| {
-            Err(Error::unavailable("a batch was lost inside fencelock; please report it"))
-        })
+        self.work.notify_waiters();
+        // For a lane that was about to wait.
+        self.work.notify_one();
     }
 
-    /// Works on a group until its queue is empty, then hands the lane on.
-    async fn run(self: Arc<Self>, mut policy: AckPolicy, lane: usize) {
+    /// Until all lanes have ended.
+    pub async fn gone(&self) {
         loop {
-            let batch: Vec<Request> = {
-                let mut state = self.state();
-                let State { groups, free, waiting } = &mut *state;
-                let group = groups.entry(policy).or_default();
-                // Before each batch: a group that never runs dry must not keep the last lane from others.
-                let yields = !waiting.is_empty() && free.is_empty() && group.lanes > 1;
-                if group.queue.is_empty() || yields {
-                    group.lanes -= 1;
-                    if group.lanes == 0 {
-                        groups.remove(&policy);
-                    }
-                    match waiting.pop_front() {
-                        None => return free.push(lane),
-                        Some(next) => {
-                            policy = next;
-                            groups.entry(policy).or_default().lanes += 1;
-                            continue;
-                        }
-                    }
-                }
-                let count = group.queue.len().min(LARGEST_BATCH);
-                group.queue.drain(..count).collect()
-            };
-            self.send(&self.links[lane], policy, batch).await;
-        }
-    }
-
-    async fn send(&self, link: &Link, policy: AckPolicy, batch: Vec<Request>) {
-        let connection = match link.get().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                for request in batch {
-                    let _ = request.answer.send(Err(error.clone()));
-                }
+            let ended = self.ended.notified();
+            if self.lock().lanes() == 0 {
                 return;
             }
-        };
-        let mut scripts = Vec::with_capacity(batch.len() * 256);
-        for request in &batch {
-            request.command.write_packed_command(&mut scripts);
-        }
-        let limit = self.config.command_timeout;
-        // Deadlines count from here. What was queued has not been sent, so its lease has not begun.
-        let sent = self.clock.boot();
-        let scripts = connection.exchange(scripts, batch.len(), limit);
-        if policy.required == 0 {
-            settle(batch, scripts.await, sent, false);
-            return;
-        }
-        let timeout = Duration::from_millis(policy.timeout_ms.into());
-        let wait = redis::cmd("WAIT").arg(policy.required).arg(policy.timeout_ms).get_packed_command();
-        let wait = connection.exchange(wait, 1, timeout + limit);
-        // Both are handed to the connection before either is waited for, so nothing comes in between, and both go out in
-        // one write. Apart, so that whoever found somebody else does not wait for the replicas of others.
-        let (granted, mut wait) = tokio::select! {
-            both = async { tokio::join!(biased; async { settle(batch, scripts.await, sent, true) }, wait) } => both,
-            () = self.nudge(timeout) => unreachable!("nudging never ends"),
-        };
-        let wait = next(&mut wait);
-        for (request, reply) in granted {
-            let _ = request.answer.send(Ok(Proof { sent, reply: Ok(reply), wait: Some(wait.clone()) }));
+            ended.await;
         }
     }
 
-    /// Redis notices that a WAIT's time is over when something happens, or at its next timer, up to 100 ms later. So
-    /// something happens: a PING on another connection, until the answer is there.
-    async fn nudge(&self, timeout: Duration) {
-        tokio::time::sleep(timeout + Duration::from_millis(1)).await;
+    fn staff(self: &Arc<Self>, staffing: Staffing) {
+        match staffing {
+            Staffing::Enough => {}
+            Staffing::Wake => self.work.notify_one(),
+            Staffing::Hire => {
+                tokio::spawn(Arc::clone(self).lane());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The life of a lane.
+    async fn lane(self: Arc<Self>) {
+        let _leave = OnDrop(|| {
+            self.lock().leave();
+            self.ended.notify_waiters();
+            self.work.notify_one();
+        });
+        let mut connection = None;
         loop {
-            if let Ok(control) = self.control.get().await {
-                let _ = control.command(&redis::cmd("PING"), self.config.command_timeout).await;
-            }
-            tokio::time::sleep(NUDGE_EVERY).await;
-        }
-    }
-
-    /// Gives up the connections.
-    pub(super) async fn close(&self) {
-        for link in &self.links {
-            link.disconnect().await;
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A panic in between would leave at worst a lane unused.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells what needs no acknowledgement, and returns what does. Every script answers a positive number when it wrote.
-fn settle(batch: Vec<Request>, mut answer: Answer, sent: BootInstant, waits: bool) -> Vec<(Request, Value)> {
-    let mut written = Vec::new();
-    for request in batch {
-        match next(&mut answer) {
-            Ok(reply @ Value::Int(1..)) if waits => written.push((request, reply)),
-            reply => {
-                let _ = request.answer.send(Ok(Proof { sent, reply, wait: None }));
+            let (next, staffing) = self.lock().next();
+            self.staff(staffing);
+            match next {
+                Next::Carry(policy, batch) => {
+                    let _done = OnDrop(|| self.lock().done(policy));
+                    self.carry(&mut connection, policy, batch).await;
+                }
+                Next::Wait => self.work.notified().await,
+                Next::End => return,
             }
         }
     }
-    written
+
+    async fn carry(&self, connection: &mut Option<Connection>, policy: AckPolicy, mut batch: Batch) {
+        let connection = match self.ready(connection).await {
+            Ok(connection) => connection,
+            Err(error) => return settle_all(batch.entries, &Outcome::Refused(error)),
+        };
+        for loads in 0..=LOADS {
+            batch = self.round_trip(connection, policy, batch, loads).await;
+            if batch.entries.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// The lane's connection. A server that went away meanwhile was noticed by its reader, so it is made anew before
+    /// anything is sent.
+    async fn ready<'a>(&self, connection: &'a mut Option<Connection>) -> Result<&'a Connection> {
+        if connection.as_ref().is_none_or(|connection| !connection.is_open()) {
+            *connection = Some(self.link.dialer.dial(&self.link.config).await?);
+        }
+        Ok(connection.as_ref().expect("it is there or was just made"))
+    }
+
+    /// Sends a batch and settles its requests. What is left is to be sent again, after the script is loaded.
+    async fn round_trip(
+        &self,
+        connection: &Connection,
+        policy: AckPolicy,
+        batch: Batch,
+        loads: u32,
+    ) -> Batch {
+        let about =
+            About { address: &self.link.config.address, subject: self.subject, required: policy.required };
+        let load = usize::from(loads > 0);
+        let mut sent = BootInstant::from_micros(0);
+        let sending = connection.send([load + batch.entries.len(), 1], |packer, out| {
+            sent = self.link.clock.boot();
+            if load > 0 {
+                pack_load(self.script, packer, out);
+            }
+            out.extend_from_slice(&batch.bytes);
+            packer.command(out, |cmd| {
+                cmd.arg("WAIT").arg(policy.required).arg(policy.timeout_ms);
+            });
+        });
+        let [scripts, wait] = match sending {
+            Ok(exchanges) => exchanges,
+            Err(broken) => {
+                settle_all(batch.entries, &Outcome::Refused(about.unsent(&broken)));
+                return Batch::default();
+            }
+        };
+        let started = Instant::now();
+        let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
+        // The scripts' replies come before WAIT ends, so who is busy need not wait for it.
+        let Answer { replies, broken } = connection.answer(scripts, patience).await;
+        let mut replies = replies.into_iter();
+        let not_loadable = match if load > 0 { replies.next() } else { None } {
+            Some(error @ Value::ServerError(_)) => Some(about.error(&error)),
+            _ => None,
+        };
+        let unanswered = broken.map(|broken| {
+            if broken.sent {
+                Outcome::Unknown(Arc::clone(&broken.why))
+            } else {
+                Outcome::Refused(about.unsent(&broken))
+            }
+        });
+        let mut written = Vec::with_capacity(replies.len());
+        let mut again = Batch::default();
+        let (bytes, parts) = batch.into_parts();
+        for (entry, own) in parts {
+            let outcome = match replies.next() {
+                None => unanswered.clone().unwrap_or_else(|| Outcome::Unknown("no reply".into())),
+                Some(reply) => match about.verdict(&reply) {
+                    Verdict::Done(reply) => {
+                        written.push((entry, reply));
+                        continue;
+                    }
+                    Verdict::NotLoaded(_) if not_loadable.is_none() && loads < LOADS => {
+                        again.push(entry.done, |out| out.extend_from_slice(&bytes[own]));
+                        continue;
+                    }
+                    // Why it cannot be loaded tells more than that it is not.
+                    Verdict::NotLoaded(error) => Outcome::Refused(not_loadable.clone().unwrap_or(error)),
+                    Verdict::Declined(reply) => Outcome::Declined(reply),
+                    Verdict::Refused(error) => Outcome::Refused(error),
+                    Verdict::Failed(error) => Outcome::Undo(error),
+                },
+            };
+            settle(entry, outcome);
+        }
+        let proof = self.proof(connection, wait, started, policy, patience).await;
+        let proof = proof.map_or_else(Proof::Unknown, |reply| about.proof(&reply));
+        for (entry, reply) in written {
+            settle(
+                entry,
+                match &proof {
+                    Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
+                    Proof::Impossible(error) => Outcome::Undo(error.clone()),
+                    Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
+                },
+            );
+        }
+        again
+    }
+
+    /// The reply of WAIT, or why there is none. Redis notices the end of WAIT's time only when something happens, or
+    /// up to 100 ms later; a PING on another connection is something that happens.
+    async fn proof(
+        &self,
+        connection: &Connection,
+        mut wait: Exchange,
+        started: Instant,
+        policy: AckPolicy,
+        patience: Duration,
+    ) -> std::result::Result<Value, String> {
+        let mut pause = Duration::from_millis(1);
+        let mut nudge = started + Duration::from_millis(policy.timeout_ms.into()) + pause;
+        let end = started + patience;
+        let answer = loop {
+            if nudge >= end {
+                break connection.answer(wait, end - Instant::now()).await;
+            }
+            if let Ok(answer) = timeout_at(nudge, &mut wait).await {
+                break answer.unwrap_or_else(|_| Answer::gone());
+            }
+            // Its time counts from when the server came to it, which we do not know: so again, soon.
+            self.link.control.nudge();
+            pause = (pause * 2).min(Duration::from_millis(8));
+            nudge = Instant::now() + pause;
+        };
+        match (answer.replies.into_iter().next(), answer.broken) {
+            (Some(reply), _) => Ok(reply),
+            (None, Some(broken)) => Err(broken.to_string()),
+            (None, None) => Err("no reply".to_owned()),
+        }
+    }
 }
 
-/// The next reply, or why there is none.
-fn next(answer: &mut Answer) -> std::result::Result<Value, Broken> {
-    answer.replies.pop_front().ok_or_else(|| {
-        answer.broken.clone().unwrap_or_else(|| Broken { reason: "the reply is missing".into(), sent: true })
-    })
+fn settle(entry: Entry, outcome: Outcome) {
+    // Contract: callers do not go away before their outcome. If one does all the same, its lease runs out.
+    let _ = entry.done.send(outcome);
+}
+
+fn settle_all(entries: Vec<Entry>, outcome: &Outcome) {
+    for entry in entries {
+        settle(entry, outcome.clone());
+    }
+}
+
+/// Does something at the end of a scope, also when a panic leaves it.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }

@@ -1,18 +1,39 @@
 //! Strong locks: leases on one Redis primary, proved by its replicas' acknowledgements.
+//!
+//! From the contract down to the socket, each layer knowing only those below it:
+//!
+//! ```text
+//! backend      the contract of crate::backend
+//! deployment   which node owns a resource: the seam for more than one
+//! node         one server: what a grant, an extension, a release is there
+//! cleanup      undoes in the background what may have been written
+//! lanes        connections that carry scripts and one WAIT; queue decides which requests travel together
+//! control      the connection that never carries a WAIT
+//! connection   a pipeline that answers what it read, also when it breaks; dial makes one
+//! outcome      what each reply means · scripts, keys: what is sent · guarantee: what INFO means
+//! config · tls · backoff
+//! ```
 
 mod backend;
+mod backoff;
 mod cleanup;
 mod config;
 mod connection;
+mod control;
 mod deployment;
+mod dial;
+mod guarantee;
 mod keys;
 mod lanes;
 mod link;
 mod node;
 mod outcome;
+mod queue;
 mod scripts;
+#[cfg(test)]
+#[cfg(unix)] // for the signals that pause servers
+mod tests;
 mod tls;
 
 pub use backend::RedisBackend;
-pub use config::{Config, Options};
-pub use tls::TlsOptions;
+pub use config::{Config, Options, TlsOptions};

@@ -1,244 +1,201 @@
-//! One Redis server: its lanes, and the connection that never waits.
+//! One Redis server and everything that belongs to it: its lanes, its control connection, its cleanup.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::Value;
 
+use super::cleanup::{Absent, Cleanup};
 use super::config::Config;
-use super::connection::Broken;
-use super::lanes::{Lanes, Proof};
+use super::control::Failure;
+use super::guarantee;
+use super::lanes::{Lanes, Outcome};
 use super::link::Link;
-use super::outcome::{self, Refusal};
-use super::scripts::{self, Script};
-use crate::backend::AckPolicy;
+use super::outcome::{About, Subject, Verdict};
+use super::queue::Limits;
+use super::scripts::{ACQUIRE, Call, EXTEND};
+use crate::backend::{AckPolicy, Attempt, Grant, Request};
 use crate::clock::{BootInstant, Clock};
-use crate::error::{Error, Report, Result};
-use crate::lease::{Owner, Resources, Ttl};
+use crate::error::{Error, Result};
+use crate::lease::{Acks, Owner, Resources, Ttl};
 
-/// Connections for grants. More than two groups of policies at a time are rare.
-const GRANT_LANES: usize = 8;
-const EXTENSION_LANES: usize = 2;
+/// Lanes for grants: two per policy keep client and server busy at once, and eight leave room for policies whose
+/// replicas lag.
+const GRANT_LANES: Limits = Limits { lanes: 8, per_policy: 2 };
+/// Lanes for extensions, which must not wait behind grants.
+const EXTENSION_LANES: Limits = Limits { lanes: 4, per_policy: 1 };
 
-/// How often a script that the server does not know is loaded and sent again: once, and once more in case somebody
-/// flushed the scripts in between.
-const LOADS: usize = 2;
-
-/// A server and the ways to it.
+/// One server. Connections are made on demand.
 pub(super) struct Node {
-    pub(super) config: Arc<Config>,
-    pub(super) clock: Clock,
-    /// Releases, rollbacks, inspections, cleanups and PINGs: never behind a WAIT.
-    control: Arc<Link>,
+    pub link: Link,
+    pub cleanup: Arc<Cleanup>,
     grants: Arc<Lanes>,
     extensions: Arc<Lanes>,
-    pub(super) cleanups: AtomicUsize,
-    closed: AtomicBool,
-}
-
-/// A script's proof, with the reply that is there.
-pub(super) struct Ran {
-    pub(super) sent: BootInstant,
-    pub(super) reply: Value,
-    pub(super) wait: Option<std::result::Result<Value, Broken>>,
-}
-
-/// Why a script's reply is not there.
-pub(super) enum NotRun {
-    /// Nothing was written.
-    Nothing(Error),
-    /// The script failed while it ran, and is over: what it wrote before can be undone at once.
-    Failed(BootInstant, Error),
-    /// Nobody knows, and the request sent at that moment may even still be on its way.
-    Unknown(BootInstant, Error),
 }
 
 impl Node {
-    pub(super) fn new(config: Config, clock: Clock) -> Arc<Self> {
-        let config = Arc::new(config);
-        let control = Arc::new(Link::new(Arc::clone(&config)));
-        Arc::new(Self {
-            grants: Lanes::new(&config, clock.clone(), Arc::clone(&control), GRANT_LANES),
-            extensions: Lanes::new(&config, clock.clone(), Arc::clone(&control), EXTENSION_LANES),
-            control,
-            config,
-            clock,
-            cleanups: AtomicUsize::new(0),
-            closed: AtomicBool::new(false),
-        })
+    pub fn new(config: Config, clock: Clock) -> Self {
+        let link = Link::new(config, clock);
+        let cleanup = Arc::new(Cleanup::new(link.clone()));
+        let grants = Arc::new(Lanes::new(link.clone(), &ACQUIRE, Subject::Grant, GRANT_LANES));
+        let extensions = Arc::new(Lanes::new(link.clone(), &EXTEND, Subject::Extension, EXTENSION_LANES));
+        Self { link, cleanup, grants, extensions }
     }
 
-    /// How messages name it.
-    pub(super) fn name(&self) -> String {
-        self.config.to_string()
+    /// See [`crate::backend::Backend::acquire`].
+    pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
+        let Request { resources, owner, ttl, min_token, acks } = request;
+        let about = self.about(Subject::Grant, acks.required);
+        let call = Call::acquire(&self.link.config.keys, resources, *owner, *ttl, *min_token);
+        match self.run(&self.grants, &about, *acks, &call).await {
+            Outcome::Written { reply, sent, acks: received } if received >= acks.required => {
+                let token = u64::try_from(reply).expect("a verdict of done is positive");
+                Ok(Attempt::Granted(Grant {
+                    token,
+                    sent,
+                    acks: (acks.required > 0).then_some(Acks { required: acks.required, received }),
+                }))
+            }
+            Outcome::Written { acks: received, .. } => {
+                let (rolled_back, connected) = self.roll_back(request).await;
+                Err(about.shortfall(received, connected, rolled_back))
+            }
+            Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
+            Outcome::Refused(error) => Err(error),
+            Outcome::Undo(error) => {
+                self.roll_back(request).await;
+                Err(error)
+            }
+            Outcome::Unknown(why) => {
+                self.cleanup.add(resources, *owner, *ttl, Absent::MayYetCome);
+                Err(about.unknown(resources.first(), &why))
+            }
+        }
     }
 
-    pub(super) async fn connect(&self) -> Result<()> {
-        self.control.get().await.map(drop)
-    }
-
-    /// Runs the grant's script with the next batch of its policy.
-    pub(super) async fn grant(
+    /// See [`crate::backend::Backend::extend`].
+    pub async fn extend(
         &self,
-        policy: AckPolicy,
-        command: impl Fn() -> Cmd,
-    ) -> std::result::Result<Ran, NotRun> {
-        self.run(&self.grants, &scripts::ACQUIRE, policy, command, "granted the lease").await
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        acks: AckPolicy,
+    ) -> Result<BootInstant> {
+        let about = self.about(Subject::Extension, acks.required);
+        let call = Call::extend(&self.link.config.keys, resources, owner, ttl);
+        match self.run(&self.extensions, &about, acks, &call).await {
+            Outcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
+            Outcome::Written { acks: received, .. } => Err(about.shortfall(received, None, false)),
+            Outcome::Declined(_) => Err(Error::lost(format!(
+                "the lease of {:?} ended or was taken by somebody else; stop what it protects",
+                resources.first()
+            ))),
+            // The lease is still there, and nothing of an extension needs to be undone.
+            Outcome::Refused(error) | Outcome::Undo(error) => Err(error),
+            Outcome::Unknown(why) => Err(about.unknown(resources.first(), &why)),
+        }
     }
 
-    /// Runs the extension's script with the next batch of its policy.
-    pub(super) async fn extend(
-        &self,
-        policy: AckPolicy,
-        command: impl Fn() -> Cmd,
-    ) -> std::result::Result<Ran, NotRun> {
-        self.run(&self.extensions, &scripts::EXTEND, policy, command, "extended the lease").await
+    /// See [`crate::backend::Backend::release`].
+    pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+        let about = self.about(Subject::Release, 0);
+        let error = match self.delete(&about, resources, owner, None).await {
+            Ok((deleted, _)) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
+            Err(error) => error,
+        };
+        // It was granted long ago, so nothing of it can land later.
+        self.cleanup.add(resources, owner, ttl, Absent::Ends);
+        Err(error)
     }
 
+    /// Takes no more requests. What is under way ends by itself.
+    pub fn shut(&self) {
+        self.grants.shut();
+        self.extensions.shut();
+    }
+
+    /// Gives up connections once nothing is under way, after the time of one command at most. What takes longer ends
+    /// when its own time is over, and so does cleanup.
+    pub async fn close(&self) {
+        self.shut();
+        let all = async {
+            self.grants.gone().await;
+            self.extensions.gone().await;
+        };
+        let _ = tokio::time::timeout(self.link.config.command_timeout, all).await;
+        self.cleanup.close();
+    }
+
+    pub fn about(&self, subject: Subject, required: u32) -> About<'_> {
+        About { address: &self.link.config.address, subject, required }
+    }
+
+    /// Without acknowledgements no WAIT is needed, and so no lane.
     async fn run(
         &self,
         lanes: &Arc<Lanes>,
-        script: &Script,
+        about: &About<'_>,
         policy: AckPolicy,
-        command: impl Fn() -> Cmd,
-        what: &str,
-    ) -> std::result::Result<Ran, NotRun> {
-        for _ in 0..=LOADS {
-            let Proof { sent, reply, wait } =
-                lanes.submit(policy, command()).await.map_err(NotRun::Nothing)?;
-            let error = match reply {
-                Ok(Value::ServerError(error)) => error,
-                Ok(reply) => return Ok(Ran { sent, reply, wait }),
-                Err(broken) => {
-                    let error = outcome::missing(&broken, &self.name(), what);
-                    return Err(if broken.sent {
-                        NotRun::Unknown(sent, error)
-                    } else {
-                        NotRun::Nothing(error)
-                    });
-                }
-            };
-            match outcome::refusal(&error, &self.name(), policy.required) {
-                Refusal::Nothing(error) => return Err(NotRun::Nothing(error)),
-                Refusal::Perhaps(error) => return Err(NotRun::Failed(sent, error)),
-                // Nothing was written, and the number that WAIT answered means nothing: all of it is sent anew.
-                Refusal::NoScript => self.load(script).await.map_err(NotRun::Nothing)?,
-            }
+        call: &Call<'_>,
+    ) -> Outcome {
+        if policy.required > 0 {
+            // 0 would block for ever.
+            let timeout_ms = policy.timeout_ms.max(1);
+            return lanes.run(AckPolicy { timeout_ms, ..policy }, call).await;
         }
-        Err(NotRun::Nothing(Error::unavailable(format!(
-            "Redis at {} forgets its scripts as soon as they are loaded; nothing was written",
-            self.name()
-        ))))
-    }
-
-    /// Runs a script that needs no proof, on the connection that never waits.
-    pub(super) async fn control_script(&self, script: &Script, command: &Cmd) -> Result<Value> {
-        for _ in 0..=LOADS {
-            match self.command(command).await? {
-                Value::ServerError(error) => match outcome::refusal(&error, &self.name(), 0) {
-                    Refusal::NoScript => self.load(script).await?,
-                    Refusal::Nothing(error) | Refusal::Perhaps(error) => return Err(error),
-                },
-                reply => return Ok(reply),
-            }
-        }
-        Err(Error::unavailable(format!(
-            "Redis at {} forgets its scripts as soon as they are loaded",
-            self.name()
-        )))
-    }
-
-    /// Runs a command on the connection that never waits. [`Error::OutcomeUnknown`]: the reply is missing.
-    pub(super) async fn command(&self, command: &Cmd) -> Result<Value> {
-        let control = self.control.get().await?;
-        control.command(command, self.config.command_timeout).await.map_err(|broken| {
-            let cause = Report::caused(format!("no reply from Redis at {}", self.name()), &broken.reason);
-            if broken.sent { Error::OutcomeUnknown(cause) } else { Error::BackendUnavailable(cause) }
-        })
-    }
-
-    async fn load(&self, script: &Script) -> Result<()> {
-        match self.command(&script.load()).await? {
-            Value::ServerError(error) => match outcome::refusal(&error, &self.name(), 0) {
-                Refusal::Nothing(error) | Refusal::Perhaps(error) => Err(error),
-                Refusal::NoScript => Err(Error::unavailable("the server cannot load scripts")),
+        match self.link.control.run(call, None).await {
+            Ok(reply) => match about.verdict(&reply.script) {
+                Verdict::Done(token) => Outcome::Written { reply: token, sent: reply.sent, acks: 0 },
+                Verdict::Declined(left) => Outcome::Declined(left),
+                Verdict::Refused(error) | Verdict::NotLoaded(error) => Outcome::Refused(error),
+                Verdict::Failed(error) => Outcome::Undo(error),
             },
-            _ => Ok(()),
+            Err(Failure::Connect(error)) => Outcome::Refused(error),
+            Err(Failure::Broke(broken)) if broken.sent => Outcome::Unknown(broken.why),
+            Err(Failure::Broke(broken)) => Outcome::Refused(about.unsent(&broken)),
         }
     }
 
-    /// Deletes what this owner has: how many keys that were.
-    pub(super) async fn delete(&self, resources: &Resources, owner: Owner) -> Result<usize> {
-        let command = scripts::release(&self.config.prefix, resources, owner);
-        match self.control_script(&scripts::RELEASE, &command).await? {
-            Value::Int(deleted) => Ok(usize::try_from(deleted).unwrap_or(0)),
-            other => Err(Error::unavailable(format!("an unexpected reply from Redis: {other:?}"))),
+    /// Undoes a grant that was written and is not proved: whether that is confirmed, and how many replicas are
+    /// connected. Never a plain DEL: the lease may be over, and somebody else's by now.
+    async fn roll_back(&self, request: &Request) -> (bool, Option<u32>) {
+        let Request { resources, owner, ttl, .. } = request;
+        let about = self.about(Subject::Grant, request.acks.required);
+        if let Ok((_, info)) = self.delete(&about, resources, *owner, Some("replication")).await {
+            return (true, info.map(|info| guarantee::connected(&info)));
         }
+        // Its script has been answered, so nothing of it can land later.
+        self.cleanup.add(resources, *owner, *ttl, Absent::Ends);
+        (false, None)
     }
 
-    /// How many replicas the server says it has, and which role.
-    pub(super) async fn replication(&self) -> Result<Replication> {
-        let reply = self.command(redis::cmd("INFO").arg("replication")).await?;
-        Ok(Replication::parse(&text(&reply)))
-    }
-
-    /// Gives up the connections; what is still to be cleaned up keeps one, and gives it up when it is done.
-    pub(super) async fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        self.grants.close().await;
-        self.extensions.close().await;
-        self.rest().await;
-    }
-
-    /// Gives up the last connection of a closed node when nothing is left to be cleaned up.
-    pub(super) async fn rest(&self) {
-        if self.closed.load(Ordering::Acquire) && self.pending_cleanups() == 0 {
-            self.control.disconnect().await;
-        }
-    }
-
-    /// Deletes a lease in the background until that is confirmed; see [`super::cleanup`].
-    pub(super) fn clean_up(
-        self: &Arc<Self>,
-        resources: Resources,
+    /// Compares and deletes; answers how many of the keys were the owner's.
+    async fn delete(
+        &self,
+        about: &About<'_>,
+        resources: &Resources,
         owner: Owner,
-        ttl: Ttl,
-        since: BootInstant,
-    ) {
-        super::cleanup::start(self, resources, owner, since + ttl.as_duration());
-    }
-
-    pub(super) fn pending_cleanups(&self) -> usize {
-        self.cleanups.load(Ordering::Relaxed)
-    }
-}
-
-/// What `INFO replication` says.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Replication {
-    pub(super) primary: bool,
-    pub(super) replicas: u32,
-}
-
-impl Replication {
-    fn parse(info: &str) -> Self {
-        let field = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+        info: Option<&str>,
+    ) -> Result<(i64, Option<String>)> {
+        let call = Call::release(&self.link.config.keys, resources, owner);
+        let reply = match self.link.control.run(&call, info).await {
+            Ok(reply) => reply,
+            Err(Failure::Connect(error)) => return Err(error),
+            Err(Failure::Broke(broken)) if broken.sent => {
+                return Err(about.unknown(resources.first(), &broken));
+            }
+            Err(Failure::Broke(broken)) => return Err(about.unsent(&broken)),
         };
-        // A replica counts when it is online: one that is still loading acknowledges nothing.
-        let online =
-            info.lines().filter(|line| line.starts_with("slave") && line.contains("state=online")).count();
-        Self { primary: field("role") == Some("master"), replicas: u32::try_from(online).unwrap_or(u32::MAX) }
+        match &reply.script {
+            Value::Int(deleted) => Ok((*deleted, reply.info)),
+            other => Err(about.error(other)),
+        }
     }
 }
 
-/// A reply as text; empty if it is none.
-pub(super) fn text(value: &Value) -> String {
-    match value {
-        Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::SimpleString(text) => text.clone(),
-        _ => String::new(),
-    }
+/// How long somebody else's lease still lasts, out of the reply of acquire.lua.
+fn remaining(reply: i64) -> Option<Duration> {
+    (reply < 0).then(|| Duration::from_millis((-1 - reply).unsigned_abs()))
 }
 
 #[cfg(test)]
@@ -246,11 +203,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_the_replicas_that_are_online() {
-        let info = "# Replication\r\nrole:master\r\nconnected_slaves:2\r\n\
-                    slave0:ip=10.0.0.1,port=6379,state=online,offset=1,lag=0\r\n\
-                    slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\r\n";
-        assert_eq!(Replication::parse(info), Replication { primary: true, replicas: 1 });
-        assert!(!Replication::parse("role:slave\r\n").primary);
+    fn the_remaining_time_is_unknown_for_a_lock_without_ttl() {
+        assert_eq!(remaining(0), None);
+        assert_eq!(remaining(-1), Some(Duration::ZERO));
+        assert_eq!(remaining(-501), Some(Duration::from_millis(500)));
     }
 }

@@ -1,217 +1,312 @@
-//! What a server's reply means for a lease. The one question: can anything of the request have been written?
+//! What a reply means: written, not written, perhaps written, or nobody knows. Every error reply is classified, because
+//! "nothing was written" and "unknown" call for different answers.
+
+use std::fmt;
 
 use redis::{ServerError, Value};
 
-use super::connection::{Broken, described};
+use super::config::Address;
+use super::connection::describe;
 use crate::error::{Error, Report, Shortfall};
 
-/// How a script was refused.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The server does not know the script: load it and send it again.
-    NoScript,
-    /// Nothing was written.
-    Nothing(Error),
-    /// The script may have written before it failed: to be undone before this is told.
-    Perhaps(Error),
+/// What was being done, and where; for messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About<'a> {
+    pub address: &'a Address,
+    pub subject: Subject,
+    /// How many acknowledgements are asked for.
+    pub required: u32,
 }
 
-/// Reads an error reply to a script.
-pub(super) fn refusal(error: &ServerError, server: &str, required: u32) -> Refusal {
-    let cause = described(error);
-    let unavailable = |what: &str| {
-        Refusal::Nothing(Error::BackendUnavailable(Report::caused(
-            format!("Redis at {server} {what}; nothing was written"),
-            &cause,
-        )))
-    };
-    let unsupported = |what: &str| {
-        Refusal::Nothing(Error::Unsupported(Report::caused(
-            format!("Redis at {server} {what}; nothing was written"),
-            &cause,
-        )))
-    };
-    match error.code() {
-        "NOSCRIPT" => Refusal::NoScript,
-        "READONLY" => {
-            unavailable("is a replica, and leases are written on the primary; give the primary's address")
+/// What was being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subject {
+    Grant,
+    Extension,
+    Release,
+    /// Anything that no lease of ours depends on.
+    Query,
+}
+
+impl Subject {
+    /// What it means that it was refused.
+    const fn consequence(self) -> &'static str {
+        match self {
+            Self::Grant => "nothing was granted",
+            Self::Extension => "the lease keeps its old deadline",
+            Self::Release => "the lease was not released yet; that goes on in the background until it ends",
+            Self::Query => "nothing was changed",
         }
-        "NOREPLICAS" => Refusal::Nothing(Error::InsufficientReplicas(Shortfall {
-            required,
-            received: 0,
-            connected: None,
-            rolled_back: true,
-            subject: "grant",
-            detail: format!(": {cause} (min-replicas-to-write); nothing was written"),
-        })),
-        "LOADING" => unavailable("is still loading its data; try again in a moment"),
-        "MASTERDOWN" => unavailable("is a replica that lost its primary; give the primary's address"),
-        "CLUSTERDOWN" => unavailable("belongs to a cluster that is down"),
-        "BUSY" => unavailable("is busy with somebody's script; see SCRIPT KILL"),
-        "OOM" => unavailable("is out of memory; a lock store needs room, and must not evict"),
-        "MISCONF" => unavailable("refuses writes because it cannot persist; look at its disk"),
-        "NOAUTH" | "WRONGPASS" => unavailable("needs a password, or another one (redis.password)"),
-        "NOPERM" => unavailable(
-            "does not give this user the permission; locks need EVALSHA, SCRIPT LOAD, WAIT and their keys (ACL)",
-        ),
-        "TRYAGAIN" | "ASK" => unavailable("is moving the keys to another node; try again in a moment"),
-        "MOVED" => unsupported(
-            "is a node of a cluster, and the keys belong to another one; clusters are not supported",
-        ),
-        "CROSSSLOT" => {
-            unsupported("is a cluster, and the resources belong to several slots; give them one hash tag")
-        }
-        "ERR" if unknown_command(error) => {
-            unsupported("does not know EVALSHA; strong locks need scripts, which this server or proxy lacks")
-        }
-        _ => Refusal::Perhaps(Error::BackendUnavailable(Report::caused(
-            format!("Redis at {server} failed to run a script; nothing of it is left"),
-            &cause,
-        ))),
     }
 }
 
-/// What `WAIT` answered.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Acknowledged {
-    /// That many replicas.
-    By(u32),
-    /// The server has no `WAIT`: the write stands, and nothing proves it.
-    Never(Error),
-    /// Nobody knows, and the write may stand.
+/// What the reply of a script means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Verdict {
+    /// It did its work: the token, or how many, or 1.
+    Done(i64),
+    /// It found that it must not, and wrote nothing: somebody else has it.
+    Declined(i64),
+    /// The server does not know the script; nothing was written, and a WAIT after it counted something else. The
+    /// error is for when loading it does not help.
+    NotLoaded(Error),
+    /// The server refused before anything was written.
+    Refused(Error),
+    /// It failed on the way; something may have been written.
+    Failed(Error),
+}
+
+/// What the reply of a WAIT means.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Proof {
+    /// So many replicas have everything this connection wrote before.
+    Acks(u32),
+    /// There is no WAIT here; what was written stands without proof.
+    Impossible(Error),
+    /// Nobody knows, for this reason.
     Unknown(String),
 }
 
-/// Reads the reply to `WAIT`.
-pub(super) fn acknowledged(reply: &Value, server: &str) -> Acknowledged {
-    match reply {
-        Value::Int(count) => Acknowledged::By(u32::try_from(*count).unwrap_or(0)),
-        Value::ServerError(error) if unknown_command(error) || error.code() == "NOPERM" => {
-            Acknowledged::Never(Error::Unsupported(Report::caused(
-                format!(
-                    "Redis at {server} has no WAIT for this user, so no replica can prove a grant, and it was rolled \
-                     back; use a server with WAIT, or redis: {{ url, replicas: 0 }} for one without replicas"
-                ),
-                described(error),
-            )))
+impl About<'_> {
+    /// Reads the reply of acquire.lua or extend.lua.
+    pub fn verdict(&self, reply: &Value) -> Verdict {
+        match reply {
+            Value::Int(number) if *number > 0 => Verdict::Done(*number),
+            Value::Int(number) => Verdict::Declined(*number),
+            Value::ServerError(error) => match self.refusal(error) {
+                Some(refused) if error.code() == "NOSCRIPT" => Verdict::NotLoaded(refused),
+                Some(refused) => Verdict::Refused(refused),
+                None => Verdict::Failed(self.error(reply)),
+            },
+            _ => Verdict::Failed(self.error(reply)),
         }
-        // UNBLOCKED: the primary was demoted while it waited.
-        Value::ServerError(error) => Acknowledged::Unknown(described(error)),
-        other => Acknowledged::Unknown(format!("an unexpected reply to WAIT: {other:?}")),
     }
-}
 
-fn unknown_command(error: &ServerError) -> bool {
-    error.code() == "ERR"
-        && error.details().is_some_and(|details| details.to_ascii_lowercase().starts_with("unknown command"))
-}
+    /// Reads the reply of WAIT.
+    pub fn proof(&self, reply: &Value) -> Proof {
+        match reply {
+            Value::Int(acks) => Proof::Acks(u32::try_from(*acks).unwrap_or(0)),
+            Value::ServerError(error) => {
+                let said = describe(error);
+                if is_missing(error) {
+                    return Proof::Impossible(self.unsupported("WAIT", &said));
+                }
+                match error.code() {
+                    "NOPERM" => Proof::Impossible(self.report(
+                        Error::BackendUnavailable,
+                        "the Redis user may not use WAIT",
+                        "allow it in the server's ACL (+wait), or ask for no acknowledgements (acks: 0)",
+                        &said,
+                    )),
+                    "ERR" if said.contains("replica") => Proof::Impossible(self.report(
+                        Error::BackendUnavailable,
+                        "this server is a replica, which cannot prove a grant",
+                        "use the URL of the primary",
+                        &said,
+                    )),
+                    // UNBLOCKED: it was demoted while we waited. The rest: it executed what was written before.
+                    _ => Proof::Unknown(format!("WAIT failed: {said}")),
+                }
+            }
+            other => Proof::Unknown(format!("WAIT gave an unexpected reply, {other:?}")),
+        }
+    }
 
-/// The error for a request whose reply is missing.
-pub(super) fn missing(broken: &Broken, server: &str, what: &str) -> Error {
-    if broken.sent {
-        return Error::OutcomeUnknown(Report::caused(
-            format!(
-                "nobody knows whether Redis at {server} has {what}: the reply is missing; whatever is left of it is \
-                 deleted in the background, or ends with its TTL"
+    /// The error for a reply that proves that nothing was written; `None` if it proves no such thing.
+    fn refusal(&self, error: &ServerError) -> Option<Error> {
+        let said = describe(error);
+        if is_missing(error) {
+            return Some(self.unsupported("EVALSHA", &said));
+        }
+        let (what, todo) = match code(error) {
+            "READONLY" => ("this server is a replica, which takes no writes", "use the URL of the primary"),
+            "NOREPLICAS" => return Some(self.no_replicas(&said)),
+            "LOADING" => ("the server is still loading its data", "try again when it is done"),
+            "MASTERDOWN" => ("this server is a replica that lost its primary", "use the URL of the primary"),
+            "CLUSTERDOWN" => ("the Redis cluster is down", "look at CLUSTER INFO"),
+            "MOVED" | "ASK" | "TRYAGAIN" => {
+                return Some(self.report(
+                    Error::Unsupported,
+                    "this server is part of a Redis Cluster",
+                    "use a primary without cluster mode",
+                    &said,
+                ));
+            }
+            "CROSSSLOT" => {
+                return Some(self.report(
+                    Error::Unsupported,
+                    "the resources of one lock are in different slots of a Redis Cluster",
+                    "give them a common beginning in braces, as in {order:5}:stock and {order:5}:bill",
+                    &said,
+                ));
+            }
+            "OOM" => ("the server is out of memory", "raise its maxmemory, and use noeviction"),
+            "MISCONF" => ("the server refuses writes, because it cannot persist them", "look at its log"),
+            // Inside a script it may come after a write, if the keys' permissions differ.
+            "NOPERM" if !said.contains("script:") && !said.contains("executing the script") => (
+                "the Redis user lacks a permission",
+                "allow it +@scripting +wait +ping +info +get +set +del +pttl +pexpire +time on the prefix's keys",
             ),
-            &broken.reason,
-        ));
+            "NOAUTH" => ("the server asks for a password", "give username and password"),
+            "BUSY" => ("the server is busy with a long script", "let it end, or use SCRIPT KILL"),
+            "WRONGTYPE" => (
+                "a key of this lock holds a value of another type",
+                "something else writes keys with this prefix: use another prefix",
+            ),
+            "NOSCRIPT" => (
+                "the server forgets scripts as soon as they are loaded",
+                "find out who keeps running SCRIPT FLUSH",
+            ),
+            "ERR" if said.contains("max number of clients") => {
+                ("the server has too many clients", "raise its maxclients, or use fewer")
+            }
+            _ => return None,
+        };
+        Some(self.report(Error::BackendUnavailable, what, todo, &said))
     }
-    Error::BackendUnavailable(Report::caused(
-        format!("lost the connection to Redis at {server} before anything was sent; nothing was written"),
-        &broken.reason,
-    ))
+
+    /// The error when nothing could be sent.
+    pub fn unsent(&self, why: &dyn fmt::Display) -> Error {
+        self.report(
+            Error::BackendUnavailable,
+            "the connection broke before anything was sent",
+            "try again",
+            why,
+        )
+    }
+
+    /// The error when nobody knows what became of it.
+    pub fn unknown(&self, resource: &str, why: &dyn fmt::Display) -> Error {
+        let (meaning, todo) = match self.subject {
+            Subject::Grant => (
+                "it may have been granted until its TTL, and is being undone in the background",
+                "treat it as not yours, and try again with a new attempt",
+            ),
+            Subject::Extension => (
+                "the lease may have been extended; count on its old deadline only",
+                "extend again before that, or release",
+            ),
+            Subject::Release => (
+                "the lease may have ended; its release goes on in the background until it ends",
+                "nothing needs to be done",
+            ),
+            Subject::Query => ("the command may have been carried out", "look again"),
+        };
+        Error::OutcomeUnknown(Report::caused(
+            format!("redis at {}: no proof about {resource:?}: {why}; {meaning}; {todo}", self.address),
+            why,
+        ))
+    }
+
+    /// The error for a reply that is not what was asked for.
+    pub fn error(&self, reply: &Value) -> Error {
+        let (what, said) = match reply {
+            Value::ServerError(error) => match self.refusal(error) {
+                Some(refused) => return refused,
+                None => ("the server answered with an error", describe(error)),
+            },
+            other => ("the server gave an unexpected reply", format!("{other:?}")),
+        };
+        self.report(Error::BackendUnavailable, &format!("{what}: {said}"), "look at its log", &said)
+    }
+
+    /// The error when too few replicas acknowledged what was written.
+    pub fn shortfall(&self, received: u32, connected: Option<u32>, rolled_back: bool) -> Error {
+        let now = match connected {
+            None => String::new(),
+            Some(connected) => format!(" ({connected} connected to {})", self.address),
+        };
+        let (subject, meaning) = match (self.subject, rolled_back) {
+            (Subject::Extension, _) => ("extension", "the lease keeps its old deadline"),
+            (_, true) => ("grant", "it was rolled back, so nobody has the lock because of it"),
+            (_, false) => ("grant", "its roll-back is not confirmed and goes on in the background"),
+        };
+        Error::InsufficientReplicas(Shortfall {
+            required: self.required,
+            received,
+            connected,
+            rolled_back,
+            subject,
+            detail: format!(
+                " in time{now}; {meaning}; check the replicas and their lag, raise ackTimeoutMs, or ask for fewer \
+                 acks; for a development server without replicas use redis: {{ url, replicas: 0 }}"
+            ),
+        })
+    }
+
+    fn no_replicas(&self, said: &str) -> Error {
+        if self.subject == Subject::Grant && self.required > 0 {
+            let mut error = self.shortfall(0, None, true);
+            if let Error::InsufficientReplicas(shortfall) = &mut error {
+                shortfall.detail = format!(
+                    ": the primary has fewer good replicas than its min-replicas-to-write, so it wrote nothing{}",
+                    shortfall.detail.trim_start_matches(" in time")
+                );
+            }
+            return error;
+        }
+        self.report(
+            Error::BackendUnavailable,
+            "the primary has fewer good replicas than its min-replicas-to-write",
+            "check the replicas",
+            &said,
+        )
+    }
+
+    fn unsupported(&self, command: &str, said: &str) -> Error {
+        self.report(
+            Error::Unsupported,
+            &format!("this server has no {command}"),
+            "strong locks need Lua scripts and WAIT, which some proxies and serverless offers lack: \
+             use a plain Redis or Valkey primary",
+            &said,
+        )
+    }
+
+    fn report(
+        &self,
+        class: fn(Report) -> Error,
+        what: &str,
+        todo: &str,
+        cause: &(impl fmt::Display + ?Sized),
+    ) -> Error {
+        let Self { address, subject, .. } = self;
+        let meaning = subject.consequence();
+        class(Report::caused(format!("redis at {address}: {what}; {meaning}; {todo}"), cause))
+    }
 }
 
-/// Too few acknowledgements for a grant.
-pub(super) fn shortfall(required: u32, received: u32, connected: Option<u32>, rolled_back: bool) -> Error {
-    let connected_now = connected.map_or(String::new(), |count| format!(" ({count} connected)"));
-    let state = if rolled_back {
-        "it was rolled back on this primary"
-    } else {
-        "its rollback is not confirmed and goes on in the background"
+/// The code of an error reply. Redis 6 wraps what failed inside a script in an `ERR` of its own:
+/// `ERR Error running script (call to f_…): @user_script:20: @user_script: 20: -READONLY You can't write …`, or
+/// `… @user_script:7: WRONGTYPE Operation …`.
+fn code(error: &ServerError) -> &str {
+    let inner = || {
+        let (_, inner) = error.details()?.rsplit_once("@user_script")?;
+        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | ' ' | '-'));
+        let code = inner.split(' ').next()?;
+        (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(code)
     };
-    Error::InsufficientReplicas(Shortfall {
-        required,
-        received,
-        connected,
-        rolled_back,
-        subject: "grant",
-        detail: format!(
-            " in time{connected_now}: it does not count, and {state}. Look after the replicas, ask for fewer acks, or, \
-             for a development server without replicas, say redis: {{ url, replicas: 0 }}"
-        ),
-    })
+    match error.code() {
+        "ERR" => inner().unwrap_or("ERR"),
+        code => code,
+    }
 }
 
-/// Too few acknowledgements for an extension.
-pub(super) fn extension_shortfall(required: u32, received: u32) -> Error {
-    Error::InsufficientReplicas(Shortfall {
-        required,
-        received,
-        connected: None,
-        rolled_back: false,
-        subject: "extension",
-        detail: " in time: the lease ends when it would have ended without it".to_owned(),
-    })
+/// Whether the server (or a proxy in front of it) does not have the command that was sent.
+fn is_missing(error: &ServerError) -> bool {
+    if error.code() != "ERR" {
+        return false;
+    }
+    let details = error.details().unwrap_or_default().to_ascii_lowercase();
+    // What a script ran into is another matter.
+    !details.contains("script:")
+        && !details.contains("running script")
+        && (details.starts_with("unknown command")
+            || ["not supported", "unsupported", "not available", "not allowed", "is disabled"]
+                .iter()
+                .any(|words| details.contains(words)))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An error as the server sends it.
-    fn sent(text: &str) -> ServerError {
-        match redis::parse_redis_value(format!("-{text}\r\n").as_bytes()).unwrap() {
-            Value::ServerError(error) => error,
-            other => panic!("no error: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_was_refused_before_it_ran_has_written_nothing() {
-        let refused = |text: &str| match refusal(&sent(text), "db:6379", 2) {
-            Refusal::Nothing(error) => error.code(),
-            other => panic!("{text}: {other:?}"),
-        };
-        for text in [
-            "READONLY You can't write against a read only replica.",
-            "LOADING Redis is loading the dataset in memory",
-            "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
-            "CLUSTERDOWN The cluster is down",
-            "BUSY Redis is busy running a script.",
-            "OOM command not allowed when used memory > 'maxmemory'.",
-            "MISCONF Redis is configured to save RDB snapshots",
-            "NOAUTH Authentication required.",
-            "NOPERM this user has no permissions to run the 'evalsha' command",
-            "TRYAGAIN Multiple keys request during rehashing of slot",
-        ] {
-            assert_eq!(refused(text), "BACKEND_UNAVAILABLE", "{text}");
-        }
-        assert_eq!(refused("NOREPLICAS Not enough good replicas to write."), "INSUFFICIENT_REPLICAS");
-        assert_eq!(refused("MOVED 3999 127.0.0.1:6381"), "UNSUPPORTED");
-        assert_eq!(refused("CROSSSLOT Keys in request don't hash to the same slot"), "UNSUPPORTED");
-        assert_eq!(refused("ERR unknown command 'EVALSHA', with args beginning with: "), "UNSUPPORTED");
-        assert_eq!(refusal(&sent("NOSCRIPT No matching script."), "db", 0), Refusal::NoScript);
-    }
-
-    #[test]
-    fn what_failed_while_it_ran_may_have_written() {
-        for text in ["WRONGTYPE Operation against a key", "ERR user_script:7: boom", "UNKILLABLE Sorry"] {
-            assert!(matches!(refusal(&sent(text), "db", 0), Refusal::Perhaps(_)), "{text}");
-        }
-    }
-
-    #[test]
-    fn only_a_number_is_an_acknowledgement() {
-        assert_eq!(acknowledged(&Value::Int(2), "db"), Acknowledged::By(2));
-        let no_wait = Value::ServerError(sent("ERR unknown command 'WAIT'"));
-        assert!(matches!(acknowledged(&no_wait, "db"), Acknowledged::Never(_)));
-        let demoted =
-            Value::ServerError(sent("UNBLOCKED force unblock from blocking operation (master -> replica?)"));
-        assert!(matches!(acknowledged(&demoted, "db"), Acknowledged::Unknown(_)));
-        let replica = Value::ServerError(sent("ERR WAIT cannot be used with replica instances."));
-        assert!(matches!(acknowledged(&replica, "db"), Acknowledged::Unknown(_)));
-        assert!(matches!(acknowledged(&Value::Nil, "db"), Acknowledged::Unknown(_)));
-    }
-}
+#[path = "outcome_tests.rs"]
+mod tests;

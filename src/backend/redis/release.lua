@@ -1,6 +1,10 @@
--- KEYS n locks · ARGV owner ⇒ how many were the owner's, and are deleted now
+-- KEYS locks · ARGV owner ⇒ how many were the owner's and are deleted now
+
 local deleted = 0
-for _, key in ipairs(KEYS) do
-  if redis.call('GET', key) == ARGV[1] then deleted = deleted + redis.call('DEL', key) end
+for i = 1, #KEYS do
+  -- pcall: a key of another type is not the owner's, and must not keep the rest from being deleted.
+  if redis.pcall('GET', KEYS[i]) == ARGV[1] then
+    deleted = deleted + redis.call('DEL', KEYS[i])
+  end
 end
 return deleted

@@ -1,84 +1,140 @@
-//! The scripts, each one atomic step on the server.
+//! The Lua scripts, and how a call of one is packed.
 
 use std::sync::LazyLock;
 
 use redis::Cmd;
-use sha1_smol::Sha1;
 
-use super::keys::Prefix;
-use crate::backend::Request;
+use super::keys::{Keys, Part};
 use crate::lease::{Owner, Resources, Ttl};
 
-/// A script and its digest.
+/// A script and the name the server knows it by.
+#[derive(Debug)]
 pub(super) struct Script {
-    pub(super) source: &'static str,
-    digest: LazyLock<String>,
+    pub body: &'static str,
+    /// SHA-1 in hexadecimal.
+    sha: String,
 }
-
-macro_rules! script {
-    ($(#[$doc:meta])* $name:ident, $file:literal) => {
-        $(#[$doc])*
-        pub(super) static $name: Script = Script {
-            source: include_str!($file),
-            digest: LazyLock::new(|| Sha1::from(include_str!($file)).digest().to_string()),
-        };
-    };
-}
-
-script!(/** Grants a lease with its token. */ ACQUIRE, "acquire.lua");
-script!(/** Extends a lease. */ EXTEND, "extend.lua");
-script!(/** Deletes a lease of this owner. */ RELEASE, "release.lua");
-script!(/** Reads a lease. */ INSPECT, "inspect.lua");
 
 impl Script {
-    fn call(&self, keys: usize) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(self.digest.as_str()).arg(keys);
-        command
-    }
-
-    /// Makes the script known to the server.
-    pub(super) fn load(&self) -> Cmd {
-        let mut command = redis::cmd("SCRIPT");
-        command.arg("LOAD").arg(self.source);
-        command
+    fn new(body: &'static str) -> Self {
+        Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string() }
     }
 }
 
-fn locks_and_fences(command: &mut Cmd, prefix: &Prefix, resources: &Resources) {
-    for resource in resources.as_slice() {
-        command.arg(prefix.lock(resource));
+pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
+pub(super) static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend.lua")));
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
+static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("inspect.lua")));
+
+/// Fills a buffer with commands; keeps the scratch space they are put together in.
+#[derive(Default)]
+pub(super) struct Packer(Cmd);
+
+impl Packer {
+    /// Appends one command to `out`.
+    pub fn command(&mut self, out: &mut Vec<u8>, fill: impl FnOnce(&mut Cmd)) {
+        self.0.clear();
+        fill(&mut self.0);
+        self.0.write_packed_command(out);
     }
-    for resource in resources.as_slice() {
-        command.arg(prefix.fence(resource));
+}
+
+/// One run of a script. Every key it touches is declared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub script: &'static Script,
+    keys: &'a Keys,
+    resources: &'a Resources,
+    fences: bool,
+    owner: Option<Owner>,
+    numbers: [Option<u64>; 2],
+}
+
+impl<'a> Call<'a> {
+    pub fn acquire(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl, min_token: u64) -> Self {
+        let numbers = [Some(ttl.as_millis().into()), Some(min_token)];
+        Self { script: &ACQUIRE, keys, resources, fences: true, owner: Some(owner), numbers }
+    }
+
+    pub fn extend(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl) -> Self {
+        let numbers = [Some(ttl.as_millis().into()), None];
+        Self { script: &EXTEND, keys, resources, fences: true, owner: Some(owner), numbers }
+    }
+
+    pub fn release(keys: &'a Keys, resources: &'a Resources, owner: Owner) -> Self {
+        let numbers = [None, None];
+        Self { script: &RELEASE, keys, resources, fences: false, owner: Some(owner), numbers }
+    }
+
+    pub fn inspect(keys: &'a Keys, resources: &'a Resources) -> Self {
+        Self { script: &INSPECT, keys, resources, fences: true, owner: None, numbers: [None, None] }
+    }
+
+    /// Appends the EVALSHA to `out`.
+    pub fn pack(&self, packer: &mut Packer, out: &mut Vec<u8>) {
+        let names = self.resources.as_slice();
+        packer.command(out, |cmd| {
+            let keys = if self.fences { names.len() * 2 } else { names.len() };
+            cmd.arg("EVALSHA").arg(&*self.script.sha).arg(keys);
+            for name in names {
+                self.keys.add_to(cmd, name, Part::Lock);
+            }
+            for name in names.iter().filter(|_| self.fences) {
+                self.keys.add_to(cmd, name, Part::Fence);
+            }
+            if let Some(owner) = self.owner {
+                cmd.arg(&owner.to_hex()[..]);
+            }
+            for number in self.numbers.into_iter().flatten() {
+                cmd.arg(number);
+            }
+        });
     }
 }
 
-pub(super) fn acquire(prefix: &Prefix, request: &Request) -> Cmd {
-    let mut command = ACQUIRE.call(request.resources.as_slice().len() * 2);
-    locks_and_fences(&mut command, prefix, &request.resources);
-    command.arg(&request.owner.to_hex()).arg(request.ttl.as_millis()).arg(request.min_token);
-    command
+/// Appends the SCRIPT LOAD to `out`.
+pub(super) fn pack_load(script: &Script, packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.command(out, |cmd| {
+        cmd.arg("SCRIPT").arg("LOAD").arg(script.body);
+    });
 }
 
-pub(super) fn extend(prefix: &Prefix, resources: &Resources, owner: Owner, ttl: Ttl) -> Cmd {
-    let mut command = EXTEND.call(resources.as_slice().len() * 2);
-    locks_and_fences(&mut command, prefix, resources);
-    command.arg(&owner.to_hex()).arg(ttl.as_millis());
-    command
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) fn release(prefix: &Prefix, resources: &Resources, owner: Owner) -> Cmd {
-    let mut command = RELEASE.call(resources.as_slice().len());
-    for resource in resources.as_slice() {
-        command.arg(prefix.lock(resource));
+    #[test]
+    fn every_script_says_in_its_first_line_what_it_takes_and_answers() {
+        for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT] {
+            let head = script.body.lines().next().unwrap();
+            assert!(head.starts_with("-- KEYS ") && head.contains(" ⇒ "), "{head}");
+        }
     }
-    command.arg(&owner.to_hex());
-    command
-}
 
-pub(super) fn inspect(prefix: &Prefix, resource: &str) -> Cmd {
-    let mut command = INSPECT.call(2);
-    command.arg(prefix.lock(resource)).arg(prefix.fence(resource));
-    command
+    #[test]
+    fn a_call_is_packed_as_the_server_reads_it() {
+        let keys = Keys::new("p").unwrap();
+        let resources = Resources::many(vec!["a".into(), "}b".into()]).unwrap();
+        let ttl = Ttl::from_millis(500).unwrap();
+        let call = Call::acquire(&keys, &resources, Owner::from_bytes([0xab; 16]), ttl, 7);
+        let mut packed = Vec::new();
+        call.pack(&mut Packer::default(), &mut packed);
+        let text = String::from_utf8(packed).unwrap();
+        let words: Vec<&str> =
+            text.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).collect();
+        let owner = "ab".repeat(16);
+        let expected = [
+            "EVALSHA",
+            ACQUIRE.sha.as_str(),
+            "4",
+            "p:{a}:lock",
+            "p:x{7d62}:lock",
+            "p:{a}:fence",
+            "p:x{7d62}:fence",
+            owner.as_str(),
+            "500",
+            "7",
+        ];
+        assert_eq!(words, expected);
+    }
 }

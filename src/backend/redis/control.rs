@@ -1,0 +1,166 @@
+//! The connection that never carries a WAIT: whatever must not queue behind one goes here.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use redis::Value;
+
+use super::config::Config;
+use super::connection::{Answer, Break, Connection};
+use super::dial::Dialer;
+use super::scripts::{Call, Packer, pack_load};
+use crate::clock::{BootInstant, Clock};
+use crate::error::{Error, Result};
+
+/// How often a script is loaded before its absence is believed.
+pub(super) const LOADS: u32 = 2;
+
+/// Commands of all callers, pipelined on one connection that is made on demand.
+pub(super) struct Control {
+    config: Arc<Config>,
+    dialer: Arc<Dialer>,
+    clock: Clock,
+    // A std Mutex, because nothing awaits while it is held.
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Held while connecting, so that all who wait get the same connection.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+/// Why there is no reply.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// There was no connection; nothing was sent.
+    Connect(Error),
+    /// It broke before the reply came.
+    Broke(Break),
+}
+
+/// The reply of a script, and of the command that went with it.
+#[derive(Debug)]
+pub(super) struct Reply {
+    /// The moment before it was sent.
+    pub sent: BootInstant,
+    pub script: Value,
+    /// The text of INFO, if it was asked for and given.
+    pub info: Option<String>,
+}
+
+impl Control {
+    pub fn new(config: Arc<Config>, dialer: Arc<Dialer>, clock: Clock) -> Self {
+        let connecting = tokio::sync::Mutex::new(());
+        Self { config, dialer, clock, current: Mutex::default(), connecting }
+    }
+
+    /// The connection, made if need be.
+    pub async fn connection(&self) -> Result<Arc<Connection>> {
+        if let Some(open) = self.open() {
+            return Ok(open);
+        }
+        let _only_one = self.connecting.lock().await;
+        if let Some(open) = self.open() {
+            return Ok(open);
+        }
+        let made = Arc::new(self.dialer.dial(&self.config).await?);
+        *self.lock() = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Sends commands that give so many replies.
+    pub async fn exchange(
+        &self,
+        replies: usize,
+        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+    ) -> std::result::Result<Answer, Failure> {
+        let connection = self.connection().await.map_err(Failure::Connect)?;
+        let [exchange] = connection.send([replies], pack).map_err(Failure::Broke)?;
+        Ok(connection.answer(exchange, self.config.command_timeout).await)
+    }
+
+    /// Runs a script, loading it if the server does not know it. With `info`, the section of INFO in the same
+    /// pipeline.
+    pub async fn run(&self, call: &Call<'_>, info: Option<&str>) -> std::result::Result<Reply, Failure> {
+        let mut loads = 0;
+        loop {
+            let mut sent = BootInstant::from_micros(0);
+            let load = loads > 0;
+            let expected = 1 + usize::from(load) + usize::from(info.is_some());
+            let answer = self
+                .exchange(expected, |packer, out| {
+                    sent = self.clock.boot();
+                    if load {
+                        pack_load(call.script, packer, out);
+                    }
+                    call.pack(packer, out);
+                    if let Some(section) = info {
+                        packer.command(out, |cmd| {
+                            cmd.arg("INFO").arg(section);
+                        });
+                    }
+                })
+                .await?;
+            let mut replies = answer.replies.into_iter();
+            let loaded = if load { replies.next() } else { None };
+            let Some(script) = replies.next() else {
+                return Err(Failure::Broke(answer.broken.expect("only a break leaves a reply out")));
+            };
+            if is_not_loaded(&script) {
+                match loaded {
+                    // Why it could not be loaded tells more than that it is not.
+                    Some(error @ Value::ServerError(_)) => {
+                        return Ok(Reply { sent, script: error, info: None });
+                    }
+                    _ if loads < LOADS => {
+                        loads += 1;
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
+            let info = replies.next().and_then(text);
+            return Ok(Reply { sent, script, info });
+        }
+    }
+
+    /// Makes the server look at its clock, so that it notices the end of a WAIT's time. Answers are not awaited. A
+    /// connection that is being made does the same.
+    pub fn nudge(self: &Arc<Self>) {
+        if let Some(open) = self.open() {
+            let _ = open.send([1], |packer, out| {
+                packer.command(out, |cmd| {
+                    cmd.arg("PING");
+                });
+            });
+        } else if self.connecting.try_lock().is_ok() {
+            let control = Arc::clone(self);
+            tokio::spawn(async move {
+                let _ = control.connection().await;
+            });
+        }
+    }
+
+    /// Gives the connection up; exchanges under way end with theirs.
+    pub fn hang_up(&self) {
+        self.lock().take();
+    }
+
+    fn open(&self) -> Option<Arc<Connection>> {
+        self.lock().as_ref().filter(|connection| connection.is_open()).cloned()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Connection>>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a reply says that the server does not know the script.
+fn is_not_loaded(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// A reply that is text.
+pub(super) fn text(reply: Value) -> Option<String> {
+    match reply {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,99 @@
+//! A tiny TCP proxy that breaks connections where a test wants it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+/// What happens to the traffic from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    Pass,
+    /// Requests with a WAIT: the server's first reply gets through, and then the connection breaks.
+    CutAfterFirstReply,
+    /// Requests with a WAIT never arrive, and the connection breaks.
+    CutBeforeServer,
+    /// Replies to requests with a WAIT never arrive; the connection stays.
+    Swallow,
+}
+
+const MODES: [Mode; 4] = [Mode::Pass, Mode::CutAfterFirstReply, Mode::CutBeforeServer, Mode::Swallow];
+
+pub struct Proxy {
+    pub port: u16,
+    mode: Arc<AtomicU8>,
+    /// Connections made so far.
+    pub connections: Arc<AtomicUsize>,
+}
+
+impl Proxy {
+    pub fn start(server: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let proxy = Self { port, mode: Arc::clone(&mode), connections: Arc::clone(&connections) };
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                connections.fetch_add(1, Ordering::Relaxed);
+                let upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let mode = Arc::clone(&mode);
+                std::thread::spawn(move || serve(client, upstream, &mode));
+            }
+        });
+        proxy
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::SeqCst);
+    }
+}
+
+fn serve(mut client: TcpStream, mut upstream: TcpStream, mode: &Arc<AtomicU8>) {
+    // Whether a WAIT is under way on this connection.
+    let waiting = Arc::new(AtomicU8::new(0));
+    let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+    let (their_mode, their_waiting) = (Arc::clone(mode), Arc::clone(&waiting));
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; 65_536];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            let special = their_waiting.load(Ordering::SeqCst) == 1;
+            match MODES[usize::from(their_mode.load(Ordering::SeqCst))] {
+                Mode::CutAfterFirstReply if special => {
+                    let end = bytes[..count].windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+                    let _ = to.write_all(&bytes[..end]);
+                    break;
+                }
+                Mode::Swallow if special => {}
+                _ => {
+                    if to.write_all(&bytes[..count]).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let _ = to.shutdown(Shutdown::Both);
+        let _ = from.shutdown(Shutdown::Both);
+    });
+    let mut bytes = vec![0; 65_536];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        if bytes[..count].windows(4).any(|four| four == b"WAIT") {
+            if MODES[usize::from(mode.load(Ordering::SeqCst))] == Mode::CutBeforeServer {
+                break;
+            }
+            waiting.store(1, Ordering::SeqCst);
+        } else {
+            waiting.store(0, Ordering::SeqCst);
+        }
+        if upstream.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = upstream.shutdown(Shutdown::Both);
+}
