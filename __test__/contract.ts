@@ -89,8 +89,8 @@ export function contract(subject: () => Subject): void {
     it('lets the next one in after the lease ended, and tells the first one', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
-      const lock = await one.acquire(resource, { ttlMs: 100 })
-      await sleep(150)
+      const lock = await one.acquire(resource, { ttlMs: 1_000 })
+      await sleep(1_050)
       expect(lock.held).toBe(false)
       expect(lock.remainingMs).toBe(0)
       const next = await two.acquire(resource)
@@ -263,7 +263,7 @@ export function contract(subject: () => Subject): void {
   describe('the signal', () => {
     it('aborts before the lease ends, with the reason', async () => {
       const locks = manager()
-      const lock = await locks.acquire(unique(), { ttlMs: 1_000 })
+      const lock = await locks.acquire(unique(), { ttlMs: 3_000 })
       expect(lock.signal).toBe(lock.signal)
       expect(lock.signal.aborted).toBe(false)
       const heldWhenTold = await new Promise<boolean>((resolve) => {

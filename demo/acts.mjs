@@ -23,6 +23,7 @@ export async function contend(stage, options) {
   let counter = 0
   const grants = []
   const actors = ['A', 'B', 'C', 'D'].map((name) => stage.actor(name, options))
+  await Promise.all(actors.map((actor) => actor.ask('warmUp')))
   await Promise.all(
     actors.map(async (actor) => {
       for (let round = 0; round < 3; round++) {

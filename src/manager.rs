@@ -1,8 +1,8 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::acquire::{self, Outcome};
@@ -43,6 +43,8 @@ pub struct Held {
     acks: AckPolicy,
     /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
     deadline: AtomicU64,
+    /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
+    longest: AtomicU32,
     state: AtomicU8,
     watched: AtomicBool,
     /// One extension at a time. Made for the first one: most leases are never extended.
@@ -69,7 +71,7 @@ impl Held {
 
     /// Whether it was neither lost nor released. The deadline is not looked at.
     pub fn stands(&self) -> bool {
-        self.state.load(Ordering::Acquire) == HELD
+        self.state.load(Ordering::SeqCst) == HELD
     }
 
     /// For how much longer it counts.
@@ -77,9 +79,15 @@ impl Held {
         if self.stands() { now.until(self.deadline()) } else { Duration::ZERO }
     }
 
+    /// For how long the backend may think that the lease lasts, counted from now.
+    fn longest(&self) -> Ttl {
+        Ttl::from_millis(self.longest.load(Ordering::Acquire)).unwrap_or(self.ttl)
+    }
+
     /// Leaves the state HELD, once: answers whether this call did it.
     fn end(&self, state: u8) -> bool {
-        self.state.compare_exchange(HELD, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        // Sequentially consistent, like `watched`: of a watcher and a loser at the same time one must see the other.
+        self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 
@@ -242,10 +250,9 @@ impl Manager {
     /// Makes one attempt.
     pub async fn acquire(self: &Arc<Self>, strategy: Strategy, request: Request) -> Result<Acquired> {
         let backend = self.open_backend(strategy)?;
-        let outcome = {
-            let _pending = Pending::new(self);
-            acquire::attempt(backend, &self.clock, &request).await
-        };
+        // Until a grant that nobody can hold was given back, too: closing waits for that.
+        let _pending = Pending::new(self);
+        let outcome = acquire::attempt(backend, &self.clock, &request).await;
         let acquired = self.take(strategy, &request, outcome);
         if matches!(acquired, Err(Error::Closed)) {
             acquire::give_back(backend, &request).await;
@@ -311,6 +318,7 @@ impl Manager {
             ttl: request.ttl,
             acks: request.acks,
             deadline: AtomicU64::new(deadline.as_micros()),
+            longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
             extending: OnceLock::new(),
@@ -337,11 +345,12 @@ impl Manager {
         let backend = self.open_backend(held.strategy)?;
         // What was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
         let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
+        held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
         let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
         let result = match extended {
             // The answer came too late: the holder was told that the lease is lost, and lost it stays.
             Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
-                let _ = backend.release(&held.resources, held.owner, ttl).await;
+                let _ = backend.release(&held.resources, held.owner, held.longest()).await;
                 self.lose(&held, "its deadline passed before an extension was acknowledged");
                 Err(ended())
             }
@@ -364,7 +373,8 @@ impl Manager {
     /// Ends a lease. `false`: it was no longer ours.
     pub async fn release(&self, id: LeaseId) -> Result<bool> {
         let Some(held) = self.let_go(id) else { return Ok(false) };
-        let released = self.backend(held.strategy)?.release(&held.resources, held.owner, held.ttl).await;
+        let released =
+            self.backend(held.strategy)?.release(&held.resources, held.owner, held.longest()).await;
         self.booked(released)
     }
 
@@ -406,7 +416,7 @@ impl Manager {
         if !held.stands() || self.clock.boot() >= held.warning() {
             return Ok(false);
         }
-        held.watched.store(true, Ordering::Release);
+        held.watched.store(true, Ordering::SeqCst);
         watch::add(self, &held)?;
         // It may have been lost in between, by somebody who saw nobody watching.
         Ok(held.stands())
@@ -440,7 +450,7 @@ impl Manager {
     fn lose(&self, held: &Held, why: &str) {
         if held.end(LOST) {
             count(&self.counters.lost);
-            if held.watched.load(Ordering::Acquire) {
+            if held.watched.load(Ordering::SeqCst) {
                 (self.observer)(held.id, format!("the lease is lost: {why}"));
             }
         }
@@ -481,11 +491,13 @@ impl Manager {
         leases.closed = true;
         let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
         drop(leases);
-        let ours: Vec<_> = held.into_iter().filter(|held| held.end(RELEASED)).collect();
-        for lease in ours.iter().filter(|lease| lease.watched.load(Ordering::Acquire)) {
-            (self.observer)(lease.id, "the lease ends because its manager was closed".to_owned());
+        // Lost ones as well: nobody knows what an unacknowledged extension made of them, and releasing compares owners.
+        for lease in &held {
+            if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {
+                (self.observer)(lease.id, "the lease ends because its manager was closed".to_owned());
+            }
         }
-        ours
+        held
     }
 
     /// The backends that were used, each with its strategy.
@@ -518,23 +530,12 @@ impl Manager {
         }
     }
 
-    /// Ends with the environment the manager belonged to: releases in the background, and waits for that at most for
-    /// `patience`.
-    pub fn abandon(self: &Arc<Self>, patience: Duration) {
-        let (done, finished) = mpsc::channel();
-        self.close(move || {
-            let _ = done.send(());
-        });
-        if !patience.is_zero() {
-            let _ = finished.recv_timeout(patience);
-        }
-    }
-
     async fn release_all(&self, backend: &Arc<Backend>, leases: Vec<Arc<Held>>) {
         let mut releases = tokio::task::JoinSet::new();
         for lease in leases {
             let backend = Arc::clone(backend);
-            releases.spawn(async move { backend.release(&lease.resources, lease.owner, lease.ttl).await });
+            releases
+                .spawn(async move { backend.release(&lease.resources, lease.owner, lease.longest()).await });
         }
         while let Some(released) = releases.join_next().await {
             if let Ok(released) = released {

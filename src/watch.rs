@@ -68,6 +68,10 @@ impl Wheel {
         let at = entry.at;
         let mut entries = self.entries();
         let first = entries.peek().is_none_or(|Reverse(next)| at < next.at);
+        // What was released goes before its time comes; looked for only when the heap would grow.
+        if entries.len() == entries.capacity() {
+            entries.retain(|Reverse(entry)| entry.held.strong_count() > 0);
+        }
         entries.push(Reverse(entry));
         drop(entries);
         if first {

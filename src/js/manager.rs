@@ -12,7 +12,7 @@ use super::options::{self, ManagerConfig};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Report, Result};
 use crate::manager::{Acquired, Manager, Strategy};
 
 /// A manager of one environment.
@@ -51,17 +51,39 @@ impl NativeManager {
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
         self.settler.begin(env);
-        let settler = Arc::clone(&self.settler);
+        let mut promise = Promised { settler: Arc::clone(&self.settler), slot: Some(slot) };
         let prepared = options::strategy(strategy).and_then(|strategy| {
             let call = prepare(Arc::clone(&self.manager), strategy)?;
             Ok((self.manager.backend(strategy)?.home()?, call))
         });
         match prepared {
-            Err(error) => settler.settle(slot, Outcome::Failed(error)),
+            Err(error) => promise.settle(Outcome::Failed(error)),
             Ok((home, call)) => home.spawn(async move {
-                settler.settle(slot, call.await.unwrap_or_else(Outcome::Failed));
+                promise.settle(call.await.unwrap_or_else(Outcome::Failed));
             }),
         }
+    }
+}
+
+/// Settles a slot, also when the task that was to do so panicked: its promise would keep the process alive for ever.
+struct Promised {
+    settler: Arc<Settler>,
+    slot: Option<u32>,
+}
+
+impl Promised {
+    fn settle(&mut self, outcome: Outcome) {
+        if let Some(slot) = self.slot.take() {
+            self.settler.settle(slot, outcome);
+        }
+    }
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        self.settle(Outcome::Failed(Error::OutcomeUnknown(Report::new(
+            "fencelock failed inside, so nobody knows what became of it; a lease may stand until its TTL. Please report it",
+        ))));
     }
 }
 

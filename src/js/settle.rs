@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Float64ArraySlice, Function, JsValue, retain_current_module_for_unload_safety};
@@ -116,9 +116,16 @@ impl Settler {
 
     fn abandon_all(&self, patience: Duration) {
         let managers = std::mem::take(&mut *self.managers.lock().unwrap_or_else(PoisonError::into_inner));
-        let end = std::time::Instant::now() + patience;
+        let (finished, all) = mpsc::channel::<()>();
+        // All of them begin before any is waited for: one whose server hangs must not cost the others their time.
         for manager in managers.iter().filter_map(Weak::upgrade) {
-            manager.abandon(end.saturating_duration_since(std::time::Instant::now()));
+            let finished = finished.clone();
+            manager.close(move || drop(finished));
+        }
+        drop(finished);
+        if !patience.is_zero() {
+            // Nothing is ever sent: it ends when every manager has dropped its sender, or in time.
+            let _ = all.recv_timeout(patience);
         }
     }
 

@@ -45,8 +45,10 @@ pub fn create(path: &Path, kind: Kind, wait: &mut Wait) -> Result<()> {
     if matches!(made, Ok(true)) {
         return connection.close().map_err(|(_, error)| failure::sql(path, &error));
     }
-    // It is no longer empty, so it may be an application's by now: see `identity::Glance`.
-    if let Ok(Some(seen)) = place::look(path) {
+    // Not empty any more, it may be an application's by now: see `identity::Glance`. Still empty, it has nothing to lose.
+    if let Ok(Some(seen)) = place::look(path)
+        && seen.length > 0
+    {
         identity::keep_open(seen.id, connection);
     }
     made.map(|_| ())

@@ -75,12 +75,10 @@ impl File {
         &self.path
     }
 
-    /// From now on every commit survives a power loss: all its users share one connection, so the strictest wins.
+    /// From now on every commit survives a power loss: all its users share one connection, so the strictest wins. Never
+    /// waits: the next transaction sees to it.
     pub fn require_full(&self) {
         self.full.store(true, Ordering::Relaxed);
-        if let Some(store) = &*self.slot() {
-            store.require_full();
-        }
     }
 
     /// Does `work` in one transaction, at most once. `false`: there is no lock file, and none was to be made.
@@ -93,6 +91,9 @@ impl File {
         let mut wait = Wait::at_most(patience);
         loop {
             let Some(store) = self.store(needs.create, &mut wait)? else { return Ok(false) };
+            if self.full.load(Ordering::Relaxed) {
+                store.require_full();
+            }
             match store.transact(needs.access, &self.registry.clock, &mut wait, work)? {
                 Done::Committed => return Ok(true),
                 Done::Replaced => self.forget(&store),
@@ -126,9 +127,6 @@ impl File {
         if slot.is_none() {
             let terms = open::Terms { create, allow_network: self.allow_network };
             *slot = open::open(self.registry, &self.path, terms, wait)?;
-            if let Some(store) = slot.as_ref().filter(|_| self.full.load(Ordering::Relaxed)) {
-                store.require_full();
-            }
         }
         Ok(slot.clone())
     }

@@ -81,11 +81,16 @@ impl End {
             (Some(theirs), Some(ours)) if theirs == ours => {
                 now.boot.until(BootInstant::from_micros(self.boot))
             }
-            // The host has booted since: no process of then is alive.
-            (Some(theirs), Some(ours)) if theirs.boot != ours.boot => Duration::ZERO,
-            // Another view of the boot clock, or none to compare.
+            // Another boot, another view of the boot clock, or none to compare.
             _ => Duration::from_micros(self.wall.saturating_sub(now.wall)),
         }
+    }
+
+    /// Whether the holder named another boot than ours. Then the host has booted since and the holder is dead, unless
+    /// its liveness file is locked: some container managers (LXC, systemd-nspawn) give each container a boot id of its
+    /// own.
+    pub fn other_boot(&self, now: &Now) -> bool {
+        matches!((self.identity, now.identity), (Some(theirs), Some(ours)) if theirs.boot != ours.boot)
     }
 }
 
@@ -123,6 +128,8 @@ mod tests {
         assert_eq!(end.remaining(&now(None)), second * 5, "no identity of ours");
         assert_eq!(End { identity: None, ..end }.remaining(&now(Some(BOOT))), second * 5, "none of theirs");
         let rebooted = BootIdentity { boot: [8; 16], ..BOOT };
-        assert_eq!(end.remaining(&now(Some(rebooted))), Duration::ZERO, "their boot is over");
+        assert_eq!(end.remaining(&now(Some(rebooted))), second * 5, "another boot, or another container");
+        assert!(end.other_boot(&now(Some(rebooted))));
+        assert!(!end.other_boot(&now(Some(elsewhere))) && !end.other_boot(&now(None)));
     }
 }

@@ -180,7 +180,7 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// What can be told about a process.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pulse {
     /// It holds its file locked.
     Alive,

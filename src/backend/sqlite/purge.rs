@@ -33,7 +33,7 @@ impl Purge {
         let covered = tx.now.wall.saturating_sub(FENCE_TTL_MS * 1000);
         for (resource, row) in &rows {
             let Some(row) = row else { continue };
-            let over = row.lease.as_ref().is_none_or(|lease| lease.end.remaining(&tx.now).is_zero());
+            let over = row.lease.as_ref().is_none_or(|lease| tx.held(lease).is_none());
             if row.token < covered && over {
                 tx.forget(resource)?;
             }

@@ -23,7 +23,7 @@ pub struct Tx<'a> {
     pub now: Now,
     holder: Option<[u8; Holder::BYTES]>,
     /// Who was found dead or alive. In a batch many rows may have the same holder, and a probe costs four calls.
-    probed: Vec<(Mark, bool)>,
+    probed: Vec<(Mark, Pulse)>,
     /// How many rows are new, and the last of them.
     pub added: (u32, Option<Box<str>>),
 }
@@ -75,18 +75,26 @@ impl<'a> Tx<'a> {
     /// How much longer the lease lasts; `None` if it is over, by time or because its holder is dead.
     pub fn held(&mut self, lease: &Lease) -> Option<Duration> {
         let remaining = lease.end.remaining(&self.now);
-        (!remaining.is_zero() && !self.is_dead(lease)).then_some(remaining)
+        if remaining.is_zero() {
+            return None; // not worth a probe
+        }
+        let lives = match self.pulse(lease) {
+            Pulse::Alive => true,
+            Pulse::Dead => false,
+            Pulse::Unknown => !lease.end.other_boot(&self.now),
+        };
+        lives.then_some(remaining)
     }
 
-    fn is_dead(&mut self, lease: &Lease) -> bool {
+    fn pulse(&mut self, lease: &Lease) -> Pulse {
         // Over a network no lock proves anything.
-        let Some(mark) = lease.mark.filter(|_| !self.kind().is_network()) else { return false };
-        if let Some((_, dead)) = self.probed.iter().find(|(probed, _)| *probed == mark) {
-            return *dead;
+        let Some(mark) = lease.mark.filter(|_| !self.kind().is_network()) else { return Pulse::Unknown };
+        if let Some((_, pulse)) = self.probed.iter().find(|(probed, _)| *probed == mark) {
+            return *pulse;
         }
-        let dead = liveness::probe(self.store.path(), &mark) == Pulse::Dead;
-        self.probed.push((mark, dead));
-        dead
+        let pulse = liveness::probe(self.store.path(), &mark);
+        self.probed.push((mark, pulse));
+        pulse
     }
 
     /// Writes a lease that begins now.
