@@ -137,16 +137,18 @@ async fn encrypt(config: &Config, tls: &Tls, stream: TcpStream) -> Result<Stream
     Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: false })
 }
 
+/// What a new connection says first.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    Auth,
+    Select,
+    /// Nice to have; older servers and proxies lack it.
+    Name,
+    Ping,
+}
+
 /// Authenticates, selects the database, gives the connection a name, and makes sure that the server serves.
 async fn introduce(config: &Config, connection: Connection) -> Result<Connection> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Step {
-        Auth,
-        Select,
-        /// Nice to have; older servers and proxies lack it.
-        Name,
-        Ping,
-    }
     let mut steps = Vec::with_capacity(6);
     steps.extend(config.credentials.is_some().then_some(Step::Auth));
     steps.extend((config.db != 0).then_some(Step::Select));
@@ -188,7 +190,7 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
         if let Value::ServerError(error) = reply
             && *step != Step::Name
         {
-            return Err(rejected(config, *step == Step::Select, error));
+            return Err(rejected(config, *step, error));
         }
     }
     match answer.broken {
@@ -197,8 +199,9 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
     }
 }
 
-fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
+fn rejected(config: &Config, step: Step, error: &ServerError) -> Error {
     let said = describe(error);
+    let selecting = step == Step::Select;
     let (what, todo) = match error.code() {
         "WRONGPASS" => {
             ("wrong username or password", "check them; the password must be percent-encoded in a URL")
@@ -214,7 +217,9 @@ fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
         _ if selecting => ("the database cannot be selected", "use `db: 0`, or one that the server has"),
         _ => ("the server refused the connection", "see the cause"),
     };
-    failed(config, what, todo, Some(&said))
+    // A server that does not know AUTH repeats its arguments, and one of them is the password.
+    let echoes = step == Step::Auth && said.contains("unknown command");
+    failed(config, what, todo, if echoes { Some(&"ERR unknown command 'AUTH'") } else { Some(&said) })
 }
 
 fn hung_up(config: &Config, why: &str) -> Error {
