@@ -161,7 +161,9 @@ it('shows no password that the server repeats', async () => {
   const server = await startRedis({ config: ['rename-command AUTH ""'] })
   const error = await fails({ url: server.url.replace('://', '://user:hunter2-secret@') })
   expect(String(error.cause)).toContain('AUTH')
-  expect(`${JSON.stringify(error)}${error.stack}${String((error.cause as Error).stack)}`).not.toContain('hunter2')
+  expect(`${JSON.stringify(error)}${error.stack}${String((error.cause as Error).stack)}`).not.toContain(
+    'hunter2',
+  )
 })
 
 describe('with TLS', () => {

@@ -4,7 +4,7 @@
 
 const { fromFailure, lost } = require('./errors.js')
 const { STRATEGIES, extendTtl } = require('./options.js')
-const { Kind, onEnd, submit } = require('./settle.js')
+const { Kind, expect, onEnd, submit } = require('./settle.js')
 
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
@@ -16,9 +16,14 @@ const watched = new Map()
 
 onEnd((lease, message) => {
   const lock = watched.get(lease)
-  watched.delete(lease)
-  if (lock) Lock.end(lock, message)
+  if (lock === undefined) return
+  unwatch(lease)
+  Lock.end(lock, message)
 })
+
+function unwatch(lease) {
+  if (watched.delete(lease)) expect(-1)
+}
 
 class Lock {
   #keeper
@@ -91,9 +96,10 @@ class Lock {
     this.#controller = new AbortController()
     if (this.#release === undefined) {
       watched.set(this.#lease, this)
+      expect(1)
       const watching = this.#keeper.native.watch(this.#lease)
       if (watching === true) return
-      watched.delete(this.#lease)
+      unwatch(this.#lease)
     }
     Lock.end(this, 'the lease has already ended, or is about to')
   }
@@ -134,7 +140,7 @@ class Lock {
 
   #forgetHandle() {
     this.#keeper.handles.unregister(this)
-    watched.delete(this.#lease)
+    unwatch(this.#lease)
   }
 
   /** @internal The synchronous release, for local locks. */
