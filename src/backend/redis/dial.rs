@@ -137,18 +137,16 @@ async fn encrypt(config: &Config, tls: &Tls, stream: TcpStream) -> Result<Stream
     Ok(Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: false })
 }
 
-/// What a new connection says first.
-#[derive(Clone, Copy, PartialEq)]
-enum Step {
-    Auth,
-    Select,
-    /// Nice to have; older servers and proxies lack it.
-    Name,
-    Ping,
-}
-
 /// Authenticates, selects the database, gives the connection a name, and makes sure that the server serves.
 async fn introduce(config: &Config, connection: Connection) -> Result<Connection> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Step {
+        Auth,
+        Select,
+        /// Nice to have; older servers and proxies lack it.
+        Name,
+        Ping,
+    }
     let mut steps = Vec::with_capacity(6);
     steps.extend(config.credentials.is_some().then_some(Step::Auth));
     steps.extend((config.db != 0).then_some(Step::Select));
@@ -190,18 +188,19 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
         if let Value::ServerError(error) = reply
             && *step != Step::Name
         {
-            return Err(rejected(config, *step, error));
+            return Err(rejected(config, *step == Step::Select, error));
         }
     }
-    match answer.broken {
-        None => Ok(connection),
-        Some(broken) => Err(hung_up(config, &broken.why)),
+    match (answer.broken, answer.replies.last()) {
+        (None, _) => Ok(connection),
+        // A server that turns a client away says why, whatever the client's first command is.
+        (Some(_), Some(Value::ServerError(error))) => Err(rejected(config, false, error)),
+        (Some(broken), _) => Err(hung_up(config, &broken.why)),
     }
 }
 
-fn rejected(config: &Config, step: Step, error: &ServerError) -> Error {
+fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
     let said = describe(error);
-    let selecting = step == Step::Select;
     let (what, todo) = match error.code() {
         "WRONGPASS" => {
             ("wrong username or password", "check them; the password must be percent-encoded in a URL")
@@ -210,6 +209,10 @@ fn rejected(config: &Config, step: Step, error: &ServerError) -> Error {
         "NOPERM" => ("the Redis user lacks a permission", "allow it in the server's ACL"),
         "LOADING" => ("the server is still loading its data", "try again when it is done"),
         "MASTERDOWN" => ("this server is a replica that lost its primary", "use the URL of the primary"),
+        "ERR" if said.contains("max number of clients") => {
+            ("the server has too many clients", "raise its maxclients, or use fewer")
+        }
+        "DENIED" => ("the server is in protected mode", "set a password on it, or bind it to this network"),
         "ERR" if said.contains("invalid password") => ("wrong password", "check it"),
         "ERR" if said.contains("AUTH") => {
             ("the server has no password for this user", "leave it out, or set one on the server")
@@ -218,7 +221,7 @@ fn rejected(config: &Config, step: Step, error: &ServerError) -> Error {
         _ => ("the server refused the connection", "see the cause"),
     };
     // A server that does not know AUTH repeats its arguments, and one of them is the password.
-    let echoes = step == Step::Auth && said.contains("unknown command");
+    let echoes = said.contains("AUTH") && said.contains("unknown command");
     failed(config, what, todo, if echoes { Some(&"ERR unknown command 'AUTH'") } else { Some(&said) })
 }
 

@@ -154,11 +154,11 @@ impl Lanes {
     ) -> Batch {
         let about =
             About { address: &self.link.config.address, subject: self.subject, required: policy.required };
-        let load = usize::from(loads > 0);
+        let load = loads > 0;
         let mut sent = BootInstant::from_micros(0);
-        let sending = connection.send([load + batch.entries.len(), 1], |packer, out| {
+        let sending = connection.send([usize::from(load) + batch.entries.len(), 1], |packer, out| {
             sent = self.link.clock.boot();
-            if load > 0 {
+            if load {
                 pack_load(self.script, packer, out);
             }
             out.extend_from_slice(&batch.bytes);
@@ -176,56 +176,55 @@ impl Lanes {
         let started = Instant::now();
         let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
         // The scripts' replies come before WAIT ends, so who is busy need not wait for it.
-        let Answer { replies, broken } = connection.answer(scripts, patience).await;
-        let mut replies = replies.into_iter();
-        let not_loadable = match if load > 0 { replies.next() } else { None } {
-            Some(error @ Value::ServerError(_)) => Some(about.error(&error)),
-            _ => None,
+        let answer = connection.answer(scripts, patience).await;
+        let (written, again) = Self::sort(&about, batch, answer, loads);
+        let proof = self.proof(connection, wait, started, policy, patience).await;
+        let proof = proof.map_or_else(Proof::Unknown, |reply| about.proof(&reply));
+        for (entry, reply) in written {
+            let outcome = match &proof {
+                Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
+                Proof::Impossible(error) => Outcome::Undo(error.clone()),
+                Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
+            };
+            settle(entry, outcome);
+        }
+        again
+    }
+
+    /// Settles what needs no proof. Leaves what was written, each with its script's reply, and what is to be sent again.
+    fn sort(about: &About<'_>, batch: Batch, answer: Answer, loads: u32) -> (Vec<(Entry, i64)>, Batch) {
+        let mut replies = answer.replies.into_iter();
+        let loaded = if loads > 0 { replies.next() } else { None };
+        let not_loadable =
+            loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| about.error(&reply));
+        let unanswered = match answer.broken {
+            Some(broken) if !broken.sent => Outcome::Refused(about.unsent(&broken)),
+            Some(broken) => Outcome::Unknown(broken.why),
+            None => Outcome::Unknown("no reply".into()),
         };
-        let unanswered = broken.map(|broken| {
-            if broken.sent {
-                Outcome::Unknown(Arc::clone(&broken.why))
-            } else {
-                Outcome::Refused(about.unsent(&broken))
-            }
-        });
         let mut written = Vec::with_capacity(replies.len());
         let mut again = Batch::default();
         let (bytes, parts) = batch.into_parts();
         for (entry, own) in parts {
-            let outcome = match replies.next() {
-                None => unanswered.clone().unwrap_or_else(|| Outcome::Unknown("no reply".into())),
-                Some(reply) => match about.verdict(&reply) {
-                    Verdict::Done(reply) => {
-                        written.push((entry, reply));
-                        continue;
-                    }
-                    Verdict::NotLoaded(_) if not_loadable.is_none() && loads < LOADS => {
-                        again.push(entry.done, |out| out.extend_from_slice(&bytes[own]));
-                        continue;
-                    }
-                    // Why it cannot be loaded tells more than that it is not.
-                    Verdict::NotLoaded(error) => Outcome::Refused(not_loadable.clone().unwrap_or(error)),
-                    Verdict::Declined(reply) => Outcome::Declined(reply),
-                    Verdict::Refused(error) => Outcome::Refused(error),
-                    Verdict::Failed(error) => Outcome::Undo(error),
-                },
+            let Some(reply) = replies.next() else {
+                settle(entry, unanswered.clone());
+                continue;
             };
-            settle(entry, outcome);
+            match about.verdict(&reply) {
+                Verdict::Done(reply) => written.push((entry, reply)),
+                Verdict::NotLoaded(_) if not_loadable.is_none() && loads < LOADS => {
+                    again.push(entry.done, |out| out.extend_from_slice(&bytes[own]));
+                }
+                // Why it cannot be loaded tells more than that it is not.
+                Verdict::NotLoaded(error) => {
+                    settle(entry, Outcome::Refused(not_loadable.clone().unwrap_or(error)));
+                }
+                Verdict::Declined(reply) => settle(entry, Outcome::Declined(reply)),
+                Verdict::Refused(error) => settle(entry, Outcome::Refused(error)),
+                Verdict::Failed(error) => settle(entry, Outcome::Undo(error)),
+            }
         }
-        let proof = self.proof(connection, wait, started, policy, patience).await;
-        let proof = proof.map_or_else(Proof::Unknown, |reply| about.proof(&reply));
-        for (entry, reply) in written {
-            settle(
-                entry,
-                match &proof {
-                    Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
-                    Proof::Impossible(error) => Outcome::Undo(error.clone()),
-                    Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
-                },
-            );
-        }
-        again
+        (written, again)
     }
 
     /// The reply of WAIT, or why there is none. Redis notices the end of WAIT's time only when something happens, or

@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::cleanup::{Absent, Cleanup};
 use super::config::Config;
-use super::control::Failure;
+use super::control::{Failure, text};
 use super::guarantee;
 use super::lanes::{Lanes, Outcome};
 use super::link::Link;
@@ -85,7 +85,9 @@ impl Node {
         let call = Call::extend(&self.link.config.keys, resources, owner, ttl);
         match self.run(&self.extensions, &about, acks, &call).await {
             Outcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
-            Outcome::Written { acks: received, .. } => Err(about.shortfall(received, None, false)),
+            Outcome::Written { acks: received, .. } => {
+                Err(about.shortfall(received, self.connected().await, false))
+            }
             Outcome::Declined(_) => Err(Error::lost(format!(
                 "the lease of {:?} ended or was taken by somebody else; stop what it protects",
                 resources.first()
@@ -167,6 +169,17 @@ impl Node {
         // Its script has been answered, so nothing of it can land later.
         self.cleanup.add(resources, *owner, *ttl, Absent::Ends);
         (false, None)
+    }
+
+    /// How many replicas are connected, if the server says so.
+    async fn connected(&self) -> Option<u32> {
+        let answer = self.link.control.exchange(1, |packer, out| {
+            packer.command(out, |cmd| {
+                cmd.arg("INFO").arg("replication");
+            });
+        });
+        let info = text(answer.await.ok()?.replies.into_iter().next()?)?;
+        Some(guarantee::connected(&info))
     }
 
     /// Compares and deletes; answers how many of the keys were the owner's.

@@ -6,6 +6,7 @@ use redis::Cmd;
 
 use super::keys::{Keys, Part};
 use crate::lease::{Owner, Resources, Ttl};
+use crate::token::FENCE_TTL_MS;
 
 /// A script and the name the server knows it by.
 #[derive(Debug)]
@@ -47,27 +48,30 @@ pub(super) struct Call<'a> {
     resources: &'a Resources,
     fences: bool,
     owner: Option<Owner>,
-    numbers: [Option<u64>; 2],
+    numbers: [u64; 3],
+    /// How many of `numbers` there are.
+    count: usize,
 }
 
 impl<'a> Call<'a> {
     pub fn acquire(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl, min_token: u64) -> Self {
-        let numbers = [Some(ttl.as_millis().into()), Some(min_token)];
-        Self { script: &ACQUIRE, keys, resources, fences: true, owner: Some(owner), numbers }
+        let numbers = [ttl.as_millis().into(), min_token, fence_ms(ttl)];
+        Self { script: &ACQUIRE, keys, resources, fences: true, owner: Some(owner), numbers, count: 3 }
     }
 
     pub fn extend(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl) -> Self {
-        let numbers = [Some(ttl.as_millis().into()), None];
-        Self { script: &EXTEND, keys, resources, fences: true, owner: Some(owner), numbers }
+        let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
+        Self { script: &EXTEND, keys, resources, fences: true, owner: Some(owner), numbers, count: 2 }
     }
 
     pub fn release(keys: &'a Keys, resources: &'a Resources, owner: Owner) -> Self {
-        let numbers = [None, None];
-        Self { script: &RELEASE, keys, resources, fences: false, owner: Some(owner), numbers }
+        let (fences, owner) = (false, Some(owner));
+        Self { script: &RELEASE, keys, resources, fences, owner, numbers: [0; 3], count: 0 }
     }
 
     pub fn inspect(keys: &'a Keys, resources: &'a Resources) -> Self {
-        Self { script: &INSPECT, keys, resources, fences: true, owner: None, numbers: [None, None] }
+        let (fences, owner) = (true, None);
+        Self { script: &INSPECT, keys, resources, fences, owner, numbers: [0; 3], count: 0 }
     }
 
     /// Appends the EVALSHA to `out`.
@@ -85,11 +89,16 @@ impl<'a> Call<'a> {
             if let Some(owner) = self.owner {
                 cmd.arg(&owner.to_hex()[..]);
             }
-            for number in self.numbers.into_iter().flatten() {
+            for &number in &self.numbers[..self.count] {
                 cmd.arg(number);
             }
         });
     }
+}
+
+/// How long a fence is kept for a lease of this TTL, unless its token is ahead of the clock.
+const fn fence_ms(ttl: Ttl) -> u64 {
+    FENCE_TTL_MS + ttl.as_millis() as u64
 }
 
 /// Appends the SCRIPT LOAD to `out`.
@@ -134,6 +143,7 @@ mod tests {
             owner.as_str(),
             "500",
             "7",
+            "604800500",
         ];
         assert_eq!(words, expected);
     }

@@ -85,8 +85,8 @@ fn forgotten_scripts_are_loaded_again_and_their_wait_is_no_proof() {
     replicas[0].resume();
 
     primary.restart();
-    eventually("the replica is back", || primary.info("replication").contains("state=online"));
-    let after = lease(acks(1, 1_000));
+    primary.await_replicas(&replicas);
+    let after = lease(acks(1, 5_000));
     assert_eq!(granted(acquire(&backend, &after)).acks.unwrap().received, 1);
 }
 
@@ -95,14 +95,14 @@ fn a_restart_while_idle_is_noticed_before_the_next_attempt() {
     if !available() {
         return;
     }
-    let (mut primary, _replicas) = Server::with_replicas(1);
+    let (mut primary, replicas) = Server::with_replicas(1);
     let backend = backend(&primary.url(), 1);
     for name in ["a", "b", "c"] {
-        let lease = request(one(name), 60_000, acks(1, 1_000));
+        let lease = request(one(name), 60_000, acks(1, 5_000));
         granted(acquire(&backend, &lease));
         assert!(release(&backend, &lease).unwrap());
         primary.restart();
-        eventually("the replica is back", || primary.info("replication").contains("state=online"));
+        primary.await_replicas(&replicas);
     }
     assert_eq!(backend.pending_cleanups(), 0);
 }

@@ -62,6 +62,21 @@ fn addresses_that_lead_nowhere_say_why() {
 }
 
 #[test]
+fn a_server_that_turns_clients_away_is_quoted() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&["--maxclients", "1"]);
+    // The connection by which the test saw the server come up may still count.
+    let mut others = Vec::new();
+    eventually("too many clients", || {
+        others.push(std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap());
+        let outcome = acquire(&backend(&server.url(), 0), &request(one("r"), 10, acks(0, 0)));
+        outcome.is_err_and(|error| error.to_string().contains("too many clients"))
+    });
+}
+
+#[test]
 fn unix_sockets_work() {
     if !available() {
         return;

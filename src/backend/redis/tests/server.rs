@@ -56,11 +56,16 @@ impl Server {
         let port = primary.port.to_string();
         let replicas: Vec<_> =
             (0..count).map(|_| Self::start(&["--replicaof", "127.0.0.1", &port])).collect();
+        primary.await_replicas(&replicas);
+        (primary, replicas)
+    }
+
+    /// Until these replicas are in sync, as both sides see it.
+    pub fn await_replicas(&self, replicas: &[Self]) {
         super::eventually("the replicas are in sync", || {
-            primary.info("replication").matches("state=online").count() == count
+            self.info("replication").matches("state=online").count() == replicas.len()
                 && replicas.iter().all(|it| it.info("replication").contains("master_link_status:up"))
         });
-        (primary, replicas)
     }
 
     pub fn url(&self) -> String {
