@@ -48,7 +48,7 @@ describe('a process', () => {
     ],
     [
       'that closed its manager',
-      `const locks = new LockManager(options); await locks.acquireStrong(name); await locks.close()`,
+      `const locks = new LockManager(options); globalThis.held = await locks.acquireStrong(name); await locks.close()`,
     ],
     [
       'with a call under way that nobody awaits',
@@ -196,6 +196,7 @@ describe('workers', () => {
        const locks = new LockManager(options)
        const lock = await locks.acquireLocal('shared')
        say(await Promise.all([1, 2, 3].map(() => event(start({ action: 'look', resource: 'shared' }), 'message'))))
+       await lock.release()
        await locks.close()`,
     )
     expect(ending).toMatchObject({ code: 0, stderr: '' })

@@ -107,7 +107,7 @@ describe('the file', () => {
     const child = await runCode(
       `const { LockManager } = await import('fencelock')
        const locks = new LockManager({ local: ${JSON.stringify(path)} })
-       say({ busy: (await locks.tryAcquireLocal('x')) === null, free: (await locks.tryAcquireLocal('y')) !== null })
+       say({ busy: (await locks.tryAcquireLocal('x')) === null, free: (globalThis.kept = await locks.tryAcquireLocal('y')) !== null })
        await locks.close()`,
     )
     expect(child.stderr).toBe('')
@@ -122,7 +122,7 @@ describe('the file', () => {
        process.chdir(${JSON.stringify(dir)})
        const locks = new LockManager()
        mkdirSync('sub'); process.chdir('sub')
-       say((await locks.acquireLocal('x')).held)
+       say((globalThis.kept = await locks.acquireLocal('x')).held)
        await locks.close()`,
     )
     expect(child.stderr).toBe('')
