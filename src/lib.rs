@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! js         the only code that knows N-API
-//! manager    the leases one manager holds; acquire, extend, release
+//! manager    the leases one manager holds (held, stats); acquire, extend, release
 //! watch      tells holders of the end of their lease before it comes
 //! backend    redis, sqlite: what a grant is, and how it is proved
 //! lease · token · clock · error · home
@@ -14,10 +14,12 @@ pub mod acquire;
 pub mod backend;
 pub mod clock;
 pub mod error;
+pub mod held;
 pub mod home;
 #[cfg_attr(test, allow(dead_code, reason = "napi-derive registers nothing in test builds"))]
 mod js;
 pub mod lease;
 pub mod manager;
+pub mod stats;
 pub mod token;
 pub mod watch;

@@ -1,95 +1,26 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::acquire::{self, Outcome};
 use crate::backend::{AckPolicy, Backend, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
-use crate::lease::{Acks, Owner, Resources, Ttl};
+pub use crate::held::{Held, LeaseId, Strategy};
+use crate::held::{LOST, RELEASED};
+use crate::lease::{Acks, Owner, Ttl};
+pub use crate::stats::Stats;
+use crate::stats::{Counters, count};
 use crate::watch;
 
 /// How long a closing manager waits for attempts that are still under way. The backends bound each of them.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Which promise a lock keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// Redis with acknowledging replicas.
-    Strong,
-    /// A SQLite file of this host.
-    Local,
-}
-
-/// Names one lease of this process; never reused.
-pub type LeaseId = u64;
-
-static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
-
 /// Told of the end of a watched lease: which one, and why in words.
 pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
-
-/// A lease as its holder sees it.
-#[derive(Debug)]
-pub struct Held {
-    id: LeaseId,
-    strategy: Strategy,
-    resources: Resources,
-    owner: Owner,
-    ttl: Ttl,
-    acks: AckPolicy,
-    /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
-    deadline: AtomicU64,
-    /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
-    longest: AtomicU32,
-    state: AtomicU8,
-    watched: AtomicBool,
-    /// One extension at a time. Made for the first one: most leases are never extended.
-    extending: OnceLock<Box<tokio::sync::Mutex<()>>>,
-}
-
-/// The lease counts until its deadline.
-const HELD: u8 = 0;
-/// It is known to be gone.
-const LOST: u8 = 1;
-/// Its holder gave it back.
-const RELEASED: u8 = 2;
-
-impl Held {
-    /// When it must be assumed lost.
-    pub fn deadline(&self) -> BootInstant {
-        BootInstant::from_micros(self.deadline.load(Ordering::Acquire))
-    }
-
-    /// When its holder is to be told of the end.
-    pub fn warning(&self) -> BootInstant {
-        self.deadline() - self.ttl.margin()
-    }
-
-    /// Whether it was neither lost nor released. The deadline is not looked at.
-    pub fn stands(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == HELD
-    }
-
-    /// For how much longer it counts.
-    fn remaining(&self, now: BootInstant) -> Duration {
-        if self.stands() { now.until(self.deadline()) } else { Duration::ZERO }
-    }
-
-    /// For how long the backend may think that the lease lasts, counted from now.
-    fn longest(&self) -> Ttl {
-        Ttl::from_millis(self.longest.load(Ordering::Acquire)).unwrap_or(self.ttl)
-    }
-
-    /// Leaves the state HELD, once: answers whether this call did it.
-    fn end(&self, state: u8) -> bool {
-        // Sequentially consistent, like `watched`: of a watcher and a loser at the same time one must see the other.
-        self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
-    }
-}
 
 /// What an acquire returns to its caller.
 #[derive(Debug)]
@@ -107,54 +38,6 @@ pub enum Acquired {
     },
     /// Somebody else has it, for this much longer if the backend can tell.
     Busy(Option<Duration>),
-}
-
-macro_rules! stats {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// What a manager has done since it was made.
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-        pub struct Stats {
-            /// Leases held right now.
-            pub held: u64,
-            /// Cleanups of unknown outcomes that are still going on.
-            pub cleanups: u64,
-            $($(#[$doc])* pub $name: u64,)+
-        }
-
-        #[derive(Debug, Default)]
-        struct Counters { $($name: AtomicU64,)+ }
-
-        impl Counters {
-            fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ ..Stats::default() }
-            }
-        }
-    };
-}
-
-stats! {
-    /// Attempts that have not been answered yet.
-    pending,
-    /// Attempts that got the lease.
-    granted,
-    /// Attempts that found somebody else.
-    busy,
-    /// Attempts that too few replicas acknowledged.
-    insufficient,
-    /// Attempts whose outcome is unknown.
-    unknown,
-    /// Attempts that failed in any other way.
-    failed,
-    /// Extensions that were acknowledged.
-    extended,
-    /// Releases that ended a lease.
-    released,
-    /// Leases that were found lost before their release.
-    lost,
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 /// The leases of one `LockManager`, and the backends that keep them.
@@ -309,20 +192,8 @@ impl Manager {
         if leases.closed {
             return Err(Error::Closed);
         }
-        let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
-        let held = Held {
-            id,
-            strategy,
-            resources: request.resources.clone(),
-            owner: request.owner,
-            ttl: request.ttl,
-            acks: request.acks,
-            deadline: AtomicU64::new(deadline.as_micros()),
-            longest: AtomicU32::new(request.ttl.as_millis()),
-            state: AtomicU8::new(HELD),
-            watched: AtomicBool::new(false),
-            extending: OnceLock::new(),
-        };
+        let held = Held::new(strategy, request, deadline);
+        let id = held.id;
         leases.held.insert(id, Arc::new(held));
         Ok(id)
     }

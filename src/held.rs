@@ -1,0 +1,99 @@
+//! A lease as its holder sees it: until when it counts, and whether it still does.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::backend::{AckPolicy, Request};
+use crate::clock::BootInstant;
+use crate::lease::{Owner, Resources, Ttl};
+
+/// Which promise a lock keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strategy {
+    /// Redis with acknowledging replicas.
+    Strong,
+    /// A SQLite file of this host.
+    Local,
+}
+
+/// Names one lease of this process; never reused.
+pub type LeaseId = u64;
+
+static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
+
+/// A lease as its holder sees it.
+#[derive(Debug)]
+pub struct Held {
+    pub(crate) id: LeaseId,
+    pub(crate) strategy: Strategy,
+    pub(crate) resources: Resources,
+    pub(crate) owner: Owner,
+    pub(crate) ttl: Ttl,
+    pub(crate) acks: AckPolicy,
+    /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
+    pub(crate) deadline: AtomicU64,
+    /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
+    pub(crate) longest: AtomicU32,
+    state: AtomicU8,
+    pub(crate) watched: AtomicBool,
+    /// One extension at a time. Made for the first one: most leases are never extended.
+    pub(crate) extending: OnceLock<Box<tokio::sync::Mutex<()>>>,
+}
+
+/// The lease counts until its deadline.
+const HELD: u8 = 0;
+/// It is known to be gone.
+pub(crate) const LOST: u8 = 1;
+/// Its holder gave it back.
+pub(crate) const RELEASED: u8 = 2;
+
+impl Held {
+    /// A lease that was just granted.
+    pub(crate) fn new(strategy: Strategy, request: &Request, deadline: BootInstant) -> Self {
+        Self {
+            id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
+            strategy,
+            resources: request.resources.clone(),
+            owner: request.owner,
+            ttl: request.ttl,
+            acks: request.acks,
+            deadline: AtomicU64::new(deadline.as_micros()),
+            longest: AtomicU32::new(request.ttl.as_millis()),
+            state: AtomicU8::new(HELD),
+            watched: AtomicBool::new(false),
+            extending: OnceLock::new(),
+        }
+    }
+
+    /// When it must be assumed lost.
+    pub fn deadline(&self) -> BootInstant {
+        BootInstant::from_micros(self.deadline.load(Ordering::Acquire))
+    }
+
+    /// When its holder is to be told of the end.
+    pub fn warning(&self) -> BootInstant {
+        self.deadline() - self.ttl.margin()
+    }
+
+    /// Whether it was neither lost nor released. The deadline is not looked at.
+    pub fn stands(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == HELD
+    }
+
+    /// For how much longer it counts.
+    pub(crate) fn remaining(&self, now: BootInstant) -> Duration {
+        if self.stands() { now.until(self.deadline()) } else { Duration::ZERO }
+    }
+
+    /// For how long the backend may think that the lease lasts, counted from now.
+    pub(crate) fn longest(&self) -> Ttl {
+        Ttl::from_millis(self.longest.load(Ordering::Acquire)).unwrap_or(self.ttl)
+    }
+
+    /// Leaves the state HELD, once: answers whether this call did it.
+    pub(crate) fn end(&self, state: u8) -> bool {
+        // Sequentially consistent, like `watched`: of a watcher and a loser at the same time one must see the other.
+        self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
+}
