@@ -31,6 +31,8 @@ pub struct Held {
     pub(crate) owner: Owner,
     pub(crate) ttl: Ttl,
     pub(crate) acks: AckPolicy,
+    /// The moment before it was asked for.
+    pub(crate) sent: BootInstant,
     /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
     pub(crate) deadline: AtomicU64,
     /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
@@ -50,7 +52,12 @@ pub(crate) const RELEASED: u8 = 2;
 
 impl Held {
     /// A lease that was just granted.
-    pub(crate) fn new(strategy: Strategy, request: &Request, deadline: BootInstant) -> Self {
+    pub(crate) fn new(
+        strategy: Strategy,
+        request: &Request,
+        sent: BootInstant,
+        deadline: BootInstant,
+    ) -> Self {
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,
@@ -58,6 +65,7 @@ impl Held {
             owner: request.owner,
             ttl: request.ttl,
             acks: request.acks,
+            sent,
             deadline: AtomicU64::new(deadline.as_micros()),
             longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),

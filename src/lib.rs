@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! js         the only code that knows N-API
-//! manager    the leases one manager holds (held, stats); acquire, extend, release
+//! manager    the leases one manager holds (held, stats); acquire, extend, release · close
 //! watch      tells holders of the end of their lease before it comes
 //! backend    redis, sqlite: what a grant is, and how it is proved
 //! lease · token · clock · error · home

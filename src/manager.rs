@@ -1,7 +1,9 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
+mod close;
+
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,9 +17,6 @@ use crate::lease::{Acks, Owner, Ttl};
 pub use crate::stats::Stats;
 use crate::stats::{Counters, count};
 use crate::watch;
-
-/// How long a closing manager waits for attempts that are still under way. The backends bound each of them.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Told of the end of a watched lease: which one, and why in words.
 pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
@@ -52,16 +51,28 @@ pub struct Manager {
     idle: tokio::sync::Notify,
 }
 
-/// A backend, and whether anybody asked for it: an unused one has nothing to close, not even a thread.
+/// A backend, and what its manager knows of it.
 #[derive(Debug)]
 struct Configured {
     backend: Arc<Backend>,
+    /// Whether anybody asked for it: an unused one has nothing to close, not even a thread.
     used: AtomicBool,
+    /// Microseconds on the boot clock: what was granted before is gone.
+    lost_before: AtomicU64,
 }
 
+/// Why leases are lost that nobody asked about.
+const FILE_GONE: &str = "the lock file it was in was deleted or replaced";
+
 impl Configured {
+    /// Whether a lease that was asked for at this moment is gone.
+    fn lost(&self, sent: BootInstant) -> bool {
+        sent.as_micros() < self.lost_before.load(Ordering::Acquire)
+    }
+
     fn new(backend: Backend) -> Self {
-        Self { backend: Arc::new(backend), used: AtomicBool::new(false) }
+        let (used, lost_before) = (AtomicBool::new(false), AtomicU64::new(0));
+        Self { backend: Arc::new(backend), used, lost_before }
     }
 }
 
@@ -105,7 +116,7 @@ impl Manager {
         clock: Clock,
         observer: Observer,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        let manager = Arc::new(Self {
             strong: strong.map(Configured::new),
             local: local.map(Configured::new),
             clock,
@@ -113,19 +124,37 @@ impl Manager {
             leases: Mutex::new(Leases { held: HashMap::new(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
-        })
+        });
+        for strategy in [Strategy::Strong, Strategy::Local] {
+            if let Some(configured) = manager.configured(strategy) {
+                let told = Arc::downgrade(&manager);
+                configured.backend.on_loss(move |since| {
+                    if let Some(manager) = told.upgrade() {
+                        manager.lose_before(strategy, since);
+                    }
+                });
+            }
+        }
+        manager
+    }
+
+    const fn configured(&self, strategy: Strategy) -> Option<&Configured> {
+        match strategy {
+            Strategy::Strong => self.strong.as_ref(),
+            Strategy::Local => self.local.as_ref(),
+        }
     }
 
     /// The backend of a strategy.
     pub fn backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
-        let configured = match strategy {
-            Strategy::Strong => self.strong.as_ref().ok_or_else(|| {
-                Error::invalid("strong locks need a Redis server: new LockManager({ redis: 'redis://…' })")
-            }),
-            Strategy::Local => {
-                self.local.as_ref().ok_or_else(|| Error::invalid("this manager has no file for local locks"))
-            }
-        }?;
+        let configured = self.configured(strategy).ok_or_else(|| {
+            Error::invalid(match strategy {
+                Strategy::Strong => {
+                    "strong locks need a Redis server: new LockManager({ redis: 'redis://…' })"
+                }
+                Strategy::Local => "this manager has no file for local locks",
+            })
+        })?;
         configured.used.store(true, Ordering::Relaxed);
         Ok(&configured.backend)
     }
@@ -168,7 +197,7 @@ impl Manager {
         let counters = &self.counters;
         match outcome {
             Ok(Outcome::Granted { grant, deadline }) => {
-                let id = self.hold(strategy, request, deadline)?;
+                let id = self.hold(strategy, request, grant.sent, deadline)?;
                 count(&counters.granted);
                 Ok(Acquired::Granted { id, owner: request.owner, token: grant.token, acks: grant.acks })
             }
@@ -187,15 +216,37 @@ impl Manager {
         }
     }
 
-    fn hold(&self, strategy: Strategy, request: &Request, deadline: BootInstant) -> Result<LeaseId> {
+    fn hold(
+        &self,
+        strategy: Strategy,
+        request: &Request,
+        sent: BootInstant,
+        deadline: BootInstant,
+    ) -> Result<LeaseId> {
         let mut leases = self.lock();
         if leases.closed {
             return Err(Error::Closed);
         }
-        let held = Held::new(strategy, request, deadline);
+        // Under the lock, so that whoever loses leases sees this one or is seen here.
+        if self.configured(strategy).is_some_and(|configured| configured.lost(sent)) {
+            return Err(Error::lost(format!("{FILE_GONE}; try again")));
+        }
+        let held = Held::new(strategy, request, sent, deadline);
         let id = held.id;
         leases.held.insert(id, Arc::new(held));
         Ok(id)
+    }
+
+    /// The backend lost all leases that were granted before this moment.
+    fn lose_before(&self, strategy: Strategy, since: BootInstant) {
+        let Some(configured) = self.configured(strategy) else { return };
+        configured.lost_before.fetch_max(since.as_micros(), Ordering::AcqRel);
+        let gone: Vec<_> = {
+            let leases = self.lock();
+            let all = leases.held.values();
+            all.filter(|held| held.strategy == strategy && configured.lost(held.sent)).cloned().collect()
+        };
+        gone.iter().for_each(|held| self.lose(held, FILE_GONE));
     }
 
     /// For how much longer the holder may count on the lease; zero when it may not.
@@ -270,8 +321,9 @@ impl Manager {
     /// Forgets a lease whose handle is gone. It is not released: its holder may have kept the token alone. Answers
     /// the resource if the lease still stood.
     pub fn forget(&self, id: LeaseId) -> Option<String> {
-        let held = self.let_go(id)?;
-        (self.clock.boot() < held.deadline()).then(|| held.resources.first().to_owned())
+        let held = self.lock().held.remove(&id)?;
+        let stood = held.end(RELEASED) && self.clock.boot() < held.deadline();
+        stood.then(|| held.resources.first().to_owned())
     }
 
     /// Takes a lease out of the books. Whoever gets it is the only one who does.
@@ -356,76 +408,6 @@ impl Manager {
         Stats { held: self.lock().held.len() as u64, cleanups, ..self.counters.read() }
     }
 
-    /// Takes no further attempt, and hands out what is held: the caller releases it.
-    fn shut(&self) -> Vec<Arc<Held>> {
-        let mut leases = self.lock();
-        leases.closed = true;
-        let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
-        drop(leases);
-        // Lost ones as well: nobody knows what an unacknowledged extension made of them, and releasing compares owners.
-        for lease in &held {
-            if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {
-                (self.observer)(lease.id, "the lease ends because its manager was closed".to_owned());
-            }
-        }
-        held
-    }
-
-    /// The backends that were used, each with its strategy.
-    fn used(&self) -> impl Iterator<Item = (Strategy, &Arc<Backend>)> {
-        [(Strategy::Strong, &self.strong), (Strategy::Local, &self.local)].into_iter().filter_map(
-            |(strategy, configured)| {
-                let configured =
-                    configured.as_ref().filter(|configured| configured.used.load(Ordering::Relaxed))?;
-                Some((strategy, &configured.backend))
-            },
-        )
-    }
-
-    /// Releases everything and gives up the backends, as far as their time limits allow. Calls `done` when that is
-    /// over, from a thread of ours or at once.
-    pub fn close(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
-        let held = self.shut();
-        // Whoever finishes last, or fails to start, drops the last of these.
-        let last = Arc::new(Last(Mutex::new(Some(Box::new(done)))));
-        for (strategy, backend) in self.used() {
-            let Ok(home) = backend.home() else { continue };
-            let leases: Vec<_> = held.iter().filter(|lease| lease.strategy == strategy).cloned().collect();
-            let (manager, backend, last) = (Arc::clone(self), Arc::clone(backend), Arc::clone(&last));
-            home.spawn(async move {
-                manager.release_all(&backend, leases).await;
-                let _ = tokio::time::timeout(CLOSE_PATIENCE, manager.quiet()).await;
-                backend.close().await;
-                drop(last);
-            });
-        }
-    }
-
-    async fn release_all(&self, backend: &Arc<Backend>, leases: Vec<Arc<Held>>) {
-        let mut releases = tokio::task::JoinSet::new();
-        for lease in leases {
-            let backend = Arc::clone(backend);
-            releases
-                .spawn(async move { backend.release(&lease.resources, lease.owner, lease.longest()).await });
-        }
-        while let Some(released) = releases.join_next().await {
-            if let Ok(released) = released {
-                let _ = self.booked(released);
-            }
-        }
-    }
-
-    /// Until no attempt is pending.
-    async fn quiet(&self) {
-        loop {
-            let idle = self.idle.notified();
-            if self.counters.pending.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            idle.await;
-        }
-    }
-
     fn find(&self, id: LeaseId) -> Option<Arc<Held>> {
         self.lock().held.get(&id).cloned()
     }
@@ -433,17 +415,6 @@ impl Manager {
     fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
         // Every change under the lock is a single step, so a panic in between leaves nothing half done.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Calls its function when it is dropped.
-struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            done();
-        }
     }
 }
 

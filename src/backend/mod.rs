@@ -28,6 +28,7 @@
 pub mod redis;
 pub mod sqlite;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootInstant;
@@ -122,6 +123,16 @@ macro_rules! each {
 }
 
 impl Backend {
+    /// Sets who is told when leases are found lost that nobody asked about: all that were granted before that moment.
+    /// Called once, before anything else; `told` is called from any thread, and must not call back.
+    pub fn on_loss(&self, told: impl Fn(BootInstant) + Send + Sync + 'static) {
+        match self {
+            // A lease on a server is found lost by asking for it.
+            Self::Redis(_) => {}
+            Self::Sqlite(backend) => backend.on_loss(Arc::new(told)),
+        }
+    }
+
     /// The thread whose tasks may call the functions below. Starts it if need be, without I/O of the backend.
     pub fn home(&self) -> Result<&Home> {
         each!(self, backend => backend.home())

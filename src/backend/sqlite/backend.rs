@@ -1,11 +1,13 @@
 //! The backend contract on SQLite.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use super::busy::Wait;
 use super::config::Config;
-use super::file::{File, Member};
+use super::file::{File, Member, Told};
 use super::queue::{self, Needs};
 use super::registry::Registry;
 use super::rows::Tx;
@@ -26,14 +28,20 @@ const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
 
 /// One lock file, as one manager uses it. Other managers and workers of the process share its thread and its
 /// connection.
-#[derive(Debug)]
 pub struct SqliteBackend {
     config: Config,
     registry: &'static Registry,
     file: OnceLock<Arc<File>>,
+    told: OnceLock<Told>,
     // A std Mutex: nothing awaits while it is held. Also keeps two threads from joining twice.
     member: Mutex<Option<Member>>,
     closed: AtomicBool,
+}
+
+impl fmt::Debug for SqliteBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.config.fmt(f)
+    }
 }
 
 impl SqliteBackend {
@@ -49,22 +57,29 @@ impl SqliteBackend {
     }
 
     /// As part of the process that this registry stands for.
-    pub(super) fn in_registry(config: Config, registry: &'static Registry) -> Self {
+    pub(super) const fn in_registry(config: Config, registry: &'static Registry) -> Self {
         Self {
             config,
             registry,
             file: OnceLock::new(),
-            member: Mutex::default(),
+            told: OnceLock::new(),
+            member: Mutex::new(None),
             closed: AtomicBool::new(false),
         }
     }
 
-    /// See [`crate::backend::Backend::home`]. Resolves the path on first use; opens nothing.
+    /// See [`crate::backend::Backend::on_loss`].
+    pub fn on_loss(&self, told: Told) {
+        let _ = self.told.set(told);
+    }
+
+    /// See [`crate::backend::Backend::home`]. Opens nothing.
     pub fn home(&self) -> Result<&Home> {
         if self.file.get().is_none() {
             let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
             if member.is_none() && !self.closed.load(Ordering::Acquire) {
-                *member = Some(self.registry.join(&self.config)?);
+                let told = self.told.get_or_init(|| Arc::new(|_| ()));
+                *member = Some(self.registry.join(&self.config, Arc::clone(told))?);
             }
             let joined = member.as_ref().ok_or(Error::Closed)?;
             self.file.get_or_init(|| Arc::clone(joined.file()));
@@ -152,7 +167,7 @@ impl SqliteBackend {
     pub fn acquire_sync(&self, request: &Request) -> Result<Attempt> {
         let file = self.file()?;
         let mut attempt = Attempt::Busy(None);
-        let outcome = file.transact(MAKE, self.registry.patience.sync, &mut |tx| {
+        let outcome = file.transact(MAKE, &mut Wait::at_most(self.registry.patience.sync), &mut |tx| {
             attempt = operations::acquire(tx, request)?;
             Ok(())
         });
@@ -163,19 +178,13 @@ impl SqliteBackend {
     pub fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
         let file = self.file()?;
         let mut released = false;
-        let outcome = file.transact(CHANGE, self.registry.patience.sync, &mut |tx| {
+        let outcome = file.transact(CHANGE, &mut Wait::at_most(self.registry.patience.sync), &mut |tx| {
             released = operations::release(tx, resources, owner)?;
             Ok(())
         });
         outcome
             .map(|_| released)
             .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
-    }
-
-    /// Whether the lease that was granted at `sent` ([`crate::backend::Grant::sent`]) went down with a lock file that
-    /// has since been deleted or replaced. Costs one `stat`, about a microsecond; never waits; from any thread.
-    pub fn outlived(&self, sent: BootInstant) -> bool {
-        self.file.get().is_some_and(|file| file.outlived(sent))
     }
 }
 

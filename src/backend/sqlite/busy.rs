@@ -18,11 +18,11 @@ const LONGEST: Duration = Duration::from_millis(2);
 /// How long each kind of caller waits for the file's write lock in all.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Tasks on the file's own thread.
+    /// Tasks on the file's own thread, from when they asked.
     pub task: Duration,
     /// Callers that block their own thread, perhaps an event loop.
     pub sync: Duration,
-    /// The last transaction of a close.
+    /// A close, for what is left to do.
     pub close: Duration,
 }
 
@@ -37,21 +37,35 @@ impl Default for Patience {
 pub struct Wait {
     // Not the injectable clock: this is about the caller's patience, not about leases.
     since: Instant,
-    limit: Duration,
+    end: Instant,
     pause: Duration,
+    over: bool,
 }
 
 impl Wait {
     /// Starts the wait.
     pub fn at_most(limit: Duration) -> Self {
-        Self { since: Instant::now(), limit, pause: FIRST }
+        let since = Instant::now();
+        Self { since, end: since + limit, pause: FIRST, over: false }
+    }
+
+    /// Goes on with a wait that began earlier, for this much longer.
+    pub fn resumed(since: Instant, limit: Duration) -> Self {
+        Self { since, ..Self::at_most(limit) }
+    }
+
+    /// Whether the patience ended, rather than the need for it.
+    pub const fn is_over(&self) -> bool {
+        self.over
     }
 
     /// Sleeps before another try; `false` when the patience is over.
     pub fn again(&mut self) -> bool {
-        let Some(left) = self.limit.checked_sub(self.since.elapsed()).filter(|left| !left.is_zero()) else {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            self.over = true;
             return false;
-        };
+        }
         // Half to all of the pause: processes that met once should not meet again.
         let random = RandomState::new().hash_one(0_u8) as u32;
         let pause = self.pause / 2 + self.pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0);
@@ -93,7 +107,7 @@ mod tests {
         while wait.again() {
             tries += 1;
         }
-        assert!(tries >= 1, "{tries}");
+        assert!(tries >= 1 && wait.is_over(), "{tries}");
         assert!(wait.waited() >= Duration::from_millis(20));
         assert!(!Wait::at_most(Duration::ZERO).again());
     }

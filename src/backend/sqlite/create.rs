@@ -8,6 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::busy::Wait;
 use super::filesystem::Kind;
+use super::liveness::{self, Liveness};
 use super::place::{self, FileId};
 use super::{failure, identity, open};
 use crate::error::Result;
@@ -22,6 +23,11 @@ pub const PAGE_BYTES: u32 = 1024;
 pub fn create(path: &Path, kind: Kind, wait: &mut Wait) -> Result<()> {
     // Over a network, file locks may not work. SQLite's own are all there is then, and they suffice for the schema.
     let creation = if kind.is_network() { None } else { Some(Creation::begin(path, wait)?) };
+    // Known to another copy of fencelock in this process before the first descriptor is open.
+    let _liveness = creation.as_ref().map(|_| Liveness::keep(path)).transpose()?;
+    if creation.is_some() {
+        liveness::refuse_second_copy(path)?;
+    }
     if place::look(path)?.is_some_and(|seen| seen.length > 0) {
         return Ok(());
     }

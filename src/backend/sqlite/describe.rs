@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use super::filesystem::Kind;
-use super::place;
 use super::rows::Tx;
 use crate::backend::Guarantee;
 
@@ -58,13 +57,6 @@ pub fn guarantee(path: &Path, facts: Option<&Facts>) -> Guarantee {
     } else {
         "A commit survives the death of any process; a power loss may cost the newest, whose holders die with it."
     };
-    if place::look(path).ok().flatten().is_some_and(|seen| seen.links > 1) {
-        warnings.push(
-            "The lock file has several names (hard links). Processes must all use the same one, or they do not see \
-             each other's locks."
-                .to_owned(),
-        );
-    }
     let summary = format!(
         "Local locks in {} (SQLite, journal {}): one holder per resource among the processes that use this file. \
          {durability} {deaths} {clock} Fencing tokens rise for each resource, even if the file is deleted, as long as \

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::queue::{self, Needs, Queue};
 use super::registry::Registry;
 use super::rows::Tx;
 use super::store::{Access, Done, Store};
-use super::{failure, open, operations};
+use super::{failure, open, operations, place, sweep};
 use crate::clock::BootInstant;
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -19,6 +19,9 @@ use crate::lease::{Owner, Resources};
 
 /// Pauses between tries to undo something, each twice the one before.
 const UNDO_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Told when the file was found deleted or replaced: leases that were granted before this moment went down with it.
+pub type Told = Arc<dyn Fn(BootInstant) + Send + Sync>;
 
 /// A lock file, open or not.
 pub struct File {
@@ -32,10 +35,8 @@ pub struct File {
     // A std Mutex: nothing awaits while it is held. Held while the file is opened or closed, and to look up the
     // store; not during transactions.
     slot: Mutex<Option<Arc<Store>>>,
-    members: AtomicUsize,
+    members: Mutex<Vec<Told>>,
     full: AtomicBool,
-    /// On the boot clock: leases granted before this were in a file that the path no longer names.
-    since: AtomicU64,
     undone: Mutex<Vec<Undo>>,
 }
 
@@ -49,7 +50,7 @@ struct Undo {
 }
 
 impl File {
-    /// Of this canonical path. Starts its thread, opens nothing.
+    /// Of this absolute path. Starts its thread, opens nothing.
     pub fn new(registry: &'static Registry, path: PathBuf, allow_network: bool) -> Result<Self> {
         Ok(Self {
             registry,
@@ -58,9 +59,8 @@ impl File {
             allow_network,
             home: Home::start("fencelock-sql")?,
             slot: Mutex::default(),
-            members: AtomicUsize::new(0),
+            members: Mutex::default(),
             full: AtomicBool::new(false),
-            since: AtomicU64::new(0),
             undone: Mutex::default(),
         })
     }
@@ -70,7 +70,7 @@ impl File {
         &self.home
     }
 
-    /// Its canonical path.
+    /// Its path, as its users spell it.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -85,33 +85,34 @@ impl File {
     pub fn transact(
         &self,
         needs: Needs,
-        patience: Duration,
+        wait: &mut Wait,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<bool> {
-        let mut wait = Wait::at_most(patience);
         loop {
-            let Some(store) = self.store(needs.create, &mut wait)? else { return Ok(false) };
+            let Some(store) = self.store(needs.create, wait)? else { return Ok(false) };
             if self.full.load(Ordering::Relaxed) {
                 store.require_full();
             }
-            match store.transact(needs.access, &self.registry.clock, &mut wait, work)? {
-                Done::Committed => return Ok(true),
-                Done::Replaced => self.forget(&store),
+            if self.names(&store)? {
+                match store.transact(needs.access, &self.registry.clock, wait, work)? {
+                    Done::Committed => return Ok(true),
+                    Done::Replaced => self.registry.forget(&store),
+                }
+            } else {
+                self.forget(&store);
             }
+            // Its connection must be closed before another is opened: SQLite would share the old -shm between them.
+            drop(store);
             if !wait.again() {
                 return Err(failure::restless(&self.path));
             }
         }
     }
 
-    /// Whether a lease granted at this moment went down with a file that has since been deleted or replaced. One
-    /// `stat`, about a microsecond; never waits.
-    pub fn outlived(&self, granted: BootInstant) -> bool {
-        let open = self.slot.try_lock().ok().and_then(|slot| slot.clone());
-        if let Some(store) = open.filter(|store| matches!(store.is_current(), Ok(false))) {
-            self.forget(&store);
-        }
-        granted.as_micros() < self.since.load(Ordering::Acquire)
+    /// Whether our path still leads to this store's: a link on the way may have been switched. Only where it is spelled
+    /// otherwise; the store looks at its own path by itself.
+    fn names(&self, store: &Store) -> Result<bool> {
+        Ok(self.path == store.path() || place::look(&self.path)?.is_some_and(|seen| seen.id == store.id()))
     }
 
     fn store(&self, create: bool, wait: &mut Wait) -> Result<Option<Arc<Store>>> {
@@ -125,20 +126,37 @@ impl File {
             }
         };
         if slot.is_none() {
+            let path = match place::canonical(&self.path) {
+                Ok(path) => path,
+                // Without its directory there is no lock file either.
+                Err(_) if !create && matches!(place::look(&self.path), Ok(None)) => return Ok(None),
+                Err(error) => return Err(error),
+            };
             let terms = open::Terms { create, allow_network: self.allow_network };
-            *slot = open::open(self.registry, &self.path, terms, wait)?;
+            *slot = open::open(self.registry, &path, terms, wait)?;
+            if let Some(store) = &*slot {
+                self.home.spawn(sweep::sweep(Arc::downgrade(store)));
+            }
         }
         Ok(slot.clone())
     }
 
-    /// The store's file is no longer the one that the path names.
-    fn forget(&self, store: &Arc<Store>) {
+    /// The store's file is no longer the one that the path names, or no longer whole.
+    pub(super) fn forget(&self, store: &Arc<Store>) {
         let mut slot = self.slot();
-        if slot.as_ref().is_some_and(|current| Arc::ptr_eq(current, store)) {
-            // After every grant in it, and, as opening another takes longer, before every grant in that.
-            self.since.store(self.registry.clock.boot().as_micros() + 1, Ordering::Release);
-            *slot = None;
+        if slot.as_ref().is_none_or(|current| !Arc::ptr_eq(current, store)) {
+            return; // another thread was faster
         }
+        *slot = None;
+        // After every grant in it, and, as opening another takes longer, before every grant in that.
+        let since = self.registry.clock.boot() + Duration::from_micros(1);
+        drop(slot);
+        let members = self.members().clone();
+        members.iter().for_each(|told| told(since));
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
@@ -187,11 +205,12 @@ impl File {
     /// The last user is gone, in good order: gives back what could not be given back before, and closes the store.
     /// Leases that are left then run out: nobody released them, so somebody may still count on them.
     fn close(&self) {
-        queue::run_all(self);
+        let patience = self.registry.patience.close;
+        queue::run_all(self, patience);
         let undone = std::mem::take(&mut *self.undone());
         if !undone.is_empty() {
             let needs = Needs { access: Access::Write, create: false };
-            let _ = self.transact(needs, self.registry.patience.close, &mut |tx| {
+            let _ = self.transact(needs, &mut Wait::at_most(patience), &mut |tx| {
                 undone
                     .iter()
                     .try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))
@@ -199,7 +218,7 @@ impl File {
         }
         let mut slot = self.slot();
         // Somebody may have joined meanwhile. Whoever joins after this finds the slot empty and opens the file again.
-        if self.members.load(Ordering::Acquire) == 0
+        if self.members().is_empty()
             && let Some(store) = slot.take().and_then(Arc::into_inner)
         {
             store.close();
@@ -214,25 +233,28 @@ impl fmt::Debug for File {
 }
 
 /// One user of a lock file. Dropped without [`Member::leave`], it leaves its leases to run out.
-#[derive(Debug)]
-pub struct Member(Arc<File>);
+pub struct Member {
+    file: Arc<File>,
+    told: Told,
+}
 
 impl Member {
-    pub(super) fn new(file: Arc<File>) -> Self {
-        file.members.fetch_add(1, Ordering::AcqRel);
-        Self(file)
+    pub(super) fn new(file: Arc<File>, told: Told) -> Self {
+        file.members().push(Arc::clone(&told));
+        Self { file, told }
     }
 
     /// The file it uses.
     pub const fn file(&self) -> &Arc<File> {
-        &self.0
+        &self.file
     }
 
     /// Uses it no more. The last one closes it; that blocks, so it is done on the file's thread.
     pub fn leave(self) {
-        let file = Arc::clone(&self.0);
+        let file = Arc::clone(&self.file);
         drop(self);
-        if file.members.load(Ordering::Acquire) == 0 {
+        let last = file.members().is_empty();
+        if last {
             file.close();
         }
     }
@@ -240,6 +262,12 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        self.0.members.fetch_sub(1, Ordering::AcqRel);
+        self.file.members().retain(|told| !Arc::ptr_eq(told, &self.told));
+    }
+}
+
+impl fmt::Debug for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
     }
 }

@@ -3,9 +3,9 @@
 //! ```text
 //! backend      the contract; sync and async entry
 //! file  queue  a lock file of this process: thread, group commit, background undo · registry: who shares it
-//! operations   acquire, extend, release … as functions of a transaction · describe · purge
+//! operations   acquire, extend, release … as functions of a transaction · describe · purge · sweep
 //! rows         the table; all SQL · holder: whose lease it is, and when it ends
-//! store        the open file: one transaction at a time, on one connection
+//! store        the open file: one transaction at a time, on one connection · side: its -wal and -shm
 //! open         identity (whose file is it) → liveness → connection · create: making it, raced by others
 //! place  filesystem  busy  failure   paths and inodes, network or not, patience, errors in words
 //! ```
@@ -35,7 +35,9 @@ mod purge;
 mod queue;
 mod registry;
 mod rows;
+mod side;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 

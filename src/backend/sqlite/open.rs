@@ -49,6 +49,9 @@ pub fn open(registry: &Registry, path: &Path, terms: Terms, wait: &mut Wait) -> 
         {
             return Err(network_refused(path, name));
         }
+        if let Some(seen) = seen {
+            refuse_other_names(path, seen)?;
+        }
         let store = match seen {
             None => {
                 create::create(path, kind, wait)?;
@@ -60,10 +63,7 @@ pub fn open(registry: &Registry, path: &Path, terms: Terms, wait: &mut Wait) -> 
             },
         };
         if let Some(store) = store {
-            let store = registry.share(store);
-            // What the dead left is only slower to get if this fails: their rows are probed one by one.
-            let _ = store.sweep(wait);
-            return Ok(Some(store));
+            return Ok(Some(registry.share(store)));
         }
         // The file was made just now, is still being made, or was replaced while we looked.
         if !wait.again() {
@@ -175,6 +175,24 @@ fn configure(connection: &Connection, kind: Kind) -> rusqlite::Result<String> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_FRAMES)?;
     connection.pragma_update(None, "journal_size_limit", WAL_BYTES)?;
     Ok(mode)
+}
+
+/// The neighbours of a database, -wal and -shm among them, are found by its name. Processes that know it by different
+/// names would not see each other's locks, and damage it (<https://sqlite.org/howtocorrupt.html>, section 2.5). Whoever
+/// has it open already goes on: nobody else gets in.
+fn refuse_other_names(path: &Path, seen: Seen) -> Result<()> {
+    let (what, todo) = if seen.links > 1 {
+        ("has several names (hard links)", "remove the other names, or set `local` to another path")
+    } else if place::is_mounted_alone(path) {
+        ("is mounted as a single file", "mount the directory it is in instead")
+    } else {
+        return Ok(());
+    };
+    Err(Error::unsupported(format!(
+        "the lock file {} {what}: processes that use different names, or different mounts, do not see each other's \
+         locks; {todo}. Nothing was granted",
+        path.display()
+    )))
 }
 
 fn network_refused(path: &Path, name: &str) -> Error {

@@ -74,16 +74,40 @@ fn links(_metadata: &std::fs::Metadata) -> u64 {
     1
 }
 
-/// The one spelling of this path that all managers share: links resolved, also those of a file that is not there yet.
-pub fn canonical(path: &Path) -> Result<PathBuf> {
+/// Whether this very file is a mount of its own, as when a container is given a single file. Then its neighbours are
+/// not the ones that others see.
+#[cfg(target_os = "linux")]
+pub fn is_mounted_alone(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // Linux before 5.8 does not tell.
+    statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|facts| facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Nothing mounts single files here.
+#[cfg(not(target_os = "linux"))]
+pub const fn is_mounted_alone(_path: &Path) -> bool {
+    false
+}
+
+/// The path as users mean it from now on, whatever the working directory becomes. Its links are not resolved: what they
+/// point to may change.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(Error::invalid(format!(
             "local: \"{}\" names no file, and processes can only meet in a file: give a path",
             path.display()
         )));
     }
-    let mut path =
-        std::path::absolute(path).map_err(|error| failure::io("resolve the path of", path, &error))?;
+    let path = std::path::absolute(path).map_err(|error| failure::io("resolve the path of", path, &error))?;
+    // Without inodes the path is all there is to tell by that two managers mean one file.
+    if cfg!(unix) { Ok(path) } else { canonical(&path) }
+}
+
+/// The spelling of this path that SQLite names the file's neighbours by: links resolved, also those of a file that is
+/// not there yet.
+pub fn canonical(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
         match std::fs::canonicalize(&path) {
             Ok(path) => return Ok(path),
@@ -103,6 +127,11 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
         "cannot resolve the path of the lock file {}; nothing was granted",
         path.display()
     )))
+}
+
+/// Which file is at this path now, if any and if that can be told.
+pub fn id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|metadata| FileId::of(&metadata))
 }
 
 /// The lock file's neighbour with this suffix.
@@ -140,7 +169,7 @@ mod tests {
         assert!(missing.to_string().contains("directory"), "{missing}");
         let folder = look(directory.path()).unwrap_err();
         assert!(folder.to_string().contains("is a folder"), "{folder}");
-        assert_eq!(canonical(Path::new(":memory:")).unwrap_err().code(), "INVALID_OPTION");
+        assert_eq!(absolute(Path::new(":memory:")).unwrap_err().code(), "INVALID_OPTION");
         assert_eq!(look(&directory.path().join("none")).unwrap(), None);
     }
 }

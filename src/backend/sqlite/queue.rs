@@ -3,9 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::busy::Wait;
 use super::file::File;
 use super::rows::Tx;
 use super::store::Access;
@@ -13,6 +15,12 @@ use crate::error::{Error, Result};
 
 /// Most operations of one transaction, so that other processes get their turn within about a millisecond or two.
 const MOST_JOBS: usize = 256;
+
+/// How long the thread itself waits for others, in short pauses. What takes longer is waited for as a task, so that
+/// meanwhile more operations can come, each with a patience of its own.
+const BLOCKING: Duration = Duration::from_millis(2);
+/// The pause between such tries.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// What an operation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +34,14 @@ pub struct Needs {
 /// One operation of one task.
 trait Job: Send {
     fn needs(&self) -> Needs;
+    fn asked(&self) -> Instant;
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
 
 struct Call<T, F> {
     needs: Needs,
+    asked: Instant,
     work: F,
     /// What there is to say without a lock file, until the work has been done.
     answer: T,
@@ -41,6 +51,10 @@ struct Call<T, F> {
 impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Job for Call<T, F> {
     fn needs(&self) -> Needs {
         self.needs
+    }
+
+    fn asked(&self) -> Instant {
+        self.asked
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
@@ -88,7 +102,7 @@ pub async fn submit<T: Send + 'static>(
     let (reply, answer) = oneshot::channel();
     let attended = {
         let mut waiting = file.queue.waiting();
-        waiting.jobs.push_back(Box::new(Call { needs, work, answer: absent, reply }));
+        waiting.jobs.push_back(Box::new(Call { needs, asked: Instant::now(), work, answer: absent, reply }));
         std::mem::replace(&mut waiting.attended, true)
     };
     if !attended {
@@ -113,18 +127,26 @@ async fn attend(file: Arc<File>) {
             }
             before = now;
         }
-        if !run_batch(&file) {
-            break;
+        match run_batch(&file, file.registry.patience.task) {
+            Progress::Done => {}
+            Progress::Kept => tokio::time::sleep(PAUSE).await,
+            Progress::Idle => break,
         }
     }
     // Not by unwinding: `run_batch` said so itself.
     std::mem::forget(leave);
 }
 
-/// Does everything that waits, without giving way to others.
-pub fn run_all(file: &File) {
-    while file.queue.len() > 0 {
-        run_batch(file);
+/// Does everything that waits, without giving way to others; what takes longer than this in all fails.
+pub fn run_all(file: &File, patience: Duration) {
+    let end = Instant::now() + patience;
+    loop {
+        let more = if Instant::now() < end { file.registry.patience.task } else { Duration::ZERO };
+        match run_batch(file, more) {
+            Progress::Done => {}
+            Progress::Kept => std::thread::sleep(PAUSE),
+            Progress::Idle => return,
+        }
     }
 }
 
@@ -137,8 +159,19 @@ impl Drop for Leave<'_> {
     }
 }
 
-/// `false`: nothing waited, and the queue is left unattended.
-fn run_batch(file: &File) -> bool {
+/// What came of a try to do what waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// It was done, or failed.
+    Done,
+    /// Somebody else is in the way; it waits on.
+    Kept,
+    /// Nothing waited, and the queue is left unattended.
+    Idle,
+}
+
+/// One transaction for the operations that have waited longest; fails those that have waited longer than `patience`.
+fn run_batch(file: &File, patience: Duration) -> Progress {
     let mut batch: Vec<Box<dyn Job>> = {
         let mut waiting = file.queue.waiting();
         let count = waiting.jobs.len().min(MOST_JOBS);
@@ -146,29 +179,73 @@ fn run_batch(file: &File) -> bool {
         waiting.jobs.drain(..count).collect()
     };
     if batch.is_empty() {
-        return false;
+        return Progress::Idle;
     }
-    let mut faulty = false;
-    let outcome = run_together(file, &mut batch, &mut faulty);
-    if faulty && batch.len() > 1 {
+    match run_together(file, &mut batch) {
         // One of them met a row that cannot be read, perhaps. The transaction was rolled back, so the others are done
         // again, each by itself.
-        for job in batch {
-            let mut alone = [job];
-            let outcome = run_together(file, &mut alone, &mut faulty);
-            let [job] = alone;
-            job.finish(outcome);
+        Ran::Faulty(_) if batch.len() > 1 => {
+            let mut progress = Progress::Done;
+            for job in batch {
+                let mut alone = vec![job];
+                let ran = run_together(file, &mut alone);
+                if settle(file, alone, ran, patience) == Progress::Kept {
+                    progress = Progress::Kept;
+                }
+            }
+            progress
         }
-    } else {
-        for job in batch {
-            job.finish(outcome.clone());
+        // Whoever only looks need not wait for the write lock.
+        Ran::Kept(error) => {
+            let (mut looks, changes): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|job| job.needs().access == Access::Read);
+            if changes.is_empty() {
+                return settle(file, looks, Ran::Kept(error), patience);
+            }
+            let ran = run_together(file, &mut looks);
+            settle(file, looks, ran, patience);
+            settle(file, changes, Ran::Kept(error), patience)
         }
+        ran => settle(file, batch, ran, patience),
     }
-    true
 }
 
-/// One transaction. `faulty` tells whether an operation failed, rather than beginning or committing.
-fn run_together(file: &File, jobs: &mut [Box<dyn Job>], faulty: &mut bool) -> Result<()> {
+fn settle(file: &File, jobs: Vec<Box<dyn Job>>, ran: Ran, patience: Duration) -> Progress {
+    let outcome = match ran {
+        Ran::Outcome(outcome) => outcome,
+        Ran::Faulty(error) => Err(error),
+        Ran::Kept(error) => {
+            let (late, rest): (Vec<_>, Vec<_>) =
+                jobs.into_iter().partition(|job| job.asked().elapsed() >= patience);
+            let kept = !rest.is_empty();
+            let mut waiting = file.queue.waiting();
+            rest.into_iter().rev().for_each(|job| waiting.jobs.push_front(job));
+            drop(waiting);
+            finish(late, &Err(error));
+            return if kept { Progress::Kept } else { Progress::Done };
+        }
+    };
+    finish(jobs, &outcome);
+    Progress::Done
+}
+
+fn finish(jobs: Vec<Box<dyn Job>>, outcome: &Result<()>) {
+    for job in jobs {
+        job.finish(outcome.clone());
+    }
+}
+
+/// What became of a transaction.
+enum Ran {
+    /// It was committed, or could not be.
+    Outcome(Result<()>),
+    /// An operation failed, rather than beginning or committing.
+    Faulty(Error),
+    /// No operation was begun, because others were in the way.
+    Kept(Error),
+}
+
+fn run_together(file: &File, jobs: &mut [Box<dyn Job>]) -> Ran {
     let needs = Needs {
         access: if jobs.iter().any(|job| job.needs().access == Access::Write) {
             Access::Write
@@ -177,8 +254,19 @@ fn run_together(file: &File, jobs: &mut [Box<dyn Job>], faulty: &mut bool) -> Re
         },
         create: jobs.iter().any(|job| job.needs().create),
     };
-    file.transact(needs, file.registry.patience.task, &mut |tx| {
-        jobs.iter_mut().try_for_each(|job| job.run(tx)).inspect_err(|_| *faulty = true)
-    })
-    .map(|_| ())
+    if jobs.is_empty() {
+        return Ran::Outcome(Ok(()));
+    }
+    // The first has waited longest.
+    let mut wait = Wait::resumed(jobs[0].asked(), BLOCKING);
+    let (mut begun, mut faulty) = (false, false);
+    let outcome = file.transact(needs, &mut wait, &mut |tx| {
+        begun = true;
+        jobs.iter_mut().try_for_each(|job| job.run(tx)).inspect_err(|_| faulty = true)
+    });
+    match outcome {
+        Err(error) if faulty => Ran::Faulty(error),
+        Err(error) if !begun && wait.is_over() => Ran::Kept(error),
+        outcome => Ran::Outcome(outcome.map(|_| ())),
+    }
 }

@@ -1,4 +1,4 @@
-//! What the managers and workers of one process share: one [`File`] per lock file, one [`Store`] per inode.
+//! What the managers and workers of one process share: one [`File`] per spelling of a path, one [`Store`] per inode.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::busy::Patience;
 use super::config::{Config, Durability};
-use super::file::{File, Member};
+use super::file::{File, Member, Told};
 use super::filesystem::{self, Kind};
 use super::place::{self, FileId};
 use super::store::Store;
 use crate::clock::Clock;
 use crate::error::Result;
 
-/// By canonical path, and by whether its users allow network file systems.
+/// By path as users spell it, and by whether they allow network file systems.
 type Files = HashMap<(PathBuf, bool), Weak<File>>;
 
 /// The lock files a process has to do with. There is one per process; tests make more to play other processes.
@@ -49,8 +49,9 @@ impl Registry {
     }
 
     /// Joins those who use this lock file. Starts its thread if it has none; opens nothing.
-    pub fn join(&'static self, config: &Config) -> Result<Member> {
-        let key = (place::canonical(&config.path)?, config.allow_network_filesystem);
+    /// `told` hears of leases that were lost with their file.
+    pub fn join(&'static self, config: &Config, told: Told) -> Result<Member> {
+        let key = (place::absolute(&config.path)?, config.allow_network_filesystem);
         let mut files = lock(&self.files);
         let file = if let Some(file) = files.get(&key).and_then(Weak::upgrade) {
             file
@@ -63,13 +64,19 @@ impl Registry {
         if config.durability == Durability::Full {
             file.require_full();
         }
-        Ok(Member::new(file))
+        Ok(Member::new(file, told))
     }
 
     /// The store that has this file open, under whatever name.
     pub fn store(&self, id: FileId) -> Option<Arc<Store>> {
         // Windows names no inode; there a file's canonical path has to do.
         if cfg!(unix) { lock(&self.stores).get(&id)?.upgrade() } else { None }
+    }
+
+    /// A store is over: nobody uses it any more.
+    pub fn forget(&self, store: &Arc<Store>) {
+        let files: Vec<_> = lock(&self.files).values().filter_map(Weak::upgrade).collect();
+        files.iter().for_each(|file| file.forget(store));
     }
 
     /// Makes a store known; answers the one that another thread made known first, if any.

@@ -142,19 +142,18 @@ impl<'a> Tx<'a> {
             .map(|_| ())
     }
 
-    /// The leases of these holders. Reads the whole table.
-    pub fn held_by(&self, marks: &[Mark]) -> rusqlite::Result<Vec<(Box<str>, Mark)>> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT resource, holder FROM leases WHERE holder IS NOT NULL")?;
-        let mut rows = statement.query([])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let mark = row.get_ref(1)?.as_blob().ok().and_then(Holder::decode).and_then(|holder| holder.mark);
-            if let Some(mark) = mark.filter(|mark| marks.contains(mark)) {
-                found.push((row.get(0)?, mark));
-            }
-        }
-        Ok(found)
+    /// The rows after this resource, at most so many, each with its holder's mark if it has one.
+    pub fn holders_after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(String, Option<Mark>)>> {
+        let mark = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<Mark>> {
+            let holder = row.get_ref(1)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
+            Ok(holder.and_then(|holder| holder.mark))
+        };
+        self.connection
+            .prepare_cached(
+                "SELECT resource, holder FROM leases WHERE resource > ?1 ORDER BY resource LIMIT ?2",
+            )?
+            .query_map(params![resource, limit], |row| Ok((row.get(0)?, mark(row)?)))?
+            .collect()
     }
 
     /// Ends the resource's lease, if this is still its holder.

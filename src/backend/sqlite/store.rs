@@ -11,10 +11,11 @@ use super::busy::Wait;
 use super::failure;
 use super::filesystem::Kind;
 use super::holder::{Holder, Now};
-use super::liveness::{self, Liveness};
+use super::liveness::Liveness;
 use super::place::{self, FileId};
 use super::purge::Purge;
 use super::rows::Tx;
+use super::side::SideFiles;
 use crate::clock::Clock;
 use crate::error::Result;
 
@@ -32,8 +33,8 @@ pub enum Access {
 pub enum Done {
     /// It is committed.
     Committed,
-    /// Nothing was done, because the path names another file by now, or none: this store is over, and so are the
-    /// leases in it.
+    /// Nothing was done, because the path names another file by now, or none, or the file's -wal or -shm were taken away:
+    /// this store is over, and so are the leases in it.
     Replaced,
 }
 
@@ -54,6 +55,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Writer {
     connection: Connection,
+    side: SideFiles,
     purge: Purge,
     full: bool,
 }
@@ -69,8 +71,10 @@ impl Store {
     ) -> Self {
         // Enough for every statement there is; the default of 16 is close.
         connection.set_prepared_statement_cache_capacity(32);
-        let writer = Mutex::new(Writer { connection, purge: Purge::default(), full: kind.is_network() });
-        Self { writer, liveness, path, id, kind, full: AtomicBool::new(kind.is_network()) }
+        let full = kind.is_network();
+        let (side, purge) = (SideFiles::default(), Purge::default());
+        let writer = Mutex::new(Writer { connection, side, purge, full });
+        Self { writer, liveness, path, id, kind, full: AtomicBool::new(full) }
     }
 
     /// Where it was opened.
@@ -116,7 +120,11 @@ impl Store {
             let sent = clock.boot();
             match writer.begin(access, self.full.load(Ordering::Relaxed)) {
                 Ok(()) => {
-                    let Writer { connection, purge, .. } = &mut *writer;
+                    let Writer { connection, side, purge, .. } = &mut *writer;
+                    if !self.kind.is_network() && !side.are_current(&self.path, sent) {
+                        roll_back(connection);
+                        return Ok(Done::Replaced);
+                    }
                     let now = Now::read(clock, self.kind.is_network());
                     let mut tx = Tx::new(connection, self, sent, now);
                     let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
@@ -159,29 +167,9 @@ impl Store {
         }
     }
 
-    /// Frees the leases of processes that died and takes their liveness files away.
-    pub fn sweep(&self, wait: &mut Wait) -> Result<()> {
-        if self.liveness.is_none() {
-            return Ok(());
-        }
-        let dead = liveness::remains(&self.path)?;
-        if dead.is_empty() {
-            return Ok(());
-        }
-        // A scan, but without the write lock. It misses nothing, for the dead write no more.
-        let mut rows = Vec::new();
-        self.transact(Access::Read, &Clock::System, wait, &mut |tx| {
-            rows = tx.held_by(&dead.iter().map(|remains| remains.mark).collect::<Vec<_>>())?;
-            Ok(())
-        })?;
-        // In parts, so that nobody waits long for the write lock.
-        for part in rows.chunks(256) {
-            self.transact(Access::Write, &Clock::System, wait, &mut |tx| {
-                part.iter().try_for_each(|(resource, mark)| tx.free_if_held_by(resource, *mark))
-            })?;
-        }
-        dead.into_iter().for_each(liveness::Remains::bury);
-        Ok(())
+    /// Whether this process keeps a liveness file beside the lock file, as others do.
+    pub const fn keeps_liveness(&self) -> bool {
+        self.liveness.is_some()
     }
 
     /// What rows of this process carry, at a moment.
@@ -211,6 +199,9 @@ impl Writer {
         }
         if full != self.full {
             self.connection.pragma_update(None, "synchronous", "FULL")?;
+            // macOS keeps what was synced in the disk's own cache otherwise.
+            self.connection.pragma_update(None, "fullfsync", true)?;
+            self.connection.pragma_update(None, "checkpoint_fullfsync", true)?;
             self.full = full;
         }
         match access {

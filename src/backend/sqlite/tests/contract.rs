@@ -1,11 +1,9 @@
 //! What every backend promises, and what is special about one file: sharing, group commit, patience.
 
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::roles::Actor;
 use super::{Place, Process, held, request};
-use crate::backend::sqlite::busy::Patience;
 use crate::backend::sqlite::queue::{self, Needs};
 use crate::backend::sqlite::registry::Registry;
 use crate::backend::sqlite::rows::Tx;
@@ -132,26 +130,25 @@ fn managers_of_one_process_share_the_file_whatever_they_call_it() {
     let config = Config { path: roundabout, durability: Durability::Full, ..place.config() };
     let second = Process::of(SqliteBackend::in_registry(config, registry));
     let lease = first.acquire(&["r"], 10_000);
-    assert!(std::ptr::eq(first.backend.home().unwrap(), second.backend.home().unwrap()));
-    // Another name that canonicalizing does not see through: the inode does.
-    let alias = place.path.with_file_name("alias.sqlite");
-    std::fs::hard_link(&place.path, &alias).unwrap();
-    let third = Process::of(SqliteBackend::in_registry(Config { path: alias, ..place.config() }, registry));
-    for other in [&second, &third] {
+    let same = Process::of(SqliteBackend::in_registry(place.config(), registry));
+    assert!(
+        std::ptr::eq(first.backend.home().unwrap(), same.backend.home().unwrap()),
+        "one thread for a path"
+    );
+    for other in [&second, &same] {
         assert!(other.busy("r") > Duration::from_secs(9));
     }
-    assert_eq!(place.liveness_files().len(), 1);
+    assert_eq!(place.liveness_files().len(), 1, "one connection for a file");
+    same.close();
     let guarantee = first.describe();
     assert!(guarantee.summary.contains("survives power loss"), "the strictest wins: {guarantee:?}");
-    assert!(guarantee.warnings[0].contains("hard links"), "{guarantee:?}");
 
     first.close();
     assert_eq!(first.release(&lease).unwrap_err().code(), "CLOSED");
     assert!(second.busy("r") > Duration::from_secs(9), "others go on");
     assert!(second.release(&lease).unwrap());
-    third.close();
     second.close();
-    assert_eq!(place.names(), ["alias.sqlite", "locks.sqlite"]);
+    assert_eq!(place.names(), ["locks.sqlite"]);
 }
 
 #[test]
@@ -236,60 +233,6 @@ fn a_full_disk_grants_nothing_and_costs_nothing() {
     assert!(process.release(&lease).unwrap(), "what needs no room still works");
     limit(1_000_000);
     process.acquire(&["r"], 1000);
-}
-
-#[test]
-fn a_stuck_writer_is_waited_for_within_bounds() {
-    let place = Place::new();
-    let patience = Patience {
-        task: Duration::from_millis(300),
-        sync: Duration::from_millis(150),
-        ..Patience::default()
-    };
-    let process = place.process_of(Registry { patience, ..Registry::new(Clock::System) });
-    let lease = process.acquire(&["r"], 60_000);
-    let mut writer = Actor::start("stuck", &place.path);
-    assert_eq!(writer.hear(), "locked");
-
-    let since = Instant::now();
-    let error = process.attempt(&["s"], 1000).unwrap_err();
-    assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
-    assert!(error.to_string().contains("another process has kept the write lock"), "{error}");
-    assert!((250..2000).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
-
-    let since = Instant::now();
-    let error = process.backend.acquire_sync(&request(&["s"], 1000)).unwrap_err();
-    assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
-    assert!((120..1500).contains(&since.elapsed().as_millis()), "{:?}", since.elapsed());
-    assert!(process.inspect("r").unwrap().is_some(), "who only looks is not kept waiting");
-    assert_eq!(process.inspect("s").unwrap(), None, "nothing was granted");
-
-    assert_eq!(process.release(&lease).unwrap_err().code(), "BACKEND_UNAVAILABLE");
-    writer.go_on();
-    assert_eq!(writer.hear(), "unlocked");
-    process.acquire(&["s"], 1000);
-    let freed = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        process.inspect("r").unwrap().is_none()
-    });
-    assert!(freed, "a release that failed is made up for in the background");
-}
-
-#[test]
-fn closing_makes_up_for_a_failed_release_at_once() {
-    let place = Place::new();
-    let patience = Patience { task: Duration::from_millis(50), ..Patience::default() };
-    let process = place.process_of(Registry { patience, ..Registry::new(Clock::System) });
-    let lease = process.acquire(&["r"], 60_000);
-    let mut writer = Actor::start("stuck", &place.path);
-    writer.hear();
-    process.release(&lease).unwrap_err();
-    writer.go_on();
-    writer.hear();
-    process.close();
-    drop(writer);
-    let freed = place.raw().query_row("SELECT owner IS NULL FROM leases", [], |row| row.get(0));
-    assert_eq!(freed, Ok(true));
 }
 
 #[test]

@@ -6,11 +6,14 @@ mod contract;
 mod creation;
 mod death;
 mod foreign;
+mod names;
+mod patience;
 mod replacement;
 mod roles;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -50,7 +53,13 @@ impl Place {
     }
 
     fn process_of(&self, registry: Registry) -> Process {
-        Process::of(SqliteBackend::in_registry(self.config(), Box::leak(Box::new(registry))))
+        self.process_in(Box::leak(Box::new(registry)), &self.path)
+    }
+
+    /// A manager of the process that this registry stands for, which spells the path like this.
+    fn process_in(&self, registry: &'static Registry, path: &Path) -> Process {
+        let config = Config { path: path.to_owned(), ..self.config() };
+        Process::of(SqliteBackend::in_registry(config, registry))
     }
 
     /// The names in the directory, in order.
@@ -93,11 +102,20 @@ struct Held {
 /// A backend, called from outside its thread.
 struct Process {
     backend: Arc<SqliteBackend>,
+    told: Arc<AtomicU64>,
 }
 
 impl Process {
     fn of(backend: SqliteBackend) -> Self {
-        Self { backend: Arc::new(backend) }
+        let told = Arc::new(AtomicU64::new(0));
+        let tell = Arc::clone(&told);
+        backend.on_loss(Arc::new(move |since: BootInstant| tell.store(since.as_micros(), Ordering::SeqCst)));
+        Self { backend: Arc::new(backend), told }
+    }
+
+    /// Whether it was told that this lease went down with its file.
+    fn outlived(&self, held: &Held) -> bool {
+        held.sent.as_micros() < self.told.load(Ordering::SeqCst)
     }
 
     /// Starts a call on the backend's thread.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Place;
+use super::roles::Actor;
 use crate::clock::Clock;
 
 #[test]
@@ -10,12 +11,12 @@ fn leases_in_a_deleted_file_are_lost_and_tokens_go_on_rising() {
     let place = Place::new();
     let process = place.process();
     let lease = process.acquire(&["r"], 60_000);
-    assert!(!process.backend.outlived(lease.sent));
+    assert!(!process.outlived(&lease));
     for name in place.names() {
         std::fs::remove_file(place.path.with_file_name(name)).unwrap();
     }
-    assert!(process.backend.outlived(lease.sent));
     assert_eq!(process.extend(&lease, 1000).unwrap_err().code(), "LOCK_LOST");
+    assert!(process.outlived(&lease));
     assert!(!process.release(&lease).unwrap());
     assert_eq!(process.inspect("r").unwrap(), None);
     assert!(!process.force_release("r"));
@@ -23,8 +24,8 @@ fn leases_in_a_deleted_file_are_lost_and_tokens_go_on_rising() {
 
     let next = process.acquire(&["r"], 60_000);
     assert!(next.token > lease.token);
-    assert!(!process.backend.outlived(next.sent));
-    assert!(process.backend.outlived(lease.sent));
+    assert!(!process.outlived(&next));
+    assert!(process.outlived(&lease));
     assert!(!process.release(&lease).unwrap());
     assert!(process.release(&next).unwrap());
 }
@@ -66,8 +67,57 @@ fn a_file_put_in_its_place_is_used() {
     std::fs::rename(&elsewhere.path, &place.path).unwrap();
     assert!(process.busy("s") > Duration::from_secs(50));
     assert_eq!(process.inspect("r").unwrap(), None);
-    assert!(process.backend.outlived(lease.sent));
+    assert!(process.outlived(&lease));
     assert_eq!(process.extend(&lease, 1000).unwrap_err().code(), "LOCK_LOST");
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_on_the_way_that_is_switched_is_followed() {
+    use crate::backend::sqlite::registry::Registry;
+    use std::os::unix::fs::symlink;
+    let place = Place::new();
+    let at = |name: &str| place.path.with_file_name(name);
+    std::fs::create_dir(at("a")).unwrap();
+    std::fs::create_dir(at("b")).unwrap();
+    symlink("a", at("current")).unwrap();
+    let registry = Box::leak(Box::new(Registry::new(Clock::System)));
+    let linked = place.process_in(registry, &at("current").join("locks.sqlite"));
+    let direct = place.process_in(registry, &at("a").join("locks.sqlite"));
+    let lease = linked.acquire(&["r"], 60_000);
+    assert!(direct.busy("r") > Duration::from_secs(50), "one file by two names");
+
+    std::fs::remove_file(at("current")).unwrap();
+    symlink("b", at("current")).unwrap();
+    // A process that starts now goes where the link leads now; whoever was there before must follow.
+    let newcomer = place
+        .process_in(Box::leak(Box::new(Registry::new(Clock::System))), &at("current").join("locks.sqlite"));
+    newcomer.acquire(&["r"], 60_000);
+    assert_eq!(linked.extend(&lease, 1000).unwrap_err().code(), "LOCK_LOST");
+    assert!(linked.outlived(&lease));
+    assert!(linked.busy("r") > Duration::from_secs(50));
+    assert!(!direct.outlived(&lease), "whose path was not touched");
+    assert!(direct.busy("r") > Duration::from_secs(50));
+}
+
+#[test]
+fn side_files_taken_away_by_hand_end_the_leases_in_them() {
+    let place = Place::new();
+    let mut holder = Actor::start("holder", &place.path);
+    holder.hear();
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(place.path.with_file_name(format!("locks.sqlite{suffix}"))).unwrap();
+    }
+    // The row was in the -wal, so nobody can know of it.
+    let process = place.process();
+    let mine = process.acquire(&["r"], 60_000);
+    // They are not looked at before each transaction, but often.
+    std::thread::sleep(Duration::from_millis(20));
+    holder.go_on();
+    assert_eq!(holder.hear(), "LOCK_LOST");
+    holder.go_on();
+    assert_eq!(holder.hear(), "busy", "and from now on it sees the same rows");
+    assert!(process.release(&mine).unwrap());
 }
 
 #[test]

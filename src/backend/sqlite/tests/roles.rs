@@ -4,7 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::{Place, SqliteBackend, held, raw, request};
+use super::{Place, Process, SqliteBackend, held, raw, request};
+use crate::backend::Attempt;
 use crate::backend::sqlite::{Config, Durability};
 use crate::clock::Clock;
 
@@ -19,7 +20,24 @@ pub(super) struct Actor {
 
 impl Actor {
     pub(super) fn start(role: &str, file: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::spawn(Command::new(std::env::current_exe().unwrap()), role, file)
+    }
+
+    /// In a mount namespace in which `file` is `original`, as in a container that is given a single file. `None`: this
+    /// user may not do that.
+    pub(super) fn start_with_mount(role: &str, original: &Path, file: &Path) -> Option<Self> {
+        if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+            return None;
+        }
+        let mut command = Command::new("unshare");
+        let script = r#"mount --bind "$1" "$2" && shift 2 && exec "$@""#;
+        command.args(["--mount", "sh", "-c", script, "sh"]).args([original, file]);
+        command.arg(std::env::current_exe().unwrap());
+        Some(Self::spawn(command, role, file))
+    }
+
+    fn spawn(mut command: Command, role: &str, file: &Path) -> Self {
+        let mut child = command
             .args(["--exact", "backend::sqlite::tests::roles::play", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(FILE, file)
@@ -87,12 +105,28 @@ fn play() {
     let file = std::env::var_os(FILE).unwrap();
     let file = Path::new(&file);
     match role.as_str() {
-        // Holds "r" and dies with it.
+        // Holds "r" and dies with it, or is asked to extend it and to try again.
         "holder" => {
             let backend = backend(file);
             let request = request(&["r", "another"], 60_000);
             let attempt = backend.acquire_sync(&request).unwrap();
-            say(&held(request, attempt).token.to_string());
+            let lease = held(request.clone(), attempt);
+            say(&lease.token.to_string());
+            wait();
+            let process = Process::of(backend);
+            say(process.extend(&lease, 1000).map_or_else(|error| error.code(), |_| "extended"));
+            wait();
+            say(match process.attempt(&["r"], 1000).unwrap().1 {
+                Attempt::Granted(_) => "granted",
+                Attempt::Busy(_) => "busy",
+            });
+            wait();
+        }
+        // Finds out whether this file may be used.
+        "opener" => {
+            say(backend(file)
+                .acquire_sync(&request(&["r"], 1000))
+                .map_or_else(|error| error.code(), |_| "granted"));
             wait();
         }
         // Another program that keeps the write lock.
@@ -113,10 +147,7 @@ fn play() {
             let mut won = 0;
             for round in 0..20 {
                 let request = request(&[&format!("round {round}")], 60_000);
-                won += u32::from(matches!(
-                    backend.acquire_sync(&request).unwrap(),
-                    crate::backend::Attempt::Granted(_)
-                ));
+                won += u32::from(matches!(backend.acquire_sync(&request).unwrap(), Attempt::Granted(_)));
             }
             say(&won.to_string());
             wait();

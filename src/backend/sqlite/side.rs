@@ -1,0 +1,30 @@
+//! The lock file's -wal and -shm: whether the ones that our connection has open still have their names. Somebody may delete
+//! them by hand; whoever opens the database then gets new ones, and sees nothing of what the old ones hold.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::place::{self, FileId};
+use crate::clock::BootInstant;
+
+/// Seldom enough to cost nothing beside a transaction. The database itself is looked at before each one.
+const EVERY: Duration = Duration::from_millis(10);
+
+/// What was seen at the first look, which is when our connection has just opened them.
+#[derive(Debug, Default)]
+pub struct SideFiles {
+    opened: Option<[Option<FileId>; 2]>,
+    due: Option<BootInstant>,
+}
+
+impl SideFiles {
+    /// Whether they are the ones that were there at first. To be asked inside of a transaction, which holds them open.
+    pub fn are_current(&mut self, database: &Path, now: BootInstant) -> bool {
+        if self.due.is_some_and(|due| now < due) {
+            return true;
+        }
+        self.due = Some(now + EVERY);
+        let seen = ["-wal", "-shm"].map(|suffix| place::id(&place::beside(database, suffix)));
+        *self.opened.get_or_insert(seen) == seen
+    }
+}
