@@ -246,7 +246,9 @@ impl Manager {
             let all = leases.held.values();
             all.filter(|held| held.strategy == strategy && configured.lost(held.sent)).cloned().collect()
         };
-        gone.iter().for_each(|held| self.lose(held, FILE_GONE));
+        for held in gone {
+            self.lose(&held, FILE_GONE);
+        }
     }
 
     /// For how much longer the holder may count on the lease; zero when it may not.

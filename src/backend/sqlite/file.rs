@@ -152,7 +152,9 @@ impl File {
         let since = self.registry.clock.boot() + Duration::from_micros(1);
         drop(slot);
         let members = self.members().clone();
-        members.iter().for_each(|told| told(since));
+        for told in members {
+            told(since);
+        }
     }
 
     fn members(&self) -> MutexGuard<'_, Vec<Told>> {

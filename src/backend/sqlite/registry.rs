@@ -76,7 +76,9 @@ impl Registry {
     /// A store is over: nobody uses it any more.
     pub fn forget(&self, store: &Arc<Store>) {
         let files: Vec<_> = lock(&self.files).values().filter_map(Weak::upgrade).collect();
-        files.iter().for_each(|file| file.forget(store));
+        for file in files {
+            file.forget(store);
+        }
     }
 
     /// Makes a store known; answers the one that another thread made known first, if any.
