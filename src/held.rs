@@ -34,7 +34,9 @@ pub struct Held {
     /// The moment before it was asked for.
     pub(crate) sent: BootInstant,
     /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
-    pub(crate) deadline: AtomicU64,
+    deadline: AtomicU64,
+    /// The TTL that set the deadline, in milliseconds.
+    current: AtomicU32,
     /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
@@ -67,6 +69,7 @@ impl Held {
             acks: request.acks,
             sent,
             deadline: AtomicU64::new(deadline.as_micros()),
+            current: AtomicU32::new(request.ttl.as_millis()),
             longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
@@ -81,7 +84,16 @@ impl Held {
 
     /// When its holder is to be told of the end.
     pub fn warning(&self) -> BootInstant {
-        self.deadline() - self.ttl.margin()
+        let current = Ttl::from_millis(self.current.load(Ordering::Acquire)).unwrap_or(self.ttl);
+        self.deadline() - current.margin()
+    }
+
+    /// An extension by this TTL, asked for at this moment, was acknowledged. Never shortens; one at a time.
+    pub(crate) fn prolong(&self, sent: BootInstant, ttl: Ttl) {
+        let deadline = ttl.deadline(sent).as_micros();
+        if self.deadline.fetch_max(deadline, Ordering::AcqRel) < deadline {
+            self.current.store(ttl.as_millis(), Ordering::Release);
+        }
     }
 
     /// Whether it was neither lost nor released. The deadline is not looked at.

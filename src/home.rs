@@ -13,7 +13,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread with a single-threaded runtime. It ends when the last handle to it is dropped, after the tasks that
 /// are ready have run once more.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Home {
     // A queue of our own instead of `Handle::spawn`: the latter writes to the runtime's wake-up descriptor for
     // every call, this one only when the dispatcher sleeps. Five hundred calls of one turn are one wake-up.

@@ -185,7 +185,7 @@ impl Manager {
     }
 
     /// The backend of a strategy, unless the manager was closed.
-    fn open_backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
+    pub(crate) fn open_backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
         if self.lock().closed {
             return Err(Error::Closed);
         }
@@ -279,7 +279,7 @@ impl Manager {
                 Err(ended())
             }
             Ok(sent) => {
-                held.deadline.fetch_max(ttl.deadline(sent).as_micros(), Ordering::AcqRel);
+                held.prolong(sent, ttl);
                 count(&self.counters.extended);
                 Ok(())
             }

@@ -3,6 +3,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -105,7 +106,9 @@ impl Wheel {
             }
             entries.pop();
             drop(entries);
-            if let Some(at) = manager.look(&held) {
+            // One lease that cannot be looked at must not leave all others unwatched.
+            let next = std::panic::catch_unwind(AssertUnwindSafe(|| manager.look(&held)));
+            if let Ok(Some(at)) = next {
                 let entry = Entry { at, manager: Arc::downgrade(&manager), held: Arc::downgrade(&held) };
                 self.entries().push(Reverse(entry));
             }

@@ -134,7 +134,7 @@ impl Backend {
     }
 
     /// The thread whose tasks may call the functions below. Starts it if need be, without I/O of the backend.
-    pub fn home(&self) -> Result<&Home> {
+    pub fn home(&self) -> Result<Home> {
         each!(self, backend => backend.home())
     }
 

@@ -7,6 +7,7 @@ use napi_derive::napi;
 use super::manager::NativeManager;
 use super::outcome::{Failure, Outcome};
 use crate::lease::Ttl;
+use crate::manager::Manager;
 
 #[napi]
 impl NativeManager {
@@ -22,7 +23,7 @@ impl NativeManager {
     /// Ends a lease.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, slot: u32, strategy: u32, lease: f64) {
-        self.run(env, slot, strategy, |manager, _| {
+        self.run_on(Manager::backend, env, slot, strategy, |manager, _| {
             Ok(async move { manager.release(lease as u64).await.map(Outcome::Flag) })
         });
     }

@@ -120,13 +120,15 @@ pub struct Info {
     pub owner: String,
     /// Exact as a double; see `token::MIN_TOKEN_LIMIT`.
     pub token: f64,
-    /// Milliseconds, rounded up.
+    /// Milliseconds, rounded up; infinite for a lock without an end, which is none of ours.
     pub remaining_ms: f64,
 }
 
 impl From<backend::Info> for Info {
     fn from(info: backend::Info) -> Self {
-        Self { owner: info.owner, token: info.token as f64, remaining_ms: millis(info.remaining) }
+        let endless = info.remaining == Duration::MAX;
+        let remaining_ms = if endless { f64::INFINITY } else { millis(info.remaining) };
+        Self { owner: info.owner, token: info.token as f64, remaining_ms }
     }
 }
 

@@ -41,8 +41,8 @@ impl RedisBackend {
     }
 
     /// See [`crate::backend::Backend::home`].
-    pub fn home(&self) -> Result<&Home> {
-        Home::io()
+    pub fn home(&self) -> Result<Home> {
+        Home::io().cloned()
     }
 
     /// See [`crate::backend::Backend::connect`].
@@ -70,9 +70,9 @@ impl RedisBackend {
         self.owner_of(resources)?.extend(resources, owner, ttl, acks).await
     }
 
-    /// See [`crate::backend::Backend::release`].
+    /// See [`crate::backend::Backend::release`]. Works after [`Self::close`], too: a grant may come later than that.
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        self.owner_of(resources)?.release(resources, owner, ttl).await
+        self.deployment.owner_of(resources)?.release(resources, owner, ttl).await
     }
 
     /// See [`crate::backend::Backend::inspect`]. A lock without TTL, which is not one of ours, has
@@ -83,7 +83,7 @@ impl RedisBackend {
         let call = Call::inspect(&node.link.config.keys, &resources);
         let reply = match node.link.control.run(&call, None).await {
             Ok(reply) => reply.script,
-            Err(failure) => return Err(query_failed(node, resource, failure)),
+            Err(failure) => return Err(unanswered(node, failure)),
         };
         match reply {
             Value::Nil => Ok(None),
@@ -114,8 +114,11 @@ impl RedisBackend {
         });
         match first(answer.await) {
             Ok(Value::Int(deleted)) => Ok(deleted > 0),
-            Ok(other) => Err(node.about(Subject::Query, 0).error(&other)),
-            Err(failure) => Err(query_failed(node, resource, failure)),
+            Ok(other) => Err(node.about(Subject::Force, 0).error(&other)),
+            Err(Failure::Broke(broken)) if broken.sent => {
+                Err(node.about(Subject::Force, 0).unknown(resource, &broken))
+            }
+            Err(failure) => Err(unanswered(node, failure)),
         }
     }
 
@@ -169,9 +172,9 @@ async fn describe(node: &Node) -> Result<Guarantee> {
             });
         }
     });
-    let answer = answer.await.map_err(|failure| query_failed(node, "", failure))?;
+    let answer = answer.await.map_err(|failure| unanswered(node, failure))?;
     if let Some(broken) = answer.broken {
-        return Err(query_failed(node, "", Failure::Broke(broken)));
+        return Err(unanswered(node, Failure::Broke(broken)));
     }
     let mut info = String::new();
     for reply in answer.replies {
@@ -195,11 +198,10 @@ fn first(
     }
 }
 
-fn query_failed(node: &Node, resource: &str, failure: Failure) -> Error {
-    let about = node.about(Subject::Query, 0);
+/// The error of a command that changes nothing.
+fn unanswered(node: &Node, failure: Failure) -> Error {
     match failure {
         Failure::Connect(error) => error,
-        Failure::Broke(broken) if broken.sent => about.unknown(resource, &broken),
-        Failure::Broke(broken) => about.unsent(&broken),
+        Failure::Broke(broken) => node.about(Subject::Query, 0).unanswered(&broken),
     }
 }

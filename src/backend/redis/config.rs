@@ -191,9 +191,12 @@ impl Url {
         let unix = url.scheme().contains("unix");
         // A parameter that is silently ignored may mean another database, and so a lock that nobody shares.
         let known: &[&str] = if unix { &["db", "user", "pass"] } else { &[] };
-        if let Some((name, _)) = url.query_pairs().find(|(name, _)| !known.contains(&name.as_ref())) {
+        if url.query_pairs().any(|(name, _)| !known.contains(&name.as_ref())) {
+            // Not named: after a `?` in a password that is not encoded, it is the rest of the password.
             return Err(Error::invalid(format!(
-                "the Redis URL has an unknown parameter {name:?}; give options in the `redis` object instead"
+                "the Redis URL has an unknown parameter after `?`; {}give options in the `redis` object instead, and \
+                 percent-encode a `?` in the password as %3F",
+                if unix { "known are db, user and pass; " } else { "" }
             )));
         }
         let secure = matches!(url.scheme(), "rediss" | "valkeys");
@@ -306,7 +309,8 @@ mod tests {
 
     #[test]
     fn refuses_what_would_be_ignored_in_silence() {
-        assert!(refused(options("redis://localhost?db=1")).contains("\"db\""));
+        assert!(refused(options("redis://localhost?db=1")).contains("unknown parameter"));
+        assert!(!refused(options("redis://me:half?secret@localhost")).contains("secret"));
         assert!(refused(options("rediss://localhost#insecure")).contains("rejectUnauthorized"));
         assert!(refused(options("redis://user@localhost")).contains("password"));
         let mut unencrypted = options("redis://localhost");

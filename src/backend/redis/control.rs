@@ -1,11 +1,11 @@
 //! The connection that never carries a WAIT: whatever must not queue behind one goes here.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use redis::Value;
 
 use super::config::Config;
-use super::connection::{Answer, Break, Connection};
+use super::connection::{Answer, Break, Connection, Exchange};
 use super::dial::Dialer;
 use super::scripts::{Call, Packer, pack_load};
 use crate::clock::{BootInstant, Clock};
@@ -20,9 +20,20 @@ pub(super) struct Control {
     dialer: Arc<Dialer>,
     clock: Clock,
     // A std Mutex, because nothing awaits while it is held.
-    current: Mutex<Option<Arc<Connection>>>,
+    current: Mutex<Current>,
     /// Held while connecting, so that all who wait get the same connection.
     connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Current {
+    connection: Weak<Connection>,
+    /// Keeps it open between exchanges.
+    kept: Option<Arc<Connection>>,
+    /// Nobody keeps it any more: it lasts as long as the exchanges on it.
+    given_up: bool,
+    /// The last PING that was sent for its side effect.
+    nudge: Option<Exchange>,
 }
 
 /// Why there is no reply.
@@ -60,7 +71,10 @@ impl Control {
             return Ok(open);
         }
         let made = Arc::new(self.dialer.dial(&self.config).await?);
-        *self.lock() = Some(Arc::clone(&made));
+        let mut current = self.lock();
+        current.connection = Arc::downgrade(&made);
+        current.kept = (!current.given_up).then(|| Arc::clone(&made));
+        drop(current);
         Ok(made)
     }
 
@@ -124,11 +138,18 @@ impl Control {
     /// connection that is being made does the same.
     pub fn nudge(self: &Arc<Self>) {
         if let Some(open) = self.open() {
-            let _ = open.send([1], |packer, out| {
-                packer.command(out, |cmd| {
-                    cmd.arg("PING");
+            let last = self.lock().nudge.take();
+            // One at a time: a server that hangs answers none, and they would pile up.
+            let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
+            let nudge = unanswered.or_else(|| {
+                let ping = open.send([1], |packer, out| {
+                    packer.command(out, |cmd| {
+                        cmd.arg("PING");
+                    });
                 });
+                ping.ok().map(|[exchange]| exchange)
             });
+            self.lock().nudge = nudge;
         } else if self.connecting.try_lock().is_ok() {
             let control = Arc::clone(self);
             tokio::spawn(async move {
@@ -137,16 +158,18 @@ impl Control {
         }
     }
 
-    /// Gives the connection up; exchanges under way end with theirs.
+    /// Keeps no connection from now on. Exchanges under way end with theirs; whoever comes later makes one for itself.
     pub fn hang_up(&self) {
-        self.lock().take();
+        let mut current = self.lock();
+        current.given_up = true;
+        current.kept = None;
     }
 
     fn open(&self) -> Option<Arc<Connection>> {
-        self.lock().as_ref().filter(|connection| connection.is_open()).cloned()
+        self.lock().connection.upgrade().filter(|connection| connection.is_open())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Connection>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use redis::{ServerError, Value};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
 use super::config::{Address, Config, Credentials};
@@ -18,6 +19,9 @@ use crate::error::{Error, Report, Result};
 /// An idle connection whose other end vanished is noticed after half a minute or so.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+
+/// How long one address of a host is tried before the next is tried as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Makes connections to one server, for all who need one.
 ///
@@ -109,19 +113,41 @@ async fn open_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {
         })?;
         found.collect()
     };
+    let stream = race(addresses).await.map_err(|error| unreachable(config, &error))?;
+    // Best effort: without them it works, only later to notice and slower to answer.
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+    Ok(stream)
+}
+
+/// The first of these addresses that answers. Each gets a head start before the next is tried as well, so that one that
+/// swallows packets (a broken IPv6, mostly) does not use up the time for all; see RFC 8305.
+async fn race(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
     let mut last = IoError::new(ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Best effort: without them it works, only later to notice and slower to answer.
-                let _ = stream.set_nodelay(true);
-                let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-                return Ok(stream);
+    let mut addresses = addresses.into_iter();
+    let mut trying = JoinSet::new();
+    loop {
+        match addresses.next() {
+            Some(address) => {
+                trying.spawn(TcpStream::connect(address));
             }
-            Err(error) => last = error,
+            None if trying.is_empty() => return Err(last),
+            None => {}
+        }
+        let more = addresses.len() > 0;
+        let joined = if more {
+            tokio::time::timeout(HEAD_START, trying.join_next()).await.unwrap_or(None)
+        } else {
+            trying.join_next().await
+        };
+        match joined {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(error))) => last = error,
+            // A panic, or the end of the runtime.
+            Some(Err(error)) => last = IoError::other(error),
+            None => {}
         }
     }
-    Err(unreachable(config, &last))
 }
 
 fn plain(stream: TcpStream) -> Stream {
@@ -221,8 +247,9 @@ fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
         _ => ("the server refused the connection", "see the cause"),
     };
     // A server that does not know AUTH repeats its arguments, and one of them is the password.
-    let echoes = said.contains("AUTH") && said.contains("unknown command");
-    failed(config, what, todo, if echoes { Some(&"ERR unknown command 'AUTH'") } else { Some(&said) })
+    let password = config.credentials.as_ref().map(|credentials| credentials.password.reveal());
+    let echoes = password.is_some_and(|password| said.contains(password));
+    failed(config, what, todo, Some(if echoes { &"(it repeated the password)" } else { &said }))
 }
 
 fn hung_up(config: &Config, why: &str) -> Error {

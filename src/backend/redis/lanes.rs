@@ -10,6 +10,7 @@ use redis::Value;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use super::cleanup::Absent;
 use super::connection::{Answer, Connection, Exchange};
 use super::control::LOADS;
 use super::link::Link;
@@ -30,7 +31,7 @@ pub(super) enum Outcome {
     /// Nothing was written, or even sent.
     Refused(Error),
     /// Written, perhaps, and it cannot be proved: undo it. The error is for the caller.
-    Undo(Error),
+    Undo(Error, Absent),
     /// Nobody knows.
     Unknown(Arc<str>),
 }
@@ -183,7 +184,7 @@ impl Lanes {
         for (entry, reply) in written {
             let outcome = match &proof {
                 Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
-                Proof::Impossible(error) => Outcome::Undo(error.clone()),
+                Proof::Impossible(error) => Outcome::Undo(error.clone(), Absent::Ends),
                 Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
             };
             settle(entry, outcome);
@@ -221,7 +222,8 @@ impl Lanes {
                 }
                 Verdict::Declined(reply) => settle(entry, Outcome::Declined(reply)),
                 Verdict::Refused(error) => settle(entry, Outcome::Refused(error)),
-                Verdict::Failed(error) => settle(entry, Outcome::Undo(error)),
+                // Whoever gave this answer may not be the server that carries the script out.
+                Verdict::Failed(error) => settle(entry, Outcome::Undo(error, Absent::MayYetCome)),
             }
         }
         (written, again)

@@ -57,15 +57,15 @@ impl Node {
                 }))
             }
             Outcome::Written { acks: received, .. } => {
-                let (rolled_back, connected) = self.roll_back(request).await;
+                let (rolled_back, connected) = self.roll_back(request, Absent::Ends).await;
                 Err(about.shortfall(received, connected, rolled_back))
             }
             Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
             Outcome::Refused(error) => Err(error),
-            Outcome::Undo(error) => {
-                self.roll_back(request).await;
-                Err(error)
-            }
+            Outcome::Undo(error, absent) => match self.roll_back(request, absent).await {
+                (true, _) => Err(error),
+                (false, _) => Err(about.unknown(resources.first(), &error)),
+            },
             Outcome::Unknown(why) => {
                 self.cleanup.add(resources, *owner, *ttl, Absent::MayYetCome);
                 Err(about.unknown(resources.first(), &why))
@@ -93,7 +93,7 @@ impl Node {
                 resources.first()
             ))),
             // The lease is still there, and nothing of an extension needs to be undone.
-            Outcome::Refused(error) | Outcome::Undo(error) => Err(error),
+            Outcome::Refused(error) | Outcome::Undo(error, _) => Err(error),
             Outcome::Unknown(why) => Err(about.unknown(resources.first(), &why)),
         }
     }
@@ -150,7 +150,7 @@ impl Node {
                 Verdict::Done(token) => Outcome::Written { reply: token, sent: reply.sent, acks: 0 },
                 Verdict::Declined(left) => Outcome::Declined(left),
                 Verdict::Refused(error) | Verdict::NotLoaded(error) => Outcome::Refused(error),
-                Verdict::Failed(error) => Outcome::Undo(error),
+                Verdict::Failed(error) => Outcome::Undo(error, Absent::MayYetCome),
             },
             Err(Failure::Connect(error)) => Outcome::Refused(error),
             Err(Failure::Broke(broken)) if broken.sent => Outcome::Unknown(broken.why),
@@ -158,17 +158,17 @@ impl Node {
         }
     }
 
-    /// Undoes a grant that was written and is not proved: whether that is confirmed, and how many replicas are
-    /// connected. Never a plain DEL: the lease may be over, and somebody else's by now.
-    async fn roll_back(&self, request: &Request) -> (bool, Option<u32>) {
+    /// Undoes a grant that was written, or may have been, and is not proved: whether that is confirmed, and how many
+    /// replicas are connected. Never a plain DEL: the lease may be over, and somebody else's by now.
+    async fn roll_back(&self, request: &Request, absent: Absent) -> (bool, Option<u32>) {
         let Request { resources, owner, ttl, .. } = request;
         let about = self.about(Subject::Grant, request.acks.required);
-        if let Ok((_, info)) = self.delete(&about, resources, *owner, Some("replication")).await {
-            return (true, info.map(|info| guarantee::connected(&info)));
+        let undone = self.delete(&about, resources, *owner, Some("replication")).await;
+        let confirmed = undone.as_ref().is_ok_and(|(deleted, _)| *deleted > 0 || absent == Absent::Ends);
+        if !confirmed {
+            self.cleanup.add(resources, *owner, *ttl, absent);
         }
-        // Its script has been answered, so nothing of it can land later.
-        self.cleanup.add(resources, *owner, *ttl, Absent::Ends);
-        (false, None)
+        (confirmed, undone.ok().and_then(|(_, info)| info).map(|info| guarantee::connected(&info)))
     }
 
     /// How many replicas are connected, if the server says so.

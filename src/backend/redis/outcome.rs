@@ -24,7 +24,9 @@ pub(super) enum Subject {
     Grant,
     Extension,
     Release,
-    /// Anything that no lease of ours depends on.
+    /// The end of somebody's lease.
+    Force,
+    /// Anything that changes nothing.
     Query,
 }
 
@@ -35,7 +37,7 @@ impl Subject {
             Self::Grant => "nothing was granted",
             Self::Extension => "the lease keeps its old deadline",
             Self::Release => "the lease was not released yet; that goes on in the background until it ends",
-            Self::Query => "nothing was changed",
+            Self::Force | Self::Query => "nothing was changed",
         }
     }
 }
@@ -175,6 +177,11 @@ impl About<'_> {
         )
     }
 
+    /// The error when a question got no answer.
+    pub fn unanswered(&self, why: &dyn fmt::Display) -> Error {
+        self.report(Error::BackendUnavailable, "no answer", "try again", why)
+    }
+
     /// The error when nobody knows what became of it.
     pub fn unknown(&self, resource: &str, why: &dyn fmt::Display) -> Error {
         let (meaning, todo) = match self.subject {
@@ -190,7 +197,10 @@ impl About<'_> {
                 "the lease may have ended; its release goes on in the background until it ends",
                 "nothing needs to be done",
             ),
-            Subject::Query => ("the command may have been carried out", "look again"),
+            Subject::Force => {
+                ("the lease may have ended", "inspect the resource, and do it again if need be")
+            }
+            Subject::Query => ("nothing was changed", "ask again"),
         };
         Error::OutcomeUnknown(Report::caused(
             format!("redis at {}: no proof about {resource:?}: {why}; {meaning}; {todo}", self.address),

@@ -1,8 +1,7 @@
 //! The backend contract on SQLite.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::busy::Wait;
@@ -31,11 +30,17 @@ const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
 pub struct SqliteBackend {
     config: Config,
     registry: &'static Registry,
-    file: OnceLock<Arc<File>>,
     told: OnceLock<Told>,
-    // A std Mutex: nothing awaits while it is held. Also keeps two threads from joining twice.
-    member: Mutex<Option<Member>>,
-    closed: AtomicBool,
+    // A std Mutex: nothing awaits while it is held.
+    membership: Mutex<Membership>,
+}
+
+/// What the manager has of its file.
+enum Membership {
+    /// Nobody has asked for anything yet.
+    None,
+    Joined(Member),
+    Closed,
 }
 
 impl fmt::Debug for SqliteBackend {
@@ -58,14 +63,7 @@ impl SqliteBackend {
 
     /// As part of the process that this registry stands for.
     pub(super) const fn in_registry(config: Config, registry: &'static Registry) -> Self {
-        Self {
-            config,
-            registry,
-            file: OnceLock::new(),
-            told: OnceLock::new(),
-            member: Mutex::new(None),
-            closed: AtomicBool::new(false),
-        }
+        Self { config, registry, told: OnceLock::new(), membership: Mutex::new(Membership::None) }
     }
 
     /// See [`crate::backend::Backend::on_loss`].
@@ -74,27 +72,29 @@ impl SqliteBackend {
     }
 
     /// See [`crate::backend::Backend::home`]. Opens nothing.
-    pub fn home(&self) -> Result<&Home> {
-        if self.file.get().is_none() {
-            let mut member = self.member.lock().unwrap_or_else(PoisonError::into_inner);
-            if member.is_none() && !self.closed.load(Ordering::Acquire) {
-                let told = self.told.get_or_init(|| Arc::new(|_| ()));
-                *member = Some(self.registry.join(&self.config, Arc::clone(told))?);
-            }
-            let joined = member.as_ref().ok_or(Error::Closed)?;
-            self.file.get_or_init(|| Arc::clone(joined.file()));
-        }
-        self.file.get().map(|file| file.home()).ok_or(Error::Closed)
+    pub fn home(&self) -> Result<Home> {
+        self.file().map(|file| file.home().clone())
     }
 
-    pub(super) fn file(&self) -> Result<&Arc<File>> {
-        self.home()?;
-        self.file.get().filter(|_| !self.closed.load(Ordering::Acquire)).ok_or(Error::Closed)
+    pub(super) fn file(&self) -> Result<Arc<File>> {
+        let mut membership = self.membership();
+        if let Membership::None = *membership {
+            let told = self.told.get_or_init(|| Arc::new(|_| ()));
+            *membership = Membership::Joined(self.registry.join(&self.config, Arc::clone(told))?);
+        }
+        match &*membership {
+            Membership::Joined(member) => Ok(Arc::clone(member.file())),
+            Membership::None | Membership::Closed => Err(Error::Closed),
+        }
+    }
+
+    fn membership(&self) -> MutexGuard<'_, Membership> {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// See [`crate::backend::Backend::connect`].
     pub async fn connect(&self) -> Result<()> {
-        queue::submit(self.file()?, Needs { access: Access::Read, create: true }, (), |_| Ok(())).await
+        queue::submit(&self.file()?, Needs { access: Access::Read, create: true }, (), |_| Ok(())).await
     }
 
     /// See [`crate::backend::Backend::acquire`].
@@ -102,8 +102,8 @@ impl SqliteBackend {
         let file = self.file()?;
         let asked = request.clone();
         let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &asked);
-        let outcome = queue::submit(file, MAKE, Attempt::Busy(None), work).await;
-        outcome.inspect_err(|error| undo_grant(file, error, request))
+        let outcome = queue::submit(&file, MAKE, Attempt::Busy(None), work).await;
+        outcome.inspect_err(|error| undo_grant(&file, error, request))
     }
 
     /// See [`crate::backend::Backend::extend`]. There are no replicas, so the policy asks for nothing.
@@ -117,7 +117,7 @@ impl SqliteBackend {
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
-        queue::submit(self.file()?, CHANGE, absent, work).await?
+        queue::submit(&self.file()?, CHANGE, absent, work).await?
     }
 
     /// See [`crate::backend::Backend::release`].
@@ -125,26 +125,26 @@ impl SqliteBackend {
         let file = self.file()?;
         let names = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner);
-        let released = queue::submit(file, CHANGE, false, work).await;
+        let released = queue::submit(&file, CHANGE, false, work).await;
         released.inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
     }
 
     /// See [`crate::backend::Backend::inspect`].
     pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resource = resource.to_owned();
-        queue::submit(self.file()?, LOOK, None, move |tx| operations::inspect(tx, &resource)).await
+        queue::submit(&self.file()?, LOOK, None, move |tx| operations::inspect(tx, &resource)).await
     }
 
     /// See [`crate::backend::Backend::force_release`].
     pub async fn force_release(&self, resource: &str) -> Result<bool> {
         let resource = resource.to_owned();
-        queue::submit(self.file()?, CHANGE, false, move |tx| operations::force_release(tx, &resource)).await
+        queue::submit(&self.file()?, CHANGE, false, move |tx| operations::force_release(tx, &resource)).await
     }
 
     /// See [`crate::backend::Backend::describe`]. Opens the file if it is there, makes none.
     pub async fn describe(&self) -> Result<Guarantee> {
         let file = self.file()?;
-        let facts = queue::submit(file, LOOK, None, |tx| describe::Facts::read(tx).map(Some)).await?;
+        let facts = queue::submit(&file, LOOK, None, |tx| describe::Facts::read(tx).map(Some)).await?;
         Ok(describe::guarantee(file.path(), facts.as_ref()))
     }
 
@@ -155,9 +155,9 @@ impl SqliteBackend {
         reason = "the contract is async, and this blocks the file's own thread only"
     )]
     pub async fn close(&self) {
-        self.closed.store(true, Ordering::Release);
-        let member = self.member.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(member) = member {
+        // The file, its thread included, must not wait for this manager to be garbage-collected.
+        let membership = std::mem::replace(&mut *self.membership(), Membership::Closed);
+        if let Membership::Joined(member) = membership {
             member.leave();
         }
     }
@@ -171,7 +171,7 @@ impl SqliteBackend {
             attempt = operations::acquire(tx, request)?;
             Ok(())
         });
-        outcome.map(|_| attempt).inspect_err(|error| undo_grant(file, error, request))
+        outcome.map(|_| attempt).inspect_err(|error| undo_grant(&file, error, request))
     }
 
     /// The synchronous variant of [`Self::release`].

@@ -96,7 +96,7 @@ fn ours() -> MutexGuard<'static, HashSet<u64>> {
     OURS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// This process's own file, locked. Dropping it removes the file: its leases then run out by themselves.
+/// This process's own file, locked. Dropping it removes the file: leases that are left then run out by themselves.
 #[derive(Debug)]
 pub struct Liveness {
     mark: Mark,
@@ -144,6 +144,13 @@ impl Liveness {
     /// What our rows carry.
     pub const fn mark(&self) -> Mark {
         self.mark
+    }
+
+    /// Keeps the file locked until the process ends: leases are left that somebody may still count on, so nobody may take
+    /// them over before; and then everybody may at once.
+    pub fn outlive(self) {
+        static KEPT: Mutex<Vec<Liveness>> = Mutex::new(Vec::new());
+        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(self);
     }
 }
 

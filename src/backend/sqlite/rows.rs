@@ -156,6 +156,28 @@ impl<'a> Tx<'a> {
             .collect()
     }
 
+    /// Whether any lease of this holder's has not run out. Reads the whole table.
+    pub fn is_holding(&self, mark: Mark) -> rusqlite::Result<bool> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT token, owner, boot_us, wall_us, holder FROM leases WHERE owner IS NOT NULL",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let lease = Row::read(row, 0).ok().and_then(|row| row.lease);
+            if lease
+                .is_some_and(|lease| lease.mark == Some(mark) && !lease.end.remaining(&self.now).is_zero())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// So many rows more, or fewer, are this process's to release.
+    pub fn count_unreleased(&self, change: i64) {
+        self.store.count_unreleased(change);
+    }
+
     /// Ends the resource's lease, if this is still its holder.
     pub fn free_if_held_by(&mut self, resource: &str, mark: Mark) -> rusqlite::Result<()> {
         match self.row(resource)?.and_then(|row| row.lease) {

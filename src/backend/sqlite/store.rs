@@ -1,8 +1,9 @@
 //! One open lock file: the connection that all of this process's managers and workers share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -50,6 +51,8 @@ pub struct Store {
     kind: Kind,
     /// Some manager of this file wants commits to survive a power loss.
     full: AtomicBool,
+    /// Rows that this process granted and did not release: at most so many leases of ours are left.
+    unreleased: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -74,7 +77,7 @@ impl Store {
         let full = kind.is_network();
         let (side, purge) = (SideFiles::default(), Purge::default());
         let writer = Mutex::new(Writer { connection, side, purge, full });
-        Self { writer, liveness, path, id, kind, full: AtomicBool::new(full) }
+        Self { writer, liveness, path, id, kind, full: AtomicBool::new(full), unreleased: AtomicI64::new(0) }
     }
 
     /// Where it was opened.
@@ -178,17 +181,51 @@ impl Store {
         (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
     }
 
+    /// This process granted so many rows more, or released as many.
+    pub fn count_unreleased(&self, change: i64) {
+        self.unreleased.fetch_add(change, Ordering::Relaxed);
+    }
+
+    /// The file is gone, and all leases in it.
+    pub fn abandon(&self) {
+        self.unreleased.store(0, Ordering::Relaxed);
+    }
+
     /// Closes in good order: what is in the WAL goes into the database, and the last process removes the WAL.
     pub fn close(self) {
         if self.is_current().unwrap_or(false) {
+            if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.holds_nothing(), Ok(true)) {
+                self.abandon();
+            }
             // Failing to, it is closed without.
             let _ = self.writer().connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
 
+    /// Whether all leases that were not released have run out, been taken, or been ended by force.
+    fn holds_nothing(&self) -> Result<bool> {
+        let Some(mark) = self.liveness.as_ref().map(Liveness::mark) else { return Ok(true) };
+        let mut nothing = false;
+        self.transact(Access::Read, &Clock::System, &mut Wait::at_most(Duration::ZERO), &mut |tx| {
+            nothing = !tx.is_holding(mark)?;
+            Ok(())
+        })?;
+        Ok(nothing)
+    }
+
     fn writer(&self) -> MutexGuard<'_, Writer> {
         // A panic leaves at worst a transaction open, and `begin` ends that.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if *self.unreleased.get_mut() > 0
+            && let Some(liveness) = self.liveness.take()
+        {
+            liveness.outlive();
+        }
     }
 }
 

@@ -17,8 +17,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Sweeps a store once, as long as somebody uses it.
 pub async fn sweep(store: Weak<Store>) {
-    let Some(dead) = store.upgrade().filter(|store| store.keeps_liveness()) else { return };
-    let dead = liveness::remains(dead.path()).unwrap_or_default();
+    let dead = match store.upgrade() {
+        Some(store) if store.keeps_liveness() => liveness::remains(store.path()).unwrap_or_default(),
+        _ => return,
+    };
     if dead.is_empty() {
         return;
     }

@@ -231,7 +231,8 @@ fn after_close_everything_is_closed() {
         both.close().await;
     });
     assert_eq!(code(&acquire(&backend, &lease).unwrap_err()), "CLOSED");
-    assert_eq!(code(&release(&backend, &lease).unwrap_err()), "CLOSED");
+    assert!(primary.exists(&lock_key("r")), "closing releases nothing by itself");
+    assert!(release(&backend, &lease).unwrap(), "a grant may come later than the end");
     eventually("its connections are gone", || clients() == 0);
 }
 

@@ -132,7 +132,7 @@ fn managers_of_one_process_share_the_file_whatever_they_call_it() {
     let lease = first.acquire(&["r"], 10_000);
     let same = Process::of(SqliteBackend::in_registry(place.config(), registry));
     assert!(
-        std::ptr::eq(first.backend.home().unwrap(), same.backend.home().unwrap()),
+        Arc::ptr_eq(&first.backend.file().unwrap(), &same.backend.file().unwrap()),
         "one thread for a path"
     );
     for other in [&second, &same] {
@@ -214,7 +214,7 @@ fn a_full_disk_grants_nothing_and_costs_nothing() {
                 tx.connection()
                     .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
             };
-            queue::submit(backend.file()?, needs, 0, cap).await
+            queue::submit(&backend.file()?, needs, 0, cap).await
         };
         process.call(set).unwrap();
     };
@@ -324,15 +324,15 @@ fn after_closing_nothing_works_and_nothing_is_left() {
     assert_eq!(process.inspect("r").unwrap(), None);
     assert_eq!(place.names(), [""; 0], "looking makes no file");
     process.connect().unwrap();
-    process.acquire(&["r"], 60_000);
+    let lease = process.acquire(&["r"], 60_000);
     let guarantee = process.describe();
     assert!(guarantee.summary.contains("WAL"), "{guarantee:?}");
     assert_eq!((guarantee.replicas_declared, guarantee.warnings.len()), (None, 0));
+    assert!(process.release(&lease).unwrap());
     process.close();
     process.close();
     assert_eq!(place.names(), ["locks.sqlite"], "one file, without side files");
     assert_eq!(process.attempt(&["r"], 1000).unwrap_err().code(), "CLOSED");
     assert_eq!(process.backend.acquire_sync(&request(&["r"], 1000)).unwrap_err().code(), "CLOSED");
-    let next = place.process();
-    assert!(next.busy("r") > Duration::from_secs(50), "what was not released runs out");
+    assert_eq!(process.release(&lease).unwrap_err().code(), "CLOSED");
 }

@@ -36,7 +36,8 @@ fn remains_of_a_deleted_file_are_removed() {
             .unwrap();
     }
     let process = place.process();
-    process.acquire(&["r"], 1000);
+    let lease = process.acquire(&["r"], 1000);
+    process.release(&lease).unwrap();
     process.close();
     assert_eq!(place.names(), ["locks.sqlite"]);
 }
@@ -57,7 +58,8 @@ fn a_creation_that_was_interrupted_is_done_again() {
     journal[24..28].copy_from_slice(&PAGE_BYTES.to_be_bytes());
     std::fs::write(place.path.with_file_name("locks.sqlite-journal"), journal).unwrap();
     let process = place.process();
-    process.acquire(&["r"], 1000);
+    let lease = process.acquire(&["r"], 1000);
+    process.release(&lease).unwrap();
     process.close();
     assert_eq!(place.names(), ["locks.sqlite"]);
 }

@@ -76,19 +76,33 @@ fn a_living_holder_whose_file_was_replaced_is_not_robbed() {
 }
 
 #[test]
-fn a_manager_that_is_dropped_leaves_its_leases_to_run_out() {
+fn what_a_manager_leaves_is_free_when_its_process_ends() {
+    for end in ["drops", "closes"] {
+        let place = Place::new();
+        let mut holder = Actor::start(&format!("holder that {end}"), &place.path);
+        holder.hear();
+        let process = place.process();
+        assert!(process.busy("r") > Duration::from_secs(50), "{end}: somebody may have kept the token");
+        holder.kill();
+        assert_eq!(process.inspect("r").unwrap(), None, "{end}");
+        process.acquire(&["r"], 60_000);
+    }
+}
+
+#[test]
+fn a_manager_that_leaves_nothing_takes_its_file_away() {
     let place = Place::new();
-    let process = place.process();
-    process.acquire(&["r"], 60_000);
-    drop(process);
-    let next = place.process();
-    assert!(next.busy("r") > Duration::from_secs(50));
-    // The dropped one's thread may need a moment to end.
-    let alone = (0..100).any(|_| {
-        std::thread::sleep(Duration::from_millis(10));
-        place.liveness_files().len() == 1
-    });
-    assert!(alone, "only our own: {:?}", place.names());
+    for ttl_ms in [10, 60_000] {
+        let process = place.process();
+        let lease = process.acquire(&["r"], ttl_ms);
+        if ttl_ms == 10 {
+            std::thread::sleep(Duration::from_millis(11)); // runs out, and nobody releases it
+        } else {
+            assert!(process.release(&lease).unwrap());
+        }
+        process.close();
+        assert_eq!(place.names(), ["locks.sqlite"]);
+    }
 }
 
 #[test]

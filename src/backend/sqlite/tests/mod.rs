@@ -189,7 +189,9 @@ impl Process {
     }
 
     fn close(&self) {
-        let closed = self.start(move |backend| async move { backend.close().await }).unwrap();
+        let Ok(closed) = self.start(move |backend| async move { backend.close().await }) else {
+            return; // closed already, and without a thread
+        };
         closed.recv_timeout(Duration::from_secs(10)).expect("closing ends");
     }
 }

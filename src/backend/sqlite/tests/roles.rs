@@ -122,6 +122,17 @@ fn play() {
             });
             wait();
         }
+        // Leaves a lease behind, and lives on.
+        "holder that drops" | "holder that closes" => {
+            let process = Process::of(backend(file));
+            process.acquire(&["r"], 60_000);
+            if role == "holder that closes" {
+                process.close();
+            }
+            drop(process);
+            say("gone");
+            wait();
+        }
         // Finds out whether this file may be used.
         "opener" => {
             say(backend(file)
