@@ -101,7 +101,7 @@ export interface Info {
   owner: string
   /** Exact as a double; see `token::MIN_TOKEN_LIMIT`. */
   token: number
-  /** Milliseconds, rounded up. */
+  /** Milliseconds, rounded up; infinite for a lock without an end, which is none of ours. */
   remainingMs: number
 }
 

@@ -13,7 +13,7 @@ use super::guarantee;
 use super::keys::Part;
 use super::node::Node;
 use super::outcome::Subject;
-use super::scripts::Call;
+use super::scripts::{INSPECT, pack_inspect};
 use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -80,11 +80,9 @@ impl RedisBackend {
     pub async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
         let node = self.owner_of(&resources)?;
-        let call = Call::inspect(&node.link.config.keys, &resources);
-        let reply = match node.link.control.run(&call, None).await {
-            Ok(reply) => reply.script,
-            Err(failure) => return Err(unanswered(node, failure)),
-        };
+        let keys = &node.link.config.keys;
+        let call = node.link.control.run(&INSPECT, |packer, out| pack_inspect(keys, &resources, packer, out));
+        let reply = call.await.map_err(|failure| unanswered(node, failure))?;
         match reply {
             Value::Nil => Ok(None),
             Value::Array(fields) if fields.len() == 3 => {
@@ -106,13 +104,13 @@ impl RedisBackend {
     pub async fn force_release(&self, resource: &str) -> Result<bool> {
         let resources = Resources::one(resource)?;
         let node = self.owner_of(&resources)?;
-        let answer = node.link.control.exchange(1, |packer, out| {
+        let answer = node.link.control.command(|packer, out| {
             packer.command(out, |cmd| {
                 cmd.arg("DEL");
                 node.link.config.keys.add_to(cmd, resource, Part::Lock);
             });
         });
-        match first(answer.await) {
+        match answer.await {
             Ok(Value::Int(deleted)) => Ok(deleted > 0),
             Ok(other) => Err(node.about(Subject::Force, 0).error(&other)),
             Err(Failure::Broke(broken)) if broken.sent => {
@@ -185,17 +183,6 @@ async fn describe(node: &Node) -> Result<Guarantee> {
         info.push('\n');
     }
     Ok(guarantee::judge(&node.link.config, &info))
-}
-
-/// The only reply of an exchange.
-fn first(
-    answer: std::result::Result<super::connection::Answer, Failure>,
-) -> std::result::Result<Value, Failure> {
-    let answer = answer?;
-    match (answer.replies.into_iter().next(), answer.broken) {
-        (Some(reply), _) => Ok(reply),
-        (None, broken) => Err(Failure::Broke(broken.expect("only a break leaves a reply out"))),
-    }
 }
 
 /// The error of a command that changes nothing.

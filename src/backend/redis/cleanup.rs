@@ -8,14 +8,14 @@ use tokio::sync::Notify;
 
 use super::backoff::Backoff;
 use super::link::Link;
-use super::scripts::{Call, RELEASE, pack_load};
+use super::scripts::{self, MAX_ITEMS, RELEASE};
 use crate::clock::BootInstant;
 use crate::lease::{Owner, Resources, Ttl};
 
 /// The most leases to undo at one time. Beyond it the one that ends first is left to its TTL: it has the least left to
 /// gain, and memory stays bounded however long the server is away.
 const MAX_PENDING: usize = 10_000;
-/// The most compare-and-deletes in one pipeline.
+/// The most compare-and-deletes in one pipeline, some calls of the script.
 const MAX_BATCH: usize = 256;
 /// Beyond the TTL, for the time a command is under way.
 const SLACK: Duration = Duration::from_millis(250);
@@ -130,18 +130,29 @@ impl Cleanup {
 
     /// The replies that came, in order.
     async fn delete(&self, items: &[Item]) -> Vec<Value> {
+        let leases: Vec<_> =
+            items.iter().map(|item| scripts::Item::release(&item.resources, item.owner)).collect();
+        let calls = leases.chunks(MAX_ITEMS);
         let answer = self
             .link
             .control
-            .exchange(1 + items.len(), |packer, out| {
+            .exchange(1 + calls.len(), |packer, out| {
                 // Always loaded: then no reply has to be looked at twice, and this is rare.
-                pack_load(&RELEASE, packer, out);
-                for item in items {
-                    Call::release(&self.link.config.keys, &item.resources, item.owner).pack(packer, out);
+                RELEASE.pack_load(packer, out);
+                for call in calls {
+                    RELEASE.pack(&self.link.config.keys, call.iter(), packer, out);
                 }
             })
             .await;
-        answer.map_or_else(|_| Vec::new(), |answer| answer.replies.into_iter().skip(1).collect())
+        let replies = answer.map_or_else(|_| Vec::new(), |answer| answer.replies);
+        let each = leases.chunks(MAX_ITEMS).zip(replies.into_iter().skip(1)).flat_map(|(call, reply)| {
+            match reply {
+                Value::Array(replies) if replies.len() == call.len() => replies,
+                // No answer to any of them, and they are tried again.
+                error => vec![error; call.len()],
+            }
+        });
+        each.collect()
     }
 }
 

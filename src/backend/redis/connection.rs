@@ -115,7 +115,7 @@ impl Connection {
         self.shared.lock().broken.is_none()
     }
 
-    /// Sends what `pack` appends, as exchanges that end after so many replies each. All bytes packed before the
+    /// Sends what `pack` appends, as exchanges that end after so many replies each, none perhaps. All bytes packed before the
     /// writer gets to run leave in one write. An error means that nothing was sent.
     pub fn send<const N: usize>(
         &self,
@@ -134,7 +134,11 @@ impl Connection {
         let exchanges = replies.map(|missing| {
             let (done, exchange) = oneshot::channel();
             let replies = Vec::with_capacity(missing);
-            state.waiting.push_back(Waiting { start, missing, replies, done });
+            if missing == 0 {
+                let _ = done.send(Answer { replies, broken: None });
+            } else {
+                state.waiting.push_back(Waiting { start, missing, replies, done });
+            }
             exchange
         });
         drop(guard);

@@ -7,18 +7,13 @@ use redis::Value;
 use super::config::Config;
 use super::connection::{Answer, Break, Connection, Exchange};
 use super::dial::Dialer;
-use super::scripts::{Call, Packer, pack_load};
-use crate::clock::{BootInstant, Clock};
+use super::scripts::{Packer, Script};
 use crate::error::{Error, Result};
-
-/// How often a script is loaded before its absence is believed.
-pub(super) const LOADS: u32 = 2;
 
 /// Commands of all callers, pipelined on one connection that is made on demand.
 pub(super) struct Control {
     config: Arc<Config>,
     dialer: Arc<Dialer>,
-    clock: Clock,
     // A std Mutex, because nothing awaits while it is held.
     current: Mutex<Current>,
     /// Held while connecting, so that all who wait get the same connection.
@@ -45,20 +40,10 @@ pub(super) enum Failure {
     Broke(Break),
 }
 
-/// The reply of a script, and of the command that went with it.
-#[derive(Debug)]
-pub(super) struct Reply {
-    /// The moment before it was sent.
-    pub sent: BootInstant,
-    pub script: Value,
-    /// The text of INFO, if it was asked for and given.
-    pub info: Option<String>,
-}
-
 impl Control {
-    pub fn new(config: Arc<Config>, dialer: Arc<Dialer>, clock: Clock) -> Self {
+    pub fn new(config: Arc<Config>, dialer: Arc<Dialer>) -> Self {
         let connecting = tokio::sync::Mutex::new(());
-        Self { config, dialer, clock, current: Mutex::default(), connecting }
+        Self { config, dialer, current: Mutex::default(), connecting }
     }
 
     /// The connection, made if need be.
@@ -89,48 +74,39 @@ impl Control {
         Ok(connection.answer(exchange, self.config.command_timeout).await)
     }
 
-    /// Runs a script, loading it if the server does not know it. With `info`, the section of INFO in the same
-    /// pipeline.
-    pub async fn run(&self, call: &Call<'_>, info: Option<&str>) -> std::result::Result<Reply, Failure> {
-        let mut loads = 0;
-        loop {
-            let mut sent = BootInstant::from_micros(0);
-            let load = loads > 0;
-            let expected = 1 + usize::from(load) + usize::from(info.is_some());
-            let answer = self
-                .exchange(expected, |packer, out| {
-                    sent = self.clock.boot();
-                    if load {
-                        pack_load(call.script, packer, out);
-                    }
-                    call.pack(packer, out);
-                    if let Some(section) = info {
-                        packer.command(out, |cmd| {
-                            cmd.arg("INFO").arg(section);
-                        });
-                    }
-                })
-                .await?;
-            let mut replies = answer.replies.into_iter();
-            let loaded = if load { replies.next() } else { None };
-            let Some(script) = replies.next() else {
-                return Err(Failure::Broke(answer.broken.expect("only a break leaves a reply out")));
-            };
-            if is_not_loaded(&script) {
-                match loaded {
-                    // Why it could not be loaded tells more than that it is not.
-                    Some(error @ Value::ServerError(_)) => {
-                        return Ok(Reply { sent, script: error, info: None });
-                    }
-                    _ if loads < LOADS => {
-                        loads += 1;
-                        continue;
-                    }
-                    _ => {}
-                }
-            }
-            let info = replies.next().and_then(text);
-            return Ok(Reply { sent, script, info });
+    /// Runs a script that `pack` calls, loading it if the server does not know it.
+    pub async fn run(
+        &self,
+        script: &Script,
+        pack: impl Fn(&mut Packer, &mut Vec<u8>),
+    ) -> std::result::Result<Value, Failure> {
+        let reply = self.command(&pack).await?;
+        if !is_not_loaded(&reply) {
+            return Ok(reply);
+        }
+        let answer = self.exchange(2, |packer, out| {
+            script.pack_load(packer, out);
+            pack(packer, out);
+        });
+        let answer = answer.await?;
+        let mut replies = answer.replies.into_iter();
+        match (replies.next(), replies.next()) {
+            // Why it could not be loaded tells more than that it is not.
+            (Some(error @ Value::ServerError(_)), _) => Ok(error),
+            (_, Some(reply)) => Ok(reply),
+            (_, None) => Err(Failure::Broke(answer.broken.expect("only a break leaves a reply out"))),
+        }
+    }
+
+    /// Sends one command.
+    pub async fn command(
+        &self,
+        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+    ) -> std::result::Result<Value, Failure> {
+        let answer = self.exchange(1, pack).await?;
+        match (answer.replies.into_iter().next(), answer.broken) {
+            (Some(reply), _) => Ok(reply),
+            (None, broken) => Err(Failure::Broke(broken.expect("only a break leaves a reply out"))),
         }
     }
 

@@ -21,7 +21,7 @@ impl Link {
     pub fn new(config: Config, clock: Clock) -> Self {
         let config = Arc::new(config);
         let dialer = Arc::new(Dialer::new());
-        let control = Arc::new(Control::new(config.clone(), dialer.clone(), clock.clone()));
+        let control = Arc::new(Control::new(config.clone(), dialer.clone()));
         Self { config, clock, dialer, control }
     }
 }

@@ -3,17 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
-
 use super::cleanup::{Absent, Cleanup};
 use super::config::Config;
-use super::control::{Failure, text};
+use super::control::text;
 use super::guarantee;
 use super::lanes::{Lanes, Outcome};
 use super::link::Link;
-use super::outcome::{About, Subject, Verdict};
+use super::outcome::{About, Subject};
 use super::queue::Limits;
-use super::scripts::{ACQUIRE, Call, EXTEND};
+use super::scripts::{ACQUIRE, EXTEND, Item, RELEASE};
 use crate::backend::{AckPolicy, Attempt, Grant, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -24,6 +22,10 @@ use crate::lease::{Acks, Owner, Resources, Ttl};
 const GRANT_LANES: Limits = Limits { lanes: 8, per_policy: 2 };
 /// Lanes for extensions, which must not wait behind grants.
 const EXTENSION_LANES: Limits = Limits { lanes: 4, per_policy: 1 };
+/// Batches of releases under way. They share a connection, and nothing waits for acknowledgements there.
+const RELEASE_LANES: Limits = Limits { lanes: 2, per_policy: 2 };
+/// How long what INFO said is believed, so that a batch that too few replicas acknowledged asks once.
+const INFO_AGE: Duration = Duration::from_millis(10);
 
 /// One server. Connections are made on demand.
 pub(super) struct Node {
@@ -31,6 +33,9 @@ pub(super) struct Node {
     pub cleanup: Arc<Cleanup>,
     grants: Arc<Lanes>,
     extensions: Arc<Lanes>,
+    releases: Arc<Lanes>,
+    /// How many replicas were connected, and when that was asked. Held while asking, so that others get the same answer.
+    connected: tokio::sync::Mutex<Option<(BootInstant, Option<u32>)>>,
 }
 
 impl Node {
@@ -39,15 +44,16 @@ impl Node {
         let cleanup = Arc::new(Cleanup::new(link.clone()));
         let grants = Arc::new(Lanes::new(link.clone(), &ACQUIRE, Subject::Grant, GRANT_LANES));
         let extensions = Arc::new(Lanes::new(link.clone(), &EXTEND, Subject::Extension, EXTENSION_LANES));
-        Self { link, cleanup, grants, extensions }
+        let releases = Arc::new(Lanes::new(link.clone(), &RELEASE, Subject::Release, RELEASE_LANES));
+        let connected = tokio::sync::Mutex::default();
+        Self { link, cleanup, grants, extensions, releases, connected }
     }
 
     /// See [`crate::backend::Backend::acquire`].
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
-        let Request { resources, owner, ttl, min_token, acks } = request;
+        let Request { resources, owner, ttl, acks, .. } = request;
         let about = self.about(Subject::Grant, acks.required);
-        let call = Call::acquire(&self.link.config.keys, resources, *owner, *ttl, *min_token);
-        match self.run(&self.grants, &about, *acks, &call).await {
+        match self.grants.run(waiting(*acks), Item::acquire(request)).await {
             Outcome::Written { reply, sent, acks: received } if received >= acks.required => {
                 let token = u64::try_from(reply).expect("a verdict of done is positive");
                 Ok(Attempt::Granted(Grant {
@@ -57,15 +63,15 @@ impl Node {
                 }))
             }
             Outcome::Written { acks: received, .. } => {
-                let (rolled_back, connected) = self.roll_back(request, Absent::Ends).await;
-                Err(about.shortfall(received, connected, rolled_back))
+                let rolled_back = self.roll_back(request, Absent::Ends).await;
+                Err(about.shortfall(received, self.connected().await, rolled_back))
             }
             Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
             Outcome::Refused(error) => Err(error),
-            Outcome::Undo(error, absent) => match self.roll_back(request, absent).await {
-                (true, _) => Err(error),
-                (false, _) => Err(about.unknown(resources.first(), &error)),
-            },
+            Outcome::Undo(error, absent) => {
+                let undone = self.roll_back(request, absent).await;
+                Err(if undone { error } else { about.unknown(resources.first(), &error) })
+            }
             Outcome::Unknown(why) => {
                 self.cleanup.add(resources, *owner, *ttl, Absent::MayYetCome);
                 Err(about.unknown(resources.first(), &why))
@@ -82,8 +88,7 @@ impl Node {
         acks: AckPolicy,
     ) -> Result<BootInstant> {
         let about = self.about(Subject::Extension, acks.required);
-        let call = Call::extend(&self.link.config.keys, resources, owner, ttl);
-        match self.run(&self.extensions, &about, acks, &call).await {
+        match self.extensions.run(waiting(acks), Item::extend(resources, owner, ttl)).await {
             Outcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
             Outcome::Written { acks: received, .. } => {
                 Err(about.shortfall(received, self.connected().await, false))
@@ -100,9 +105,8 @@ impl Node {
 
     /// See [`crate::backend::Backend::release`].
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let about = self.about(Subject::Release, 0);
-        let error = match self.delete(&about, resources, owner, None).await {
-            Ok((deleted, _)) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
+        let error = match self.delete(resources, owner).await {
+            Ok(deleted) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
             Err(error) => error,
         };
         // It was granted long ago, so nothing of it can land later.
@@ -132,78 +136,51 @@ impl Node {
         About { address: &self.link.config.address, subject, required }
     }
 
-    /// Without acknowledgements no WAIT is needed, and so no lane.
-    async fn run(
-        &self,
-        lanes: &Arc<Lanes>,
-        about: &About<'_>,
-        policy: AckPolicy,
-        call: &Call<'_>,
-    ) -> Outcome {
-        if policy.required > 0 {
-            // 0 would block for ever.
-            let timeout_ms = policy.timeout_ms.max(1);
-            return lanes.run(AckPolicy { timeout_ms, ..policy }, call).await;
-        }
-        match self.link.control.run(call, None).await {
-            Ok(reply) => match about.verdict(&reply.script) {
-                Verdict::Done(token) => Outcome::Written { reply: token, sent: reply.sent, acks: 0 },
-                Verdict::Declined(left) => Outcome::Declined(left),
-                Verdict::Refused(error) | Verdict::NotLoaded(error) => Outcome::Refused(error),
-                Verdict::Failed(error) => Outcome::Undo(error, Absent::MayYetCome),
-            },
-            Err(Failure::Connect(error)) => Outcome::Refused(error),
-            Err(Failure::Broke(broken)) if broken.sent => Outcome::Unknown(broken.why),
-            Err(Failure::Broke(broken)) => Outcome::Refused(about.unsent(&broken)),
-        }
-    }
-
-    /// Undoes a grant that was written, or may have been, and is not proved: whether that is confirmed, and how many
-    /// replicas are connected. Never a plain DEL: the lease may be over, and somebody else's by now.
-    async fn roll_back(&self, request: &Request, absent: Absent) -> (bool, Option<u32>) {
+    /// Undoes a grant that was written, or may have been, and is not proved: answers whether that is confirmed. Never a
+    /// plain DEL: the lease may be over, and somebody else's by now.
+    async fn roll_back(&self, request: &Request, absent: Absent) -> bool {
         let Request { resources, owner, ttl, .. } = request;
-        let about = self.about(Subject::Grant, request.acks.required);
-        let undone = self.delete(&about, resources, *owner, Some("replication")).await;
-        let confirmed = undone.as_ref().is_ok_and(|(deleted, _)| *deleted > 0 || absent == Absent::Ends);
+        let deleted = self.delete(resources, *owner).await;
+        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || absent == Absent::Ends);
         if !confirmed {
             self.cleanup.add(resources, *owner, *ttl, absent);
         }
-        (confirmed, undone.ok().and_then(|(_, info)| info).map(|info| guarantee::connected(&info)))
+        confirmed
     }
 
     /// How many replicas are connected, if the server says so.
     async fn connected(&self) -> Option<u32> {
-        let answer = self.link.control.exchange(1, |packer, out| {
-            packer.command(out, |cmd| {
-                cmd.arg("INFO").arg("replication");
-            });
-        });
-        let info = text(answer.await.ok()?.replies.into_iter().next()?)?;
-        Some(guarantee::connected(&info))
+        let mut known = self.connected.lock().await;
+        let now = self.link.clock.boot();
+        match *known {
+            Some((asked, connected)) if asked.until(now) < INFO_AGE => connected,
+            _ => {
+                let info = self.link.control.command(|packer, out| {
+                    packer.command(out, |cmd| {
+                        cmd.arg("INFO").arg("replication");
+                    });
+                });
+                let connected = info.await.ok().and_then(text).map(|info| guarantee::connected(&info));
+                *known = Some((now, connected));
+                connected
+            }
+        }
     }
 
     /// Compares and deletes; answers how many of the keys were the owner's.
-    async fn delete(
-        &self,
-        about: &About<'_>,
-        resources: &Resources,
-        owner: Owner,
-        info: Option<&str>,
-    ) -> Result<(i64, Option<String>)> {
-        let call = Call::release(&self.link.config.keys, resources, owner);
-        let reply = match self.link.control.run(&call, info).await {
-            Ok(reply) => reply,
-            Err(Failure::Connect(error)) => return Err(error),
-            Err(Failure::Broke(broken)) if broken.sent => {
-                return Err(about.unknown(resources.first(), &broken));
-            }
-            Err(Failure::Broke(broken)) => return Err(about.unsent(&broken)),
-        };
-        match &reply.script {
-            Value::Int(deleted) => Ok((*deleted, reply.info)),
-            other => Err(about.error(other)),
+    async fn delete(&self, resources: &Resources, owner: Owner) -> Result<i64> {
+        match self.releases.run(AckPolicy::default(), Item::release(resources, owner)).await {
+            Outcome::Written { reply, .. } => Ok(reply),
+            Outcome::Declined(reply) => Ok(reply),
+            Outcome::Refused(error) | Outcome::Undo(error, _) => Err(error),
+            Outcome::Unknown(why) => Err(self.about(Subject::Release, 0).unknown(resources.first(), &why)),
         }
     }
+}
+
+/// A policy whose WAIT ends: 0 would block for ever.
+fn waiting(acks: AckPolicy) -> AckPolicy {
+    AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
 }
 
 /// How long somebody else's lease still lasts, out of the reply of acquire.lua.

@@ -9,6 +9,10 @@ use super::config::Address;
 use super::connection::describe;
 use crate::error::{Error, Report, Shortfall};
 
+/// What a Redis user needs.
+const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +set +del +exists +pttl +pexpire +time \
+                           on the prefix's keys";
+
 /// What was being done, and where; for messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct About<'a> {
@@ -70,7 +74,7 @@ pub(super) enum Proof {
 }
 
 impl About<'_> {
-    /// Reads the reply of acquire.lua or extend.lua.
+    /// Reads the reply to a call of a script, if it is an error, or to one request.
     pub fn verdict(&self, reply: &Value) -> Verdict {
         match reply {
             Value::Int(number) if *number > 0 => Verdict::Done(*number),
@@ -81,6 +85,14 @@ impl About<'_> {
                 None => Verdict::Failed(self.error(reply)),
             },
             _ => Verdict::Failed(self.error(reply)),
+        }
+    }
+
+    /// Reads the reply to one request out of a script's list: an error there has written nothing.
+    pub fn verdict_in_list(&self, reply: &Value) -> Verdict {
+        match reply {
+            Value::ServerError(_) => Verdict::Refused(self.error(reply)),
+            _ => self.verdict(reply),
         }
     }
 
@@ -145,10 +157,9 @@ impl About<'_> {
             "OOM" => ("the server is out of memory", "raise its maxmemory, and use noeviction"),
             "MISCONF" => ("the server refuses writes, because it cannot persist them", "look at its log"),
             // Inside a script it may come after a write, if the keys' permissions differ.
-            "NOPERM" if !said.contains("script:") && !said.contains("executing the script") => (
-                "the Redis user lacks a permission",
-                "allow it +@scripting +wait +ping +info +get +set +del +pttl +pexpire +time on the prefix's keys",
-            ),
+            "NOPERM" if !said.contains("script:") && !said.contains("executing the script") => {
+                ("the Redis user lacks a permission", PERMISSIONS)
+            }
             "NOAUTH" => ("the server asks for a password", "give username and password"),
             "BUSY" => ("the server is busy with a long script", "let it end, or use SCRIPT KILL"),
             "WRONGTYPE" => (
@@ -217,7 +228,10 @@ impl About<'_> {
             },
             other => ("the server gave an unexpected reply", format!("{other:?}")),
         };
-        self.report(Error::BackendUnavailable, &format!("{what}: {said}"), "look at its log", &said)
+        // What Redis says of a command that the user may not run inside a script differs with its version.
+        let may_not = said.contains("ACL failure") || said.contains("can't run this command");
+        let todo = if may_not { PERMISSIONS } else { "look at its log" };
+        self.report(Error::BackendUnavailable, &format!("{what}: {said}"), todo, &said)
     }
 
     /// The error when too few replicas acknowledged what was written.
@@ -286,18 +300,19 @@ impl About<'_> {
     }
 }
 
-/// The code of an error reply. Redis 6 wraps what failed inside a script in an `ERR` of its own:
-/// `ERR Error running script (call to f_…): @user_script:20: @user_script: 20: -READONLY You can't write …`, or
-/// `… @user_script:7: WRONGTYPE Operation …`.
+/// The code of an error reply. Redis 6 puts what failed inside a script behind its place, and in an `ERR` of its own if
+/// that ended the script: `ERR Error running script (call to f_…): @user_script:20: @user_script: 20: -READONLY You
+/// can't write …`, or `… @user_script:7: WRONGTYPE Operation …`.
 fn code(error: &ServerError) -> &str {
-    let inner = || {
-        let (_, inner) = error.details()?.rsplit_once("@user_script")?;
-        let inner = inner.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | ' ' | '-'));
-        let code = inner.split(' ').next()?;
+    fn after_place(text: &str) -> Option<&str> {
+        let text = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | ' ' | '-'));
+        let code = text.split(' ').next()?;
         (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(code)
-    };
+    }
+    let details = error.details().unwrap_or_default();
     match error.code() {
-        "ERR" => inner().unwrap_or("ERR"),
+        "ERR" => details.rsplit_once("@user_script").and_then(|(_, text)| after_place(text)).unwrap_or("ERR"),
+        "@user_script:" => after_place(details).unwrap_or("ERR"),
         code => code,
     }
 }

@@ -1,12 +1,11 @@
 //! Which requests travel together, and when a lane is needed for them. Decisions only: no I/O, no time.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 
 use tokio::sync::oneshot;
 
 use super::lanes::Outcome;
-use super::scripts::Packer;
+use super::scripts::Item;
 use crate::backend::AckPolicy;
 
 /// The most requests that share one WAIT. More would make the first of them wait long for the last.
@@ -28,7 +27,6 @@ pub(super) struct Queue {
     limits: Limits,
     /// The policies that have requests waiting or under way; whose turn it is comes first.
     groups: VecDeque<Group>,
-    packer: Packer,
     /// Lanes that exist.
     lanes: usize,
     /// Lanes of these that carry a batch.
@@ -43,17 +41,12 @@ struct Group {
     lanes: usize,
 }
 
-/// Packed requests, in the order in which they came.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub bytes: Vec<u8>,
-    pub entries: Vec<Entry>,
-}
+/// Requests, in the order in which they came.
+pub(super) type Batch = Vec<Entry>;
 
 /// One request of a batch.
 pub(super) struct Entry {
-    /// Where its bytes end.
-    end: usize,
+    pub item: Item,
     pub done: oneshot::Sender<Outcome>,
 }
 
@@ -75,37 +68,13 @@ pub(super) enum Next {
     End,
 }
 
-impl Batch {
-    /// Appends a packed request.
-    pub fn push(&mut self, done: oneshot::Sender<Outcome>, pack: impl FnOnce(&mut Vec<u8>)) {
-        pack(&mut self.bytes);
-        self.entries.push(Entry { end: self.bytes.len(), done });
-    }
-
-    /// Takes it apart: the bytes, and each request with its range of them.
-    pub fn into_parts(self) -> (Vec<u8>, impl Iterator<Item = (Entry, Range<usize>)>) {
-        let mut start = 0;
-        let parts = self.entries.into_iter().map(move |entry| {
-            let own = start..entry.end;
-            start = entry.end;
-            (entry, own)
-        });
-        (self.bytes, parts)
-    }
-}
-
 impl Queue {
     pub fn new(limits: Limits) -> Self {
-        Self { limits, groups: VecDeque::new(), packer: Packer::default(), lanes: 0, busy: 0, closed: false }
+        Self { limits, groups: VecDeque::new(), lanes: 0, busy: 0, closed: false }
     }
 
     /// Adds a request, unless the queue is closed.
-    pub fn push(
-        &mut self,
-        policy: AckPolicy,
-        done: oneshot::Sender<Outcome>,
-        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
-    ) -> Option<Staffing> {
+    pub fn push(&mut self, policy: AckPolicy, entry: Entry) -> Option<Staffing> {
         if self.closed {
             return None;
         }
@@ -115,20 +84,22 @@ impl Queue {
             self.groups.len() - 1
         });
         let batches = &mut self.groups[at].batches;
-        if batches.back().is_none_or(|batch| batch.entries.len() >= MAX_BATCH) {
-            batches.push_back(Batch::default());
-        }
-        let packer = &mut self.packer;
-        if let Some(batch) = batches.back_mut() {
-            batch.push(done, |bytes| pack(packer, bytes));
+        match batches.back_mut() {
+            Some(batch) if batch.len() < MAX_BATCH => batch.push(entry),
+            _ => batches.push_back(vec![entry]),
         }
         Some(self.staffing())
     }
 
-    /// What an idle lane does next. After [`Next::Carry`] it is busy until [`Self::done`].
-    pub fn next(&mut self) -> (Next, Staffing) {
+    /// What an idle lane does next. After [`Next::Carry`] it is busy until [`Self::done`]. After [`Next::End`] it is no
+    /// longer counted; one that has a connection to keep `stays`.
+    pub fn next(&mut self, stays: bool) -> (Next, Staffing) {
         let Some(at) = self.groups.iter().position(|group| self.may_take(group)) else {
-            return (if self.closed { Next::End } else { Next::Wait }, Staffing::Enough);
+            if stays && !self.closed {
+                return (Next::Wait, Staffing::Enough);
+            }
+            self.lanes -= 1;
+            return (Next::End, Staffing::Enough);
         };
         // To the back of the line.
         let mut group = self.groups.remove(at).expect("its position was just found");
@@ -151,7 +122,7 @@ impl Queue {
         }
     }
 
-    /// A lane ends.
+    /// A lane ended in another way.
     pub fn leave(&mut self) {
         self.lanes -= 1;
     }
@@ -190,6 +161,8 @@ impl Queue {
 mod tests {
     use super::*;
 
+    use crate::lease::{Owner, Resources};
+
     const LIMITS: Limits = Limits { lanes: 4, per_policy: 2 };
 
     fn policy(required: u32) -> AckPolicy {
@@ -197,14 +170,18 @@ mod tests {
     }
 
     fn push(queue: &mut Queue, required: u32) -> Staffing {
-        let (done, _) = oneshot::channel();
-        queue.push(policy(required), done, |_, out| out.push(b'x')).unwrap()
+        queue.push(policy(required), entry()).unwrap()
+    }
+
+    fn entry() -> Entry {
+        let item = Item::release(&Resources::one("r").unwrap(), Owner::random());
+        Entry { item, done: oneshot::channel().0 }
     }
 
     /// What the next lane carries: policy and number of requests.
     fn carry(queue: &mut Queue) -> Option<(u32, usize)> {
-        match queue.next().0 {
-            Next::Carry(policy, batch) => Some((policy.required, batch.entries.len())),
+        match queue.next(true).0 {
+            Next::Carry(policy, batch) => Some((policy.required, batch.len())),
             Next::Wait | Next::End => None,
         }
     }
@@ -231,8 +208,8 @@ mod tests {
         for _ in 0..=MAX_BATCH {
             push(&mut queue, 1);
         }
-        let (Next::Carry(_, batch), staffing) = queue.next() else { panic!("no batch") };
-        assert_eq!((batch.entries.len(), batch.bytes.len()), (MAX_BATCH, MAX_BATCH));
+        let (Next::Carry(_, batch), staffing) = queue.next(true) else { panic!("no batch") };
+        assert_eq!(batch.len(), MAX_BATCH);
         assert_eq!(staffing, Staffing::Hire, "the rest needs a lane too");
         assert_eq!(carry(&mut queue), Some((1, 1)));
     }
@@ -263,10 +240,9 @@ mod tests {
     fn policies_that_are_done_leave_nothing_behind() {
         let mut queue = Queue::new(LIMITS);
         for timeout_ms in 1..100 {
-            let (done, _) = oneshot::channel();
             let one_off = AckPolicy { required: 1, timeout_ms };
-            queue.push(one_off, done, |_, _| ()).unwrap();
-            assert!(matches!(queue.next().0, Next::Carry(policy, _) if policy == one_off));
+            queue.push(one_off, entry()).unwrap();
+            assert!(matches!(queue.next(true).0, Next::Carry(policy, _) if policy == one_off));
             queue.done(one_off);
         }
         assert!(queue.groups.is_empty());
@@ -274,14 +250,14 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_comes_apart_where_its_requests_end() {
-        let mut batch = Batch::default();
-        for bytes in [&b"ab"[..], b"", b"cde"] {
-            batch.push(oneshot::channel().0, |out| out.extend_from_slice(bytes));
-        }
-        let (bytes, parts) = batch.into_parts();
-        let parts: Vec<&[u8]> = parts.map(|(_, own)| &bytes[own]).collect();
-        assert_eq!(parts, [&b"ab"[..], b"", b"cde"]);
+    fn a_lane_with_nothing_to_keep_ends_when_nothing_waits() {
+        let mut queue = Queue::new(LIMITS);
+        assert_eq!(push(&mut queue, 0), Staffing::Hire);
+        assert!(matches!(queue.next(false).0, Next::Carry(..)));
+        queue.done(policy(0));
+        assert!(matches!(queue.next(false).0, Next::End));
+        assert_eq!(queue.lanes(), 0);
+        assert_eq!(push(&mut queue, 0), Staffing::Hire, "the next request starts another");
     }
 
     #[test]
@@ -289,7 +265,7 @@ mod tests {
         let mut queue = Queue::new(LIMITS);
         push(&mut queue, 1);
         assert_eq!(queue.close().len(), 1);
-        assert!(queue.push(policy(1), oneshot::channel().0, |_, _| ()).is_none());
-        assert!(matches!(queue.next().0, Next::End));
+        assert!(queue.push(policy(1), entry()).is_none());
+        assert!(matches!(queue.next(true).0, Next::End));
     }
 }

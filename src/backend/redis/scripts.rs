@@ -1,12 +1,17 @@
-//! The Lua scripts, and how a call of one is packed.
+//! The Lua scripts, and how a call of one is packed. One call carries many requests: what a call costs by itself is more
+//! than what a request adds to it.
 
 use std::sync::LazyLock;
 
 use redis::Cmd;
 
 use super::keys::{Keys, Part};
+use crate::backend::Request;
 use crate::lease::{Owner, Resources, Ttl};
 use crate::token::FENCE_TTL_MS;
+
+/// The most requests in one call, so that the server does nothing else for a fraction of a millisecond only.
+pub(super) const MAX_ITEMS: usize = 64;
 
 /// A script and the name the server knows it by.
 #[derive(Debug)]
@@ -14,18 +19,74 @@ pub(super) struct Script {
     pub body: &'static str,
     /// SHA-1 in hexadecimal.
     sha: String,
+    /// Whether it takes fences, too.
+    fences: bool,
+    /// How many numbers it takes for each request.
+    numbers: usize,
 }
 
 impl Script {
-    fn new(body: &'static str) -> Self {
-        Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string() }
+    fn new(body: &'static str, fences: bool, numbers: usize) -> Self {
+        Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string(), fences, numbers }
+    }
+
+    /// Appends the EVALSHA for these requests to `out`. Every key it touches is declared.
+    pub fn pack<'a>(
+        &self,
+        keys: &Keys,
+        items: impl Iterator<Item = &'a Item> + Clone,
+        packer: &mut Packer,
+        out: &mut Vec<u8>,
+    ) {
+        let names = |item: &Item| item.resources.as_slice().len() * if self.fences { 2 } else { 1 };
+        packer.command(out, |cmd| {
+            cmd.arg("EVALSHA").arg(&*self.sha).arg(items.clone().map(names).sum::<usize>());
+            for item in items.clone() {
+                add_keys(cmd, keys, &item.resources, self.fences);
+            }
+            for item in items {
+                cmd.arg(item.resources.as_slice().len()).arg(&item.owner.to_hex()[..]);
+                for &number in &item.numbers[..self.numbers] {
+                    cmd.arg(number);
+                }
+            }
+        });
+    }
+
+    /// Appends the SCRIPT LOAD to `out`.
+    pub fn pack_load(&self, packer: &mut Packer, out: &mut Vec<u8>) {
+        packer.command(out, |cmd| {
+            cmd.arg("SCRIPT").arg("LOAD").arg(self.body);
+        });
     }
 }
 
-pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("acquire.lua")));
-pub(super) static EXTEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("extend.lua")));
-pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("release.lua")));
-static INSPECT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("inspect.lua")));
+pub(super) static ACQUIRE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("acquire.lua"), true, 3));
+pub(super) static EXTEND: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("extend.lua"), true, 2));
+pub(super) static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("release.lua"), false, 0));
+pub(super) static INSPECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("inspect.lua"), true, 0));
+
+/// Appends the EVALSHA of inspect.lua to `out`.
+pub(super) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.command(out, |cmd| {
+        cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 2);
+        add_keys(cmd, keys, resources, true);
+    });
+}
+
+fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, fences: bool) {
+    let names = resources.as_slice();
+    for name in names {
+        keys.add_to(cmd, name, Part::Lock);
+    }
+    for name in names.iter().filter(|_| fences) {
+        keys.add_to(cmd, name, Part::Fence);
+    }
+}
 
 /// Fills a buffer with commands; keeps the scratch space they are put together in.
 #[derive(Default)]
@@ -40,59 +101,28 @@ impl Packer {
     }
 }
 
-/// One run of a script. Every key it touches is declared.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call<'a> {
-    pub script: &'static Script,
-    keys: &'a Keys,
-    resources: &'a Resources,
-    fences: bool,
-    owner: Option<Owner>,
+/// One request, as the scripts take it.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    resources: Resources,
+    owner: Owner,
     numbers: [u64; 3],
-    /// How many of `numbers` there are.
-    count: usize,
 }
 
-impl<'a> Call<'a> {
-    pub fn acquire(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl, min_token: u64) -> Self {
-        let numbers = [ttl.as_millis().into(), min_token, fence_ms(ttl)];
-        Self { script: &ACQUIRE, keys, resources, fences: true, owner: Some(owner), numbers, count: 3 }
+impl Item {
+    pub fn acquire(request: &Request) -> Self {
+        let Request { resources, owner, ttl, min_token, .. } = request;
+        let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
+        Self { resources: resources.clone(), owner: *owner, numbers }
     }
 
-    pub fn extend(keys: &'a Keys, resources: &'a Resources, owner: Owner, ttl: Ttl) -> Self {
+    pub fn extend(resources: &Resources, owner: Owner, ttl: Ttl) -> Self {
         let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
-        Self { script: &EXTEND, keys, resources, fences: true, owner: Some(owner), numbers, count: 2 }
+        Self { resources: resources.clone(), owner, numbers }
     }
 
-    pub fn release(keys: &'a Keys, resources: &'a Resources, owner: Owner) -> Self {
-        let (fences, owner) = (false, Some(owner));
-        Self { script: &RELEASE, keys, resources, fences, owner, numbers: [0; 3], count: 0 }
-    }
-
-    pub fn inspect(keys: &'a Keys, resources: &'a Resources) -> Self {
-        let (fences, owner) = (true, None);
-        Self { script: &INSPECT, keys, resources, fences, owner, numbers: [0; 3], count: 0 }
-    }
-
-    /// Appends the EVALSHA to `out`.
-    pub fn pack(&self, packer: &mut Packer, out: &mut Vec<u8>) {
-        let names = self.resources.as_slice();
-        packer.command(out, |cmd| {
-            let keys = if self.fences { names.len() * 2 } else { names.len() };
-            cmd.arg("EVALSHA").arg(&*self.script.sha).arg(keys);
-            for name in names {
-                self.keys.add_to(cmd, name, Part::Lock);
-            }
-            for name in names.iter().filter(|_| self.fences) {
-                self.keys.add_to(cmd, name, Part::Fence);
-            }
-            if let Some(owner) = self.owner {
-                cmd.arg(&owner.to_hex()[..]);
-            }
-            for &number in &self.numbers[..self.count] {
-                cmd.arg(number);
-            }
-        });
+    pub fn release(resources: &Resources, owner: Owner) -> Self {
+        Self { resources: resources.clone(), owner, numbers: [0; 3] }
     }
 }
 
@@ -101,49 +131,42 @@ const fn fence_ms(ttl: Ttl) -> u64 {
     FENCE_TTL_MS + ttl.as_millis() as u64
 }
 
-/// Appends the SCRIPT LOAD to `out`.
-pub(super) fn pack_load(script: &Script, packer: &mut Packer, out: &mut Vec<u8>) {
-    packer.command(out, |cmd| {
-        cmd.arg("SCRIPT").arg("LOAD").arg(script.body);
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::AckPolicy;
 
     #[test]
-    fn every_script_says_in_its_first_line_what_it_takes_and_answers() {
+    fn every_script_says_in_its_first_lines_what_it_takes_and_answers() {
         for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT] {
-            let head = script.body.lines().next().unwrap();
-            assert!(head.starts_with("-- KEYS ") && head.contains(" ⇒ "), "{head}");
+            let head: Vec<&str> = script.body.lines().take_while(|line| line.starts_with("-- ")).collect();
+            let head = head.join(" ");
+            assert!(head.contains("KEYS ") && head.contains(" ⇒ "), "{head}");
         }
     }
 
     #[test]
     fn a_call_is_packed_as_the_server_reads_it() {
         let keys = Keys::new("p").unwrap();
-        let resources = Resources::many(vec!["a".into(), "}b".into()]).unwrap();
-        let ttl = Ttl::from_millis(500).unwrap();
-        let call = Call::acquire(&keys, &resources, Owner::from_bytes([0xab; 16]), ttl, 7);
+        let item = |names: &[&str], owner: u8| {
+            let resources = Resources::many(names.iter().map(ToString::to_string).collect()).unwrap();
+            let (owner, ttl) = (Owner::from_bytes([owner; 16]), Ttl::from_millis(500).unwrap());
+            Item::acquire(&Request { resources, owner, ttl, min_token: 7, acks: AckPolicy::default() })
+        };
+        let items = [item(&["a", "}b"], 0xab), item(&["c"], 0xcd)];
         let mut packed = Vec::new();
-        call.pack(&mut Packer::default(), &mut packed);
+        ACQUIRE.pack(&keys, items.iter(), &mut Packer::default(), &mut packed);
         let text = String::from_utf8(packed).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).collect();
-        let owner = "ab".repeat(16);
+        let (first, second) = ("ab".repeat(16), "cd".repeat(16));
+        #[rustfmt::skip]
         let expected = [
-            "EVALSHA",
-            ACQUIRE.sha.as_str(),
-            "4",
-            "p:{a}:lock",
-            "p:x{7d62}:lock",
-            "p:{a}:fence",
-            "p:x{7d62}:fence",
-            owner.as_str(),
-            "500",
-            "7",
-            "604800500",
+            "EVALSHA", ACQUIRE.sha.as_str(), "6",
+            "p:{a}:lock", "p:x{7d62}:lock", "p:{a}:fence", "p:x{7d62}:fence",
+            "p:{c}:lock", "p:{c}:fence",
+            "2", first.as_str(), "500", "7", "604800500",
+            "1", second.as_str(), "500", "7", "604800500",
         ];
         assert_eq!(words, expected);
     }

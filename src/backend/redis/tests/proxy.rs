@@ -54,6 +54,15 @@ impl Proxy {
     }
 }
 
+/// The list that a script answers, without what comes behind it.
+fn first_reply(bytes: &[u8]) -> &[u8] {
+    let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    let head = std::str::from_utf8(lines.next().unwrap()).unwrap().trim_end();
+    let rest: usize = head.strip_prefix('*').unwrap().parse().unwrap();
+    let length = head.len() + 2 + lines.take(rest).map(<[u8]>::len).sum::<usize>();
+    &bytes[..length]
+}
+
 fn serve(mut client: TcpStream, mut upstream: TcpStream, mode: &Arc<AtomicU8>) {
     // Whether a WAIT is under way on this connection.
     let waiting = Arc::new(AtomicU8::new(0));
@@ -65,8 +74,7 @@ fn serve(mut client: TcpStream, mut upstream: TcpStream, mode: &Arc<AtomicU8>) {
             let special = their_waiting.load(Ordering::SeqCst) == 1;
             match MODES[usize::from(their_mode.load(Ordering::SeqCst))] {
                 Mode::CutAfterFirstReply if special => {
-                    let end = bytes[..count].windows(2).position(|two| two == b"\r\n").unwrap() + 2;
-                    let _ = to.write_all(&bytes[..end]);
+                    let _ = to.write_all(first_reply(&bytes[..count]));
                     break;
                 }
                 Mode::Swallow if special => {}
