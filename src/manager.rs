@@ -1,6 +1,8 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
 mod close;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::acquire::{self, Outcome};
-use crate::backend::{AckPolicy, Backend, Guarantee, Info, Request};
+use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
@@ -32,6 +34,8 @@ pub enum Acquired {
         owner: Owner,
         /// Its fencing token.
         token: u64,
+        /// When it must be assumed lost, unless it is extended.
+        deadline: BootInstant,
         /// What proved it, for backends with replicas.
         acks: Option<Acks>,
     },
@@ -199,7 +203,8 @@ impl Manager {
             Ok(Outcome::Granted { grant, deadline }) => {
                 let id = self.hold(strategy, request, grant.sent, deadline)?;
                 count(&counters.granted);
-                Ok(Acquired::Granted { id, owner: request.owner, token: grant.token, acks: grant.acks })
+                let Grant { token, acks, .. } = grant;
+                Ok(Acquired::Granted { id, owner: request.owner, token, deadline, acks })
             }
             Ok(Outcome::Busy(remaining)) => {
                 count(&counters.busy);

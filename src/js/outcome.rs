@@ -6,6 +6,7 @@ use napi::bindgen_prelude::Either4;
 use napi_derive::napi;
 
 use crate::backend;
+use crate::clock::BootInstant;
 use crate::error::Error;
 use crate::manager::{self, Acquired};
 
@@ -33,21 +34,23 @@ const VALUE: f64 = 2.0;
 const FAILED: f64 = 3.0;
 const DETAIL: f64 = 4.0;
 const ENDS: f64 = 5.0;
+const LATE: f64 = 6.0;
 
 impl Outcome {
     pub(super) const fn settles_a_call(&self) -> bool {
         !matches!(self, Self::Ends(_))
     }
 
-    /// Writes kind, numbers and the detail's index.
-    pub(super) fn write(self, record: &mut [f64], details: &mut Vec<Detail>) {
+    /// Writes kind, numbers and the detail's index. A lease that ended before JavaScript's thread came to take it (`now`)
+    /// is told apart from one that counts.
+    pub(super) fn write(self, now: BootInstant, record: &mut [f64], details: &mut Vec<Detail>) {
         let mut detail = |detail| {
             details.push(detail);
             (details.len() - 1) as f64
         };
         let numbers = match self {
-            Self::Acquired(Acquired::Granted { id, owner, token, acks }) => [
-                GRANTED,
+            Self::Acquired(Acquired::Granted { id, owner, token, deadline, acks }) => [
+                if now < deadline { GRANTED } else { LATE },
                 id as f64,
                 token as f64,
                 acks.map_or(-1.0, |acks| f64::from(acks.received)),

@@ -15,6 +15,7 @@ use napi::{Env, Result, check_status, sys};
 use napi_derive::napi;
 
 use super::outcome::{Detail, Outcome, STRIDE};
+use crate::clock::Clock;
 use crate::manager::Manager;
 
 /// How long the end of the process may wait for the releases of what is still held.
@@ -215,12 +216,13 @@ impl Bridge {
             }
         };
         let mut details = Vec::new();
+        let now = Clock::System.boot();
         let count = batch.len() as u32;
         let mut calls = 0;
         for (settlement, record) in batch.into_iter().zip(records.chunks_exact_mut(STRIDE)) {
             calls += u32::from(settlement.outcome.settles_a_call());
             record[0] = settlement.slot;
-            settlement.outcome.write(&mut record[1..], &mut details);
+            settlement.outcome.write(now, &mut record[1..], &mut details);
         }
         self.settler.ended(env, calls);
         Drained { count, details }

@@ -10,7 +10,9 @@ use redis::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::scripts::Packer;
 
 /// Replies are small; this many bytes are a few hundred of them.
@@ -58,7 +60,7 @@ impl fmt::Display for Break {
 /// An exchange under way.
 pub(super) type Exchange = oneshot::Receiver<Answer>;
 
-/// A connection to one server. Two tasks own its halves, so that no caller that goes away leaves half a command or
+/// A connection to one server. Tasks own its halves, so that no caller that goes away leaves half a command or
 /// half a reply behind. Dropping it closes it.
 pub(super) struct Connection {
     shared: Arc<Shared>,
@@ -68,6 +70,8 @@ struct Shared {
     // A std Mutex, not tokio's, because nothing awaits while it is held.
     state: Mutex<State>,
     outbound: Notify,
+    /// When the exchange that waits first has waited too long.
+    alarm: Alarm,
 }
 
 #[derive(Default)]
@@ -89,18 +93,28 @@ struct Waiting {
     start: u64,
     missing: usize,
     replies: Vec<Value>,
+    limit: Limit,
     done: oneshot::Sender<Answer>,
 }
 
+/// How long an answer may take.
+#[derive(Clone, Copy)]
+struct Limit {
+    time: Duration,
+    due: Instant,
+}
+
 impl Connection {
-    /// Starts the two tasks.
+    /// Starts its tasks.
     pub fn start(stream: Stream) -> Self {
-        let shared = Arc::new(Shared { state: Mutex::default(), outbound: Notify::new() });
+        let shared = Shared { state: Mutex::default(), outbound: Notify::new(), alarm: Alarm::default() };
+        let shared = Arc::new(shared);
         let reader = tokio::spawn(Arc::clone(&shared).read(stream.reader));
         let writer = tokio::spawn(Arc::clone(&shared).write(stream.writer, stream.accepts_exactly));
+        let watch = tokio::spawn(Arc::clone(&shared).watch());
         {
             let mut state = shared.lock();
-            state.tasks = vec![reader.abort_handle(), writer.abort_handle()];
+            state.tasks = [reader, writer, watch].map(|task| task.abort_handle()).into();
             if state.broken.is_some() {
                 // On a runtime of several threads one of them may have failed already, and ends by itself.
                 state.tasks.drain(..).for_each(|task| task.abort());
@@ -117,9 +131,13 @@ impl Connection {
 
     /// Sends what `pack` appends, as exchanges that end after so many replies each, none perhaps. All bytes packed before the
     /// writer gets to run leave in one write. An error means that nothing was sent.
+    ///
+    /// If an answer takes longer than `limit`, the connection is closed and never used again: otherwise a late reply could
+    /// be taken for the answer to another command.
     pub fn send<const N: usize>(
         &self,
         replies: [usize; N],
+        limit: Duration,
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
     ) -> Result<[Exchange; N], Break> {
         let mut guard = self.shared.lock();
@@ -131,28 +149,28 @@ impl Connection {
         pack(&mut state.packer, &mut state.outbound);
         let start = state.packed;
         state.packed += (state.outbound.len() - before) as u64;
+        let limit = Limit { time: limit, due: Instant::now() + limit };
+        let first = state.waiting.is_empty();
         let exchanges = replies.map(|missing| {
             let (done, exchange) = oneshot::channel();
             let replies = Vec::with_capacity(missing);
             if missing == 0 {
                 let _ = done.send(Answer { replies, broken: None });
             } else {
-                state.waiting.push_back(Waiting { start, missing, replies, done });
+                state.waiting.push_back(Waiting { start, missing, replies, limit, done });
             }
             exchange
         });
+        if first {
+            self.shared.watch_over(state);
+        }
         drop(guard);
         self.shared.outbound.notify_one();
         Ok(exchanges)
     }
 
-    /// The answer to an exchange. If it takes longer than `limit`, the connection is closed and never used again:
-    /// otherwise a late reply could be taken for the answer to another command.
-    pub async fn answer(&self, mut exchange: Exchange, limit: Duration) -> Answer {
-        if let Ok(answer) = tokio::time::timeout(limit, &mut exchange).await {
-            return answer.unwrap_or_else(|_| Answer::gone());
-        }
-        self.close(&format!("no answer within {} ms", limit.as_millis()));
+    /// The answer to an exchange.
+    pub async fn answer(&self, exchange: Exchange) -> Answer {
         exchange.await.unwrap_or_else(|_| Answer::gone())
     }
 
@@ -213,10 +231,30 @@ impl Shared {
         if waiting.missing == 0 {
             let Waiting { replies, done, .. } =
                 state.waiting.pop_front().expect("the front was looked at above");
+            self.watch_over(&state);
             // Whoever asked may have lost interest.
             let _ = done.send(Answer { replies, broken: None });
         }
         Ok(())
+    }
+
+    /// Sets the alarm for the exchange that waits first.
+    fn watch_over(&self, state: &State) {
+        match state.waiting.front() {
+            Some(first) => self.alarm.set(first.limit.due),
+            None => self.alarm.clear(),
+        }
+    }
+
+    async fn watch(self: Arc<Self>) {
+        loop {
+            self.alarm.passed().await;
+            let late = self.lock().waiting.front().map(|first| first.limit);
+            // It may have been answered just now, and the next one has time left.
+            if let Some(limit) = late.filter(|limit| limit.due <= Instant::now()) {
+                return self.break_off(&format!("no answer within {} ms", limit.time.as_millis()));
+            }
+        }
     }
 
     async fn write(self: Arc<Self>, mut writer: Writer, accepts_exactly: bool) {
@@ -305,48 +343,49 @@ mod tests {
     #[tokio::test]
     async fn each_exchange_gets_its_own_replies() {
         let (connection, mut server) = pair();
-        let [first, second] = connection.send([2, 1], |_, out| out.extend(b"abc")).unwrap();
-        let [third] = connection.send([1], |_, out| out.extend(b"d")).unwrap();
+        let [first, second] = connection.send([2, 1], SECOND, |_, out| out.extend(b"abc")).unwrap();
+        let [third] = connection.send([1], SECOND, |_, out| out.extend(b"d")).unwrap();
         let mut got = [0; 4];
         server.read_exact(&mut got).await.unwrap();
         assert_eq!(&got, b"abcd");
         server.write_all(b":1\r\n-ERR no\r\n:3\r\n$1\r\nx\r\n").await.unwrap();
-        let first = connection.answer(first, SECOND).await;
+        let first = connection.answer(first).await;
         assert_eq!(first.replies[0], Value::Int(1));
         assert!(matches!(&first.replies[1], Value::ServerError(error) if describe(error) == "ERR no"));
-        assert_eq!(connection.answer(second, SECOND).await.replies, [Value::Int(3)]);
-        assert_eq!(connection.answer(third, SECOND).await.replies, [Value::BulkString(b"x".to_vec())]);
+        assert_eq!(connection.answer(second).await.replies, [Value::Int(3)]);
+        assert_eq!(connection.answer(third).await.replies, [Value::BulkString(b"x".to_vec())]);
     }
 
     #[tokio::test]
     async fn a_break_leaves_the_replies_that_came_before_it() {
         let (connection, mut server) = pair();
-        let [scripts, wait] = connection.send([3, 1], |_, out| out.extend(b"abcd")).unwrap();
+        let [scripts, wait] = connection.send([3, 1], SECOND, |_, out| out.extend(b"abcd")).unwrap();
         server.read_exact(&mut [0; 4]).await.unwrap();
         server.write_all(b":-5\r\n:17").await.unwrap();
         drop(server);
-        let answer = connection.answer(scripts, SECOND).await;
+        let answer = connection.answer(scripts).await;
         assert_eq!(answer.replies, [Value::Int(-5)], "half a reply is none");
         assert!(answer.broken.unwrap().sent);
-        assert!(connection.answer(wait, SECOND).await.broken.unwrap().sent);
+        assert!(connection.answer(wait).await.broken.unwrap().sent);
         assert!(!connection.is_open());
-        assert!(!connection.send([1], |_, _| ()).unwrap_err().sent);
+        assert!(!connection.send([1], SECOND, |_, _| ()).unwrap_err().sent);
     }
 
     #[tokio::test]
     async fn what_the_stream_never_accepted_was_not_sent() {
         let (connection, server) = pair();
         drop(server);
-        let [exchange] = connection.send([1], |_, out| out.extend(b"abcd")).unwrap();
-        assert!(!connection.answer(exchange, SECOND).await.broken.unwrap().sent);
+        let [exchange] = connection.send([1], SECOND, |_, out| out.extend(b"abcd")).unwrap();
+        assert!(!connection.answer(exchange).await.broken.unwrap().sent);
     }
 
     #[tokio::test]
     async fn a_limit_that_passed_closes_the_connection() {
         let (connection, mut server) = pair();
-        let [exchange] = connection.send([1], |_, out| out.extend(b"a")).unwrap();
+        let limit = Duration::from_millis(5);
+        let [exchange] = connection.send([1], limit, |_, out| out.extend(b"a")).unwrap();
         server.read_exact(&mut [0; 1]).await.unwrap();
-        let answer = connection.answer(exchange, Duration::from_millis(5)).await;
+        let answer = connection.answer(exchange).await;
         assert!(answer.broken.unwrap().why.contains("5 ms"));
         assert!(!connection.is_open());
         assert_eq!(server.read(&mut [0; 1]).await.unwrap(), 0, "the socket is closed at once");

@@ -70,8 +70,9 @@ impl Control {
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
     ) -> std::result::Result<Answer, Failure> {
         let connection = self.connection().await.map_err(Failure::Connect)?;
-        let [exchange] = connection.send([replies], pack).map_err(Failure::Broke)?;
-        Ok(connection.answer(exchange, self.config.command_timeout).await)
+        let limit = self.config.command_timeout;
+        let [exchange] = connection.send([replies], limit, pack).map_err(Failure::Broke)?;
+        Ok(connection.answer(exchange).await)
     }
 
     /// Runs a script that `pack` calls, loading it if the server does not know it.
@@ -118,7 +119,7 @@ impl Control {
             // One at a time: a server that hangs answers none, and they would pile up.
             let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
             let nudge = unanswered.or_else(|| {
-                let ping = open.send([1], |packer, out| {
+                let ping = open.send([1], self.config.command_timeout, |packer, out| {
                     packer.command(out, |cmd| {
                         cmd.arg("PING");
                     });

@@ -178,7 +178,8 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
     steps.extend((config.db != 0).then_some(Step::Select));
     steps.extend([Step::Name; 3]);
     steps.push(Step::Ping);
-    let sent = connection.send([steps.len()], |packer, out| {
+    // `dial` limits the time; this limit never comes first.
+    let sent = connection.send([steps.len()], config.connect_timeout * 2, |packer, out| {
         if let Some(Credentials { username, password }) = &config.credentials {
             packer.command(out, |cmd| {
                 cmd.arg("AUTH").arg(username.as_deref()).arg(password.reveal());
@@ -205,9 +206,8 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
             cmd.arg("PING");
         });
     });
-    // `dial` limits the time; this limit never comes first.
     let answer = match sent {
-        Ok([exchange]) => connection.answer(exchange, config.connect_timeout * 2).await,
+        Ok([exchange]) => connection.answer(exchange).await,
         Err(broken) => return Err(hung_up(config, &broken.why)),
     };
     for (step, reply) in steps.iter().zip(&answer.replies) {

@@ -12,14 +12,15 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout_at};
 
 use super::cleanup::Absent;
-use super::connection::{Answer, Connection, Exchange};
+use super::connection::{Answer, Connection};
 use super::link::Link;
-use super::outcome::{About, Proof, Subject, Verdict};
+use super::nudge::Nudger;
+use super::outcome::{About, Proof, Subject};
 use super::queue::{Batch, Entry, Limits, Next, Queue, Staffing};
 use super::scripts::{Item, MAX_ITEMS, Script};
+use super::trip::{Return, Sorter, Trip, settle, settle_all};
 use crate::backend::AckPolicy;
 use crate::clock::BootInstant;
 use crate::error::Error;
@@ -114,9 +115,9 @@ impl Lanes {
     async fn lane(self: Arc<Self>) {
         // Counted until the queue says that it ends.
         let mut leave = OnDrop::new(|| self.lock().leave());
-        let mut connection = None;
+        let mut line = None;
         loop {
-            let (next, staffing) = self.lock().next(connection.is_some());
+            let (next, staffing) = self.lock().next(line.is_some());
             self.staff(staffing);
             match next {
                 Next::Carry(policy, batch) => {
@@ -124,7 +125,7 @@ impl Lanes {
                     if policy.required == 0 {
                         self.carry_unproved(policy, batch).await;
                     } else {
-                        self.carry(&mut connection, policy, batch).await;
+                        self.carry(&mut line, policy, batch).await;
                     }
                 }
                 Next::Wait => self.work.notified().await,
@@ -139,25 +140,27 @@ impl Lanes {
     }
 
     /// A batch with a WAIT, on the lane's own connection.
-    async fn carry(&self, lane: &mut Option<Connection>, policy: AckPolicy, batch: Batch) {
+    async fn carry(&self, line: &mut Option<Line>, policy: AckPolicy, batch: Batch) {
         let mut trip = Trip::first(batch);
         loop {
             // A server that went away meanwhile was noticed by the reader, so that nothing is sent in vain.
-            if lane.as_ref().is_none_or(|connection| !connection.is_open()) {
-                *lane = match self.link.dialer.dial(&self.link.config).await {
-                    Ok(connection) => Some(connection),
+            if line.as_ref().is_none_or(|line| !line.connection.is_open()) {
+                *line = match self.link.dialer.dial(&self.link.config).await {
+                    Ok(connection) => {
+                        Some(Line { connection, nudger: Nudger::start(Arc::clone(&self.link.control)) })
+                    }
                     Err(error) => return settle_all(trip.batch, &Outcome::Refused(error)),
                 };
                 // It may be a new server; and a WAIT behind a script it does not know would be time lost.
                 trip.load = true;
             }
-            let connection = lane.as_ref().expect("it is there or was just made");
-            match self.round_trip(connection, policy, trip).await {
+            let Line { connection, nudger } = line.as_ref().expect("it is there or was just made");
+            match self.round_trip(connection, Some(nudger), policy, trip).await {
                 Return::Settled => return,
                 Return::Again(next) => trip = next,
                 Return::Unwritten(next) => {
                     // Nothing was written, so its WAIT is of no use, and the next one would queue behind it.
-                    *lane = None;
+                    *line = None;
                     trip = next;
                 }
             }
@@ -172,7 +175,7 @@ impl Lanes {
                 Ok(connection) => connection,
                 Err(error) => return settle_all(trip.batch, &Outcome::Refused(error)),
             };
-            match self.round_trip(&connection, policy, trip).await {
+            match self.round_trip(&connection, None, policy, trip).await {
                 Return::Settled => return,
                 Return::Again(next) | Return::Unwritten(next) => trip = next,
             }
@@ -180,7 +183,13 @@ impl Lanes {
     }
 
     /// Sends a batch and settles its requests, but for those that are to be sent again.
-    async fn round_trip(&self, connection: &Connection, policy: AckPolicy, trip: Trip) -> Return {
+    async fn round_trip(
+        &self,
+        connection: &Connection,
+        nudger: Option<&Nudger>,
+        policy: AckPolicy,
+        trip: Trip,
+    ) -> Return {
         let about =
             About { address: &self.link.config.address, subject: self.subject, required: policy.required };
         let Trip { batch, number, load, mut alone } = trip;
@@ -189,7 +198,8 @@ impl Lanes {
         let calls = batch.len().div_ceil(per_call);
         let replies = [usize::from(load) + calls, usize::from(policy.required > 0)];
         let mut sent = BootInstant::from_micros(0);
-        let sending = connection.send(replies, |packer, out| {
+        let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
+        let sending = connection.send(replies, patience, |packer, out| {
             sent = self.link.clock.boot();
             if load {
                 self.script.pack_load(packer, out);
@@ -211,10 +221,9 @@ impl Lanes {
                 return Return::Settled;
             }
         };
-        let started = Instant::now();
-        let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
+        let _nudging = nudger.map(|nudger| nudger.over(Duration::from_millis(policy.timeout_ms.into())));
         // The scripts' replies come before WAIT ends, so who is busy need not wait for it.
-        let mut answer = connection.answer(scripts, patience).await;
+        let mut answer = connection.answer(scripts).await;
         let loaded = (load && !answer.replies.is_empty()).then(|| answer.replies.remove(0));
         let mut sorter = Sorter::new(about, number >= TRIPS, loaded);
         let mut calls = batch.into_iter();
@@ -238,8 +247,10 @@ impl Lanes {
             return Return::Unwritten(next);
         }
         if policy.required > 0 {
-            let proof = self.proof(connection, wait, started, policy, patience).await;
-            let proof = proof.map_or_else(Proof::Unknown, |reply| about.proof(&reply));
+            let proof = match first(connection.answer(wait).await) {
+                Ok(reply) => about.proof(&reply),
+                Err(why) => Proof::Unknown(why),
+            };
             for (entry, reply) in written {
                 let outcome = match &proof {
                     Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
@@ -255,144 +266,21 @@ impl Lanes {
         }
         if next.batch.is_empty() { Return::Settled } else { Return::Again(next) }
     }
+}
 
-    /// The reply of WAIT, or why there is none. Redis notices the end of WAIT's time only when something happens, or
-    /// up to 100 ms later; a PING on another connection is something that happens.
-    async fn proof(
-        &self,
-        connection: &Connection,
-        mut wait: Exchange,
-        started: Instant,
-        policy: AckPolicy,
-        patience: Duration,
-    ) -> Result<Value, String> {
-        let mut pause = Duration::from_millis(1);
-        let mut nudge = started + Duration::from_millis(policy.timeout_ms.into()) + pause;
-        let end = started + patience;
-        let answer = loop {
-            if nudge >= end {
-                break connection.answer(wait, end - Instant::now()).await;
-            }
-            if let Ok(answer) = timeout_at(nudge, &mut wait).await {
-                break answer.unwrap_or_else(|_| Answer::gone());
-            }
-            // Its time counts from when the server came to it, which we do not know: so again, soon.
-            self.link.control.nudge();
-            pause = (pause * 2).min(Duration::from_millis(8));
-            nudge = Instant::now() + pause;
-        };
-        match (answer.replies.into_iter().next(), answer.broken) {
-            (Some(reply), _) => Ok(reply),
-            (None, Some(broken)) => Err(broken.to_string()),
-            (None, None) => Err("no reply".to_owned()),
-        }
+/// The only reply of an answer, or why there is none.
+fn first(answer: Answer) -> Result<Value, String> {
+    match (answer.replies.into_iter().next(), answer.broken) {
+        (Some(reply), _) => Ok(reply),
+        (None, Some(broken)) => Err(broken.to_string()),
+        (None, None) => Err("no reply".to_owned()),
     }
 }
 
-/// One way of a batch to the server and back.
-struct Trip {
-    batch: Batch,
-    /// 1 for the first.
-    number: u32,
-    /// Whether the script is loaded first.
-    load: bool,
-    /// Whether each request travels in a call of its own.
-    alone: bool,
-}
-
-impl Trip {
-    const fn first(batch: Batch) -> Self {
-        Self { batch, number: 1, load: false, alone: false }
-    }
-}
-
-/// What came back.
-enum Return {
-    /// Every request is settled.
-    Settled,
-    /// These are to be sent again.
-    Again(Trip),
-    /// Likewise, and nothing of the batch was written: its WAIT was not awaited.
-    Unwritten(Trip),
-}
-
-/// Settles what needs no proof, and keeps what was written, each with its script's reply, and what is to be sent again.
-struct Sorter<'a> {
-    about: About<'a>,
-    /// Nothing is sent again after this.
-    last: bool,
-    /// Why the script could not be loaded.
-    not_loadable: Option<Error>,
-    written: Vec<(Entry, i64)>,
-    again: Batch,
-    /// The server did not know the script.
-    missing: bool,
-    /// The server does not take keys of different slots in one call.
-    crossed: bool,
-}
-
-impl<'a> Sorter<'a> {
-    fn new(about: About<'a>, last: bool, loaded: Option<Value>) -> Self {
-        let not_loadable =
-            loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| about.error(&reply));
-        let (written, again) = (Vec::new(), Batch::new());
-        Self { about, last, not_loadable, written, again, missing: false, crossed: false }
-    }
-
-    /// The requests of one call, and its reply: a list with one for each, or an error for all.
-    fn call(&mut self, mut entries: Batch, reply: Value) {
-        match reply {
-            Value::Array(replies) if replies.len() == entries.len() => {
-                for (entry, reply) in entries.into_iter().zip(replies) {
-                    let verdict = self.about.verdict_in_list(&reply);
-                    self.entry(entry, verdict);
-                }
-            }
-            Value::Array(_) => {
-                let verdict = Verdict::Failed(self.about.error(&reply));
-                entries.into_iter().for_each(|entry| self.entry(entry, verdict.clone()));
-            }
-            reply => {
-                // Refused for one of its keys, perhaps: nothing was written, and each can be asked for by itself.
-                let code = if let Value::ServerError(error) = &reply { error.code() } else { "" };
-                if entries.len() > 1 && !self.last && matches!(code, "NOPERM" | "CROSSSLOT") {
-                    self.crossed |= code == "CROSSSLOT";
-                    self.again.append(&mut entries);
-                    return;
-                }
-                let verdict = self.about.verdict(&reply);
-                entries.into_iter().for_each(|entry| self.entry(entry, verdict.clone()));
-            }
-        }
-    }
-
-    fn entry(&mut self, entry: Entry, verdict: Verdict) {
-        let outcome = match verdict {
-            Verdict::Done(reply) => return self.written.push((entry, reply)),
-            Verdict::NotLoaded(_) if self.not_loadable.is_none() && !self.last => {
-                self.missing = true;
-                return self.again.push(entry);
-            }
-            // Why it cannot be loaded tells more than that it is not.
-            Verdict::NotLoaded(error) => Outcome::Refused(self.not_loadable.clone().unwrap_or(error)),
-            Verdict::Declined(reply) => Outcome::Declined(reply),
-            Verdict::Refused(error) => Outcome::Refused(error),
-            // Whoever gave this answer may not be the server that carries the script out.
-            Verdict::Failed(error) => Outcome::Undo(error, Absent::MayYetCome),
-        };
-        settle(entry, outcome);
-    }
-}
-
-fn settle(entry: Entry, outcome: Outcome) {
-    // Contract: callers do not go away before their outcome. If one does all the same, its lease runs out.
-    let _ = entry.done.send(outcome);
-}
-
-fn settle_all(entries: Batch, outcome: &Outcome) {
-    for entry in entries {
-        settle(entry, outcome.clone());
-    }
+/// What a lane with WAITs has to itself.
+struct Line {
+    connection: Connection,
+    nudger: Nudger,
 }
 
 /// Does something at the end of a scope, also when a panic leaves it.

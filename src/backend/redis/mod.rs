@@ -7,13 +7,15 @@
 //! deployment   which node owns a resource: the seam for more than one
 //! node         one server: what a grant, an extension, a release is there
 //! cleanup      undoes in the background what may have been written
-//! lanes        connections that carry scripts and one WAIT; queue decides which requests travel together
+//! lanes        tasks that carry batches, with one WAIT each; queue decides which requests travel together, trip sorts
+//!              what came back
 //! control      the connection that never carries a WAIT
 //! connection   a pipeline that answers what it read, also when it breaks; dial makes one
 //! outcome      what each reply means · scripts, keys: what is sent · guarantee: what INFO means
-//! config · tls · backoff
+//! alarm, nudge: time limits that hardly ever come · config · tls · backoff
 //! ```
 
+mod alarm;
 mod backend;
 mod backoff;
 mod cleanup;
@@ -27,6 +29,7 @@ mod keys;
 mod lanes;
 mod link;
 mod node;
+mod nudge;
 mod outcome;
 mod queue;
 mod scripts;
@@ -34,6 +37,7 @@ mod scripts;
 #[cfg(unix)] // for the signals that pause servers
 mod tests;
 mod tls;
+mod trip;
 
 pub use backend::RedisBackend;
 pub use config::{Config, Options, TlsOptions};

@@ -170,8 +170,7 @@ impl Node {
     /// Compares and deletes; answers how many of the keys were the owner's.
     async fn delete(&self, resources: &Resources, owner: Owner) -> Result<i64> {
         match self.releases.run(AckPolicy::default(), Item::release(resources, owner)).await {
-            Outcome::Written { reply, .. } => Ok(reply),
-            Outcome::Declined(reply) => Ok(reply),
+            Outcome::Written { reply, .. } | Outcome::Declined(reply) => Ok(reply),
             Outcome::Refused(error) | Outcome::Undo(error, _) => Err(error),
             Outcome::Unknown(why) => Err(self.about(Subject::Release, 0).unknown(resources.first(), &why)),
         }

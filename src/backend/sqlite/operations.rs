@@ -30,7 +30,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
         tx.grant(resource, token, request.owner, request.ttl)?;
     }
     // Too many, if the transaction is rolled back; closing looks again.
-    tx.count_unreleased(resources.len() as i64);
+    tx.store().count_granted(resources.len());
     tx.added = (tx.added.0 + added.0, added.1.or(tx.added.1.take()));
     Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }))
 }
@@ -66,7 +66,7 @@ pub fn release(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite
         all &= lease.as_ref().is_some_and(|lease| !lease.end.remaining(&tx.now).is_zero());
         if lease.is_some() {
             tx.free(resource)?;
-            tx.count_unreleased(-1);
+            tx.store().count_released();
         }
     }
     Ok(all)

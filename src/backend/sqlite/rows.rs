@@ -173,9 +173,9 @@ impl<'a> Tx<'a> {
         Ok(false)
     }
 
-    /// So many rows more, or fewer, are this process's to release.
-    pub fn count_unreleased(&self, change: i64) {
-        self.store.count_unreleased(change);
+    /// The store that the rows are in.
+    pub const fn store(&self) -> &Store {
+        self.store
     }
 
     /// Ends the resource's lease, if this is still its holder.

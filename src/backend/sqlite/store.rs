@@ -1,7 +1,7 @@
 //! One open lock file: the connection that all of this process's managers and workers share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub struct Store {
     /// Some manager of this file wants commits to survive a power loss.
     full: AtomicBool,
     /// Rows that this process granted and did not release: at most so many leases of ours are left.
-    unreleased: AtomicI64,
+    unreleased: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -77,7 +77,15 @@ impl Store {
         let full = kind.is_network();
         let (side, purge) = (SideFiles::default(), Purge::default());
         let writer = Mutex::new(Writer { connection, side, purge, full });
-        Self { writer, liveness, path, id, kind, full: AtomicBool::new(full), unreleased: AtomicI64::new(0) }
+        Self {
+            writer,
+            liveness,
+            path,
+            id,
+            kind,
+            full: AtomicBool::new(full),
+            unreleased: AtomicUsize::new(0),
+        }
     }
 
     /// Where it was opened.
@@ -181,9 +189,16 @@ impl Store {
         (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
     }
 
-    /// This process granted so many rows more, or released as many.
-    pub fn count_unreleased(&self, change: i64) {
-        self.unreleased.fetch_add(change, Ordering::Relaxed);
+    /// This process granted so many rows.
+    pub fn count_granted(&self, rows: usize) {
+        self.unreleased.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// It released one.
+    pub fn count_released(&self) {
+        let _ = self
+            .unreleased
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |unreleased| unreleased.checked_sub(1));
     }
 
     /// The file is gone, and all leases in it.
