@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 
 /// Frames in the WAL before a commit copies them into the database. Larger than SQLite's 1,000 because pages are
 /// smaller; about 4 MB.
-const CHECKPOINT_FRAMES: u32 = 4000;
+const CHECKPOINT_FRAMES: u32 = 1000;
 /// A WAL that a stuck reader let grow is cut back to this size.
 const WAL_BYTES: u32 = 8 << 20;
 /// The page cache, in KiB (negative, as SQLite wants it).
