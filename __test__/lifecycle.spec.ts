@@ -1,6 +1,5 @@
 import { LockManager } from 'fencelock'
 /** Processes and workers that end, in order or not; memory; threads. */
-import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -10,7 +9,7 @@ import { collectUntil, memory } from './fixtures/leaks'
 import { runCode, startCode } from './fixtures/processes'
 import { startPrimary, type Deployment } from './fixtures/redis'
 import { onBun, onBunWithFragileWorkers } from './fixtures/runtimes'
-import { eventually, sleep, tempDir } from './fixtures/temp'
+import { eventually, root, sleep, tempDir } from './fixtures/temp'
 
 let redis: Deployment
 let path: string
@@ -138,24 +137,28 @@ describe('workers', () => {
     const event = (worker, name) => new Promise((resolve) => worker.once(name, resolve))
   `
 
-  it('that are terminated in mid-call do not crash the process', { timeout: 90_000 }, async () => {
-    const script = startCode(
-      `${workers()}
-       for (let round = 0; round < 30; round++) {
-         const worker = start({ action: 'busy' })
-         await event(worker, 'message')
-         await new Promise((resolve) => setTimeout(resolve, Math.random() * 20))
-         await worker.terminate()
-       }
-       const locks = new LockManager(options)
-       await (await locks.acquireStrong('after')).release()
-       await locks.close()
-       say('done')`,
-      { limitMs: 80_000 },
-    )
-    const ending = await script.ended
-    expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
-    expect(script.said).toEqual(['done'])
+  it('that are terminated in mid-call do not crash the process', { timeout: 120_000 }, async () => {
+    const run = async (): Promise<void> => {
+      const script = startCode(
+        `${workers()}
+         for (let round = 0; round < 30; round++) {
+           const worker = start({ action: 'busy' })
+           await event(worker, 'message')
+           await new Promise((resolve) => setTimeout(resolve, Math.random() * 20))
+           await worker.terminate()
+         }
+         const locks = new LockManager(options)
+         await (await locks.acquireStrong(${JSON.stringify(unique())})).release()
+         await locks.close()
+         say('done')`,
+        { limitMs: 60_000 },
+      )
+      expect(await script.ended).toMatchObject({ code: 0, signal: null, stderr: '' })
+      expect(script.said).toEqual(['done'])
+    }
+    // A crash is a matter of luck: ten processes, two at a time, with thirty terminations each.
+    const pairs = onBunWithFragileWorkers ? 1 : 5
+    for (let pair = 0; pair < pairs; pair++) await Promise.all([run(), run()])
   })
 
   it.skipIf(onBunWithFragileWorkers)(
@@ -280,14 +283,19 @@ it('shows no unhandled rejection and no listener warning', async () => {
   expect(ending.stdout.trim()).toBe('["BACKEND_UNAVAILABLE"]')
 })
 
-it.skipIf(onBun)('is required in a moment', async () => {
-  const ending = await runCode(
-    `const { createRequire } = await import('node:module')
-     const require = createRequire(${JSON.stringify(join(process.cwd(), 'x.js'))})
-     require('node:worker_threads'); require('node:path')
-     const began = performance.now(); require('./index.js'); say(performance.now() - began)`,
-  )
-  // The bar is 15 ms on a quiet machine; this one may be anything but quiet.
-  expect(JSON.parse(ending.stdout)).toBeLessThan(1_000)
-  expect(readdirSync('.').some((name) => name.endsWith('.node'))).toBe(true)
+it('is required in a moment', async () => {
+  const limitMs = 15
+  let best = Infinity
+  // What disturbs one of them says nothing about the module, so the best of some counts.
+  for (let round = 0; round < 20 && best >= limitMs; round++) {
+    const ending = await runCode(
+      `const { createRequire } = await import('node:module')
+       const require = createRequire(${JSON.stringify(join(root, 'x.js'))})
+       for (const own of ['worker_threads', 'path', 'fs']) require('node:' + own) // the runtime's own, which are slow on Bun
+       const began = performance.now(); require('fencelock'); say(performance.now() - began)`,
+    )
+    expect(ending.stderr).toBe('')
+    best = Math.min(best, JSON.parse(ending.stdout) as number)
+  }
+  expect(best).toBeLessThan(limitMs)
 })

@@ -83,6 +83,7 @@ describe('processes that are killed', () => {
     const path = join(tempDir(), 'locks.sqlite')
     const locks = closing(new LockManager({ local: path }))
     await locks.connect()
+    const times: number[] = []
     for (let round = 0; round < 5; round++) {
       const resource = unique()
       const script = holder(path, resource)
@@ -91,11 +92,12 @@ describe('processes that are killed', () => {
       await script.kill()
       const began = performance.now()
       const lock = await eventually('the take-over', () => locks.tryAcquireLocal(resource))
-      // A tenth of a second is the bar; a busy machine gets more, and the lease would have lasted for a minute.
-      expect(performance.now() - began).toBeLessThan(2_000)
+      times.push(performance.now() - began)
       expect(lock.token).toBeGreaterThan(BigInt(token))
       expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner })
     }
+    // The median: a busy machine may disturb a round or two, and the leases would have lasted for a minute.
+    expect(times.toSorted((a, b) => a - b)[2]).toBeLessThan(100)
     // Their liveness files go away with somebody who opens the file anew.
     const dir = join(path, '..')
     await locks.close()

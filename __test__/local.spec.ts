@@ -11,12 +11,18 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, contract, rejection, unique } from './contract'
-import { runCode } from './fixtures/processes'
+import { posixLocks, runCode, startCode } from './fixtures/processes'
+import { findRuntime, onBun } from './fixtures/runtimes'
 import { sleep, tempDir } from './fixtures/temp'
+
+/** A runtime with a SQLite of its own: this one, or one that is installed beside it. */
+const withSqlite: string | undefined =
+  onBun || isBuiltin('node:sqlite') ? process.execPath : findRuntime('node-newest')?.path
 
 const manager = (local: string | LocalOptions): LockManager => closing(new LockManager({ local }))
 
@@ -260,18 +266,72 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
     )
   })
 
-  it('is refused to one manager while another uses a file of ours', async () => {
+  it.skipIf(withSqlite === undefined).each([
+    ['with a rollback journal', 'delete'],
+    ['with a write-ahead log', 'wal'],
+  ])('keeps the locks that this very process has on it: %s', async (_, journal) => {
     const dir = tempDir()
-    const good = manager(join(dir, 'locks.sqlite'))
-    const lock = await good.acquireLocal('x', { ttlMs: 30_000 })
-    await python(
-      dir,
-      'import sqlite3; c = sqlite3.connect("app.sqlite"); c.execute("create table t (a)"); c.commit()',
+    const path = join(dir, 'app.sqlite')
+    // For node:sqlite warns that it is experimental.
+    const options = { program: withSqlite, env: { NODE_NO_WARNINGS: '1' } }
+    const open = `
+      const sqlite = await import('${onBun ? 'bun' : 'node'}:sqlite')
+      const database = new (sqlite.Database ?? sqlite.DatabaseSync)(${JSON.stringify(path)})`
+    // The application: a SQLite of its own, and two managers, of which one is given the wrong file.
+    const application = startCode(
+      `${open}
+       const { LockManager } = await import('fencelock')
+       const good = new LockManager({ local: ${JSON.stringify(join(dir, 'locks.sqlite'))} })
+       const lock = await good.acquireLocal('x', { ttlMs: 60_000 })
+       database.exec('pragma journal_mode = ${journal}; create table t (a)')
+       database.exec('begin immediate; insert into t values (1)')
+       say('begun')
+       const commands = {
+         async refuse() {
+           const codes = []
+           for (let round = 0; round < 3; round++) {
+             const bad = new LockManager({ local: ${JSON.stringify(path)} })
+             codes.push(await bad.acquireLocal('x').catch((error) => error.code))
+             try { bad.tryAcquireLocalSync('x') } catch (error) { codes.push(error.code) }
+             await bad.close()
+           }
+           return codes
+         },
+         async commit() {
+           database.exec('commit')
+           await lock.extend()
+           return (await good.tryAcquireLocal('x')) === null && lock.held
+         },
+       }
+       for await (const command of hear()) say(await commands[command]())
+       await good.close()`,
+      options,
     )
-    const bad = manager(join(dir, 'app.sqlite'))
-    await rejection(bad.acquireLocal('x'))
-    await lock.extend()
-    expect(await good.tryAcquireLocal('x')).toBeNull()
+    const others = async (code: string): Promise<unknown> => {
+      const ending = await runCode(
+        `${open}
+         try { ${code} } catch (error) { say(error.message) }
+         database.close()`,
+        options,
+      )
+      expect(ending.stderr).toBe('')
+      return JSON.parse(ending.stdout)
+    }
+    const write = `database.exec('begin immediate'); say('free')`
+    expect(await application.next()).toBe('begun')
+    const before = posixLocks(application.pid)
+    expect(await others(write)).toBe('database is locked')
+    application.tell('refuse')
+    expect(await application.next()).toEqual(Array.from({ length: 6 }, () => 'UNSUPPORTED'))
+    // A lock that was dropped would let others write in the middle of the transaction, or (whoever closes the file last, as
+    // it believes) take the log away from under it, and what is committed next with it.
+    expect(posixLocks(application.pid)).toEqual(before)
+    expect(await others(write)).toBe('database is locked')
+    application.tell('commit')
+    expect(await application.next()).toBe(true)
+    expect(await others(`say(database.prepare('select a from t').all())`)).toEqual([{ a: 1 }])
+    application.hangUp()
+    expect(await application.ended).toMatchObject({ code: 0, signal: null, stderr: '' })
   })
 })
 

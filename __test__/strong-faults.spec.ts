@@ -1,5 +1,5 @@
 /** Strong locks when replicas lag, connections break, and primaries die. Each fault is shown to bite. */
-import { LockManager, OutcomeUnknownError } from 'fencelock'
+import { InsufficientReplicasError, LockManager, OutcomeUnknownError } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from './contract'
@@ -9,6 +9,19 @@ import { startPrimary, startRedis, type Deployment } from './fixtures/redis'
 import { eventually, sleep } from './fixtures/temp'
 
 const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
+
+/**
+ * Until the replicas have acknowledged all there is, and nothing more comes by itself. From then on every WAIT that is
+ * not for the next write is answered at once, by all of them: a false acknowledgement would show.
+ */
+async function settled({ primary, replicas }: Deployment): Promise<void> {
+  onCleanup(() => primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 1).catch(() => undefined))
+  await primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 3600)
+  await eventually('the replicas have acknowledged everything', async () => {
+    const { master_repl_offset: all, ...info } = await primary.info('replication')
+    return replicas.every((_, index) => info[`slave${index}`]?.includes(`,offset=${all},`))
+  })
+}
 
 describe('with a primary and two replicas', () => {
   let redis: Deployment
@@ -165,15 +178,39 @@ describe('with a primary and two replicas', () => {
     expect(await attempt).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
   })
 
-  it('cannot be lost by a failover once granted', async () => {
-    const own = await startPrimary()
+  it('survives a failover to a replica that acknowledged it, and to no other', async () => {
+    const own = await startPrimary({ replicaProxies: true })
     const locks = closing(new LockManager({ redis: own.url }))
-    const lock = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    await (await locks.acquireStrong(unique())).release()
+    await settled(own)
+    const [slow, cutOff] = own.links
+    slow!.hold('toClient')
+    cutOff!.swallow('toClient')
+    const resource = unique()
+    let granted = false
+    const call = locks
+      .acquireStrong(resource, { acks: 1, ackTimeoutMs: 5_000, ttlMs: 60_000 })
+      .then((lock) => {
+        granted = true
+        return lock
+      })
+    // The primary alone has it: no grant yet.
+    expect(await eventually('the primary has it', () => locks.inspect(resource))).toMatchObject({ resource })
+    expect(granted).toBe(false)
+    slow!.flow('toClient')
+    const lock = await call
     await own.primary.kill()
-    const promoted = await own.failOver()
-    const survivors = closing(new LockManager({ redis: { url: promoted.url, replicas: 1 } }))
-    expect(await survivors.tryAcquireStrong(lock.resource)).toBeNull()
-    expect(await survivors.inspect(lock.resource)).toMatchObject({ owner: lock.owner, token: lock.token })
+    expect(lock.acks).toEqual({ required: 1, received: 1 })
+    const [acknowledged, silent] = own.replicas.map((replica) =>
+      closing(new LockManager({ redis: { url: replica.url, replicas: 0 } })),
+    )
+    for (const replica of own.replicas) await replica.promote()
+    expect(await acknowledged!.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
+    expect(await acknowledged!.tryAcquireStrong(resource)).toBeNull()
+    // Had this one been promoted alone, the lock would be lost; the fence tells the holders apart.
+    expect(await silent!.inspect(resource)).toBeNull()
+    expect((await silent!.acquireStrong(resource)).token).toBeGreaterThan(lock.token)
+    expect(lock.held).toBe(true)
   })
 
   it('can be lost without acknowledgements, which is what they are for', async () => {
@@ -264,7 +301,54 @@ describe('with a proxy before the primary', () => {
     await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
   })
 
-  it('never takes an acknowledgement from before a reconnect', async () => {
+  it.each([
+    ['a grant', 'between two calls', false],
+    ['a grant', 'before the server read it', true],
+    ['an extension', 'between two calls', false],
+    ['an extension', 'before the server read it', true],
+  ])('for %s takes no acknowledgement from a connection that was cut %s', async (what, _, inMidCall) => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
+    await held.extend() // by now there is every kind of connection
+    await settled(redis)
+    for (const replica of redis.replicas) replica.pause()
+    onCleanup(async () => {
+      for (const replica of redis.replicas) replica.resume()
+      await redis.primary.waitForReplicas(2)
+    })
+    // The fault bites: a WAIT on any other connection than the one that writes next is answered by both of them.
+    const other = await redis.primary.connect()
+    await other.cmd('PING')
+    expect(await other.cmd('WAIT', 2, 50)).toBe(2)
+    other.close()
+
+    const granted: string[] = []
+    const call = (): Promise<unknown> => {
+      if (what === 'an extension') return held.extend()
+      granted.push(unique())
+      return locks.acquireStrong(granted.at(-1)!, { ttlMs: 60_000 })
+    }
+    const before = proxy.accepted
+    if (inMidCall) {
+      const cut = proxy.when('EVALSHA', { deliver: 'before', act: 'cut' })
+      expect(await rejection(call())).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+      await cut
+    } else {
+      proxy.cut()
+    }
+    const refused = await eventually('a call over a new connection', async () => {
+      // The cut may reach us only after we sent something.
+      const error = await rejection<Error & { code?: string }>(call())
+      return error.code !== 'OUTCOME_UNKNOWN' && error
+    })
+    expect(proxy.accepted).toBeGreaterThan(before)
+    expect(refused).toBeInstanceOf(InsufficientReplicasError)
+    expect(refused).toMatchObject({ required: 2, received: 0 })
+    for (const resource of granted) expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+  })
+
+  it('leaves no key behind without a holder, however often the connection breaks', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     const owners = new Set<unknown>()
@@ -272,7 +356,7 @@ describe('with a proxy before the primary', () => {
       // Three waves: before the cut, into it, and over the connections that come after it.
       for (const wave of ['before', 'during', 'after']) {
         const resources = Array.from({ length: 20 }, () => unique())
-        const calls = resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 10_000 }))
+        const calls = resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 3_000 }))
         if (wave === 'during') {
           if (round % 2 === 0) setTimeout(() => proxy.cut(), round)
           else void proxy.when('WAIT', { deliver: 'before', act: 'cut' })
@@ -332,14 +416,29 @@ describe('with a proxy before the primary', () => {
 
   it('gives back a grant that comes after its deadline', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: proxy.url }))
+    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 10_000 } }))
     await (await locks.acquireStrong(unique())).release()
-    proxy.delay(1_000, 'toClient')
     const resource = unique()
-    const error = await rejection(locks.acquireStrong(resource, { ttlMs: 800 }))
-    expect(error).toMatchObject({ code: 'LOCK_LOST', resource })
+    const ttlMs = 2_000
+    proxy.hold()
+    const call = rejection(locks.acquireStrong(resource, { ttlMs }))
+    await sleep(ttlMs)
+    proxy.flow('toServer')
+    // For the server the lease begins only now, while for us it is over.
+    await eventually(
+      'it was granted',
+      async () => (await redis.primary.cmd('EXISTS', lockKey(resource))) === 1,
+    )
+    const left = Number(await redis.primary.cmd('PTTL', lockKey(resource)))
+    expect(left).toBeGreaterThan(ttlMs / 2)
+    const began = performance.now()
+    proxy.flow()
+    expect(await call).toMatchObject({ code: 'LOCK_LOST', resource })
+    expect(await redis.primary.cmd('PTTL', lockKey(resource))).toBe(-2)
+    expect(performance.now() - began).toBeLessThan(left) // long before it would have gone by itself
     expect(locks.stats().held).toBe(0)
-    // The same delay is no harm to a lease that is long enough.
+    // A reply that is late is no harm to a lease that is long enough.
+    proxy.delay(300, 'toClient')
     expect((await locks.acquireStrong(resource, { ttlMs: 10_000 })).held).toBe(true)
   })
 
