@@ -97,6 +97,55 @@ impl<'a> Tx<'a> {
         pulse
     }
 
+    /// Grants a resource that has a row and no lease: one statement for what is the rule. Answers the token, or `None` if
+    /// that is not so.
+    pub fn grant_if_free(
+        &mut self,
+        resource: &str,
+        least_token: u64,
+        owner: Owner,
+        ttl: Ttl,
+    ) -> rusqlite::Result<Option<u64>> {
+        let ttl = ttl.as_duration();
+        self.connection
+            .prepare_cached(
+                "UPDATE leases SET token = max(token + 1, ?2), owner = ?3, boot_us = ?4, wall_us = ?5, holder = ?6
+                 WHERE resource = ?1 AND owner IS NULL RETURNING token",
+            )?
+            .query_row(
+                params![
+                    resource,
+                    signed(least_token),
+                    owner.as_bytes(),
+                    signed((self.now.boot + ttl).as_micros()),
+                    signed(self.now.wall + ttl.as_micros() as u64),
+                    self.holder,
+                ],
+                |row| unsigned(row, 0),
+            )
+            .optional()
+    }
+
+    /// Ends this owner's lease if it has not run out: one statement for what is the rule. Answers whether that was so.
+    pub fn free_if_held(&mut self, resource: &str, owner: Owner) -> rusqlite::Result<bool> {
+        // As `End::remaining` has it: the boot clock if it is the same, else the wall clock.
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL
+                 WHERE resource = ?1 AND owner = ?2
+                 AND CASE WHEN substr(holder, 1, 24) = ?3 THEN boot_us > ?4 ELSE wall_us > ?5 END",
+            )?
+            .execute(params![
+                resource,
+                owner.as_bytes(),
+                self.holder.as_ref().filter(|_| self.now.identity.is_some()).map(|holder| &holder[..24]),
+                signed(self.now.boot.as_micros()),
+                signed(self.now.wall),
+            ])?;
+        Ok(changed == 1)
+    }
+
     /// Writes a lease that begins now.
     pub fn grant(&mut self, resource: &str, token: u64, owner: Owner, ttl: Ttl) -> rusqlite::Result<()> {
         let ttl = ttl.as_duration();
