@@ -30,8 +30,11 @@ struct Settlement {
 /// One environment's queue. Shared with every thread that settles something for it.
 #[derive(Default)]
 pub(super) struct Settler {
-    /// A std mutex, held for a push and a wake-up; JavaScript's thread takes the whole queue at once.
-    state: Mutex<State>,
+    /// The way to wake JavaScript's thread; `None` before the environment is attached and after it ended. Held by senders
+    /// during a wake-up, and by the finalizer.
+    wake: Mutex<Option<Wake>>,
+    /// Not held during a wake-up: JavaScript's thread would run into it. Always taken after `wake`.
+    queue: Mutex<Queue>,
     /// Calls whose promises are not settled: while there are any, the threadsafe function keeps the process alive.
     /// Changed on JavaScript's thread alone.
     pending: AtomicU32,
@@ -39,12 +42,10 @@ pub(super) struct Settler {
 }
 
 #[derive(Default)]
-struct State {
-    queue: Vec<Settlement>,
+struct Queue {
+    settlements: Vec<Settlement>,
     /// A wake-up is on its way.
     woken: bool,
-    /// `None` before the environment is attached and after it ended.
-    wake: Option<Wake>,
 }
 
 /// A threadsafe function. It may be called as long as its finalizer has not run.
@@ -67,23 +68,26 @@ impl Settler {
     }
 
     fn push(&self, settlement: Settlement) {
-        let mut state = self.state();
-        let Some(wake) = state.wake else { return };
-        state.queue.push(settlement);
-        if !state.woken {
-            state.woken = true;
+        let mut wake = self.wake();
+        let Some(function) = *wake else { return };
+        let first = {
+            let mut queue = self.queue();
+            queue.settlements.push(settlement);
+            !std::mem::replace(&mut queue.woken, true)
+        };
+        if first {
             // SAFETY: the finalizer has not run, for it takes this mutex to clear `wake`.
             let status = unsafe {
                 sys::napi_call_threadsafe_function(
-                    wake.0,
+                    function.0,
                     ptr::null_mut(),
                     sys::ThreadsafeFunctionCallMode::nonblocking,
                 )
             };
             if status != sys::Status::napi_ok {
                 // Closing: the finalizer comes next, and nobody will drain the queue.
-                state.wake = None;
-                state.queue = Vec::new();
+                *wake = None;
+                self.queue().settlements = Vec::new();
             }
         }
     }
@@ -91,7 +95,7 @@ impl Settler {
     /// A call begins: its promise keeps the process alive. On JavaScript's thread.
     pub(super) fn begin(&self, env: Env) {
         if self.pending.fetch_add(1, Ordering::Relaxed) == 0
-            && let Some(wake) = self.state().wake
+            && let Some(wake) = *self.wake()
         {
             // SAFETY: on the thread that made the function, which has not been finalized.
             unsafe { sys::napi_ref_threadsafe_function(env.raw(), wake.0) };
@@ -101,7 +105,7 @@ impl Settler {
     fn ended(&self, env: Env, calls: u32) {
         if calls > 0
             && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls
-            && let Some(wake) = self.state().wake
+            && let Some(wake) = *self.wake()
         {
             // SAFETY: on the thread that made the function, which has not been finalized.
             unsafe { sys::napi_unref_threadsafe_function(env.raw(), wake.0) };
@@ -130,9 +134,14 @@ impl Settler {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is complete in itself.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    // Every change under these locks is complete in itself.
+
+    fn wake(&self) -> MutexGuard<'_, Option<Wake>> {
+        self.wake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,7 +196,7 @@ impl Bridge {
         }
         // SAFETY: just made, on this thread.
         check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), function) })?;
-        settler.state().wake = Some(Wake(function));
+        *settler.wake() = Some(Wake(function));
         env.add_env_cleanup_hook(Arc::clone(&settler), |settler| settler.abandon_all(Duration::ZERO))?;
         Ok(Self { settler })
     }
@@ -206,13 +215,13 @@ impl Bridge {
         // SAFETY: the facade's own array, which no other code writes to during this call.
         let records = unsafe { records.as_mut() };
         let batch = {
-            let mut state = self.settler.state();
-            let count = state.queue.len().min(records.len() / STRIDE);
-            if count == state.queue.len() {
-                state.woken = false;
-                std::mem::take(&mut state.queue)
+            let mut queue = self.settler.queue();
+            let count = queue.settlements.len().min(records.len() / STRIDE);
+            if count == queue.settlements.len() {
+                queue.woken = false;
+                std::mem::take(&mut queue.settlements)
             } else {
-                state.queue.drain(..count).collect()
+                queue.settlements.drain(..count).collect()
             }
         };
         let mut details = Vec::new();
@@ -272,9 +281,7 @@ unsafe extern "C" fn call_wake(
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the one strong count that `Bridge::new` gave away, and this runs once.
     let settler = unsafe { Arc::from_raw(data.cast::<Settler>()) };
-    let mut state = settler.state();
-    state.wake = None;
-    let dropped = std::mem::take(&mut state.queue);
-    drop(state);
+    *settler.wake() = None;
+    let dropped = std::mem::take(&mut settler.queue().settlements);
     drop(dropped);
 }
