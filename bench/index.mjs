@@ -1,0 +1,114 @@
+/**
+ * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two replicas on
+ * loopback, lets the subjects take turns on Node and on Bun, and prints what came out. A full run also writes
+ * results.json and results.svg.
+ */
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+
+import { PlainError, runMain, say } from '../scripts/lib/shell.mjs'
+import { judge } from './lib/bars.mjs'
+import { drawChart } from './lib/chart.mjs'
+import { makeFolder } from './lib/children.mjs'
+import { describeMachine, describeVersions } from './lib/machine.mjs'
+import { prepare } from './lib/prepare.mjs'
+import { printBars, printResults } from './lib/report.mjs'
+import { findRuntimes } from './lib/runtimes.mjs'
+import { startServers } from './lib/servers.mjs'
+import { apart, measures } from './measures/index.mjs'
+
+/** @typedef {import('./measures/index.mjs').Results} Results */
+/** @typedef {import('./lib/runtimes.mjs').Runtime} Runtime */
+/** @typedef {import('./lib/bars.mjs').Verdict} Verdict */
+
+const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [--quick] [--fast] [--with-node <program>]
+
+  --node, --bun   only this runtime
+  --only          only the measures whose names hold this: ${measures.map(({ id }) => id).join(', ')}
+  --quick         short and few rounds: to see that it works, not to compare
+  --fast          with the addon of the tests instead of a release build
+  --with-node     another Node to run on
+
+Only a full run writes results.json and results.svg.`
+
+/** With the smaller numbers a run takes about five minutes; with more rounds the medians move less. */
+const FULL = { rounds: 5, seconds: 0.35 }
+const QUICK = { rounds: 2, seconds: 0.15 }
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      node: { type: 'boolean' },
+      bun: { type: 'boolean' },
+      only: { type: 'string', multiple: true },
+      quick: { type: 'boolean', default: false },
+      fast: { type: 'boolean', default: false },
+      'with-node': { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return console.log(usage)
+  const { only, quick } = values
+  const chosen = measures.filter(({ id }) => only?.some((part) => id.includes(part)) ?? true)
+  if (chosen.length === 0) throw new PlainError(`no measure is called so\n\n${usage}`)
+  const all = values.node === undefined && values.bun === undefined
+  const kinds = /** @type {const} */ (['node', 'bun']).filter((kind) => all || values[kind])
+
+  const { env, redisServer, profile } = await prepare(values)
+  const { runtimes, missing } = await findRuntimes(kinds, env, values['with-node'])
+  for (const { kind, why } of missing) say(`without ${kind}: ${why}`)
+  const settings = { profile, ...(quick ? QUICK : FULL) }
+  const machine = describeMachine()
+  const versions = await describeVersions(redisServer)
+
+  const folder = makeFolder()
+  const servers = await startServers(redisServer, folder)
+  const measured = []
+  let failed = false
+  for (const runtime of runtimes) {
+    /** @type {Results} */
+    const results = { throughput: {} }
+    for (const { id, title, run } of chosen) {
+      say(`${runtime.label}: ${title}`)
+      try {
+        await run(results, apart({ ...settings, runtime, servers, folder }, `${runtime.kind}-${id}`))
+      } catch (error) {
+        // The others still tell something.
+        failed = true
+        say(`${runtime.label}: ${title}: failed: ${error instanceof Error ? error.message : String(error)}`)
+      }
+    }
+    measured.push({ label: runtime.label, results, bars: judge(results) })
+  }
+  await servers.stop()
+
+  for (const { label, results } of measured) printResults(label, results)
+  for (const { label, bars } of measured) printBars(label, bars)
+  if (failed) throw new PlainError('some measures failed, see above')
+  if (quick || only || !all) return
+  const date = new Date().toISOString()
+  write('results.json', toJson({ date, machine, versions, settings, missing, runtimes: measured }))
+  const { fencelock, 'redis-server': redis } = versions
+  const footer = `fencelock ${fencelock} · Redis ${redis} with two replicas on loopback · ${machine.cpu}, ${machine.cores} cores · ${machine.kernel} · ${date.slice(0, 10)}`
+  write('results.svg', drawChart(measured, footer))
+}
+
+/** @param {string} name @param {string} text */
+function write(name, text) {
+  writeFileSync(join(import.meta.dirname, name), text)
+  say(`written: bench/${name}`)
+}
+
+/** Five digits say all there is to say. @param {string} _key @param {unknown} value */
+function tidy(_key, value) {
+  return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value
+}
+
+/** Readable, and one line for each record. @param {unknown} value */
+function toJson(value) {
+  const text = JSON.stringify(value, tidy, 2)
+  return `${text.replaceAll(/[{[][^{}[\]]*[}\]]/g, (leaf) => leaf.replaceAll(/\s*\n\s*/g, ' '))}\n`
+}
+
+await runMain(main)

@@ -1,0 +1,118 @@
+/**
+ * What fencelock is meant to reach, and whether it did.
+ */
+
+/** @typedef {import('../measures/index.mjs').Results} Results */
+/** @typedef {import('./rounds.mjs').Row} Row */
+
+/**
+ * @typedef {object} Verdict
+ * @property {string} text what is compared
+ * @property {string} bar for example `≥ 2.5×`
+ * @property {string} value in the same unit
+ * @property {boolean} reached
+ */
+
+/** @param {number} value */
+const times = (value) => `${value.toFixed(2)}×`
+/** @param {number} value */
+const milliseconds = (value) => `${value.toFixed(2)} ms`
+
+/**
+ * @param {Results} results
+ * @returns {Verdict[]} without those that were not measured
+ */
+export function judge(results) {
+  const { stall, eventLoop, memory } = results
+  const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
+  return [
+    ...faster(
+      results,
+      'strong-512',
+      ['ioredis-plain'],
+      2.5,
+      'strong, 512 at once, against ioredis with WAIT',
+    ),
+    ...faster(results, 'strong-64', ['ioredis-plain'], 2, 'strong, 64 at once, against ioredis with WAIT'),
+    ...sooner(
+      results,
+      'strong-1',
+      'ioredis-plain',
+      0.75,
+      'strong, one by one, p50 against ioredis with WAIT',
+    ),
+    ...['redlock', 'redis-semaphore', 'redlock-universal'].flatMap((id) =>
+      faster(results, 'strong-512', [id], 1.3, `strong, 512 at once, against ${id} without WAIT`),
+    ),
+    ...faster(results, 'local-64', tuned, 4, 'local, 64 at once, against the best tuned SQLite loop'),
+    ...faster(results, 'local-sync', tuned, 1.3, 'local, synchronous, against the best tuned SQLite code'),
+    ...faster(results, 'local-sync', naive, 20, 'local, synchronous, against the best naive SQLite code'),
+    ...(stall ? [below('acks: 1 beside a stopped replica, p99', 10, stall.stalled.p99, milliseconds)] : []),
+    ...(delay
+      ? [below('event-loop delay added by 5,000 acquires a second, p99', 2, delay.addedMs, milliseconds)]
+      : []),
+    ...(memory ?? []).flatMap(({ strategy, points }) => {
+      const last = points.at(-1)
+      if (!last) return []
+      const text = `memory per held ${strategy} lock, of ${last.held.toLocaleString('en')}`
+      const bytes = last.nativeBytes === null ? last.residentBytes : last.heapBytes + last.nativeBytes
+      return [below(text, 600, bytes, (value) => `${value.toFixed(0)} bytes`)]
+    }),
+  ]
+}
+
+const drivers = ['better-sqlite3', 'node:sqlite', 'bun:sqlite']
+const tuned = drivers.map((driver) => `${driver}-tuned`)
+const naive = drivers.map((driver) => `${driver}-naive`)
+
+/**
+ * @param {Results} results
+ * @param {string} measure
+ * @param {string[]} ids the fastest of these counts
+ * @returns {Row | undefined}
+ */
+function rival(results, measure, ids) {
+  return results.throughput[measure]
+    ?.filter(({ id, ratio }) => ids.includes(id) && Number.isFinite(ratio))
+    .toSorted((a, b) => a.ratio - b.ratio)[0]
+}
+
+/**
+ * @param {Results} results
+ * @param {string} measure
+ * @param {string[]} ids
+ * @param {number} bar
+ * @param {string} text
+ * @returns {Verdict[]}
+ */
+function faster(results, measure, ids, bar, text) {
+  const row = rival(results, measure, ids)
+  if (!row) return []
+  const named = ids.length > 1 ? `${text} (${row.label})` : text
+  return [{ text: named, bar: `≥ ${bar}×`, value: times(row.ratio), reached: row.ratio >= bar }]
+}
+
+/**
+ * @param {Results} results
+ * @param {string} measure
+ * @param {string} id
+ * @param {number} bar
+ * @param {string} text
+ * @returns {Verdict[]}
+ */
+function sooner(results, measure, id, bar, text) {
+  const row = rival(results, measure, [id])
+  if (!row) return []
+  return [{ text, bar: `≤ ${bar}×`, value: times(row.latencyRatio), reached: row.latencyRatio <= bar }]
+}
+
+/**
+ * @param {string} text
+ * @param {number} bar
+ * @param {number} value
+ * @param {(value: number) => string} show
+ * @returns {Verdict}
+ */
+function below(text, bar, value, show) {
+  return { text, bar: `< ${show(bar).replace('.00', '')}`, value: show(value), reached: value < bar }
+}

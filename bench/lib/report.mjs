@@ -1,0 +1,162 @@
+/**
+ * The results, as a person reads them in the terminal.
+ */
+import { throughput } from '../measures/throughput.mjs'
+
+/** @typedef {import('../measures/index.mjs').Results} Results */
+/** @typedef {import('./bars.mjs').Verdict} Verdict */
+
+/** @param {number} value */
+const count = (value) => (Number.isFinite(value) ? Math.round(value).toLocaleString('en') : '–')
+/** @param {number} value @param {number} [digits] */
+const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : '–')
+/** @param {number} value */
+const times = (value) => (Number.isFinite(value) ? `${value.toFixed(2)}×` : '–')
+
+/**
+ * Prints a table: the first column to the left, numbers to the right, and the last column as it comes.
+ *
+ * @param {string} title
+ * @param {string[]} head
+ * @param {string[][]} rows
+ */
+function table(title, head, rows) {
+  const all = [head, ...rows]
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  console.log(`\n${title}`)
+  for (const row of all) {
+    const cells = row.map((text, column) => {
+      if (column === 0) return text.padEnd(widths[0] ?? 0)
+      return column === head.length - 1 ? text : text.padStart(widths[column] ?? 0)
+    })
+    console.log(`  ${cells.join('  ').trimEnd()}`)
+  }
+}
+
+/**
+ * @param {string} runtime
+ * @param {Results} results
+ */
+export function printResults(runtime, results) {
+  console.log(`\n━━ ${runtime} ━━`)
+  for (const measure of throughput) printThroughput(measure, results.throughput[measure.id])
+  printOthers(results)
+  printGrowth(results)
+}
+
+/**
+ * @param {import('../measures/throughput.mjs').Throughput} measure
+ * @param {import('./rounds.mjs').Row[] | undefined} rows
+ */
+function printThroughput({ title, note }, rows) {
+  if (!rows) return
+  table(
+    `${title}: acquire and release${note ? ` (${note})` : ''}`,
+    ['', 'pairs/s', 'p50 ms', 'p99 ms', 'our pairs/s', 'our p50', ''],
+    rows.map(({ label, how, unavailable, perSecond, p50, p99, ratio, latencyRatio, refused }) =>
+      unavailable === undefined
+        ? [
+            label,
+            count(perSecond),
+            fixed(p50),
+            fixed(p99),
+            times(ratio),
+            times(latencyRatio),
+            refused > 0 ? `${how}; ${refused} failed` : how,
+          ]
+        : [label, '–', '–', '–', '–', '–', `not here: ${unavailable}`],
+    ),
+  )
+}
+
+/** @param {Results} results */
+function printOthers({ stall, eventLoop }) {
+  if (stall) {
+    const { calm, stalled, batches, batchMs } = stall
+    table(
+      'acquires with acks: 1 while the other replica is stopped',
+      ['', 'p50 ms', 'p99 ms', 'max ms', ''],
+      [
+        ['all is well', fixed(calm.p50), fixed(calm.p99), '–', ''],
+        [
+          'batches stall beside',
+          fixed(stalled.p50),
+          fixed(stalled.p99),
+          fixed(stalled.max),
+          `${batches} batches with acks: 2, ${fixed(batchMs, 0)} ms each`,
+        ],
+      ],
+    )
+  }
+  if (eventLoop) {
+    table(
+      'event-loop delay, p99',
+      ['', 'idle ms', 'loaded ms', 'added ms', 'acquires/s', ''],
+      eventLoop.map(({ label, idleMs, loadedMs, addedMs, perSecond }) => [
+        label,
+        fixed(idleMs),
+        fixed(loadedMs),
+        fixed(addedMs),
+        count(perSecond),
+        '',
+      ]),
+    )
+  }
+}
+
+/** @param {Results} results */
+function printGrowth({ memory, inFlight, table: sizes }) {
+  for (const { strategy, points } of memory ?? []) {
+    table(
+      `held ${strategy} locks: bytes for each`,
+      ['', 'JS heap', 'native', 'sum', 'resident', 'ms/acquire', ''],
+      points.map(({ held, heapBytes, nativeBytes, residentBytes, acquireMs }) => [
+        count(held),
+        count(heapBytes),
+        count(nativeBytes ?? Number.NaN),
+        count(heapBytes + (nativeBytes ?? Number.NaN)),
+        count(residentBytes),
+        fixed(acquireMs),
+        // A page of memory is 4 KiB, so only many locks show what one costs.
+        held < 1_000 ? 'too few to tell' : '',
+      ]),
+    )
+  }
+  for (const { strategy, points } of inFlight ?? []) {
+    table(
+      `${strategy} calls in flight`,
+      ['', 'pairs/s', 'p50 ms', 'p99 ms', ''],
+      points.map(({ atOnce, perSecond, p50, p99, acquiresPerWait }) => [
+        count(atOnce),
+        count(perSecond),
+        fixed(p50),
+        fixed(p99),
+        acquiresPerWait === null ? '' : `${fixed(acquiresPerWait, 1)} acquires share a WAIT`,
+      ]),
+    )
+  }
+  if (sizes) {
+    table(
+      'resources in the table of local locks',
+      ['', '64 at once', 'synchronous', ''],
+      sizes.map(({ resources, asyncPerSecond, syncPerSecond }) => [
+        count(resources),
+        count(asyncPerSecond),
+        count(syncPerSecond),
+        'pairs/s',
+      ]),
+    )
+  }
+}
+
+/**
+ * @param {string} runtime
+ * @param {Verdict[]} verdicts
+ */
+export function printBars(runtime, verdicts) {
+  table(
+    `bars on ${runtime}`,
+    ['', 'bar', 'is', ''],
+    verdicts.map(({ text, bar, value, reached }) => [text, bar, value, reached ? 'reached' : 'MISSED']),
+  )
+}

@@ -1,0 +1,83 @@
+/**
+ * All measures, in the order in which they run.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { measureEventLoop } from './event-loop.mjs'
+import { measureInFlight, measureMemory, measureTable } from './growth.mjs'
+import { measureStall } from './stall.mjs'
+import { measureThroughput, throughput } from './throughput.mjs'
+
+/**
+ * @typedef {object} Context
+ * @property {import('../lib/runtimes.mjs').Runtime} runtime
+ * @property {import('../lib/servers.mjs').Servers} servers
+ * @property {string} folder of one measure
+ * @property {number} rounds
+ * @property {number} seconds of a turn
+ */
+
+/**
+ * @typedef {object} Results what one runtime reached; a measure that was not asked for is missing
+ * @property {Record<string, import('../lib/rounds.mjs').Row[]>} throughput by measure
+ * @property {import('./stall.mjs').Stall} [stall]
+ * @property {import('./event-loop.mjs').EventLoop[]} [eventLoop]
+ * @property {import('./growth.mjs').Memory[]} [memory]
+ * @property {import('./growth.mjs').InFlight[]} [inFlight]
+ * @property {import('./growth.mjs').Table} [table]
+ */
+
+/** @type {{ id: string, title: string, run: (results: Results, context: Context) => Promise<void> }[]} */
+export const measures = [
+  ...throughput.map((measure) => ({
+    id: measure.id,
+    title: measure.title,
+    /** @param {Results} results @param {Context} context */
+    async run(results, context) {
+      results.throughput[measure.id] = await measureThroughput(measure, context)
+    },
+  })),
+  {
+    id: 'stall',
+    title: 'a healthy replica beside a stopped one',
+    async run(results, context) {
+      results.stall = await measureStall(context)
+    },
+  },
+  {
+    id: 'event-loop',
+    title: 'event-loop delay under 5,000 acquires a second',
+    async run(results, context) {
+      results.eventLoop = await measureEventLoop(context)
+    },
+  },
+  {
+    id: 'growth-memory',
+    title: 'memory of held locks',
+    async run(results, context) {
+      results.memory = await measureMemory(context)
+    },
+  },
+  {
+    id: 'growth-in-flight',
+    title: 'calls in flight',
+    async run(results, context) {
+      results.inFlight = await measureInFlight(context)
+    },
+  },
+  {
+    id: 'growth-table',
+    title: 'resources in the table',
+    async run(results, context) {
+      results.table = await measureTable(context)
+    },
+  },
+]
+
+/** A folder that no other measure has. @param {Context} context @param {string} name @returns {Context} */
+export function apart(context, name) {
+  const folder = join(context.folder, name)
+  mkdirSync(folder, { recursive: true })
+  return { ...context, folder }
+}

@@ -1,0 +1,42 @@
+/** What several subjects share. */
+
+/**
+ * Imports a peer. By a name that the type checker does not follow: the peers are installed for the benchmark only.
+ *
+ * @param {string} name
+ * @returns {Promise<any>}
+ */
+export function load(name) {
+  return import(name)
+}
+
+/**
+ * @param {unknown} holds
+ * @param {string} what
+ * @returns {asserts holds}
+ */
+export function expect(holds, what) {
+  if (!holds) throw new Error(what)
+}
+
+/** Compare and delete: a lease that ended may be somebody else's by now. */
+export const RELEASE_SCRIPT = `
+if redis.call('get', KEYS[1]) == ARGV[1] then
+  return redis.call('del', KEYS[1])
+end
+return 0`
+
+/** WAIT blocks its connection, so many calls at once need many of them; one call at a time needs one. */
+export const WAIT_CONNECTIONS = 16
+
+/**
+ * One of a list, always the same for a worker.
+ *
+ * @template T
+ * @param {T[]} list not empty
+ * @param {number} worker
+ * @returns {T}
+ */
+export function pick(list, worker) {
+  return /** @type {T} */ (list[worker % list.length])
+}

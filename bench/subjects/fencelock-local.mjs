@@ -1,0 +1,27 @@
+import { join } from 'node:path'
+
+import { LockManager } from '../../index.js'
+import { expect } from './common.mjs'
+import { TTL_MS } from './index.mjs'
+
+/** @typedef {import('./index.mjs').Place} Place */
+/** @typedef {import('./index.mjs').Subject} Subject */
+
+/** @param {Place} place @returns {Promise<Subject>} */
+export async function open({ folder }) {
+  const locks = new LockManager({ local: join(folder, 'locks.sqlite'), defaults: { ttlMs: TTL_MS } })
+  await locks.connect()
+  return {
+    async pair(resource) {
+      const lock = await locks.acquireLocal(resource)
+      expect(lock.token > 0n, 'no token')
+      expect(await lock.release(), 'not released')
+    },
+    pairSync(resource) {
+      const lock = locks.tryAcquireLocalSync(resource)
+      expect(lock && lock.token > 0n, 'not granted')
+      expect(lock.releaseSync(), 'not released')
+    },
+    close: () => locks.close(),
+  }
+}

@@ -1,0 +1,24 @@
+import { LockManager } from '../../index.js'
+import { REPLICAS } from '../lib/servers.mjs'
+import { expect } from './common.mjs'
+import { ACK_TIMEOUT_MS, TTL_MS } from './index.mjs'
+
+/** @typedef {import('./index.mjs').Place} Place */
+/** @typedef {import('./index.mjs').Subject} Subject */
+
+/** @param {Place} place @returns {Promise<Subject>} */
+export async function open({ url }) {
+  const locks = new LockManager({
+    redis: { url, replicas: REPLICAS },
+    defaults: { ttlMs: TTL_MS, ackTimeoutMs: ACK_TIMEOUT_MS },
+  })
+  await locks.connect()
+  return {
+    async pair(resource) {
+      const lock = await locks.acquireStrong(resource)
+      expect(lock.token > 0n && lock.acks?.received === REPLICAS, 'no token, or too few acknowledgements')
+      expect(await lock.release(), 'not released')
+    },
+    close: () => locks.close(),
+  }
+}

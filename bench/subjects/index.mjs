@@ -1,0 +1,147 @@
+/**
+ * Who takes part. Each module exports `open(options)`, which answers a {@link Subject}, or throws why it cannot run here.
+ *
+ * Every subject checks what it got: a pair that was not granted, not acknowledged or not released throws. So nobody wins
+ * by failing.
+ */
+
+/**
+ * @typedef {object} Subject
+ * @property {(resource: string, worker: number) => Promise<void>} [pair] acquires and releases
+ * @property {(resource: string) => void} [pairSync] the same on the calling thread
+ * @property {() => unknown} close
+ */
+
+/**
+ * @typedef {object} Place where a subject works
+ * @property {string} url of the Redis primary
+ * @property {string} folder of its own
+ * @property {number} atOnce the most pairs at once
+ */
+
+/**
+ * @typedef {object} Description
+ * @property {string} id
+ * @property {string} label
+ * @property {string} module
+ * @property {Record<string, unknown>} [options] for its `open`
+ * @property {string} [package] its version is reported
+ * @property {'ours' | 'peer' | 'lesser'} kind `lesser`: it does not wait for replicas, so it promises less
+ * @property {string} how what it does, in a few words
+ */
+
+/** The TTL of every lease. @type {10_000} */
+export const TTL_MS = 10_000
+/** How long everybody waits for acknowledgements. @type {50} */
+export const ACK_TIMEOUT_MS = 50
+
+/** @type {Description[]} */
+export const subjects = [
+  {
+    id: 'fencelock-strong',
+    label: 'fencelock',
+    module: 'fencelock-strong.mjs',
+    kind: 'ours',
+    how: '2 acks, fencing token',
+  },
+  {
+    id: 'ioredis-plain',
+    label: 'ioredis, plain',
+    module: 'ioredis.mjs',
+    package: 'ioredis',
+    kind: 'peer',
+    how: 'SET NX PX and WAIT 2, no token',
+  },
+  {
+    id: 'ioredis-tuned',
+    label: 'ioredis, tuned',
+    module: 'ioredis.mjs',
+    options: { tuned: true },
+    package: 'ioredis',
+    kind: 'peer',
+    how: 'the same, auto-pipelined, releases on a connection of their own',
+  },
+  {
+    id: 'node-redis-plain',
+    label: 'node-redis, plain',
+    module: 'node-redis.mjs',
+    package: 'redis',
+    kind: 'peer',
+    how: 'SET NX PX and WAIT 2, no token',
+  },
+  {
+    id: 'node-redis-tuned',
+    label: 'node-redis, tuned',
+    module: 'node-redis.mjs',
+    options: { tuned: true },
+    package: 'redis',
+    kind: 'peer',
+    how: 'the same, releases on a connection of their own',
+  },
+  {
+    id: 'redlock',
+    label: 'redlock',
+    module: 'redlock.mjs',
+    package: 'redlock',
+    kind: 'lesser',
+    how: 'no WAIT, no token',
+  },
+  {
+    id: 'redis-semaphore',
+    label: 'redis-semaphore',
+    module: 'redis-semaphore.mjs',
+    package: 'redis-semaphore',
+    kind: 'lesser',
+    how: 'no WAIT, no token',
+  },
+  {
+    id: 'redlock-universal',
+    label: 'redlock-universal',
+    module: 'redlock-universal.mjs',
+    package: 'redlock-universal',
+    kind: 'lesser',
+    how: 'no WAIT, no token',
+  },
+  {
+    id: 'fencelock-local',
+    label: 'fencelock',
+    module: 'fencelock-local.mjs',
+    kind: 'ours',
+    how: 'fencing token, WAL, NORMAL',
+  },
+  ...['better-sqlite3', 'node:sqlite', 'bun:sqlite'].flatMap((driver) => [
+    {
+      id: `${driver}-tuned`,
+      label: `${driver}, tuned`,
+      module: 'sqlite-tuned.mjs',
+      options: { driver },
+      ...(driver === 'better-sqlite3' && { package: driver }),
+      kind: /** @type {const} */ ('peer'),
+      how: 'one cached upsert, WAL, NORMAL, no token',
+    },
+    {
+      id: `${driver}-naive`,
+      label: `${driver}, naive`,
+      module: 'sqlite-naive.mjs',
+      options: { driver },
+      ...(driver === 'better-sqlite3' && { package: driver }),
+      kind: /** @type {const} */ ('peer'),
+      how: 'read, then write, default journal, no token',
+    },
+  ]),
+  {
+    id: 'proper-lockfile',
+    label: 'proper-lockfile',
+    module: 'proper-lockfile.mjs',
+    package: 'proper-lockfile',
+    kind: 'peer',
+    how: 'a directory per lock, no token',
+  },
+]
+
+/** @param {string} id */
+export function findSubject(id) {
+  const found = subjects.find((subject) => subject.id === id)
+  if (!found) throw new Error(`there is no subject ${id}`)
+  return found
+}

@@ -1,0 +1,23 @@
+import { expect, load } from './common.mjs'
+import { TTL_MS } from './index.mjs'
+
+/** @typedef {import('./index.mjs').Place} Place */
+/** @typedef {import('./index.mjs').Subject} Subject */
+
+/** @param {Place} place @returns {Promise<Subject>} */
+export async function open({ url, atOnce }) {
+  const { Redis } = await load('ioredis')
+  const { default: Redlock } = await load('redlock')
+  // It uses one connection.
+  const redis = new Redis(url, { enableAutoPipelining: atOnce > 1 })
+  const redlock = new Redlock([redis], { retryCount: 0 })
+  return {
+    async pair(resource) {
+      // Both reject when they fail.
+      const lock = await redlock.acquire([resource], TTL_MS)
+      expect(lock.value && lock.expiration > Date.now(), 'not granted')
+      await lock.release()
+    },
+    close: () => redis.disconnect(),
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The three SQLite drivers under one roof. They agree on `exec`, `prepare`, `run` and `get`; positional parameters are
+ * the fastest way for all of them.
+ */
+import { load } from './common.mjs'
+
+/**
+ * @typedef {object} Statement
+ * @property {(...values: (string | number)[]) => { changes: number | bigint }} run
+ * @property {(...values: (string | number)[]) => any} get a row, or null or undefined
+ */
+
+/**
+ * @typedef {object} Database
+ * @property {(sql: string) => unknown} exec
+ * @property {(sql: string) => Statement} prepare
+ * @property {() => void} close
+ */
+
+/**
+ * @param {string} driver
+ * @param {string} file
+ * @returns {Promise<Database>}
+ */
+export async function openDatabase(driver, file) {
+  switch (driver) {
+    case 'bun:sqlite': {
+      if (!process.versions.bun) throw new Error('is a part of Bun')
+      const { Database } = await load(driver)
+      return new Database(file)
+    }
+    case 'node:sqlite': {
+      const { DatabaseSync } = await load(driver)
+      return new DatabaseSync(file)
+    }
+    default: {
+      const { default: Database } = await load(driver)
+      return new Database(file)
+    }
+  }
+}
