@@ -2,14 +2,15 @@
 //! of ours runs on libuv's pool, and JavaScript's thread only hands work over.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::OnceLock;
 
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Report, Result};
 
-/// Enters the runtime's thread and starts a task there.
-type Job = Box<dyn FnOnce() + Send>;
+/// A task for the runtime's thread. Boxed where it is made, because futures are large and would be moved several times.
+type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A thread with a single-threaded runtime. It ends when the last handle to it is dropped, after the tasks that
 /// are ready have run once more.
@@ -36,7 +37,7 @@ impl Home {
             .spawn(move || {
                 runtime.block_on(async move {
                     while let Some(job) = queue.recv().await {
-                        job();
+                        tokio::spawn(job);
                     }
                 });
             })
@@ -49,9 +50,7 @@ impl Home {
     /// Runs a task on this thread. Never blocks.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The receiver lives as long as the thread, and that as long as `self`.
-        let _ = self.jobs.send(Box::new(move || {
-            tokio::spawn(task);
-        }));
+        let _ = self.jobs.send(Box::pin(task));
     }
 
     /// The thread that all Redis connections and timers share. Started on first use; lives as long as the process.

@@ -193,3 +193,13 @@ fn after_closing_leases_are_released_and_nothing_is_taken() {
     let names: Vec<_> = std::fs::read_dir(stage.directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "no side files, no liveness file: {names:?}");
 }
+
+#[test]
+fn the_futures_of_the_usual_ways_are_small() {
+    // They are made, moved and freed for every call. Rare ways are boxed to keep them so.
+    let stage = Stage::new();
+    let acquire = stage.manager.acquire(Strategy::Local, request("r", 1000));
+    assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));
+    let release = stage.manager.release(1);
+    assert!(size_of_val(&release) <= 768, "{}", size_of_val(&release));
+}

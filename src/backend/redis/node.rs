@@ -63,13 +63,13 @@ impl Node {
                 }))
             }
             Outcome::Written { acks: received, .. } => {
-                let rolled_back = self.roll_back(request, Absent::Ends).await;
-                Err(about.shortfall(received, self.connected().await, rolled_back))
+                let rolled_back = Box::pin(self.roll_back(request, Absent::Ends)).await;
+                Err(about.shortfall(received, Box::pin(self.connected()).await, rolled_back))
             }
             Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
             Outcome::Refused(error) => Err(error),
             Outcome::Undo(error, absent) => {
-                let undone = self.roll_back(request, absent).await;
+                let undone = Box::pin(self.roll_back(request, absent)).await;
                 Err(if undone { error } else { about.unknown(resources.first(), &error) })
             }
             Outcome::Unknown(why) => {
@@ -91,7 +91,7 @@ impl Node {
         match self.extensions.run(waiting(acks), Item::extend(resources, owner, ttl)).await {
             Outcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
             Outcome::Written { acks: received, .. } => {
-                Err(about.shortfall(received, self.connected().await, false))
+                Err(about.shortfall(received, Box::pin(self.connected()).await, false))
             }
             Outcome::Declined(_) => Err(Error::lost(format!(
                 "the lease of {:?} ended or was taken by somebody else; stop what it protects",
