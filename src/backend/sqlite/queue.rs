@@ -117,16 +117,8 @@ pub async fn submit<T: Send + 'static>(
 async fn attend(file: Arc<File>) {
     let leave = Leave(&file.queue);
     loop {
-        // Those who are ready add theirs first, as long as more come.
-        let mut before = 0;
-        loop {
-            tokio::task::yield_now().await;
-            let now = file.queue.len();
-            if now == before || now >= MOST_JOBS {
-                break;
-            }
-            before = now;
-        }
+        // Those who are ready add theirs first.
+        tokio::task::yield_now().await;
         match run_batch(&file, file.registry.patience.task) {
             Progress::Done => {}
             Progress::Kept => tokio::time::sleep(PAUSE).await,
