@@ -113,7 +113,10 @@ export interface ManagerOptions {
    * @default 'fencelock'
    */
   prefix?: string | undefined
-  /** For every acquire of this manager that does not say otherwise. What concerns strong locks only is ignored for others. */
+  /**
+   * For every acquire of this manager that does not say otherwise. What concerns strong locks only is checked, and
+   * ignored for others.
+   */
   defaults?: Omit<StrongOptions, 'signal' | 'minToken'> | undefined
 }
 

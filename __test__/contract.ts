@@ -460,6 +460,8 @@ export function contract(subject: () => Subject): void {
       ['a wrong name among them', ['a', 7], undefined, 'TypeError'],
       ['options that are none', 'x', 5, 'TypeError'],
       ['null for options', 'x', null, 'TypeError'],
+      ['a Map for options', 'x', new Map(), 'TypeError'],
+      ['a signal for options', 'x', AbortSignal.abort(), 'TypeError'],
       ['an unknown option', 'x', { ttl: 5 }, 'TypeError'],
       ['an option of a later version', 'x', { waitMs: 5 }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
