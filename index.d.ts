@@ -282,7 +282,7 @@ export interface ManagerStats {
  *
  * Every asynchronous method rejects with a {@link ClosedError} after {@link LockManager.close}, and with a `TypeError`
  * or `RangeError` of code `'INVALID_OPTION'` for arguments it cannot take. A resource is a string of 1 to 512 bytes of
- * well-formed Unicode. Where several are given, all of them are locked or none, with one token.
+ * well-formed Unicode. Where several are given (1,000 at most), all of them are locked or none, with one token.
  *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })

@@ -315,6 +315,15 @@ export function contract(subject: () => Subject): void {
       for (const name of [a, b, c]) expect(await two.inspect(name)).toBeNull()
     })
 
+    it('are up to 1,000', async () => {
+      const names = Array.from({ length: 1_000 }, (_, index) => unique(String(index)))
+      const locks = manager()
+      const lock = await locks.acquire(names)
+      expect(lock.resources).toEqual(names)
+      expect(await locks.tryAcquire(names.at(-1)!)).toBeNull()
+      expect(await lock.release()).toBe(true)
+    })
+
     it('are locked not at all if one of them is held', async () => {
       const locks = manager()
       const [a, b, c] = [unique('a'), unique('b'), unique('c')]
@@ -458,6 +467,9 @@ export function contract(subject: () => Subject): void {
       ['no names', [], undefined, 'RangeError'],
       ['a name twice', ['a', 'b', 'a'], undefined, 'RangeError'],
       ['a wrong name among them', ['a', 7], undefined, 'TypeError'],
+      // oxlint-disable-next-line no-sparse-arrays
+      ['a hole among them', ['a', , 'b'], undefined, 'TypeError'],
+      ['1,001 names', Array.from({ length: 1_001 }, (_, index) => `r${index}`), undefined, 'RangeError'],
       ['options that are none', 'x', 5, 'TypeError'],
       ['null for options', 'x', null, 'TypeError'],
       ['a Map for options', 'x', new Map(), 'TypeError'],

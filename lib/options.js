@@ -12,6 +12,8 @@ const { invalid } = require('./errors.js')
 const STRATEGIES = { strong: 0, local: 1 }
 
 const MAX_RESOURCE_BYTES = 512
+/** All of them are one script call, or one transaction, that others wait for. */
+const MAX_RESOURCES = 1_000
 const MAX_REPLICAS = 1_000
 const MAX_PREFIX_BYTES = 64
 /** So that every token stays exact as a double: 2^53 - 2^40. */
@@ -350,7 +352,14 @@ function resourceName(value) {
 function resources(value) {
   if (!Array.isArray(value)) return resourceName(value)
   if (value.length === 0) throw invalid(RangeError, 'an array of resources must not be empty')
-  const names = Object.freeze(value.map(resourceName))
+  if (value.length > MAX_RESOURCES) {
+    throw invalid(
+      RangeError,
+      `one lock covers at most ${MAX_RESOURCES} resources, got ${value.length}; lock what they have in common`,
+    )
+  }
+  // Array.from visits holes, map does not.
+  const names = Object.freeze(Array.from(value, (name) => resourceName(name)))
   if (new Set(names).size < names.length) {
     const twice = names.find((name, index) => names.indexOf(name) !== index)
     throw invalid(RangeError, `the resource ${JSON.stringify(twice)} is named twice`)
