@@ -401,6 +401,17 @@ export function contract(subject: () => Subject): void {
       expect(locks.stats().held).toBe(0)
     })
 
+    it('takes whatever has the events of a signal', async () => {
+      const locks = manager()
+      const reason = new Error('an older polyfill')
+      const signal = Object.assign(new EventTarget(), { aborted: false, reason }) as unknown as AbortSignal
+      const call = rejection(locks.acquire(unique(), { signal }))
+      Object.assign(signal, { aborted: true })
+      signal.dispatchEvent(new Event('abort'))
+      expect(await call).toBe(reason)
+      expect(await rejection(locks.acquire(unique(), { signal }))).toBe(reason)
+    })
+
     it('does not touch a lease that was granted', async () => {
       const locks = manager()
       const controller = new AbortController()

@@ -92,7 +92,7 @@ class LockManager {
   async #acquire(strategy, resource, options, insist) {
     const names = resources(resource)
     const { ttlMs, signal, minToken, acks, ackTimeoutMs } = acquireOptions(strategy, options, this.#settings)
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw signal.reason
     const call = submit((slot) => {
       this.#native.acquire(
         slot,
@@ -132,7 +132,7 @@ class LockManager {
   tryAcquireLocalSync(resource, options) {
     const names = resources(resource)
     const { ttlMs, signal, minToken } = acquireOptions('local', options, this.#settings)
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw signal.reason
     const owner = this.#native.acquireSync(numbers, first(names), others(names), ttlMs, minToken)
     if (owner === null) return null
     if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))

@@ -300,9 +300,9 @@ function minToken(value) {
 
 function abortSignal(value) {
   if (value === undefined) return undefined
-  if (typeof value?.addEventListener !== 'function' || typeof value.aborted !== 'boolean') {
-    throw wrongType('signal', 'an AbortSignal', value)
-  }
+  const listens =
+    typeof value?.addEventListener === 'function' && typeof value.removeEventListener === 'function'
+  if (!listens || typeof value.aborted !== 'boolean') throw wrongType('signal', 'an AbortSignal', value)
   return value
 }
 
