@@ -125,8 +125,8 @@ class LockManager {
   }
 
   /** Gives back what was granted to a call that nobody waits for any more. */
-  #discard(strategy, { kind, a: lease }) {
-    if (kind === Kind.GRANTED) void submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+  async #discard(strategy, { kind, a: lease }) {
+    if (kind === Kind.GRANTED) await submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
   }
 
   tryAcquireLocalSync(resource, options) {

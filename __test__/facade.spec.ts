@@ -1,0 +1,48 @@
+/** What the facade makes of answers that the addon hardly ever gives. */
+import { LockManager } from 'fencelock'
+import { createRequire } from 'node:module'
+import { join } from 'node:path'
+import { describe, expect, it, vi } from 'vitest'
+
+import { closing, rejection, unique } from './contract'
+import { tempDir } from './fixtures/temp'
+
+type Native = Record<'acquire' | 'release' | 'watch', (...args: unknown[]) => unknown>
+const { prototype: native } = (
+  createRequire(import.meta.url)('../binding.js') as { NativeManager: { prototype: Native } }
+).NativeManager
+
+const local = (): LockManager => closing(new LockManager({ local: join(tempDir(), 'locks.sqlite') }))
+
+describe('a call that the addon does not take', () => {
+  it('rejects, and no other call is settled in its place', async () => {
+    const locks = local()
+    const defect = new Error('no such argument')
+    const acquire = vi.spyOn(native, 'acquire').mockImplementation(() => {
+      throw defect
+    })
+    const { signal } = new AbortController()
+    expect(await rejection(locks.acquireLocal(unique()))).toBe(defect)
+    expect(await rejection(locks.acquireLocal(unique(), { signal }))).toBe(defect)
+    acquire.mockRestore()
+    const names = Array.from({ length: 5 }, () => unique())
+    const held = await Promise.all(names.map((name) => locks.acquireLocal(name, { signal })))
+    expect(held.map((lock) => lock.resource)).toEqual(names)
+  })
+
+  it('rejects although the addon settles it after all, and no other call is settled in its place', async () => {
+    const locks = local()
+    const defect = new Error('panicked')
+    const { acquire } = native
+    const spy = vi.spyOn(native, 'acquire').mockImplementation(function (this: unknown, ...args) {
+      acquire.apply(this, args)
+      throw defect
+    })
+    const lost = rejection(locks.acquireLocal(unique()))
+    spy.mockRestore()
+    const resource = unique()
+    const lock = await locks.acquireLocal(resource)
+    expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
+    expect(await lost).toBe(defect)
+  })
+})
