@@ -5,7 +5,7 @@
 const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
 const { fromFailure, held } = require('./errors.js')
-const { LocalLock, Lock } = require('./lock.js')
+const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
   STRATEGIES,
   acquireOptions,
@@ -40,19 +40,7 @@ class LockManager {
     const native = binding.openManager(attach(), this.#settings.config)
     if (native.code !== undefined) throw fromFailure(native)
     this.#native = native
-    const handles = new FinalizationRegistry((lease) => {
-      const resource = native.forget(lease)
-      if (resource === null) return
-      process.emitWarning(
-        `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
-        {
-          type: 'FencelockWarning',
-          code: 'FENCELOCK_LOCK_DROPPED',
-          detail: 'Keep the lock until its work is done, then release it.',
-        },
-      )
-    })
-    this.#keeper = { native, handles }
+    this.#keeper = new Keeper(native)
   }
 
   async connect() {
