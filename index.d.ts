@@ -181,7 +181,11 @@ export interface Lock extends AsyncDisposable {
   readonly remainingMs: number
   /**
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is
-   * extended, or as soon as its loss is known. Not when the lock is released.
+   * extended, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
+   *
+   * Made on first read. It has aborted already when that is too late, after a release too, and when the lease cannot be
+   * watched, which the reason says. A lock whose signal was read stays in memory until its lease ends, so that
+   * listeners are called. No extension takes an abort back.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */

@@ -1,5 +1,5 @@
 /** What the facade makes of answers that the addon hardly ever gives. */
-import { LockManager } from 'fencelock'
+import { LockLostError, LockManager } from 'fencelock'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
@@ -44,5 +44,24 @@ describe('a call that the addon does not take', () => {
     const lock = await locks.acquireLocal(resource)
     expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
     expect(await lost).toBe(defect)
+  })
+})
+
+describe('the signal of a lease that cannot be watched', () => {
+  it('has aborted, and says why', async () => {
+    const lock = await local().acquireLocal(unique(), { ttlMs: 60_000 })
+    vi.spyOn(native, 'watch').mockReturnValue({
+      code: 'BACKEND_UNAVAILABLE',
+      message: 'no thread could be started; raise the limit of threads',
+      cause: 'EAGAIN',
+    })
+    const { reason } = lock.signal as { reason: LockLostError }
+    expect(lock.signal.aborted).toBe(true)
+    expect(reason).toBeInstanceOf(LockLostError)
+    expect(reason.message).toContain('no thread could be started')
+    expect(reason.message).not.toContain('has ended')
+    expect(reason.cause).toMatchObject({ message: 'EAGAIN' })
+    expect(lock.held).toBe(true)
+    expect(await lock.release()).toBe(true)
   })
 })

@@ -105,11 +105,12 @@ function held(strategy, resource, remainingMs) {
 }
 
 /** The lease ended: the reason of `lock.signal`. */
-function lost(strategy, resource, message) {
+function lost(strategy, resource, message, cause) {
   return new LockLostError(`${title(strategy, resource)}: ${message}`, {
     code: 'LOCK_LOST',
     resource,
     strategy,
+    cause,
   })
 }
 

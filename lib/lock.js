@@ -143,13 +143,21 @@ class Lock {
       const watching = this.#keeper.native.watch(this.#lease)
       if (watching === true) return
       unwatch(this.#lease)
+      if (watching !== false) {
+        // The lease stands, but nobody would tell of its end.
+        const { message, cause } = watching
+        Lock.end(this, `the end of the lease cannot be told: ${message}; stop working, and release it`, cause)
+        return
+      }
     }
     Lock.end(this, 'the lease has already ended, or is about to')
   }
 
   /** Aborts the signal of a lock whose lease ends. */
-  static end(lock, message) {
-    lock.#controller.abort(lost(lock.#strategy, lock.resource, message))
+  static end(lock, message, cause) {
+    lock.#controller.abort(
+      lost(lock.#strategy, lock.resource, message, cause === undefined ? undefined : new Error(cause)),
+    )
   }
 
   async extend(ttlMs) {
