@@ -68,6 +68,7 @@ export function contract(subject: () => Subject): void {
       expect(error).toMatchObject({ code: 'LOCK_HELD', resource, strategy: subject().strategy })
       expect(error.remainingMs).toBeGreaterThan(3_000)
       expect(error.remainingMs).toBeLessThanOrEqual(5_000)
+      expect(error.message).toMatch(/nothing was granted.*try again/)
       expect(lock.held).toBe(true)
     })
 

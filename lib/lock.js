@@ -150,7 +150,7 @@ class Lock {
         return
       }
     }
-    Lock.end(this, 'the lease has already ended, or is about to')
+    Lock.end(this, 'the lease has ended, or is about to; stop working on what it protects, or fence it')
   }
 
   /** Aborts the signal of a lock whose lease ends. */
