@@ -236,9 +236,12 @@ export interface LockInfo {
   readonly owner: string
   /** The holder's token; 0n if the backend has lost it. */
   readonly token: bigint
-  /** How long the lease still lasts, in milliseconds, unless it is extended. */
+  /**
+   * How long the lease still lasts, in milliseconds, unless it is extended. `Infinity` for a lock without TTL, which is
+   * not one of ours: it ends by {@link LockManager.forceRelease}, or whoever made it.
+   */
   readonly remainingMs: number
-  /** Plain data, with the token as a decimal string. */
+  /** Plain data, with the token as a decimal string. JSON writes a `remainingMs` of `Infinity` as `null`. */
   toJSON(): object
 }
 

@@ -2,9 +2,10 @@
 import { LockLostError, LockManager } from 'fencelock'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { describe, expect, it, vi } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { closing, rejection, unique } from './contract'
+import { startPrimary, type Deployment } from './fixtures/redis'
 import { tempDir } from './fixtures/temp'
 
 type Native = Record<'acquire' | 'release' | 'watch', (...args: unknown[]) => unknown>
@@ -12,7 +13,13 @@ const { prototype: native } = (
   createRequire(import.meta.url)('../binding.js') as { NativeManager: { prototype: Native } }
 ).NativeManager
 
+let redis: Deployment
+beforeAll(async () => {
+  redis = await startPrimary()
+})
+
 const local = (): LockManager => closing(new LockManager({ local: join(tempDir(), 'locks.sqlite') }))
+const strong = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
 
 describe('a call that the addon does not take', () => {
   it('rejects, and no other call is settled in its place', async () => {
@@ -64,4 +71,13 @@ describe('the signal of a lease that cannot be watched', () => {
     expect(lock.held).toBe(true)
     expect(await lock.release()).toBe(true)
   })
+})
+
+it('tells of a lock without TTL that it has no end', async () => {
+  const locks = strong()
+  const resource = unique()
+  await redis.primary.cmd('SET', `fencelock:{${resource}}:lock`, 'a stranger')
+  const info = await locks.inspect(resource)
+  expect(info).toMatchObject({ owner: 'a stranger', token: 0n, remainingMs: Infinity })
+  expect(JSON.parse(JSON.stringify(info))).toMatchObject({ remainingMs: null })
 })

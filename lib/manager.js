@@ -135,7 +135,14 @@ class LockManager {
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
     if (outcome.detail === undefined) return null
     const { owner, token, remainingMs } = outcome.detail
-    const info = { resource: name, strategy, owner, token: BigInt(token), remainingMs }
+    const info = {
+      resource: name,
+      strategy,
+      owner,
+      token: BigInt(token),
+      // What the addon answers for a lock without TTL is no number of milliseconds that could be meant.
+      remainingMs: remainingMs > Number.MAX_SAFE_INTEGER ? Infinity : remainingMs,
+    }
     return Object.defineProperty(info, 'toJSON', { value: () => ({ ...info, token: String(token) }) })
   }
 
