@@ -28,6 +28,14 @@ function others(names) {
   return typeof names === 'string' ? undefined : names.slice(1)
 }
 
+/** What `describe()` warns of when the manager's acquires ask for no acknowledgement. */
+function unproven(replicas) {
+  return (
+    `locks are granted without proof by default: defaults.acks is 0, so none of the ${replicas} declared replicas need ` +
+    "have a lease when the primary dies; use defaults: { acks: 'all' } or 'majority', or give acks to each acquire"
+  )
+}
+
 class LockManager {
   #settings
   #native
@@ -159,9 +167,11 @@ class LockManager {
     const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy]))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
     const { summary, replicasDeclared, replicasConnected, warnings } = outcome.detail
+    const acks = strategy === 'strong' ? this.#settings.defaults.acks : null
+    if (acks === 0 && replicasDeclared > 0) warnings.push(unproven(replicasDeclared))
     return {
       strategy,
-      acks: strategy === 'strong' ? this.#settings.defaults.acks : null,
+      acks,
       replicas:
         replicasDeclared === undefined
           ? null
