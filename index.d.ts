@@ -194,7 +194,8 @@ export interface Lock extends AsyncDisposable {
    * Makes the lease last this long from now, never shorter than it would. Default: the TTL it was granted with.
    *
    * Rejects with {@link LockLostError} when the lease is no longer ours, which an extension never revives; with
-   * {@link InsufficientReplicasError} or {@link OutcomeUnknownError} the deadline stays where it was.
+   * {@link InsufficientReplicasError} or {@link OutcomeUnknownError} nothing is rolled back, and {@link Lock.held} and
+   * the deadline stay as they were.
    * @example
    * for (const page of pages) {
    *   await lock.extend()
@@ -397,8 +398,12 @@ export class LockManager implements AsyncDisposable {
    */
   stats(): ManagerStats
   /**
-   * Releases what is held and gives up connections and files, within the time limits also when the backend is away.
-   * Never rejects; idempotent.
+   * Takes no further call, releases what is held, waits for attempts that are still under way, and gives up connections
+   * and files. Never rejects; idempotent.
+   *
+   * With a backend that answers, that takes milliseconds. With one that is away, releases take as long as their time
+   * limits let them (`connectTimeoutMs`, `commandTimeoutMs`), and then attempts that are still under way up to 10
+   * seconds more. What is left is cleaned up in the background, or runs out.
    * @example
    * process.once('SIGTERM', () => locks.close())
    */
@@ -435,7 +440,10 @@ export class LockHeldError extends LockError {
   readonly remainingMs: number | undefined
 }
 
-/** Too few replicas acknowledged in time. The grant does not count, and was rolled back. */
+/**
+ * Too few replicas acknowledged in time. A grant does not count then, and is rolled back. Of an extension nothing is
+ * rolled back, and the lease keeps the deadline it had.
+ */
 export class InsufficientReplicasError extends LockError {
   readonly code: 'INSUFFICIENT_REPLICAS'
   /** How many acknowledgements were asked for. */
@@ -444,7 +452,10 @@ export class InsufficientReplicasError extends LockError {
   readonly received: number
   /** How many replicas the primary said were connected; undefined if it could not be asked. */
   readonly connected: number | undefined
-  /** Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup goes on. */
+  /**
+   * Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup goes on. Always `false`
+   * for an extension: there is nothing to roll back.
+   */
   readonly rolledBack: boolean
 }
 
