@@ -113,7 +113,10 @@ export interface ManagerOptions {
    * @default 'fencelock'
    */
   prefix?: string | undefined
-  /** For every acquire of this manager that does not say otherwise. What concerns strong locks only is ignored for others. */
+  /**
+   * For every acquire of this manager that does not say otherwise. What concerns strong locks only is checked, and
+   * ignored for others.
+   */
   defaults?: Omit<StrongOptions, 'signal' | 'minToken'> | undefined
 }
 
@@ -178,7 +181,11 @@ export interface Lock extends AsyncDisposable {
   readonly remainingMs: number
   /**
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is
-   * extended, or as soon as its loss is known. Not when the lock is released.
+   * extended, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
+   *
+   * Made on first read. It has aborted already when that is too late, after a release too, and when the lease cannot be
+   * watched, which the reason says. A lock whose signal was read stays in memory until its lease ends, so that
+   * listeners are called. No extension takes an abort back.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */
@@ -187,7 +194,8 @@ export interface Lock extends AsyncDisposable {
    * Makes the lease last this long from now, never shorter than it would. Default: the TTL it was granted with.
    *
    * Rejects with {@link LockLostError} when the lease is no longer ours, which an extension never revives; with
-   * {@link InsufficientReplicasError} or {@link OutcomeUnknownError} the deadline stays where it was.
+   * {@link InsufficientReplicasError} or {@link OutcomeUnknownError} nothing is rolled back, and {@link Lock.held} and
+   * the deadline stay as they were.
    * @example
    * for (const page of pages) {
    *   await lock.extend()
@@ -229,9 +237,12 @@ export interface LockInfo {
   readonly owner: string
   /** The holder's token; 0n if the backend has lost it. */
   readonly token: bigint
-  /** How long the lease still lasts, in milliseconds, unless it is extended. */
+  /**
+   * How long the lease still lasts, in milliseconds, unless it is extended. `Infinity` for a lock without TTL, which is
+   * not one of ours: it ends by {@link LockManager.forceRelease}, or whoever made it.
+   */
   readonly remainingMs: number
-  /** Plain data, with the token as a decimal string. */
+  /** Plain data, with the token as a decimal string. JSON writes a `remainingMs` of `Infinity` as `null`. */
   toJSON(): object
 }
 
@@ -279,7 +290,7 @@ export interface ManagerStats {
  *
  * Every asynchronous method rejects with a {@link ClosedError} after {@link LockManager.close}, and with a `TypeError`
  * or `RangeError` of code `'INVALID_OPTION'` for arguments it cannot take. A resource is a string of 1 to 512 bytes of
- * well-formed Unicode. Where several are given, all of them are locked or none, with one token.
+ * well-formed Unicode. Where several are given (1,000 at most), all of them are locked or none, with one token.
  *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })
@@ -387,8 +398,12 @@ export class LockManager implements AsyncDisposable {
    */
   stats(): ManagerStats
   /**
-   * Releases what is held and gives up connections and files, within the time limits also when the backend is away.
-   * Never rejects; idempotent.
+   * Takes no further call, releases what is held, waits for attempts that are still under way, and gives up connections
+   * and files. Never rejects; idempotent.
+   *
+   * With a backend that answers, that takes milliseconds. With one that is away, releases take as long as their time
+   * limits let them (`connectTimeoutMs`, `commandTimeoutMs`), and then attempts that are still under way up to 10
+   * seconds more. What is left is cleaned up in the background, or runs out.
    * @example
    * process.once('SIGTERM', () => locks.close())
    */
@@ -425,7 +440,10 @@ export class LockHeldError extends LockError {
   readonly remainingMs: number | undefined
 }
 
-/** Too few replicas acknowledged in time. The grant does not count, and was rolled back. */
+/**
+ * Too few replicas acknowledged in time. A grant does not count then, and is rolled back. Of an extension nothing is
+ * rolled back, and the lease keeps the deadline it had.
+ */
 export class InsufficientReplicasError extends LockError {
   readonly code: 'INSUFFICIENT_REPLICAS'
   /** How many acknowledgements were asked for. */
@@ -434,7 +452,10 @@ export class InsufficientReplicasError extends LockError {
   readonly received: number
   /** How many replicas the primary said were connected; undefined if it could not be asked. */
   readonly connected: number | undefined
-  /** Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup goes on. */
+  /**
+   * Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup goes on. Always `false`
+   * for an extension: there is nothing to roll back.
+   */
   readonly rolledBack: boolean
 }
 

@@ -68,6 +68,7 @@ export function contract(subject: () => Subject): void {
       expect(error).toMatchObject({ code: 'LOCK_HELD', resource, strategy: subject().strategy })
       expect(error.remainingMs).toBeGreaterThan(3_000)
       expect(error.remainingMs).toBeLessThanOrEqual(5_000)
+      expect(error.message).toMatch(/nothing was granted.*try again/)
       expect(lock.held).toBe(true)
     })
 
@@ -315,6 +316,15 @@ export function contract(subject: () => Subject): void {
       for (const name of [a, b, c]) expect(await two.inspect(name)).toBeNull()
     })
 
+    it('are up to 1,000', async () => {
+      const names = Array.from({ length: 1_000 }, (_, index) => unique(String(index)))
+      const locks = manager()
+      const lock = await locks.acquire(names)
+      expect(lock.resources).toEqual(names)
+      expect(await locks.tryAcquire(names.at(-1)!)).toBeNull()
+      expect(await lock.release()).toBe(true)
+    })
+
     it('are locked not at all if one of them is held', async () => {
       const locks = manager()
       const [a, b, c] = [unique('a'), unique('b'), unique('c')]
@@ -392,6 +402,17 @@ export function contract(subject: () => Subject): void {
       expect(locks.stats().held).toBe(0)
     })
 
+    it('takes whatever has the events of a signal', async () => {
+      const locks = manager()
+      const reason = new Error('an older polyfill')
+      const signal = Object.assign(new EventTarget(), { aborted: false, reason }) as unknown as AbortSignal
+      const call = rejection(locks.acquire(unique(), { signal }))
+      Object.assign(signal, { aborted: true })
+      signal.dispatchEvent(new Event('abort'))
+      expect(await call).toBe(reason)
+      expect(await rejection(locks.acquire(unique(), { signal }))).toBe(reason)
+    })
+
     it('does not touch a lease that was granted', async () => {
       const locks = manager()
       const controller = new AbortController()
@@ -458,8 +479,13 @@ export function contract(subject: () => Subject): void {
       ['no names', [], undefined, 'RangeError'],
       ['a name twice', ['a', 'b', 'a'], undefined, 'RangeError'],
       ['a wrong name among them', ['a', 7], undefined, 'TypeError'],
+      // oxlint-disable-next-line no-sparse-arrays
+      ['a hole among them', ['a', , 'b'], undefined, 'TypeError'],
+      ['1,001 names', Array.from({ length: 1_001 }, (_, index) => `r${index}`), undefined, 'RangeError'],
       ['options that are none', 'x', 5, 'TypeError'],
       ['null for options', 'x', null, 'TypeError'],
+      ['a Map for options', 'x', new Map(), 'TypeError'],
+      ['a signal for options', 'x', AbortSignal.abort(), 'TypeError'],
       ['an unknown option', 'x', { ttl: 5 }, 'TypeError'],
       ['an option of a later version', 'x', { waitMs: 5 }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],

@@ -251,6 +251,18 @@ describe('memory', () => {
     expect(await locks.inspect(resource)).toMatchObject({ token })
   })
 
+  it('is given back, with a warning, for handles that were dropped together with their manager', async () => {
+    const warnings: Error[] = []
+    const listener = (warning: Error): void => void warnings.push(warning)
+    process.on('warning', listener)
+    const resource = unique('dropped')
+    await (async () => new LockManager({ local: path }).acquireLocal(resource, { ttlMs: 20_000 }))()
+    const ours = (): Error | undefined => warnings.find((warning) => warning.message.includes(resource))
+    await collectUntil(() => ours() !== undefined)
+    process.off('warning', listener)
+    expect(ours()).toMatchObject({ name: 'FencelockWarning', code: 'FENCELOCK_LOCK_DROPPED' })
+  })
+
   it('keeps a lock whose signal was read until the lease ends', async () => {
     const locks = closing(new LockManager({ local: path }))
     let aborted = false

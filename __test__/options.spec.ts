@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
-import { closing, unique } from './contract'
+import { closing, rejection, unique } from './contract'
 import { root, tempDir } from './fixtures/temp'
 
 const { LockManager, LockError, LockHeldError, LockLostError } = fencelock
@@ -55,11 +55,122 @@ describe('options of a manager', () => {
     [{ defaults: { ttlMs: 5 } }, 'RangeError', 'defaults.ttlMs'],
     [{ defaults: { signal: AbortSignal.abort() } }, 'TypeError', 'unknown option "signal" in defaults'],
     [{ redis: 'redis://x', defaults: { acks: 3 } }, 'RangeError', 'defaults.acks'],
+    [{ redis: 'redis://x', defaults: { acks: null } }, 'TypeError', 'defaults.acks must be'],
     [{ redis: 'redis://x', defaults: { ackTimeoutMs: 0 } }, 'RangeError', 'defaults.ackTimeoutMs'],
-  ])('refuses %j', (options, name, message) => {
+    [{ defaults: { acks: 'banana' } }, 'TypeError', 'defaults.acks must be'],
+    [{ defaults: { acks: 1_001 } }, 'RangeError', 'from 0 to 1000, got 1001'],
+    [{ prefix: '{}' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: '' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: 'é'.repeat(33) }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: 'a\uD800' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ strategy: 'stong' }, 'RangeError', 'did you mean "strong"?'],
+    [
+      { acks: 1 },
+      'TypeError',
+      'unknown option "acks" in options; it belongs in the manager’s option defaults',
+    ],
+    [{ minToken: 1n }, 'TypeError', 'it belongs in the options of an acquire'],
+    [{ url: 'redis://x' }, 'TypeError', 'it belongs in the manager’s option redis'],
+    [{ redis: { url: 'redis://x', acks: 1 } }, 'TypeError', 'it belongs in the manager’s option defaults'],
+    [{ redis: { url: 'redis://x', ca: 'x' } }, 'TypeError', 'it belongs in the manager’s option redis.tls'],
+  ])('refuses %o', (options, name, message) => {
     const error = refusal(options)
     expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
     expect(error.message).toContain(message)
+  })
+
+  it.each([
+    ['an array', []],
+    ['type Map', new Map([['redis', 'redis://x']])],
+    ['type Set', new Set()],
+    ['type Date', new Date()],
+    ['type Promise', Promise.resolve({})],
+    ['type Uint8Array', Buffer.from('')],
+    ['type URL', new URL('redis://x')],
+    ['a function', () => ({})],
+  ])('refuses %s for an object', (named, value) => {
+    for (const [name, options] of [
+      ['options', value],
+      ['local', { local: value }],
+      ['redis', { redis: value }],
+      ['redis.tls', { redis: { url: 'rediss://x', tls: value } }],
+      ['defaults', { defaults: value }],
+    ] as const) {
+      const error = refusal(options)
+      expect(error).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
+      expect(error.message).toMatch(new RegExp(`^${name} must be an object, got .*${named}`))
+    }
+  })
+
+  it('take instances of ordinary classes, and objects without a prototype', () => {
+    class Settings {
+      local = resolve(tempDir(), 'l.sqlite')
+    }
+    closing(new LockManager(new Settings()))
+    closing(new LockManager(Object.assign(Object.create(null) as object, { defaults: { ttlMs: 100 } })))
+  })
+
+  it.each([
+    'redis://:hunter2@localhost',
+    { redis: { url: 'redis://x', password: 4_815_162_342 } },
+    { redis: { url: 'redis://x', password: 4_815_162_342n } },
+    { redis: { url: 'redis://x', username: ['hunter2'] } },
+    { redis: { url: new URL('redis://:hunter2@localhost') } },
+    { redis: { url: 'hunter2' } },
+    { redis: { url: 'redis://:hunter2@localhost:port' } },
+    { redis: { url: 'redis://x', db: 'hunter2' } },
+    { redis: { url: 'redis://x', db: 4_815_162_342 } },
+    { redis: { url: 'redis://x', connectTimeoutMs: 4_815_162_342 } },
+    { redis: { url: 'redis://x', tls: '-----BEGIN PRIVATE KEY-----hunter2' } },
+    { redis: { url: 'rediss://x', tls: { rejectUnauthorized: 'hunter2' } } },
+    { redis: { url: 'rediss://x', tls: { key: 4_815_162_342, cert: 'x' } } },
+    { redis: { url: 'rediss://x', tls: { key: 'hunter2', cert: 'hunter2' } } },
+    { redis: { url: 'rediss://x', tls: { ca: '-----BEGIN CERTIFICATE-----hunter2' } } },
+    { redis: 'hunter2' },
+    { redis: ['hunter2'] },
+    { strategy: 'redis://:hunter2@localhost' },
+    { prefix: 'redis://:hunter2@localhost {}' },
+    { local: 'redis://:hunter2@localhost' },
+    { local: { durability: 'hunter2' } },
+    { local: { path: 'x', allowNetworkFilesystem: 'hunter2' } },
+    { defaults: 'hunter2' },
+    { defaults: { ttlMs: 'hunter2' } },
+    { defaults: { acks: 'hunter2' } },
+  ])('show no value that may be a secret: %#', (options) => {
+    const error = refusal(options) as Error & { code: string }
+    expect(error.code).toBe('INVALID_OPTION')
+    expect(`${error.stack} ${String(error.cause)} ${JSON.stringify(error)}`).not.toMatch(
+      /hunter2|4_?815_?162_?342|BEGIN/,
+    )
+  })
+
+  it('show no value when they are given to other calls', async () => {
+    const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
+    const secret = 'redis://:hunter2@localhost' as never
+    const lock = await locks.acquireLocal('y')
+    for (const call of [
+      () => locks.acquireLocal('x', secret),
+      () => locks.acquireLocal('x', { ttlMs: secret }),
+      () => locks.acquireLocal('x', { minToken: secret }),
+      () => locks.acquireLocal('x', { signal: secret }),
+      () => locks.acquireStrong('x', { acks: secret }),
+      () => locks.inspect('x', secret),
+      () => locks.inspect('x', { strategy: secret }),
+      () => lock.extend(secret),
+    ]) {
+      const error = await rejection(call())
+      expect(error).toMatchObject({ code: 'INVALID_OPTION' })
+      expect(error.message).toContain('string')
+      expect(error.message).not.toContain('hunter2')
+    }
+  })
+
+  it('say how to give a string that was given in their place', () => {
+    expect(refusal('redis://localhost').message).toContain(
+      "got a string; did you mean new LockManager({ redis: '…' })?",
+    )
+    expect(refusal('locks.sqlite').message).toContain("did you mean new LockManager({ local: '…' })?")
+    expect(refusal({ local: 'rediss://localhost' }).message).toContain('belongs in redis')
   })
 
   it('are not touched', () => {

@@ -31,17 +31,17 @@ function whenAborted(signal, onAbort) {
   }
 }
 
-/** Settles like `promise`, or rejects with the signal's reason as soon as it aborts; then `discard` gets what comes too late. */
+/**
+ * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; then `discard` gets what comes too
+ * late, and nobody is told of its errors.
+ */
 function abortable(promise, signal, discard) {
   return new Promise((resolve, reject) => {
     const callOff = whenAborted(signal, () => {
       reject(signal.reason)
-      void promise.then(discard)
+      promise.then(discard).catch(() => {})
     })
-    void promise.then((outcome) => {
-      callOff()
-      resolve(outcome)
-    })
+    promise.finally(callOff).then(resolve, reject)
   })
 }
 

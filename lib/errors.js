@@ -92,9 +92,9 @@ function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
 /** Somebody else has it. `remainingMs` is undefined when the backend cannot tell. */
 function held(strategy, resource, remainingMs) {
   const until =
-    remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is renewed or released`
+    remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is extended or released`
   return new LockHeldError(
-    `${title(strategy, resource)} is held by somebody else${until}; nothing was granted`,
+    `${title(strategy, resource)} is held by somebody else${until}; nothing was granted: try again later`,
     {
       code: 'LOCK_HELD',
       resource,
@@ -105,11 +105,12 @@ function held(strategy, resource, remainingMs) {
 }
 
 /** The lease ended: the reason of `lock.signal`. */
-function lost(strategy, resource, message) {
+function lost(strategy, resource, message, cause) {
   return new LockLostError(`${title(strategy, resource)}: ${message}`, {
     code: 'LOCK_LOST',
     resource,
     strategy,
+    cause,
   })
 }
 

@@ -25,6 +25,49 @@ function unwatch(lease) {
   if (watched.delete(lease)) expect(-1)
 }
 
+/** The managers' parts that have handles out. A registry that is itself garbage tells nothing of its handles. */
+const keepers = new Set()
+
+/** What locks need of their manager, which may be dropped together with them: its addon's side, and their registry. */
+class Keeper {
+  #handles = 0
+  #registry = new FinalizationRegistry((lease) => {
+    this.#less()
+    const resource = this.native.forget(lease)
+    if (resource !== null) warnOfDropped(resource)
+  })
+
+  /** @param {import('../binding').NativeManager} native */
+  constructor(native) {
+    this.native = native
+  }
+
+  /** From now on the loss of this handle is noticed. */
+  add(lock, lease) {
+    this.#registry.register(lock, lease, lock)
+    if (this.#handles++ === 0) keepers.add(this)
+  }
+
+  remove(lock) {
+    if (this.#registry.unregister(lock)) this.#less()
+  }
+
+  #less() {
+    if (--this.#handles === 0) keepers.delete(this)
+  }
+}
+
+function warnOfDropped(resource) {
+  process.emitWarning(
+    `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
+    {
+      type: 'FencelockWarning',
+      code: 'FENCELOCK_LOCK_DROPPED',
+      detail: 'Keep the lock until its work is done, then release it.',
+    },
+  )
+}
+
 class Lock {
   #keeper
   #strategy
@@ -38,7 +81,7 @@ class Lock {
   #release
 
   /**
-   * @param keeper the manager's part that locks need: the native manager, and the registry of handles
+   * @param {Keeper} keeper of its manager
    * @param names a resource, or a frozen array of them
    * @param {{ lease: number, token: number, owner: string, required: number, received: number }} grant
    */
@@ -51,7 +94,7 @@ class Lock {
     this.#owner = owner
     this.#required = required
     this.#received = received
-    keeper.handles.register(this, lease, this)
+    keeper.add(this, lease)
   }
 
   get resource() {
@@ -100,13 +143,21 @@ class Lock {
       const watching = this.#keeper.native.watch(this.#lease)
       if (watching === true) return
       unwatch(this.#lease)
+      if (watching !== false) {
+        // The lease stands, but nobody would tell of its end.
+        const { message, cause } = watching
+        Lock.end(this, `the end of the lease cannot be told: ${message}; stop working, and release it`, cause)
+        return
+      }
     }
-    Lock.end(this, 'the lease has already ended, or is about to')
+    Lock.end(this, 'the lease has ended, or is about to; stop working on what it protects, or fence it')
   }
 
   /** Aborts the signal of a lock whose lease ends. */
-  static end(lock, message) {
-    lock.#controller.abort(lost(lock.#strategy, lock.resource, message))
+  static end(lock, message, cause) {
+    lock.#controller.abort(
+      lost(lock.#strategy, lock.resource, message, cause === undefined ? undefined : new Error(cause)),
+    )
   }
 
   async extend(ttlMs) {
@@ -130,7 +181,7 @@ class Lock {
   }
 
   async #end() {
-    this.#forgetHandle()
+    this.#letGo()
     const outcome = await submit((slot) => {
       this.#keeper.native.release(slot, STRATEGIES[this.#strategy], this.#lease)
     })
@@ -138,15 +189,16 @@ class Lock {
     return outcome.a === 1
   }
 
-  #forgetHandle() {
-    this.#keeper.handles.unregister(this)
+  /** From now on nobody has to be told of anything. */
+  #letGo() {
+    this.#keeper.remove(this)
     unwatch(this.#lease)
   }
 
   /** @internal The synchronous release, for local locks. */
   static releaseSync(lock) {
     if (lock.#release !== undefined) return false
-    lock.#forgetHandle()
+    lock.#letGo()
     const released = lock.#keeper.native.releaseSync(lock.#lease)
     if (typeof released === 'boolean') {
       lock.#release = Promise.resolve(released)
@@ -196,4 +248,4 @@ class LocalLock extends Lock {
   }
 }
 
-module.exports = { LocalLock, Lock }
+module.exports = { Keeper, LocalLock, Lock }

@@ -5,7 +5,7 @@
 const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
 const { fromFailure, held } = require('./errors.js')
-const { LocalLock, Lock } = require('./lock.js')
+const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
   STRATEGIES,
   acquireOptions,
@@ -28,6 +28,14 @@ function others(names) {
   return typeof names === 'string' ? undefined : names.slice(1)
 }
 
+/** What `describe()` warns of when the manager's acquires ask for no acknowledgement. */
+function unproven(replicas) {
+  return (
+    `locks are granted without proof by default: defaults.acks is 0, so none of the ${replicas} declared replicas need ` +
+    "have a lease when the primary dies; use defaults: { acks: 'all' } or 'majority', or give acks to each acquire"
+  )
+}
+
 class LockManager {
   #settings
   #native
@@ -40,19 +48,7 @@ class LockManager {
     const native = binding.openManager(attach(), this.#settings.config)
     if (native.code !== undefined) throw fromFailure(native)
     this.#native = native
-    const handles = new FinalizationRegistry((lease) => {
-      const resource = native.forget(lease)
-      if (resource === null) return
-      process.emitWarning(
-        `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
-        {
-          type: 'FencelockWarning',
-          code: 'FENCELOCK_LOCK_DROPPED',
-          detail: 'Keep the lock until its work is done, then release it.',
-        },
-      )
-    })
-    this.#keeper = { native, handles }
+    this.#keeper = new Keeper(native)
   }
 
   async connect() {
@@ -92,7 +88,7 @@ class LockManager {
   async #acquire(strategy, resource, options, insist) {
     const names = resources(resource)
     const { ttlMs, signal, minToken, acks, ackTimeoutMs } = acquireOptions(strategy, options, this.#settings)
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw signal.reason
     const call = submit((slot) => {
       this.#native.acquire(
         slot,
@@ -125,14 +121,14 @@ class LockManager {
   }
 
   /** Gives back what was granted to a call that nobody waits for any more. */
-  #discard(strategy, { kind, a: lease }) {
-    if (kind === Kind.GRANTED) void submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+  async #discard(strategy, { kind, a: lease }) {
+    if (kind === Kind.GRANTED) await submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
   }
 
   tryAcquireLocalSync(resource, options) {
     const names = resources(resource)
     const { ttlMs, signal, minToken } = acquireOptions('local', options, this.#settings)
-    signal?.throwIfAborted()
+    if (signal?.aborted) throw signal.reason
     const owner = this.#native.acquireSync(numbers, first(names), others(names), ttlMs, minToken)
     if (owner === null) return null
     if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))
@@ -147,7 +143,14 @@ class LockManager {
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
     if (outcome.detail === undefined) return null
     const { owner, token, remainingMs } = outcome.detail
-    const info = { resource: name, strategy, owner, token: BigInt(token), remainingMs }
+    const info = {
+      resource: name,
+      strategy,
+      owner,
+      token: BigInt(token),
+      // What the addon answers for a lock without TTL is no number of milliseconds that could be meant.
+      remainingMs: remainingMs > Number.MAX_SAFE_INTEGER ? Infinity : remainingMs,
+    }
     return Object.defineProperty(info, 'toJSON', { value: () => ({ ...info, token: String(token) }) })
   }
 
@@ -164,9 +167,11 @@ class LockManager {
     const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy]))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
     const { summary, replicasDeclared, replicasConnected, warnings } = outcome.detail
+    const acks = strategy === 'strong' ? this.#settings.defaults.acks : null
+    if (acks === 0 && replicasDeclared > 0) warnings.push(unproven(replicasDeclared))
     return {
       strategy,
-      acks: strategy === 'strong' ? this.#settings.defaults.acks : null,
+      acks,
       replicas:
         replicasDeclared === undefined
           ? null

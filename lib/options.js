@@ -12,9 +12,15 @@ const { invalid } = require('./errors.js')
 const STRATEGIES = { strong: 0, local: 1 }
 
 const MAX_RESOURCE_BYTES = 512
+/** All of them are one script call, or one transaction, that others wait for. */
+const MAX_RESOURCES = 1_000
+const MAX_REPLICAS = 1_000
+const MAX_PREFIX_BYTES = 64
 /** So that every token stays exact as a double: 2^53 - 2^40. */
 const MIN_TOKEN_LIMIT = 2n ** 53n - 2n ** 40n
 const TTL = { min: 10, max: 86_400_000 }
+/** Two letters at least, for `C:` is a drive. */
+const URL_LIKE = /^[a-z][a-z\d+.-]+:\/\//i
 const TIMEOUT = { min: 1, max: 600_000 }
 
 const MANAGER_KEYS = ['strategy', 'redis', 'local', 'prefix', 'defaults']
@@ -35,16 +41,25 @@ const STRONG_ONLY_KEYS = ['acks', 'ackTimeoutMs']
 const STRONG_KEYS = [...ACQUIRE_KEYS, ...STRONG_ONLY_KEYS]
 const DEFAULTS_KEYS = ['ttlMs', ...STRONG_ONLY_KEYS]
 
-function show(value) {
-  if (typeof value === 'string') return JSON.stringify(value)
-  if (typeof value === 'bigint') return `${value}n`
+/**
+ * What messages say of a value that is none of what is expected. Never the value itself: what is given in the wrong
+ * place may be a password, a key, or a URL with a password in it.
+ */
+function kind(value) {
+  if (value === null || value === undefined) return String(value)
   if (Array.isArray(value)) return 'an array'
-  if (typeof value === 'object' && value !== null) return 'an object'
-  return typeof value === 'function' ? 'a function' : String(value)
+  if (typeof value !== 'object') return `a ${typeof value}`
+  const tag = tagOf(value)
+  return tag === 'Object' ? 'an object' : `an object of type ${tag}`
 }
 
-function wrongType(name, expected, value) {
-  return invalid(TypeError, `${name} must be ${expected}, got ${show(value)}`)
+/** `Map`, `Date`, `Uint8Array`, …; `Object` for plain objects and the instances of ordinary classes. */
+function tagOf(value) {
+  return Object.prototype.toString.call(value).slice('[object '.length, -1)
+}
+
+function wrongType(name, expected, value, hint = '') {
+  return invalid(TypeError, `${name} must be ${expected}, got ${kind(value)}${hint}`)
 }
 
 /** How many single edits turn one word into the other, swaps of neighbours included. */
@@ -63,22 +78,47 @@ function distance(a, b) {
   return rows[a.length][b.length]
 }
 
-function unknownKey(name, key, keys) {
-  if (STRONG_ONLY_KEYS.includes(key)) return invalid(TypeError, `${name}.${key} concerns strong locks only`)
-  const lower = key.toLowerCase()
-  const near = keys
-    .map((known) => [distance(lower, known.toLowerCase()), known])
-    .filter(([edits, known]) => edits <= Math.max(2, Math.floor(known.length / 3)))
-    .toSorted(([a], [b]) => a - b)[0]
-  const hint = near ? `did you mean ${JSON.stringify(near[1])}?` : `known are ${keys.join(', ')}`
-  return invalid(TypeError, `unknown option ${JSON.stringify(key)} in ${name}; ${hint}`)
+/** What was meant by a word that is not among the known ones, if one is near enough. */
+function nearest(word, known) {
+  const lower = word.toLowerCase()
+  return known
+    .map((candidate) => ({ candidate, edits: distance(lower, candidate.toLowerCase()) }))
+    .filter(({ candidate, edits }) => edits <= Math.max(2, Math.floor(candidate.length / 3)))
+    .toSorted((a, b) => a.edits - b.edits)[0]?.candidate
 }
 
-/** An object with none but the known keys; `undefined` counts as an empty one. */
-function object(name, value, keys) {
+/** Where an option belongs that was given elsewhere. */
+const PLACES = [
+  { known: DEFAULTS_KEYS, place: 'the manager’s option defaults, or in the options of an acquire' },
+  { known: ACQUIRE_KEYS, place: 'the options of an acquire' },
+  { known: MANAGER_KEYS, place: 'the options of the manager' },
+  { known: REDIS_KEYS, place: 'the manager’s option redis' },
+  { known: TLS_KEYS, place: 'the manager’s option redis.tls' },
+  { known: LOCAL_KEYS, place: 'the manager’s option local' },
+]
+
+/** Names are code, so they may be shown; values are not. */
+function unknownKey(name, key, keys) {
+  return invalid(TypeError, `unknown option ${JSON.stringify(key)} in ${name}; ${unknownKeyHint(key, keys)}`)
+}
+
+function unknownKeyHint(key, keys) {
+  if (keys === ACQUIRE_KEYS && STRONG_ONLY_KEYS.includes(key)) return 'it concerns strong locks only'
+  const place = PLACES.find(({ known }) => known.includes(key))?.place
+  if (place !== undefined) return `it belongs in ${place}`
+  const near = nearest(key, keys)
+  return near === undefined ? `known are ${keys.join(', ')}` : `did you mean ${JSON.stringify(near)}?`
+}
+
+/**
+ * An object with none but the known keys; `undefined` counts as an empty one. A Map, a Date or a Promise has no other
+ * keys either, and is a mistake all the same. So only what JavaScript tags as `Object` is taken: plain objects, and
+ * instances of ordinary classes.
+ */
+function object(name, value, keys, hint) {
   if (value === undefined) return {}
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw wrongType(name, 'an object', value)
+  if (typeof value !== 'object' || value === null || tagOf(value) !== 'Object')
+    throw wrongType(name, 'an object', value, hint)
   for (const key in value) {
     if (!keys.includes(key)) throw unknownKey(name, key, keys)
   }
@@ -88,7 +128,9 @@ function object(name, value, keys) {
 function integer(name, value, { min, max }) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value)
   if (!Number.isInteger(value) || value < min || value > max) {
-    throw invalid(RangeError, `${name} must be an integer from ${min} to ${max}, got ${value}`)
+    // Nothing that was given for redis is shown.
+    const got = name.startsWith('redis.') ? '' : `, got ${value}`
+    throw invalid(RangeError, `${name} must be an integer from ${min} to ${max}${got}`)
   }
   return value
 }
@@ -108,9 +150,13 @@ function boolean(name, value) {
 }
 
 function oneOf(name, value, choices) {
-  if (typeof value !== 'string') throw wrongType(name, choices.map(show).join(' or '), value)
-  if (!choices.includes(value))
-    throw invalid(RangeError, `${name} must be ${choices.map(show).join(' or ')}, got ${show(value)}`)
+  const expected = choices.map((choice) => JSON.stringify(choice)).join(' or ')
+  if (typeof value !== 'string') throw wrongType(name, expected, value)
+  if (!choices.includes(value)) {
+    const near = nearest(value, choices)
+    const hint = near === undefined ? 'got another string' : `did you mean ${JSON.stringify(near)}?`
+    throw invalid(RangeError, `${name} must be ${expected}; ${hint}`)
+  }
   return value
 }
 
@@ -142,7 +188,7 @@ function redis(value) {
     throw invalid(TypeError, "redis.url is missing, for example 'redis://127.0.0.1:6379'")
   return {
     url: string('redis.url', options.url),
-    replicas: integer('redis.replicas', replicas, { min: 0, max: 1_000 }),
+    replicas: integer('redis.replicas', replicas, { min: 0, max: MAX_REPLICAS }),
     username: optional(string, 'redis.username', options.username),
     password: optional(string, 'redis.password', options.password),
     db: optional(integer, 'redis.db', options.db, { min: 0, max: 2 ** 31 - 1 }),
@@ -157,7 +203,16 @@ function local(value = 'locks.sqlite') {
   const { path = 'locks.sqlite', durability = 'normal', allowNetworkFilesystem = false } = options
   string('local.path', path)
   if (path === '' || path === ':memory:' || path.includes('\0')) {
-    throw invalid(RangeError, `local.path must name a file that processes can share, got ${show(path)}`)
+    throw invalid(
+      RangeError,
+      'local.path must name a file that processes can share: neither empty, nor :memory:, nor with a NUL in it',
+    )
+  }
+  if (URL_LIKE.test(path)) {
+    throw invalid(
+      RangeError,
+      'local.path must be a path, got a URL; the one of a Redis server belongs in redis',
+    )
   }
   return {
     // Absolute from now on: a later chdir must not move the lock file.
@@ -167,11 +222,25 @@ function local(value = 'locks.sqlite') {
   }
 }
 
+function prefix(value = 'fencelock') {
+  string('prefix', value)
+  const bytes = Buffer.byteLength(value)
+  if (bytes < 1 || bytes > MAX_PREFIX_BYTES || /[{}\s\p{Cc}\p{Cs}]/u.test(value)) {
+    throw invalid(
+      RangeError,
+      `prefix must have 1 to ${MAX_PREFIX_BYTES} bytes of UTF-8, without braces, spaces and control characters`,
+    )
+  }
+  return value
+}
+
 /** What `new LockManager(options)` takes. */
 function managerOptions(value) {
-  const options = object('options', value, MANAGER_KEYS)
+  const place = typeof value === 'string' && URL_LIKE.test(value) ? 'redis' : 'local'
+  const hint = typeof value === 'string' ? `; did you mean new LockManager({ ${place}: '…' })?` : ''
+  const options = object('options', value, MANAGER_KEYS, hint)
   const config = {
-    prefix: optional(string, 'prefix', options.prefix) ?? 'fencelock',
+    prefix: prefix(options.prefix),
     redis: optional((_, given) => redis(given), 'redis', options.redis),
     local: local(options.local),
   }
@@ -184,34 +253,35 @@ function managerOptions(value) {
     )
   }
   const replicas = config.redis?.replicas ?? 0
-  const given = object('defaults', options.defaults, DEFAULTS_KEYS)
-  const defaults = {
-    ttlMs: optional(integer, 'defaults.ttlMs', given.ttlMs, TTL) ?? 10_000,
-    acks: config.redis ? ackCount('defaults.acks', given.acks ?? 'all', replicas) : 0,
-    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', given.ackTimeoutMs, {
-      min: 1,
-      max: TTL.max / 2,
-    }),
-  }
   return {
     config,
     strategy,
     replicas,
-    defaults,
+    defaults: managerDefaults(options.defaults, config.redis),
     usesLocal: strategy === 'local' || options.local !== undefined,
   }
 }
 
-function ackCount(name, value, replicas) {
+/** The manager's `defaults`. What concerns strong locks only is checked without a server, too. */
+function managerDefaults(value, server) {
+  const { ttlMs = 10_000, acks = 'all', ackTimeoutMs } = object('defaults', value, DEFAULTS_KEYS)
+  return {
+    ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
+    acks: ackCount('defaults.acks', acks, server?.replicas),
+    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+  }
+}
+
+/** `declared` are the replicas of the server; undefined if there is none. */
+function ackCount(name, value, declared) {
+  const replicas = declared ?? MAX_REPLICAS
   if (value === 'all') return replicas
   // Of the declared replicas and the primary, the majority must survive the primary's death.
   if (value === 'majority') return Math.min(Math.floor(replicas / 2) + 1, replicas)
   if (typeof value !== 'number') throw wrongType(name, "a number, 'majority' or 'all'", value)
   if (!Number.isInteger(value) || value < 0 || value > replicas) {
-    throw invalid(
-      RangeError,
-      `${name} must be an integer from 0 to the ${replicas} declared replicas (redis.replicas), got ${value}`,
-    )
+    const limit = declared === undefined ? replicas : `the ${declared} declared replicas (redis.replicas)`
+    throw invalid(RangeError, `${name} must be an integer from 0 to ${limit}, got ${value}`)
   }
   return value
 }
@@ -230,9 +300,9 @@ function minToken(value) {
 
 function abortSignal(value) {
   if (value === undefined) return undefined
-  if (typeof value?.addEventListener !== 'function' || typeof value.aborted !== 'boolean') {
-    throw wrongType('signal', 'an AbortSignal', value)
-  }
+  const listens =
+    typeof value?.addEventListener === 'function' && typeof value.removeEventListener === 'function'
+  if (!listens || typeof value.aborted !== 'boolean') throw wrongType('signal', 'an AbortSignal', value)
   return value
 }
 
@@ -272,7 +342,7 @@ function resourceName(value) {
   if (!value.isWellFormed()) {
     throw invalid(
       TypeError,
-      `a resource must be well-formed Unicode, but ${show(value)} has a lone surrogate`,
+      `a resource must be well-formed Unicode, but ${JSON.stringify(value)} has a lone surrogate`,
     )
   }
   return value
@@ -282,7 +352,14 @@ function resourceName(value) {
 function resources(value) {
   if (!Array.isArray(value)) return resourceName(value)
   if (value.length === 0) throw invalid(RangeError, 'an array of resources must not be empty')
-  const names = Object.freeze(value.map(resourceName))
+  if (value.length > MAX_RESOURCES) {
+    throw invalid(
+      RangeError,
+      `one lock covers at most ${MAX_RESOURCES} resources, got ${value.length}; lock what they have in common`,
+    )
+  }
+  // Array.from visits holes, map does not.
+  const names = Object.freeze(Array.from(value, (name) => resourceName(name)))
   if (new Set(names).size < names.length) {
     const twice = names.find((name, index) => names.indexOf(name) !== index)
     throw invalid(RangeError, `the resource ${JSON.stringify(twice)} is named twice`)

@@ -15,7 +15,7 @@ const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5 }
 
 const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYTES_PER_ELEMENT))
 
-/** The resolvers of the calls under way, by slot; free slots hold undefined. */
+/** The resolvers of the calls under way, by slot; free slots, and those given up, hold undefined. */
 const waiting = []
 const free = []
 
@@ -80,6 +80,7 @@ function drain() {
       }
       const slot = records[at]
       const resolve = waiting[slot]
+      if (resolve === undefined) continue
       waiting[slot] = undefined
       free.push(slot)
       expect(-1)
@@ -92,14 +93,22 @@ function drain() {
 /**
  * Starts a call of the addon under a new slot.
  * @param {(slot: number) => void} start
- * @returns {Promise<Outcome>} never rejects: failures are outcomes
+ * @returns {Promise<Outcome>} failures are outcomes; it rejects only with what `start` throws
  */
 function submit(start) {
   return new Promise((resolve) => {
     const slot = free.pop() ?? waiting.length
     waiting[slot] = resolve
     expect(1)
-    start(slot)
+    try {
+      start(slot)
+    } catch (error) {
+      // The addon takes every argument that lib/options.js lets through, so this is a defect of ours. The slot is given
+      // up for ever: something may have been queued for it, which must not settle another call.
+      waiting[slot] = undefined
+      expect(-1)
+      throw error
+    }
   })
 }
 
