@@ -102,6 +102,17 @@ export function contract(subject: () => Subject): void {
       expect(await one.tryAcquire(resource)).toBeNull()
     })
 
+    it('hands out no lease that ended while the event loop was blocked', async () => {
+      const locks = manager()
+      await locks.connect()
+      const resource = unique()
+      const call = rejection(locks.acquire(resource, { ttlMs: 300 }))
+      for (const end = performance.now() + 900; performance.now() < end;);
+      expect(await call).toMatchObject({ code: 'LOCK_LOST', resource })
+      expect(locks.stats().held).toBe(0)
+      expect(await locks.tryAcquire(resource)).not.toBeNull()
+    })
+
     it('takes one of many contenders', async () => {
       const managers = [manager(), manager(), manager()]
       const resource = unique()
@@ -290,10 +301,22 @@ export function contract(subject: () => Subject): void {
       const released = await locks.acquire(unique(), { ttlMs: 300 })
       const { signal } = released
       await released.release()
+      const readAfterwards = await locks.acquire(unique(), { ttlMs: 300 })
+      await readAfterwards.release()
       await sleep(400)
       expect(late.signal.aborted).toBe(true)
       expect(late.signal.reason).toMatchObject({ code: 'LOCK_LOST' })
       expect(signal.aborted).toBe(false)
+      expect(readAfterwards.signal.aborted).toBe(false)
+    })
+
+    it('goes by the TTL of the extension', async () => {
+      const lock = await manager().acquire(unique(), { ttlMs: 200 })
+      await lock.extend(4_000)
+      const { signal } = lock
+      await expect.poll(() => signal.aborted, { timeout: 6_000, interval: 5 }).toBe(true)
+      // A tenth of the extension's TTL, not of the one it was granted with, which would be 20 ms.
+      expect(lock.remainingMs).toBeGreaterThan(100)
     })
   })
 

@@ -295,6 +295,25 @@ it('shows no unhandled rejection and no listener warning', async () => {
   expect(ending.stdout.trim()).toBe('["BACKEND_UNAVAILABLE"]')
 })
 
+it('may be loaded anew many times, as test runners do, without a warning', async () => {
+  const ending = await runCode(
+    `const { createRequire } = await import('node:module')
+     const require = createRequire(import.meta.url)
+     process.on('warning', (warning) => say({ warning: String(warning) }))
+     const path = ${JSON.stringify(join(tempDir(), 'l.sqlite'))}
+     const held = []
+     for (let i = 0; i < 12; i++) {
+       for (const name of Object.keys(require.cache)) if (!name.endsWith('.node')) delete require.cache[name]
+       const { LockManager } = require('fencelock')
+       held.push(await new LockManager({ local: path }).acquireLocal('r' + i, { ttlMs: 60_000 }))
+     }
+     await new Promise((resolve) => setTimeout(resolve, 50))
+     say(held.length)`,
+  )
+  expect(ending).toMatchObject({ code: 0, stderr: '' })
+  expect(ending.stdout.trim()).toBe('12')
+})
+
 it('is required in a moment', async () => {
   const limitMs = 15
   let best = Infinity

@@ -62,7 +62,8 @@ describe('options of a manager', () => {
     [{ prefix: '{}' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
     [{ prefix: '' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
     [{ prefix: 'é'.repeat(33) }, 'RangeError', 'prefix must have 1 to 64 bytes'],
-    [{ prefix: 'a\uD800' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: 'a\uD800' }, 'TypeError', 'prefix must be well-formed Unicode'],
+    [{ local: 'a\uD800' }, 'TypeError', 'local.path must be well-formed Unicode'],
     [{ strategy: 'stong' }, 'RangeError', 'did you mean "strong"?'],
     [
       { acks: 1 },

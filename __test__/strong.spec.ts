@@ -3,7 +3,7 @@ import { InsufficientReplicasError, LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, contract, rejection, unique } from './contract'
-import { startPrimary, type Deployment } from './fixtures/redis'
+import { startPrimary, startRedis, type Deployment } from './fixtures/redis'
 import { eventually } from './fixtures/temp'
 
 let redis: Deployment
@@ -104,13 +104,15 @@ describe('what is stored', () => {
     for (const name of names) await locks.acquireStrong(name, { ttlMs: 60_000 })
     const keys = (await redis.primary.cmd('KEYS', `${prefix}:*`)) as string[]
     expect(keys).toHaveLength(2 * names.length)
+    // Only a server in cluster mode tells slots.
+    const cluster = await startRedis({ config: ['cluster-enabled yes'] })
     const slots = new Map<unknown, number>()
     for (const key of keys) {
       expect(Number(await redis.primary.cmd('PTTL', key))).toBeGreaterThan(0)
-      const slot = await redis.primary.cmd('CLUSTER', 'KEYSLOT', key).catch(() => undefined)
-      if (slot !== undefined) slots.set(slot, (slots.get(slot) ?? 0) + 1)
+      const slot = await cluster.cmd('CLUSTER', 'KEYSLOT', key)
+      slots.set(slot, (slots.get(slot) ?? 0) + 1)
     }
-    for (const count of slots.values()) expect(count % 2).toBe(0)
+    expect([...slots.values()]).toEqual(names.map(() => 2))
     const fences = keys.filter((key) => key.endsWith(':fence'))
     expect(fences).toHaveLength(names.length)
     for (const key of fences)
@@ -199,7 +201,7 @@ it('finds its scripts gone and loads them again', async () => {
   expect(await lock.release()).toBe(true)
 })
 
-it('has one script and one WAIT for many acquires at once', async () => {
+it('has a few calls of a script and a few WAITs for many acquires at once', async () => {
   const locks = manager()
   await (await locks.acquireStrong(unique())).release()
   const before = await redis.primary.calls()
@@ -207,7 +209,7 @@ it('has one script and one WAIT for many acquires at once', async () => {
   const after = await redis.primary.calls()
   expect(new Set(held.map((lock) => lock.owner)).size).toBe(500)
   expect(after.wait! - before.wait!).toBeLessThan(50)
-  expect(after.evalsha! - before.evalsha!).toBe(500)
+  expect(after.evalsha! - before.evalsha!).toBeLessThan(60)
   expect(await Promise.all(held.map((lock) => lock.release()))).not.toContain(false)
   await eventually('nothing is held', () => locks.stats().held === 0)
 })

@@ -137,18 +137,18 @@ class Lock {
 
   #watch() {
     this.#controller = new AbortController()
-    if (this.#release === undefined) {
-      watched.set(this.#lease, this)
-      expect(1)
-      const watching = this.#keeper.native.watch(this.#lease)
-      if (watching === true) return
-      unwatch(this.#lease)
-      if (watching !== false) {
-        // The lease stands, but nobody would tell of its end.
-        const { message, cause } = watching
-        Lock.end(this, `the end of the lease cannot be told: ${message}; stop working, and release it`, cause)
-        return
-      }
+    // The end of a lease that was given back is nobody's loss, whenever the signal is read.
+    if (this.#release !== undefined) return
+    watched.set(this.#lease, this)
+    expect(1)
+    const watching = this.#keeper.native.watch(this.#lease)
+    if (watching === true) return
+    unwatch(this.#lease)
+    if (watching !== false) {
+      // The lease stands, but nobody would tell of its end.
+      const { message, cause } = watching
+      Lock.end(this, `the end of the lease cannot be told: ${message}; stop working, and release it`, cause)
+      return
     }
     Lock.end(this, 'the lease has ended, or is about to; stop working on what it protects, or fence it')
   }

@@ -4,7 +4,7 @@
 
 const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
-const { fromFailure, held } = require('./errors.js')
+const { fromFailure, held, lost } = require('./errors.js')
 const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
   STRATEGIES,
@@ -107,6 +107,14 @@ class LockManager {
         const { a: lease, b: token, c: received, detail: owner } = outcome
         return this.#hold(strategy, names, { lease, token, owner, required: acks, received })
       }
+      case Kind.LATE:
+        void this.#discard(strategy, outcome)
+        throw lost(
+          strategy,
+          first(names),
+          'the event loop was blocked for longer than the lease lasts, so the grant came too late and was given back; ' +
+            'ask for a longer ttlMs, or find what blocks the event loop',
+        )
       case Kind.BUSY:
         if (!insist) return null
         throw held(strategy, first(names), outcome.a < 0 ? undefined : outcome.a)
@@ -122,7 +130,8 @@ class LockManager {
 
   /** Gives back what was granted to a call that nobody waits for any more. */
   async #discard(strategy, { kind, a: lease }) {
-    if (kind === Kind.GRANTED) await submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+    if (kind === Kind.GRANTED || kind === Kind.LATE)
+      await submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
   }
 
   tryAcquireLocalSync(resource, options) {
@@ -148,8 +157,7 @@ class LockManager {
       strategy,
       owner,
       token: BigInt(token),
-      // What the addon answers for a lock without TTL is no number of milliseconds that could be meant.
-      remainingMs: remainingMs > Number.MAX_SAFE_INTEGER ? Infinity : remainingMs,
+      remainingMs,
     }
     return Object.defineProperty(info, 'toJSON', { value: () => ({ ...info, token: String(token) }) })
   }

@@ -119,7 +119,8 @@ function object(name, value, keys, hint) {
   if (value === undefined) return {}
   if (typeof value !== 'object' || value === null || tagOf(value) !== 'Object')
     throw wrongType(name, 'an object', value, hint)
-  for (const key in value) {
+  // Its own: what somebody put on Object.prototype is no option.
+  for (const key of Object.keys(value)) {
     if (!keys.includes(key)) throw unknownKey(name, key, keys)
   }
   return value
@@ -141,6 +142,9 @@ function optional(check, name, value, ...rest) {
 
 function string(name, value) {
   if (typeof value !== 'string') throw wrongType(name, 'a string', value)
+  // Lone surrogates all become the same character on their way to the addon.
+  if (!value.isWellFormed())
+    throw invalid(TypeError, `${name} must be well-formed Unicode, but has a lone surrogate`)
   return value
 }
 

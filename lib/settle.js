@@ -8,10 +8,13 @@
 const { isMainThread } = require('node:worker_threads')
 const binding = require('./binding.js')
 
+/** The runtime's own, also where tests replace the global ones later. */
+const { clearInterval, setInterval } = globalThis
+
 /** src/js/outcome.rs has the same: slot, kind, three numbers, index of the detail. */
 const STRIDE = 6
 /** What a record says. src/js/outcome.rs has the same. */
-const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5 }
+const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5, LATE: 6 }
 
 const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYTES_PER_ELEMENT))
 
@@ -50,7 +53,7 @@ function expect(change) {
     if (looking === undefined) {
       looking = setInterval(drain, LOOK_EVERY_MS)
       // The addon keeps the process alive for calls under way; this must not do so for anything else.
-      looking.unref()
+      looking.unref?.()
     }
   } else if (looking !== undefined) {
     clearInterval(looking)
@@ -63,9 +66,20 @@ function attach() {
   if (bridge === undefined) {
     bridge = new binding.Bridge(drain)
     // Neither runtime tells an addon of process.exit(). A worker that is terminated emits no event, but ends its addon.
-    process.once('exit', () => bridge.end(isMainThread))
+    atExit(() => bridge.end(isMainThread))
   }
   return bridge
+}
+
+/** One listener for all copies of this module, however often a test runner loads it anew: eleven would be warned of. */
+function atExit(end) {
+  const key = Symbol.for('fencelock.atExit')
+  if (process[key] === undefined) {
+    const ends = []
+    Object.defineProperty(process, key, { value: ends })
+    process.once('exit', () => ends.forEach((each) => each()))
+  }
+  process[key].push(end)
 }
 
 /** Only ever resolves promises and aborts signals, so it does not throw. */

@@ -256,6 +256,11 @@ impl Manager {
         }
     }
 
+    /// Whether the lease is in the books: granted, and neither released nor dropped.
+    pub fn is_held(&self, id: LeaseId) -> bool {
+        self.lock().held.contains_key(&id)
+    }
+
     /// For how much longer the holder may count on the lease; zero when it may not.
     pub fn remaining(&self, id: LeaseId) -> Duration {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))

@@ -7,7 +7,6 @@ use napi_derive::napi;
 use super::manager::NativeManager;
 use super::outcome::{Failure, Outcome};
 use crate::lease::Ttl;
-use crate::manager::Manager;
 
 #[napi]
 impl NativeManager {
@@ -23,7 +22,12 @@ impl NativeManager {
     /// Ends a lease.
     #[napi(catch_unwind)]
     pub fn release(&self, env: Env, slot: u32, strategy: u32, lease: f64) {
-        self.run_on(Manager::backend, env, slot, strategy, |manager, _| {
+        if !self.manager.is_held(lease as u64) {
+            // As after closing the manager. There may be no thread left to do anything.
+            self.settler.begin(env);
+            return self.settler.settle(slot, Outcome::Flag(false));
+        }
+        self.run(env, slot, strategy, |manager, _| {
             Ok(async move { manager.release(lease as u64).await.map(Outcome::Flag) })
         });
     }

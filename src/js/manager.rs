@@ -11,7 +11,6 @@ use napi_derive::napi;
 use super::options::{self, ManagerConfig};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
-use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::error::{Error, Report, Result};
 use crate::manager::{Acquired, Manager, Strategy};
@@ -51,26 +50,12 @@ impl NativeManager {
     ) where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        // Not a thread is started for a closed manager.
-        self.run_on(Manager::open_backend, env, slot, strategy, prepare);
-    }
-
-    /// Like [`Self::run`], for what concerns a lease that was granted: after closing, there is none.
-    pub(super) fn run_on<F>(
-        &self,
-        backend: impl FnOnce(&Manager, Strategy) -> Result<&Arc<Backend>>,
-        env: Env,
-        slot: u32,
-        strategy: u32,
-        prepare: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
-    ) where
-        F: Future<Output = Result<Outcome>> + Send + 'static,
-    {
         self.settler.begin(env);
         let mut promise = Promised { settler: Arc::clone(&self.settler), slot: Some(slot) };
         let prepared = options::strategy(strategy).and_then(|strategy| {
             let call = prepare(Arc::clone(&self.manager), strategy)?;
-            Ok((backend(&self.manager, strategy)?.home()?, call))
+            // Not a thread is started for a closed manager.
+            Ok((self.manager.open_backend(strategy)?.home()?, call))
         });
         match prepared {
             Err(error) => promise.settle(Outcome::Failed(error)),

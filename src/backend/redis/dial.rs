@@ -246,10 +246,16 @@ fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
         _ if selecting => ("the database cannot be selected", "use `db: 0`, or one that the server has"),
         _ => ("the server refused the connection", "see the cause"),
     };
-    // A server that does not know AUTH repeats its arguments, and one of them is the password.
-    let password = config.credentials.as_ref().map(|credentials| credentials.password.reveal());
-    let echoes = password.is_some_and(|password| said.contains(password));
-    failed(config, what, todo, Some(if echoes { &"(it repeated the password)" } else { &said }))
+    failed(config, what, todo, Some(&without_password(config, &said)))
+}
+
+/// A server that does not know AUTH repeats its arguments, and one of them is the password, or the beginning of it.
+fn without_password(config: &Config, said: &str) -> String {
+    let said = said.split_once(", with args").map_or(said, |(before, _)| before);
+    match config.credentials.as_ref().map(|credentials| credentials.password.reveal()) {
+        Some(password) if !password.is_empty() => said.replace(password, "***"),
+        _ => said.to_owned(),
+    }
 }
 
 fn hung_up(config: &Config, why: &str) -> Error {
