@@ -85,10 +85,6 @@ impl Queue {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn len(&self) -> usize {
-        self.waiting().jobs.len()
-    }
 }
 
 /// Does an operation in the file's next transaction. `absent` is the answer if there is no lock file and the operation
