@@ -306,6 +306,7 @@ export function contract(subject: () => Subject): void {
       await sleep(400)
       expect(late.signal.aborted).toBe(true)
       expect(late.signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+      expect((late.signal.reason as Error).message).toMatch(/has ended.*stop working/)
       expect(signal.aborted).toBe(false)
       expect(readAfterwards.signal.aborted).toBe(false)
     })
