@@ -78,7 +78,8 @@ export interface TlsOptions {
 export interface LocalOptions {
   /**
    * A SQLite file of fencelock's own, never your application's database. Made when it is missing; its directory must
-   * exist and be writable. Relative paths count from the working directory at the time the manager is made.
+   * exist and be writable. Relative paths count from the working directory at the time the manager is made. Containers
+   * share the directory, not the file: one that has hard links or is mounted by itself gets {@link UnsupportedError}.
    * @default 'locks.sqlite'
    */
   path?: string | undefined
