@@ -95,6 +95,7 @@ describe('processes that are killed', () => {
       times.push(performance.now() - began)
       expect(lock.token).toBeGreaterThan(BigInt(token))
       expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner })
+      expect(await lock.release()).toBe(true)
     }
     // The median: a busy machine may disturb a round or two, and the leases would have lasted for a minute.
     expect(times.toSorted((a, b) => a - b)[2]).toBeLessThan(100)

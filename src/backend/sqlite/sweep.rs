@@ -24,11 +24,14 @@ pub async fn sweep(store: Weak<Store>) {
     if dead.is_empty() {
         return;
     }
-    let mut after = Some(String::new());
-    while let Some(from) = after {
+    let mut from = String::new();
+    loop {
         let Some(store) = store.upgrade() else { return };
-        let Ok(next) = step(&store, &dead, &from) else { return };
-        after = next;
+        match step(&store, &dead, &from) {
+            Ok(Some(last)) => from = last,
+            Ok(None) => break,
+            Err(_) => return,
+        }
         drop(store);
         tokio::task::yield_now().await;
     }
