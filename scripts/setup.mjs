@@ -54,6 +54,7 @@ async function buildAddon() {
     newestBelow('src'),
     changed('Cargo.toml'),
     changed('Cargo.lock'),
+    changed('.cargo/config.toml'),
     changed('build.rs'),
     // The name and the version of the package are part of the generated loader.
     changed('package.json'),
