@@ -1,5 +1,6 @@
 //! A lease as its holder sees it: until when it counts, and whether it still does.
 
+use std::hash::Hasher;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,6 +20,25 @@ pub enum Strategy {
 
 /// Names one lease of this process; never reused.
 pub type LeaseId = u64;
+
+/// Spreads lease ids over a table. They are ours and count up, so nobody can make them collide, and one multiplication does.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct LeaseHasher(u64);
+
+impl Hasher for LeaseHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("a lease id is a u64");
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // 2^64 divided by the golden ratio: https://en.wikipedia.org/wiki/Hash_function#Fibonacci_hashing
+        self.0 = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
 
 static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
 

@@ -5,6 +5,7 @@ mod close;
 mod tests;
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
-use crate::held::{LOST, RELEASED};
+use crate::held::{LOST, LeaseHasher, RELEASED};
 use crate::lease::{Acks, Owner, Ttl};
 pub use crate::stats::Stats;
 use crate::stats::{Counters, count};
@@ -81,7 +82,7 @@ impl Configured {
 }
 
 struct Leases {
-    held: HashMap<LeaseId, Arc<Held>>,
+    held: HashMap<LeaseId, Arc<Held>, BuildHasherDefault<LeaseHasher>>,
     closed: bool,
 }
 
@@ -125,7 +126,7 @@ impl Manager {
             local: local.map(Configured::new),
             clock,
             observer,
-            leases: Mutex::new(Leases { held: HashMap::new(), closed: false }),
+            leases: Mutex::new(Leases { held: HashMap::default(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
         });
