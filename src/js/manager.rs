@@ -8,7 +8,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
 use napi_derive::napi;
 
-use super::options::{self, ManagerConfig};
+use super::options::{self, ManagerConfig, Wanted};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
 use crate::clock::Clock;
@@ -106,8 +106,8 @@ impl NativeManager {
         timeout_ms: u32,
     ) {
         self.run(env, slot, strategy, |manager, strategy| {
-            let request = options::request(first, others, ttl_ms, min_token, required, timeout_ms)?;
-            Ok(async move { manager.acquire(strategy, request).await.map(Outcome::Acquired) })
+            let wanted = Wanted::new(first, others, ttl_ms, min_token, required, timeout_ms)?;
+            Ok(async move { manager.acquire(strategy, wanted.attempt()).await.map(Outcome::Acquired) })
         });
     }
 
@@ -121,8 +121,8 @@ impl NativeManager {
         ttl_ms: u32,
         min_token: f64,
     ) -> Either3<String, Null, Failure> {
-        let acquired = options::request(first, others, ttl_ms, min_token, 0, 0)
-            .and_then(|request| self.manager.acquire_sync(&request));
+        let acquired = Wanted::new(first, others, ttl_ms, min_token, 0, 0)
+            .and_then(|wanted| self.manager.acquire_sync(&wanted.attempt()));
         match acquired {
             Err(error) => Either3::C(error.into()),
             Ok(Acquired::Busy(_)) => Either3::B(Null),

@@ -34,7 +34,7 @@ pub(super) struct Node {
     grants: Arc<Lanes>,
     extensions: Arc<Lanes>,
     releases: Arc<Lanes>,
-    /// How many replicas were connected, and when that was asked. Held while asking, so that others get the same answer.
+    /// When it was told how many replicas are connected. Held while asking, so that others get the same answer.
     connected: tokio::sync::Mutex<Option<(BootInstant, Option<u32>)>>,
 }
 
@@ -151,9 +151,8 @@ impl Node {
     /// How many replicas are connected, if the server says so.
     async fn connected(&self) -> Option<u32> {
         let mut known = self.connected.lock().await;
-        let now = self.link.clock.boot();
         match *known {
-            Some((asked, connected)) if asked.until(now) < INFO_AGE => connected,
+            Some((told, connected)) if told.until(self.link.clock.boot()) < INFO_AGE => connected,
             _ => {
                 let info = self.link.control.command(|packer, out| {
                     packer.command(out, |cmd| {
@@ -161,7 +160,8 @@ impl Node {
                     });
                 });
                 let connected = info.await.ok().and_then(text).map(|info| guarantee::connected(&info));
-                *known = Some((now, connected));
+                // From when it was told, not asked: whoever waited here for a server that hangs need not do so again.
+                *known = Some((self.link.clock.boot(), connected));
                 connected
             }
         }

@@ -148,7 +148,6 @@ impl File {
             return; // another thread was faster
         }
         *slot = None;
-        store.abandon();
         // After every grant in it, and, as opening another takes longer, before every grant in that.
         let since = self.registry.clock.boot() + Duration::from_micros(1);
         drop(slot);

@@ -75,6 +75,7 @@ impl Registry {
 
     /// A store is over: nobody uses it any more.
     pub fn forget(&self, store: &Arc<Store>) {
+        store.abandon();
         let files: Vec<_> = lock(&self.files).values().filter_map(Weak::upgrade).collect();
         for file in files {
             file.forget(store);
