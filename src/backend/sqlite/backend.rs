@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::busy::Wait;
 use super::config::Config;
 use super::file::{File, Member, Told};
-use super::queue::{self, Needs};
+use super::queue::{self, CHANGE, LOOK, MAKE, Needs};
 use super::registry::Registry;
 use super::rows::Tx;
 use super::store::Access;
@@ -17,10 +17,6 @@ use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::home::Home;
 use crate::lease::{Owner, Resources, Ttl};
-
-const LOOK: Needs = Needs { access: Access::Read, create: false };
-const CHANGE: Needs = Needs { access: Access::Write, create: false };
-const MAKE: Needs = Needs { access: Access::Write, create: true };
 
 /// For how long a synchronous release that failed is tried again, as nobody says how long the lease was.
 const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::busy::Wait;
-use super::queue::{self, Needs, Queue};
+use super::queue::{self, CHANGE, Needs, Queue};
 use super::registry::Registry;
 use super::rows::Tx;
-use super::store::{Access, Done, Store};
+use super::store::{Done, Store};
 use super::{failure, open, operations, place, sweep};
 use crate::clock::BootInstant;
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ impl File {
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<bool> {
         loop {
-            let Some(store) = self.store(needs.create, wait)? else { return Ok(false) };
+            let Some(store) = self.store(needs, wait)? else { return Ok(false) };
             if self.full.load(Ordering::Relaxed) {
                 store.require_full();
             }
@@ -115,7 +115,7 @@ impl File {
         Ok(self.path == store.path() || place::look(&self.path)?.is_some_and(|seen| seen.id == store.id()))
     }
 
-    fn store(&self, create: bool, wait: &mut Wait) -> Result<Option<Arc<Store>>> {
+    fn store(&self, needs: Needs, wait: &mut Wait) -> Result<Option<Arc<Store>>> {
         let mut slot = loop {
             match self.slot.try_lock() {
                 Ok(slot) => break slot,
@@ -128,11 +128,11 @@ impl File {
         if slot.is_none() {
             let path = match place::canonical(&self.path) {
                 Ok(path) => path,
-                // Without its directory there is no lock file either.
-                Err(_) if !create && matches!(place::look(&self.path), Ok(None)) => return Ok(None),
+                // Without its directory there is no lock file either, and nothing in it to be ended. Whoever looks is told.
+                Err(_) if needs == CHANGE && matches!(place::look(&self.path), Ok(None)) => return Ok(None),
                 Err(error) => return Err(error),
             };
-            let terms = open::Terms { create, allow_network: self.allow_network };
+            let terms = open::Terms { create: needs.create, allow_network: self.allow_network };
             *slot = open::open(self.registry, &path, terms, wait)?;
             if let Some(store) = &*slot {
                 self.home.spawn(sweep::sweep(Arc::downgrade(store)));
@@ -193,9 +193,8 @@ impl File {
                 let Some(undo) = file.undone().iter().find(|undo| undo.owner == owner).cloned() else {
                     return;
                 };
-                let needs = Needs { access: Access::Write, create: false };
                 let work = move |tx: &mut Tx<'_>| operations::release(tx, &undo.resources, undo.owner);
-                let released = queue::submit(&file, needs, false, work).await.is_ok();
+                let released = queue::submit(&file, CHANGE, false, work).await.is_ok();
                 if released || file.registry.clock.boot() > undo.until {
                     file.undone().retain(|undo| undo.owner != owner);
                     return;
@@ -211,8 +210,7 @@ impl File {
         queue::run_all(self, patience);
         let undone = std::mem::take(&mut *self.undone());
         if !undone.is_empty() {
-            let needs = Needs { access: Access::Write, create: false };
-            let _ = self.transact(needs, &mut Wait::at_most(patience), &mut |tx| {
+            let _ = self.transact(CHANGE, &mut Wait::at_most(patience), &mut |tx| {
                 undone
                     .iter()
                     .try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))

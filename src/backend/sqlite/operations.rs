@@ -11,8 +11,9 @@ use crate::token;
 pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> {
     let resources = request.resources.as_slice();
     if let [resource] = resources {
-        let least = token::next(0, tx.now.wall, request.min_token);
-        if let Some(token) = tx.grant_if_free(resource, least, request.owner, request.ttl)? {
+        // Above the last token too, as a rule, because the clock is.
+        let token = token::next(0, tx.now.wall, request.min_token);
+        if tx.grant_if_free(resource, token, request.owner, request.ttl)? {
             tx.store().count_granted(1);
             return Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }));
         }

@@ -31,6 +31,13 @@ pub struct Needs {
     pub create: bool,
 }
 
+/// Looks at a file that may be there.
+pub const LOOK: Needs = Needs { access: Access::Read, create: false };
+/// Changes a file that may be there.
+pub const CHANGE: Needs = Needs { access: Access::Write, create: false };
+/// Changes a file that is made if need be.
+pub const MAKE: Needs = Needs { access: Access::Write, create: true };
+
 /// One operation of one task.
 trait Job: Send {
     fn needs(&self) -> Needs;
@@ -183,16 +190,20 @@ fn run_batch(file: &File, patience: Duration) -> Progress {
             }
             progress
         }
-        // Whoever only looks need not wait for the write lock.
-        Ran::Kept(error) => {
-            let (mut looks, changes): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|job| job.needs().access == Access::Read);
-            if changes.is_empty() {
-                return settle(file, looks, Ran::Kept(error), patience);
+        // Whoever only looks need not wait for the write lock, and who makes no file need not fail because none can be.
+        ran @ (Ran::Kept(_) | Ran::NotBegun(_)) => {
+            let kept = matches!(ran, Ran::Kept(_));
+            let concerned = |job: &Box<dyn Job>| {
+                let needs = job.needs();
+                if kept { needs.access == Access::Write } else { needs.create }
+            };
+            let (concerned, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(concerned);
+            if concerned.is_empty() {
+                return settle(file, others, ran, patience);
             }
-            let ran = run_together(file, &mut looks);
-            settle(file, looks, ran, patience);
-            settle(file, changes, Ran::Kept(error), patience)
+            let of_others = run_together(file, &mut others);
+            settle(file, others, of_others, patience);
+            settle(file, concerned, ran, patience)
         }
         ran => settle(file, batch, ran, patience),
     }
@@ -201,7 +212,7 @@ fn run_batch(file: &File, patience: Duration) -> Progress {
 fn settle(file: &File, jobs: Vec<Box<dyn Job>>, ran: Ran, patience: Duration) -> Progress {
     let outcome = match ran {
         Ran::Outcome(outcome) => outcome,
-        Ran::Faulty(error) => Err(error),
+        Ran::Faulty(error) | Ran::NotBegun(error) => Err(error),
         Ran::Kept(error) => {
             let (late, rest): (Vec<_>, Vec<_>) =
                 jobs.into_iter().partition(|job| job.asked().elapsed() >= patience);
@@ -231,6 +242,8 @@ enum Ran {
     Faulty(Error),
     /// No operation was begun, because others were in the way.
     Kept(Error),
+    /// None was begun, because the file cannot be opened or made.
+    NotBegun(Error),
 }
 
 fn run_together(file: &File, jobs: &mut [Box<dyn Job>]) -> Ran {
@@ -255,6 +268,7 @@ fn run_together(file: &File, jobs: &mut [Box<dyn Job>]) -> Ran {
     match outcome {
         Err(error) if faulty => Ran::Faulty(error),
         Err(error) if !begun && wait.is_over() => Ran::Kept(error),
+        Err(error) if !begun => Ran::NotBegun(error),
         outcome => Ran::Outcome(outcome.map(|_| ())),
     }
 }
