@@ -193,11 +193,12 @@ fn run_batch(file: &File, patience: Duration) -> Progress {
         // Whoever only looks need not wait for the write lock, and who makes no file need not fail because none can be.
         ran @ (Ran::Kept(_) | Ran::NotBegun(_)) => {
             let kept = matches!(ran, Ran::Kept(_));
-            let concerned = |job: &Box<dyn Job>| {
+            let is_concerned = |job: &dyn Job| {
                 let needs = job.needs();
                 if kept { needs.access == Access::Write } else { needs.create }
             };
-            let (concerned, mut others): (Vec<_>, Vec<_>) = batch.into_iter().partition(concerned);
+            let (concerned, mut others): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|job| is_concerned(&**job));
             if concerned.is_empty() {
                 return settle(file, others, ran, patience);
             }
