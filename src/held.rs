@@ -74,12 +74,7 @@ pub(crate) const RELEASED: u8 = 2;
 
 impl Held {
     /// A lease that was just granted.
-    pub(crate) fn new(
-        strategy: Strategy,
-        request: &Request,
-        sent: BootInstant,
-        deadline: BootInstant,
-    ) -> Self {
+    pub fn new(strategy: Strategy, request: &Request, sent: BootInstant, deadline: BootInstant) -> Self {
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,

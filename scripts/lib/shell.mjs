@@ -66,12 +66,18 @@ export function run(
  *
  * @param {string} command
  * @param {string[]} args
+ * @param {{ env?: NodeJS.ProcessEnv, limitMs?: number }} [options]
  * @returns {Promise<string | null>}
  */
-export function capture(command, args) {
+export function capture(command, args, { env = process.env, limitMs = 30_000 } = {}) {
   return new Promise((resolve) => {
     let text = ''
-    const child = spawn(command, args, { cwd: root, stdio: ['ignore', 'pipe', 'ignore'], timeout: 30_000 })
+    const child = spawn(command, args, {
+      cwd: root,
+      env,
+      stdio: ['ignore', 'pipe', 'ignore'],
+      timeout: limitMs,
+    })
     child.stdout.on('data', (data) => (text += data))
     child.once('error', () => resolve(null))
     child.once('close', (code) => resolve(code === 0 ? text.trim() : null))

@@ -12,12 +12,15 @@
 //! control      the connection that never carries a WAIT
 //! connection   a pipeline that answers what it read, also when it breaks; dial makes one
 //! outcome      what each reply means · scripts, keys: what is sent · guarantee: what INFO means
-//! alarm, nudge: time limits that hardly ever come · config · tls · backoff
+//! alarm, nudge: time limits that hardly ever come · config · tls · backoff · bench: parts of this, for benches/core
 //! ```
 
 mod alarm;
 mod backend;
 mod backoff;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod cleanup;
 mod config;
 mod connection;

@@ -1,0 +1,84 @@
+//! Acquire and release through a manager, on its backend's own thread, where JavaScript's thread sends all that is not
+//! synchronous. A run stays there from its first operation to its last: how often two threads miss each other is chance,
+//! and chance cannot be counted.
+
+use std::future::Future;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use fencelock::home::Home;
+use fencelock::manager::{Acquired, LeaseId, Manager, Strategy};
+use tokio::sync::mpsc::unbounded_channel;
+
+use crate::{TOGETHER, names, request};
+
+/// One after the other.
+pub fn one_by_one(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -> Duration {
+    let manager = Arc::clone(manager);
+    at_home(&home(&manager, strategy), async move {
+        let begin = Instant::now();
+        for _ in 0..operations {
+            let lease = acquire(&manager, strategy, "order:12345").await;
+            assert!(release(&manager, lease).await);
+        }
+        begin.elapsed()
+    })
+}
+
+/// As many as travel together, each as a call of its own.
+pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -> Duration {
+    let home = home(manager, strategy);
+    let (there, manager) = (home.clone(), Arc::clone(manager));
+    at_home(&home, async move {
+        let names = names();
+        let begin = Instant::now();
+        for _ in 0..operations {
+            let (done, mut acquired) = unbounded_channel();
+            for name in names.clone() {
+                let (manager, done) = (Arc::clone(&manager), done.clone());
+                there.spawn(async move {
+                    let _ = done.send(acquire(&manager, strategy, &name).await);
+                });
+            }
+            let mut leases = Vec::with_capacity(TOGETHER);
+            while leases.len() < TOGETHER {
+                leases.extend(acquired.recv().await);
+            }
+            let (done, mut released) = unbounded_channel();
+            for lease in leases {
+                let (manager, done) = (Arc::clone(&manager), done.clone());
+                there.spawn(async move {
+                    let _ = done.send(release(&manager, lease).await);
+                });
+            }
+            for _ in 0..TOGETHER {
+                assert_eq!(released.recv().await, Some(true));
+            }
+        }
+        begin.elapsed()
+    })
+}
+
+async fn acquire(manager: &Arc<Manager>, strategy: Strategy, name: &str) -> LeaseId {
+    match manager.acquire(strategy, request(name)).await {
+        Ok(Acquired::Granted { id, .. }) => id,
+        other => panic!("not granted: {other:?}"),
+    }
+}
+
+async fn release(manager: &Manager, lease: LeaseId) -> bool {
+    manager.release(lease).await.expect("the backend answers")
+}
+
+fn home(manager: &Manager, strategy: Strategy) -> Home {
+    manager.backend(strategy).expect("it is configured").home().expect("its thread starts")
+}
+
+/// What a task answers that runs on this thread.
+fn at_home<T: Send + 'static>(home: &Home, task: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, answer) = mpsc::channel();
+    home.spawn(async move {
+        let _ = done.send(task.await);
+    });
+    answer.recv().expect("the task ends")
+}
