@@ -167,13 +167,10 @@ describe('a file that cannot be', () => {
   async function refusal(path: string, code: string, message: RegExp, free = false): Promise<void> {
     const locks = manager(path)
     if (free) expect(await Promise.all([locks.inspect('x'), rejection(locks.connect())])).toContain(null)
-    for (const call of [
-      locks.acquireLocal('x'),
-      locks.connect(),
-      locks.tryAcquireLocal('y'),
-      ...(free ? [] : [locks.inspect('x')]),
-    ]) {
-      const error = await rejection(call)
+    const calls = [locks.acquireLocal('x'), locks.connect(), locks.tryAcquireLocal('y')]
+    for (const error of await Promise.all(
+      [...calls, ...(free ? [] : [locks.inspect('x')])].map((call) => rejection(call)),
+    )) {
       expect(error).toMatchObject({ code, strategy: 'local' })
       expect(error.message).toMatch(message)
       expect(error.message).toContain(path)

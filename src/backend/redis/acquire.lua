@@ -44,7 +44,7 @@ local function acquire(k, n, owner, ttl, min, keep)
   for i = k + n + 1, k + 2 * n do
     local stored = try('SET', KEYS[i], stamp, 'PX', keep, 'GET')
     if failed(stored) then
-      redis.call('DEL', KEYS[k + 1])
+      redis.call('DEL', unpack(KEYS, k + 1, k + n))
       return stored
     end
     last = math.max(last, tonumber(stored) or 0)

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use super::backoff::Backoff;
 use super::link::Link;
-use super::scripts::{self, MAX_ITEMS, RELEASE};
+use super::scripts::{self, RELEASE};
 use crate::clock::BootInstant;
 use crate::lease::{Owner, Resources, Ttl};
 
@@ -132,27 +132,24 @@ impl Cleanup {
     async fn delete(&self, items: &[Item]) -> Vec<Value> {
         let leases: Vec<_> =
             items.iter().map(|item| scripts::Item::release(&item.resources, item.owner)).collect();
-        let calls = leases.chunks(MAX_ITEMS);
         let answer = self
             .link
             .control
-            .exchange(1 + calls.len(), |packer, out| {
-                // Always loaded: then no reply has to be looked at twice, and this is rare.
+            .exchange(1 + leases.len(), |packer, out| {
+                // Always loaded: then no reply has to be looked at twice, and this is rare. In a call of its own each, so
+                // that what the server refuses for one of them keeps no other from being deleted.
                 RELEASE.pack_load(packer, out);
-                for call in calls {
-                    RELEASE.pack(&self.link.config.keys, call.iter(), packer, out);
+                for lease in &leases {
+                    RELEASE.pack(&self.link.config.keys, std::iter::once(lease), packer, out);
                 }
             })
             .await;
         let replies = answer.map_or_else(|_| Vec::new(), |answer| answer.replies);
-        let each = leases.chunks(MAX_ITEMS).zip(replies.into_iter().skip(1)).flat_map(|(call, reply)| {
-            match reply {
-                Value::Array(replies) if replies.len() == call.len() => replies,
-                // No answer to any of them, and they are tried again.
-                error => vec![error; call.len()],
-            }
-        });
-        each.collect()
+        let only = |reply| match reply {
+            Value::Array(mut list) if list.len() == 1 => list.remove(0),
+            other => other,
+        };
+        replies.into_iter().skip(1).map(only).collect()
     }
 }
 

@@ -1,5 +1,5 @@
 -- For each lease: KEYS n locks, n fences · ARGV n, owner, ttl_ms, fence_ms
--- ⇒ a list, for each: 1 extended | 0 not the owner's, nothing written | an error, nothing written
+-- ⇒ a list, for each: 1 extended | 0 not the owner's, nothing written | an error, some of it perhaps extended
 
 local function extend(k, n, owner, ttl, keep)
   for i = k + 1, k + n do

@@ -19,7 +19,7 @@ use super::link::Link;
 use super::nudge::Nudger;
 use super::outcome::{About, Proof, Subject};
 use super::queue::{Batch, Entry, Limits, Next, Queue, Staffing};
-use super::scripts::{Item, MAX_ITEMS, Script};
+use super::scripts::{Item, Script, cut};
 use super::trip::{Return, Sorter, Trip, settle, settle_all};
 use crate::backend::AckPolicy;
 use crate::clock::BootInstant;
@@ -194,9 +194,8 @@ impl Lanes {
             About { address: &self.link.config.address, subject: self.subject, required: policy.required };
         let Trip { batch, number, load, mut alone } = trip;
         alone |= self.alone.load(Ordering::Relaxed);
-        let per_call = if alone { 1 } else { MAX_ITEMS };
-        let calls = batch.len().div_ceil(per_call);
-        let replies = [usize::from(load) + calls, usize::from(policy.required > 0)];
+        let sizes = cut(batch.iter().map(|entry| &entry.item), alone);
+        let replies = [usize::from(load) + sizes.len(), usize::from(policy.required > 0)];
         let mut sent = BootInstant::from_micros(0);
         let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
         let sending = connection.send(replies, patience, |packer, out| {
@@ -204,7 +203,10 @@ impl Lanes {
             if load {
                 self.script.pack_load(packer, out);
             }
-            for call in batch.chunks(per_call) {
+            let mut rest = &batch[..];
+            for &size in &sizes {
+                let (call, others) = rest.split_at(size);
+                rest = others;
                 let items = call.iter().map(|entry| &entry.item);
                 self.script.pack(&self.link.config.keys, items, packer, out);
             }
@@ -227,8 +229,8 @@ impl Lanes {
         let loaded = (load && !answer.replies.is_empty()).then(|| answer.replies.remove(0));
         let mut sorter = Sorter::new(about, number >= TRIPS, loaded);
         let mut calls = batch.into_iter();
-        for reply in answer.replies {
-            sorter.call(calls.by_ref().take(per_call).collect(), reply);
+        for (reply, size) in answer.replies.into_iter().zip(sizes) {
+            sorter.call(calls.by_ref().take(size).collect(), reply);
         }
         if calls.len() > 0 {
             let unanswered = match answer.broken {

@@ -22,8 +22,8 @@ use crate::lease::{Acks, Owner, Resources, Ttl};
 const GRANT_LANES: Limits = Limits { lanes: 8, per_policy: 2 };
 /// Lanes for extensions, which must not wait behind grants.
 const EXTENSION_LANES: Limits = Limits { lanes: 4, per_policy: 1 };
-/// Batches of releases under way. They share a connection, and nothing waits for acknowledgements there.
-const RELEASE_LANES: Limits = Limits { lanes: 2, per_policy: 2 };
+/// Releases share a connection, and one batch is under way at a time: meanwhile the next one grows.
+const RELEASE_LANES: Limits = Limits { lanes: 1, per_policy: 1 };
 /// How long what INFO said is believed, so that a batch that too few replicas acknowledged asks once.
 const INFO_AGE: Duration = Duration::from_millis(10);
 

@@ -88,7 +88,7 @@ impl About<'_> {
         }
     }
 
-    /// Reads the reply to one request out of a script's list: an error there has written nothing.
+    /// Reads the reply to one request out of a script's list: an error there has granted nothing.
     pub fn verdict_in_list(&self, reply: &Value) -> Verdict {
         match reply {
             Value::ServerError(_) => Verdict::Refused(self.error(reply)),

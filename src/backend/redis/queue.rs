@@ -11,6 +11,9 @@ use crate::backend::AckPolicy;
 /// The most requests that share one WAIT. More would make the first of them wait long for the last.
 pub(super) const MAX_BATCH: usize = 512;
 
+/// A request with more names than this travels in a batch of its own, so that no batch becomes huge.
+const LARGE: usize = 16;
+
 /// How many lanes there may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -68,6 +71,10 @@ pub(super) enum Next {
     End,
 }
 
+fn is_large(entry: &Entry) -> bool {
+    entry.item.names() > LARGE
+}
+
 impl Queue {
     pub fn new(limits: Limits) -> Self {
         Self { limits, groups: VecDeque::new(), lanes: 0, busy: 0, closed: false }
@@ -85,7 +92,11 @@ impl Queue {
         });
         let batches = &mut self.groups[at].batches;
         match batches.back_mut() {
-            Some(batch) if batch.len() < MAX_BATCH => batch.push(entry),
+            Some(batch)
+                if batch.len() < MAX_BATCH && !is_large(&entry) && !batch.last().is_some_and(is_large) =>
+            {
+                batch.push(entry);
+            }
             _ => batches.push_back(vec![entry]),
         }
         Some(self.staffing())

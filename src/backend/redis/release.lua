@@ -1,5 +1,5 @@
 -- For each lease: KEYS n locks · ARGV n, owner
--- ⇒ a list, for each: how many were the owner's and are deleted now | an error, nothing deleted
+-- ⇒ a list, for each: how many were the owner's and are deleted now | an error, some of it perhaps deleted
 
 local function release(k, n, owner)
   local deleted = 0

@@ -10,8 +10,29 @@ use crate::backend::Request;
 use crate::lease::{Owner, Resources, Ttl};
 use crate::token::FENCE_TTL_MS;
 
-/// The most requests in one call, so that the server does nothing else for a fraction of a millisecond only.
-pub(super) const MAX_ITEMS: usize = 64;
+/// The most requests in one call, and the most names of them together unless it is one request: so that the server does
+/// nothing else for about a millisecond only.
+const MAX_ITEMS: usize = 64;
+const MAX_NAMES: usize = 128;
+
+/// How many requests go into each call. `alone`: one.
+pub(super) fn cut<'a>(items: impl Iterator<Item = &'a Item>, alone: bool) -> Vec<usize> {
+    let most = if alone { 1 } else { MAX_ITEMS };
+    let (mut calls, mut names) = (Vec::new(), 0);
+    for item in items {
+        match calls.last_mut() {
+            Some(size) if *size < most && names + item.names() <= MAX_NAMES => {
+                *size += 1;
+                names += item.names();
+            }
+            _ => {
+                calls.push(1);
+                names = item.names();
+            }
+        }
+    }
+    calls
+}
 
 /// A script and the name the server knows it by.
 #[derive(Debug)]
@@ -116,6 +137,11 @@ impl Item {
         Self { resources: resources.clone(), owner: *owner, numbers }
     }
 
+    /// How many resources it names.
+    pub fn names(&self) -> usize {
+        self.resources.as_slice().len()
+    }
+
     pub fn extend(resources: &Resources, owner: Owner, ttl: Ttl) -> Self {
         let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
         Self { resources: resources.clone(), owner, numbers }
@@ -143,6 +169,22 @@ mod tests {
             let head = head.join(" ");
             assert!(head.contains("KEYS ") && head.contains(" ⇒ "), "{head}");
         }
+    }
+
+    #[test]
+    fn calls_are_bounded_by_requests_and_by_names() {
+        let item = |names: usize| {
+            let names = (0..names).map(|name| name.to_string()).collect();
+            Item::release(&Resources::many(names).unwrap(), Owner::from_bytes([0; 16]))
+        };
+        let sizes = |names: &[usize], alone| {
+            let items: Vec<_> = names.iter().map(|&names| item(names)).collect();
+            cut(items.iter(), alone)
+        };
+        assert_eq!(sizes(&[1; 130], false), [64, 64, 2]);
+        assert_eq!(sizes(&[60, 60, 60, 1_000, 1, 1], false), [2, 1, 1, 2]);
+        assert_eq!(sizes(&[1, 1], true), [1, 1]);
+        assert_eq!(sizes(&[], false), [0; 0]);
     }
 
     #[test]

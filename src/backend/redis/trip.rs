@@ -31,7 +31,7 @@ pub(super) enum Return {
     Settled,
     /// These are to be sent again.
     Again(Trip),
-    /// Likewise, and nothing of the batch was written: its WAIT was not awaited.
+    /// Likewise, and nothing was written that a WAIT could prove: it was not awaited.
     Unwritten(Trip),
 }
 

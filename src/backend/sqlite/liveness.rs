@@ -1,7 +1,7 @@
 //! Liveness files: how others learn that a process died, without waiting for its leases to run out.
 //!
 //! Each process keeps one empty file beside each lock file and holds it locked from before its first lease until it
-//! closes. The kernel drops the lock when the process dies, however that happens. A row names the file and its inode;
+//! closes, or, if leases are left then, until it ends. The kernel drops the lock when the process dies, however that happens. A row names the file and its inode;
 //! whoever finds a resource taken tries for a shared lock. Getting it proves the holder dead. A file that is missing,
 //! or another one, proves nothing: then the lease has to run out.
 //!

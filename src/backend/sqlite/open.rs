@@ -18,8 +18,8 @@ use super::registry::Registry;
 use super::store::Store;
 use crate::error::{Error, Result};
 
-/// Frames in the WAL before a commit copies them into the database. Larger than SQLite's 1,000 because pages are
-/// smaller; about 4 MB.
+/// Frames in the WAL before a commit copies them into the database: SQLite's default, and no more, because finding a place
+/// in the WAL's index takes the longer the more frames of the same few pages it has.
 const CHECKPOINT_FRAMES: u32 = 1000;
 /// A WAL that a stuck reader let grow is cut back to this size.
 const WAL_BYTES: u32 = 8 << 20;

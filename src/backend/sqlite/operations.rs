@@ -14,7 +14,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
         // Above the last token too, as a rule, because the clock is.
         let token = token::next(0, tx.now.wall, request.min_token);
         if tx.grant_if_free(resource, token, request.owner, request.ttl)? {
-            tx.store().count_granted(1);
+            tx.granted += 1;
             return Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }));
         }
     }
@@ -37,8 +37,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
     for resource in resources {
         tx.grant(resource, token, request.owner, request.ttl)?;
     }
-    // Too many, if the transaction is rolled back; closing looks again.
-    tx.store().count_granted(resources.len());
+    tx.granted += resources.len();
     tx.added = (tx.added.0 + added.0, added.1.or(tx.added.1.take()));
     Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }))
 }
@@ -71,14 +70,14 @@ pub fn release(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite
     let mut all = true;
     for resource in resources.as_slice() {
         if tx.free_if_held(resource, owner)? {
-            tx.store().count_released();
+            tx.released += 1;
             continue;
         }
         let lease = tx.row(resource)?.and_then(|row| row.lease).filter(|lease| lease.owner == owner);
         all &= lease.as_ref().is_some_and(|lease| !lease.end.remaining(&tx.now).is_zero());
         if lease.is_some() {
             tx.free(resource)?;
-            tx.store().count_released();
+            tx.released += 1;
         }
     }
     Ok(all)

@@ -180,15 +180,19 @@ fn run_batch(file: &File, patience: Duration) -> Progress {
         // One of them met a row that cannot be read, perhaps. The transaction was rolled back, so the others are done
         // again, each by itself.
         Ran::Faulty(_) if batch.len() > 1 => {
-            let mut progress = Progress::Done;
-            for job in batch {
+            let mut jobs = batch.into_iter();
+            while let Some(job) = jobs.next() {
                 let mut alone = vec![job];
-                let ran = run_together(file, &mut alone);
-                if settle(file, alone, ran, patience) == Progress::Kept {
-                    progress = Progress::Kept;
-                }
+                match run_together(file, &mut alone) {
+                    // The rest would only meet the same; they wait on together, in their order.
+                    Ran::Kept(error) => {
+                        alone.extend(jobs);
+                        return settle(file, alone, Ran::Kept(error), patience);
+                    }
+                    ran => settle(file, alone, ran, patience),
+                };
             }
-            progress
+            Progress::Done
         }
         // Whoever only looks need not wait for the write lock, and who makes no file need not fail because none can be.
         ran @ (Ran::Kept(_) | Ran::NotBegun(_)) => {

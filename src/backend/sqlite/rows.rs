@@ -26,6 +26,10 @@ pub struct Tx<'a> {
     probed: Vec<(Mark, Pulse)>,
     /// How many rows are new, and the last of them.
     pub added: (u32, Option<Box<str>>),
+    /// Rows that this process granted, and that it released. They count once this is committed.
+    pub granted: usize,
+    /// See `granted`.
+    pub released: usize,
 }
 
 /// What is known of a resource.
@@ -50,7 +54,8 @@ pub struct Lease {
 impl<'a> Tx<'a> {
     pub(super) fn new(connection: &'a Connection, store: &'a Store, sent: BootInstant, now: Now) -> Self {
         let holder = store.holder(&now).map(|holder| holder.encode());
-        Self { connection, store, sent, now, holder, probed: Vec::new(), added: (0, None) }
+        let (probed, added) = (Vec::new(), (0, None));
+        Self { connection, store, sent, now, holder, probed, added, granted: 0, released: 0 }
     }
 
     /// For tests that set what only this connection sees.
@@ -218,11 +223,6 @@ impl<'a> Tx<'a> {
             }
         }
         Ok(false)
-    }
-
-    /// The store that the rows are in.
-    pub const fn store(&self) -> &Store {
-        self.store
     }
 
     /// Ends the resource's lease, if this is still its holder.

@@ -23,8 +23,10 @@ impl SideFiles {
         if self.due.is_some_and(|due| now < due) {
             return true;
         }
-        self.due = Some(now + EVERY);
         let seen = ["-wal", "-shm"].map(|suffix| place::id(&place::beside(database, suffix)));
-        *self.opened.get_or_insert(seen) == seen
+        let current = *self.opened.get_or_insert(seen) == seen;
+        // Once they are not, everybody who still comes here is to find that out.
+        self.due = current.then_some(now + EVERY);
+        current
     }
 }

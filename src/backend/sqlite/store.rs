@@ -17,7 +17,7 @@ use super::place::{self, FileId};
 use super::purge::Purge;
 use super::rows::Tx;
 use super::side::SideFiles;
-use crate::clock::Clock;
+use crate::clock::{BootInstant, Clock};
 use crate::error::Result;
 
 /// What a transaction does.
@@ -123,39 +123,61 @@ impl Store {
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<Done> {
         loop {
-            // Looked at again after every wait: the file may have been replaced meanwhile.
-            if !self.is_current()? {
+            // With a rollback journal, beginning would play back one of that name, and it may be a successor's.
+            if self.kind.is_network() && !self.is_current()? {
                 return Ok(Done::Replaced);
             }
             let mut writer = self.writer();
             let sent = clock.boot();
             match writer.begin(access, self.full.load(Ordering::Relaxed)) {
-                Ok(()) => {
-                    let Writer { connection, side, purge, .. } = &mut *writer;
-                    if !self.kind.is_network() && !side.are_current(&self.path, sent) {
-                        roll_back(connection);
-                        return Ok(Done::Replaced);
-                    }
-                    let now = Now::read(clock, self.kind.is_network());
-                    let mut tx = Tx::new(connection, self, sent, now);
-                    let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
-                    drop(tx);
-                    return match outcome {
-                        Ok(()) => self.commit(connection, wait),
-                        Err(error) => {
-                            roll_back(connection);
-                            Err(failure::sql(&self.path, &error))
-                        }
-                    };
-                }
+                Ok(()) => return self.run(&mut writer, clock, sent, wait, work),
                 Err(error) if failure::is_busy(&error) => {}
-                Err(error) => return Err(failure::sql(&self.path, &error)),
+                Err(error) if self.is_current()? => return Err(failure::sql(&self.path, &error)),
+                Err(_) => return Ok(Done::Replaced),
             }
             drop(writer);
+            if !self.is_current()? {
+                return Ok(Done::Replaced);
+            }
             if !wait.again() {
                 return Err(failure::locked_out(&self.path, wait.waited()));
             }
         }
+    }
+
+    /// The rest of a transaction that was begun.
+    fn run(
+        &self,
+        writer: &mut Writer,
+        clock: &Clock,
+        sent: BootInstant,
+        wait: &mut Wait,
+        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+    ) -> Result<Done> {
+        let Writer { connection, side, purge, .. } = writer;
+        // Only now, for whoever comes here may have waited, and the file may have been replaced meanwhile. Who begins
+        // after somebody noticed that notices it, too.
+        let whole = self
+            .is_current()
+            .map(|current| current && (self.kind.is_network() || side.are_current(&self.path, sent)));
+        if !matches!(whole, Ok(true)) {
+            roll_back(connection);
+            return whole.map(|_| Done::Replaced);
+        }
+        let now = Now::read(clock, self.kind.is_network());
+        let mut tx = Tx::new(connection, self, sent, now);
+        let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
+        let (granted, released) = (tx.granted, tx.released);
+        drop(tx);
+        if let Err(error) = outcome {
+            roll_back(connection);
+            return Err(failure::sql(&self.path, &error));
+        }
+        let done = self.commit(connection, wait)?;
+        self.unreleased.fetch_add(granted, Ordering::Relaxed);
+        let fewer = |unreleased: usize| Some(unreleased.saturating_sub(released));
+        let _ = self.unreleased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+        Ok(done)
     }
 
     fn commit(&self, connection: &Connection, wait: &mut Wait) -> Result<Done> {
@@ -187,18 +209,6 @@ impl Store {
     pub fn holder(&self, now: &Now) -> Option<Holder> {
         let holder = Holder { identity: now.identity, mark: self.liveness.as_ref().map(Liveness::mark) };
         (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
-    }
-
-    /// This process granted so many rows.
-    pub fn count_granted(&self, rows: usize) {
-        self.unreleased.fetch_add(rows, Ordering::Relaxed);
-    }
-
-    /// It released one.
-    pub fn count_released(&self) {
-        let _ = self
-            .unreleased
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |unreleased| unreleased.checked_sub(1));
     }
 
     /// The file is gone, and all leases in it.

@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use super::busy::Wait;
 use super::liveness::{self, Remains};
-use super::store::{Access, Store};
+use super::store::{Access, Done, Store};
 use crate::clock::Clock;
 use crate::error::Result;
 
 /// Rows of one transaction, so that nobody waits for it longer than about a millisecond.
 const STEP_ROWS: u32 = 1000;
-/// How long to wait for other processes. Nothing is lost by giving up: the next process to open the file tries again.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long one try waits for other processes, on the thread that others need.
+const BLOCKING: Duration = Duration::from_millis(2);
+/// How often it is tried, and the pause in between. Nothing is lost by giving up: the next process to open the file tries
+/// again.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// Sweeps a store once, as long as somebody uses it.
 pub async fn sweep(store: Weak<Store>) {
@@ -24,26 +28,43 @@ pub async fn sweep(store: Weak<Store>) {
     if dead.is_empty() {
         return;
     }
-    let mut from = String::new();
+    let (mut from, mut failed) = (String::new(), 0);
     loop {
-        let Some(store) = store.upgrade() else { return };
-        match step(&store, &dead, &from) {
-            Ok(Some(last)) => from = last,
-            Ok(None) => break,
+        let Some(open) = store.upgrade() else { return };
+        let stepped = step(&open, &dead, &from);
+        drop(open);
+        match stepped {
+            Ok(Step::Done) => break,
+            Ok(Step::Replaced) => return,
+            Ok(Step::More(last)) => {
+                from = last;
+                tokio::task::yield_now().await;
+            }
+            Err(_) if failed < TRIES => {
+                failed += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
             Err(_) => return,
         }
-        drop(store);
-        tokio::task::yield_now().await;
     }
     dead.into_iter().for_each(Remains::bury);
 }
 
-/// Frees what the dead hold in the rows after this one; answers the last row it saw if there may be more.
-fn step(store: &Store, dead: &[Remains], from: &str) -> Result<Option<String>> {
-    let mut wait = Wait::at_most(PATIENCE);
+/// How far a sweep came.
+enum Step {
+    /// There may be more rows after this one.
+    More(String),
+    Done,
+    /// The file is another by now: nothing is known of the rows in it.
+    Replaced,
+}
+
+/// Frees what the dead hold in the rows after this one.
+fn step(store: &Store, dead: &[Remains], from: &str) -> Result<Step> {
+    let mut wait = Wait::at_most(BLOCKING);
     // A look without the write lock misses nothing, for the dead write no more.
     let (mut last, mut theirs) = (None, Vec::new());
-    store.transact(Access::Read, &Clock::System, &mut wait, &mut |tx| {
+    let looked = store.transact(Access::Read, &Clock::System, &mut wait, &mut |tx| {
         let rows = tx.holders_after(from, STEP_ROWS)?;
         last = rows.last().filter(|_| rows.len() == STEP_ROWS as usize).map(|(resource, _)| resource.clone());
         theirs = rows
@@ -53,10 +74,16 @@ fn step(store: &Store, dead: &[Remains], from: &str) -> Result<Option<String>> {
             .collect();
         Ok(())
     })?;
+    if looked == Done::Replaced {
+        return Ok(Step::Replaced);
+    }
     if !theirs.is_empty() {
-        store.transact(Access::Write, &Clock::System, &mut wait, &mut |tx| {
+        let freed = store.transact(Access::Write, &Clock::System, &mut wait, &mut |tx| {
             theirs.iter().try_for_each(|(resource, mark)| tx.free_if_held_by(resource, *mark))
         })?;
+        if freed == Done::Replaced {
+            return Ok(Step::Replaced);
+        }
     }
-    Ok(last)
+    Ok(last.map_or(Step::Done, Step::More))
 }

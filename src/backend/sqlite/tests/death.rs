@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::roles::Actor;
 use super::{Place, request};
 use crate::backend::Attempt;
+use crate::lease::Ttl;
 
 /// Whether the file goes away, in the background: nobody needs to wait for it.
 fn swept(file: &Path) -> bool {
@@ -87,6 +88,23 @@ fn what_a_manager_leaves_is_free_when_its_process_ends() {
         assert_eq!(process.inspect("r").unwrap(), None, "{end}");
         process.acquire(&["r"], 60_000);
     }
+}
+
+#[test]
+fn a_batch_that_is_done_again_counts_its_releases_once() {
+    let place = Place::new();
+    let process = place.process();
+    let (first, _second) = (process.acquire(&["first"], 60_000), process.acquire(&["second"], 60_000));
+    let unreadable = "INSERT INTO leases VALUES ('unreadable', 1, x'00', 1, 1, NULL)";
+    place.raw().execute(unreadable, []).unwrap();
+    let done = process.start(move |backend| async move {
+        let (ttl, asked) = (Ttl::from_millis(1000).unwrap(), request(&["unreadable"], 1000));
+        tokio::join!(backend.release(&first.resources, first.owner, ttl), backend.acquire(&asked))
+    });
+    let (released, refused) = done.unwrap().recv().unwrap();
+    assert!(released.unwrap() && refused.is_err());
+    process.close();
+    assert_eq!(place.liveness_files().len(), 1, "the second still stands, for as long as this process");
 }
 
 #[test]

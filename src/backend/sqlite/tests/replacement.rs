@@ -1,9 +1,16 @@
 //! The file is deleted or replaced while it is in use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Place;
 use super::roles::Actor;
+use super::{Held, Place, Process, held, request};
+use crate::backend::Attempt;
+use crate::backend::sqlite::SqliteBackend;
+use crate::backend::sqlite::busy::Wait;
+use crate::backend::sqlite::place;
+use crate::backend::sqlite::registry::Registry;
+use crate::backend::sqlite::store::{Access, Done};
 use crate::clock::Clock;
 
 #[test]
@@ -74,7 +81,6 @@ fn a_file_put_in_its_place_is_used() {
 #[test]
 #[cfg(unix)]
 fn a_link_on_the_way_that_is_switched_is_followed() {
-    use crate::backend::sqlite::registry::Registry;
     use std::os::unix::fs::symlink;
     let place = Place::new();
     let at = |name: &str| place.path.with_file_name(name);
@@ -118,6 +124,63 @@ fn side_files_taken_away_by_hand_end_the_leases_in_them() {
     holder.go_on();
     assert_eq!(holder.hear(), "busy", "and from now on it sees the same rows");
     assert!(process.release(&mine).unwrap());
+}
+
+/// Two managers of one process lock in two threads while `spoil` takes files away: what both hold, and nobody was told of.
+fn held_twice(rounds: u64, spoil: impl Fn(&Place)) -> usize {
+    let mut twice = 0;
+    for round in 0..rounds {
+        let place = Place::new();
+        let registry = Box::leak(Box::new(Registry::new(Clock::System)));
+        let (a, b) = (place.process_in(registry, &place.path), place.process_in(registry, &place.path));
+        a.acquire(&["warm"], 60_000);
+        b.acquire(&["warm too"], 60_000);
+        let lock_all = |backend: Arc<SqliteBackend>| {
+            std::thread::spawn(move || {
+                let locked = (0..60).map(|number| {
+                    let asked = request(&[&format!("r{number}")], 60_000);
+                    match backend.acquire_sync(&asked) {
+                        Ok(granted @ Attempt::Granted(_)) => Some(held(asked, granted)),
+                        _ => None,
+                    }
+                });
+                locked.collect::<Vec<_>>()
+            })
+        };
+        let threads = [&a, &b].map(|process| lock_all(Arc::clone(&process.backend)));
+        std::thread::sleep(Duration::from_micros(200 + (round % 20) * 100));
+        spoil(&place);
+        let [ours, theirs] = threads.map(|thread| thread.join().unwrap());
+        let standing = |process: &Process, lease: &Option<Held>| {
+            lease.as_ref().is_some_and(|lease| !process.outlived(lease))
+        };
+        twice += ours.iter().zip(&theirs).filter(|(x, y)| standing(&a, x) && standing(&b, y)).count();
+    }
+    twice
+}
+
+#[test]
+fn a_file_that_goes_while_two_threads_lock_makes_no_two_holders() {
+    let twice = held_twice(60, |place| std::fs::remove_file(&place.path).unwrap());
+    assert_eq!(twice, 0);
+}
+
+#[test]
+fn what_one_call_finds_out_of_side_files_every_later_one_does_too() {
+    let place = Place::new();
+    let registry = Box::leak(Box::new(Registry::new(Clock::System)));
+    let process = place.process_in(registry, &place.path);
+    process.acquire(&["r"], 60_000);
+    std::thread::sleep(Duration::from_millis(20));
+    let store = registry.store(place::look(&place.path).unwrap().unwrap().id).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        std::fs::remove_file(place.path.with_file_name(format!("locks.sqlite{suffix}"))).unwrap();
+    }
+    for _ in 0..3 {
+        let mut wait = Wait::at_most(Duration::ZERO);
+        let done = store.transact(Access::Write, &Clock::System, &mut wait, &mut |_| Ok(()));
+        assert_eq!(done.unwrap(), Done::Replaced);
+    }
 }
 
 #[test]
