@@ -35,7 +35,6 @@ pub async fn sweep(store: Weak<Store>) {
         drop(open);
         match stepped {
             Ok(Step::Done) => break,
-            Ok(Step::Replaced) => return,
             Ok(Step::More(last)) => {
                 from = last;
                 tokio::task::yield_now().await;
@@ -44,7 +43,7 @@ pub async fn sweep(store: Weak<Store>) {
                 failed += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            Err(_) => return,
+            Ok(Step::Replaced) | Err(_) => return,
         }
     }
     dead.into_iter().for_each(Remains::bury);
