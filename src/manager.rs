@@ -1,6 +1,7 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
 mod close;
+mod loss;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +16,10 @@ use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
-use crate::held::{LOST, LeaseHasher, RELEASED};
+use crate::held::{LeaseHasher, RELEASED};
 use crate::lease::{Acks, Owner, Ttl};
 pub use crate::stats::Stats;
 use crate::stats::{Counters, count};
-use crate::watch;
 
 /// Told of the end of a watched lease: which one, and why in words.
 pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
@@ -243,20 +243,6 @@ impl Manager {
         Ok(id)
     }
 
-    /// The backend lost all leases that were granted before this moment.
-    fn lose_before(&self, strategy: Strategy, since: BootInstant) {
-        let Some(configured) = self.configured(strategy) else { return };
-        configured.lost_before.fetch_max(since.as_micros(), Ordering::AcqRel);
-        let gone: Vec<_> = {
-            let leases = self.lock();
-            let all = leases.held.values();
-            all.filter(|held| held.strategy == strategy && configured.lost(held.sent)).cloned().collect()
-        };
-        for held in gone {
-            self.lose(&held, FILE_GONE);
-        }
-    }
-
     /// Whether the lease is in the books: granted, and neither released nor dropped.
     pub fn is_held(&self, id: LeaseId) -> bool {
         self.lock().held.contains_key(&id)
@@ -346,50 +332,9 @@ impl Manager {
         Some(held)
     }
 
-    /// Has the observer told before the lease ends. `false`: it is too late for that.
-    pub fn watch(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
-        let Some(held) = self.find(id) else { return Ok(false) };
-        if !held.stands() || self.clock.boot() >= held.warning() {
-            return Ok(false);
-        }
-        held.watched.store(true, Ordering::SeqCst);
-        watch::add(self, &held)?;
-        // It may have been lost in between, by somebody who saw nobody watching.
-        Ok(held.stands())
-    }
-
-    /// The wheel's turn: tells the observer if the time has come, or answers when to look again.
-    pub(crate) fn look(&self, held: &Held) -> Option<BootInstant> {
-        let warning = held.warning();
-        let now = self.clock.boot();
-        if !held.stands() {
-            return None;
-        }
-        if now < warning {
-            return Some(warning);
-        }
-        let left = now.until(held.deadline()).as_millis();
-        (self.observer)(
-            held.id,
-            format!(
-                "the lease ends in {left} ms and was not extended; stop working on what it protects, or fence it"
-            ),
-        );
-        None
-    }
-
     /// The clock that deadlines are judged by.
     pub(crate) fn clock(&self) -> &Clock {
         &self.clock
-    }
-
-    fn lose(&self, held: &Held, why: &str) {
-        if held.end(LOST) {
-            count(&self.counters.lost);
-            if held.watched.load(Ordering::SeqCst) {
-                (self.observer)(held.id, format!("the lease is lost: {why}"));
-            }
-        }
     }
 
     /// Who holds a resource.

@@ -1,4 +1,4 @@
-//! What a lock is, as functions of one transaction. None of them fails half-way: each looks first, then writes.
+//! What a lock is, as functions of one transaction. None of them fails half-way: an error rolls everything back.
 
 use super::rows::Tx;
 use crate::backend::{Attempt, Grant, Info, Request};

@@ -166,6 +166,33 @@ fn a_file_that_goes_while_two_threads_lock_makes_no_two_holders() {
 }
 
 #[test]
+fn whoever_waited_for_another_transaction_looks_at_the_file_after_that() {
+    let place = Place::new();
+    let registry: &'static Registry = Box::leak(Box::new(Registry::new(Clock::System)));
+    place.process_in(registry, &place.path).acquire(&["r"], 60_000);
+    let process = place.process_in(registry, &place.path);
+    process.connect().unwrap();
+    let store = registry.store(place::look(&place.path).unwrap().unwrap().id).unwrap();
+    let transact = |work: &mut dyn FnMut()| {
+        store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), &mut |_| {
+            work();
+            Ok(())
+        })
+    };
+    std::thread::scope(|scope| {
+        let mut waiting = None;
+        let first = transact(&mut || {
+            waiting = Some(scope.spawn(|| transact(&mut || ())));
+            // Long enough for the other thread to come to where it waits.
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::remove_file(&place.path).unwrap();
+        });
+        assert_eq!(first.unwrap(), Done::Committed);
+        assert_eq!(waiting.unwrap().join().unwrap().unwrap(), Done::Replaced);
+    });
+}
+
+#[test]
 fn what_one_call_finds_out_of_side_files_every_later_one_does_too() {
     let place = Place::new();
     let registry = Box::leak(Box::new(Registry::new(Clock::System)));
