@@ -18,6 +18,8 @@ export declare class Bridge {
    * that is waited for, a little.
    */
   end(withProcess: boolean): void
+  /** A turn of the event loop ends: what was called in it is sent. */
+  flush(): void
   /**
    * Moves settlements into `records`, [`STRIDE`] doubles each, and answers their details. An empty answer: there
    * was nothing left.

@@ -10,6 +10,7 @@ const binding = require('./binding.js')
 
 /** The runtime's own, also where tests replace the global ones later. */
 const { clearInterval, setInterval } = globalThis
+const { nextTick } = process
 
 /** src/js/outcome.rs has the same: slot, kind, three numbers, index of the detail. */
 const STRIDE = 6
@@ -82,6 +83,23 @@ function atExit(end) {
   process[key].push(end)
 }
 
+let turnEnds = false
+
+/**
+ * Hands over what was called in this turn, once all callbacks and promises of the turn have run: what was called
+ * together travels together. Nothing waits longer for it, because no answer could be taken before the turn's end.
+ */
+function endTurn() {
+  if (turnEnds) return
+  turnEnds = true
+  nextTick(handOver)
+}
+
+function handOver() {
+  turnEnds = false
+  bridge.flush()
+}
+
 /** Only ever resolves promises and aborts signals, so it does not throw. */
 function drain() {
   for (;;) {
@@ -114,6 +132,7 @@ function submit(start) {
     const slot = free.pop() ?? waiting.length
     waiting[slot] = resolve
     expect(1)
+    endTurn()
     try {
       start(slot)
     } catch (error) {

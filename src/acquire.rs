@@ -3,9 +3,32 @@
 
 use std::time::Duration;
 
-use crate::backend::{Attempt, Backend, Grant, Request};
+use crate::backend::{AckPolicy, Attempt, Backend, Grant, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
+use crate::lease::{Owner, Resources, Ttl};
+
+/// What a caller asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// All of them, or none.
+    pub resources: Resources,
+    /// How long the lease lasts.
+    pub ttl: Ttl,
+    /// The token must be above this.
+    pub min_token: u64,
+    /// For backends with replicas.
+    pub acks: AckPolicy,
+}
+
+impl Wanted {
+    /// A new attempt, which has an owner of its own. That asks the operating system for randomness, which is best done off
+    /// JavaScript's thread.
+    pub fn attempt(&self) -> Request {
+        let Self { ref resources, ttl, min_token, acks } = *self;
+        Request { resources: resources.clone(), owner: Owner::random(), ttl, min_token, acks }
+    }
+}
 
 /// What the caller of one attempt gets.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::acquire::{self, Outcome};
+use crate::acquire::{self, Outcome, Wanted};
 use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -96,16 +96,16 @@ impl std::fmt::Debug for Manager {
 }
 
 /// Counts an attempt as pending while it lives.
-struct Pending<'a>(&'a Manager);
+struct Pending(Arc<Manager>);
 
-impl<'a> Pending<'a> {
-    fn new(manager: &'a Manager) -> Self {
+impl Pending {
+    fn new(manager: &Arc<Manager>) -> Self {
         count(&manager.counters.pending);
-        Self(manager)
+        Self(Arc::clone(manager))
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
         if self.0.counters.pending.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.idle.notify_waiters();
@@ -164,21 +164,30 @@ impl Manager {
         Ok(&configured.backend)
     }
 
-    /// Makes one attempt.
-    pub async fn acquire(self: &Arc<Self>, strategy: Strategy, request: Request) -> Result<Acquired> {
-        let backend = self.open_backend(strategy)?;
+    /// Makes one attempt. It is pending from now on, however late the future is polled.
+    pub fn acquire(
+        self: &Arc<Self>,
+        strategy: Strategy,
+        wanted: Wanted,
+    ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
         // Until a grant that nobody can hold was given back, too: closing waits for that.
-        let _pending = Pending::new(self);
-        let outcome = acquire::attempt(backend, &self.clock, &request).await;
-        let acquired = self.take(strategy, &request, outcome);
-        if matches!(acquired, Err(Error::Closed)) {
-            acquire::give_back(backend, &request).await;
+        let pending = Pending::new(self);
+        async move {
+            let manager = &pending.0;
+            let backend = manager.open_backend(strategy)?;
+            let request = wanted.attempt();
+            let outcome = acquire::attempt(backend, &manager.clock, &request).await;
+            let acquired = manager.take(strategy, &request, outcome);
+            if matches!(acquired, Err(Error::Closed)) {
+                acquire::give_back(backend, &request).await;
+            }
+            acquired
         }
-        acquired
     }
 
     /// Makes one attempt on the calling thread, which only local locks can.
-    pub fn acquire_sync(&self, request: &Request) -> Result<Acquired> {
+    pub fn acquire_sync(&self, wanted: &Wanted) -> Result<Acquired> {
+        let request = &wanted.attempt();
         let Backend::Sqlite(sqlite) = &**self.open_backend(Strategy::Local)? else {
             unreachable!("local locks live in SQLite")
         };

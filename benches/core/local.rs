@@ -10,12 +10,12 @@ use fencelock::manager::{Acquired, Manager, Strategy};
 use tempfile::TempDir;
 
 use crate::managed::side_by_side;
-use crate::{repeat, request};
+use crate::{repeat, wanted};
 
 /// Synchronous, on the calling thread.
 pub fn one(operations: u32) -> Duration {
     let (manager, _folder) = manager();
-    repeat(operations, || match manager.acquire_sync(&request("order:12345")) {
+    repeat(operations, || match manager.acquire_sync(&wanted("order:12345")) {
         Ok(Acquired::Granted { id, .. }) => assert!(manager.release_sync(id).expect("the file is there")),
         other => panic!("not granted: {other:?}"),
     })

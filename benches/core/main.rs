@@ -12,8 +12,9 @@ mod strong;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fencelock::backend::{AckPolicy, Request};
-use fencelock::lease::{Owner, Resources, Ttl};
+use fencelock::acquire::Wanted;
+use fencelock::backend::AckPolicy;
+use fencelock::lease::{Resources, Ttl};
 
 /// One hot path.
 struct HotPath {
@@ -85,10 +86,9 @@ fn names() -> Vec<String> {
 }
 
 /// A request as most are.
-fn request(name: &str) -> Request {
-    Request {
+fn wanted(name: &str) -> Wanted {
+    Wanted {
         resources: Resources::one(name).expect("a short name"),
-        owner: Owner::random(),
         ttl: Ttl::from_millis(10_000).expect("in range"),
         min_token: 0,
         // Long enough for a run that is slowed down by being counted.

@@ -10,7 +10,7 @@ use fencelock::home::Home;
 use fencelock::manager::{Acquired, LeaseId, Manager, Strategy};
 use tokio::sync::mpsc::unbounded_channel;
 
-use crate::{TOGETHER, names, request};
+use crate::{TOGETHER, names, wanted};
 
 /// One after the other.
 pub fn one_by_one(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -> Duration {
@@ -60,7 +60,7 @@ pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32)
 }
 
 async fn acquire(manager: &Arc<Manager>, strategy: Strategy, name: &str) -> LeaseId {
-    match manager.acquire(strategy, request(name)).await {
+    match manager.acquire(strategy, wanted(name)).await {
         Ok(Acquired::Granted { id, .. }) => id,
         other => panic!("not granted: {other:?}"),
     }

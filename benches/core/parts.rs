@@ -10,7 +10,7 @@ use fencelock::manager::{Held, Strategy};
 use fencelock::token;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::{TOGETHER, names, repeat, request};
+use crate::{TOGETHER, names, repeat, wanted};
 
 pub fn token_rule(operations: u32) -> Duration {
     let mut last = 1_700_000_000_000_000;
@@ -24,7 +24,7 @@ pub fn token_rule(operations: u32) -> Duration {
 pub fn new_request(operations: u32) -> Duration {
     let clock = Clock::System;
     repeat(operations, || {
-        let request = request(black_box("order:12345"));
+        let request = wanted(black_box("order:12345")).attempt();
         let sent = clock.boot();
         Held::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent))
     })
@@ -72,5 +72,5 @@ async fn answer(mut stream: DuplexStream) {
 }
 
 fn requests() -> Vec<Request> {
-    names().iter().map(|name| request(name)).collect()
+    names().iter().map(|name| wanted(name).attempt()).collect()
 }

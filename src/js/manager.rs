@@ -8,7 +8,7 @@ use napi::Env;
 use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
 use napi_derive::napi;
 
-use super::options::{self, ManagerConfig, Wanted};
+use super::options::{self, ManagerConfig};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
 use crate::clock::Clock;
@@ -55,13 +55,19 @@ impl NativeManager {
         let prepared = options::strategy(strategy).and_then(|strategy| {
             let call = prepare(Arc::clone(&self.manager), strategy)?;
             // Not a thread is started for a closed manager.
-            Ok((self.manager.open_backend(strategy)?.home()?, call))
+            Ok((strategy, self.manager.open_backend(strategy)?.home()?, call))
         });
         match prepared {
             Err(error) => promise.settle(Outcome::Failed(error)),
-            Ok((home, call)) => home.spawn(async move {
-                promise.settle(call.await.unwrap_or_else(Outcome::Failed));
-            }),
+            Ok((strategy, home, call)) => {
+                let task = async move { promise.settle(call.await.unwrap_or_else(Outcome::Failed)) };
+                // A round trip costs far more than the rest of the turn takes. A transaction does not: the file's thread
+                // begins at once, and has done some of them when the last is called.
+                match strategy {
+                    Strategy::Strong => self.settler.send(task),
+                    Strategy::Local => home.spawn(task),
+                }
+            }
         }
     }
 }
@@ -106,8 +112,9 @@ impl NativeManager {
         timeout_ms: u32,
     ) {
         self.run(env, slot, strategy, |manager, strategy| {
-            let wanted = Wanted::new(first, others, ttl_ms, min_token, required, timeout_ms)?;
-            Ok(async move { manager.acquire(strategy, wanted.attempt()).await.map(Outcome::Acquired) })
+            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms)?;
+            let acquire = manager.acquire(strategy, wanted);
+            Ok(async move { acquire.await.map(Outcome::Acquired) })
         });
     }
 
@@ -121,8 +128,8 @@ impl NativeManager {
         ttl_ms: u32,
         min_token: f64,
     ) -> Either3<String, Null, Failure> {
-        let acquired = Wanted::new(first, others, ttl_ms, min_token, 0, 0)
-            .and_then(|wanted| self.manager.acquire_sync(&wanted.attempt()));
+        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0)
+            .and_then(|wanted| self.manager.acquire_sync(&wanted));
         match acquired {
             Err(error) => Either3::C(error.into()),
             Ok(Acquired::Busy(_)) => Either3::B(Null),
@@ -179,6 +186,7 @@ impl NativeManager {
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env, slot: u32) {
         self.settler.begin(env);
+        self.settler.flush();
         let settler = Arc::clone(&self.settler);
         self.manager.close(move || settler.settle(slot, Outcome::Done));
     }

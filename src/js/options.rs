@@ -3,11 +3,12 @@
 
 use napi_derive::napi;
 
-use crate::backend::{AckPolicy, Backend, Request};
+use crate::acquire::Wanted;
+use crate::backend::{AckPolicy, Backend};
 use crate::backend::{redis, sqlite};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lease::{Owner, Resources, Ttl};
+use crate::lease::{Resources, Ttl};
 use crate::manager::Strategy;
 use crate::token::MIN_TOKEN_LIMIT;
 
@@ -121,41 +122,26 @@ pub(super) fn strategy(number: u32) -> Result<Strategy> {
     }
 }
 
-/// What an acquire asks for, checked. Each attempt at it has an owner of its own.
-pub(super) struct Wanted {
-    resources: Resources,
-    ttl: Ttl,
-    min_token: u64,
-    acks: AckPolicy,
-}
-
-impl Wanted {
-    pub(super) fn new(
-        first: String,
-        others: Option<Vec<String>>,
-        ttl_ms: u32,
-        min_token: f64,
-        required: u32,
-        timeout_ms: u32,
-    ) -> Result<Self> {
-        let resources = match others {
-            None => Resources::one(first)?,
-            Some(others) => Resources::many(std::iter::once(first).chain(others).collect())?,
-        };
-        if !(0.0..MIN_TOKEN_LIMIT as f64).contains(&min_token) {
-            return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
-        }
-        let ttl = Ttl::from_millis(ttl_ms)?;
-        if required > 0 && !(1..=ttl_ms / 2).contains(&timeout_ms) {
-            return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
-        }
-        let acks = AckPolicy { required, timeout_ms };
-        Ok(Self { resources, ttl, min_token: min_token as u64, acks })
+/// What an acquire asks for, checked.
+pub(super) fn wanted(
+    first: String,
+    others: Option<Vec<String>>,
+    ttl_ms: u32,
+    min_token: f64,
+    required: u32,
+    timeout_ms: u32,
+) -> Result<Wanted> {
+    let resources = match others {
+        None => Resources::one(first)?,
+        Some(others) => Resources::many(std::iter::once(first).chain(others).collect())?,
+    };
+    if !(0.0..MIN_TOKEN_LIMIT as f64).contains(&min_token) {
+        return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
     }
-
-    /// A new attempt. Asks the operating system for randomness, which is best done off JavaScript's thread.
-    pub(super) fn attempt(self) -> Request {
-        let Self { resources, ttl, min_token, acks } = self;
-        Request { resources, owner: Owner::random(), ttl, min_token, acks }
+    let ttl = Ttl::from_millis(ttl_ms)?;
+    if required > 0 && !(1..=ttl_ms / 2).contains(&timeout_ms) {
+        return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
     }
+    let acks = AckPolicy { required, timeout_ms };
+    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks })
 }

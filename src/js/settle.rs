@@ -5,6 +5,7 @@
 //! neither a threadsafe function nor a native deferred, and an environment that ends has nothing left to be settled.
 
 use std::ffi::c_void;
+use std::future::Future;
 use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -16,6 +17,7 @@ use napi_derive::napi;
 
 use super::outcome::{Detail, Outcome, STRIDE};
 use crate::clock::Clock;
+use crate::home::{Home, Job};
 use crate::manager::Manager;
 
 /// How long the end of the process may wait for the releases of what is still held.
@@ -38,6 +40,9 @@ pub(super) struct Settler {
     /// Calls whose promises are not settled: while there are any, the threadsafe function keeps the process alive.
     /// Changed on JavaScript's thread alone.
     pending: AtomicU32,
+    /// Calls of this turn of the event loop, which go to a server: handed over together when the turn ends, they travel
+    /// together.
+    outgoing: Mutex<Vec<Job>>,
     managers: Mutex<Vec<Weak<Manager>>>,
 }
 
@@ -102,6 +107,22 @@ impl Settler {
         }
     }
 
+    /// Runs a call on the I/O thread, when this turn of the event loop ends.
+    pub(super) fn send(&self, call: impl Future<Output = ()> + Send + 'static) {
+        self.outgoing().push(Box::pin(call));
+    }
+
+    /// The turn ends.
+    pub(super) fn flush(&self) {
+        let calls = std::mem::take(&mut *self.outgoing());
+        // The thread was started for the first of them, so this does not fail.
+        if !calls.is_empty()
+            && let Ok(io) = Home::io()
+        {
+            io.run(calls);
+        }
+    }
+
     fn ended(&self, env: Env, calls: u32) {
         if calls > 0
             && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls
@@ -120,6 +141,8 @@ impl Settler {
     }
 
     fn abandon_all(&self, patience: Duration) {
+        // Releases among them, which nothing else would do.
+        self.flush();
         let managers = std::mem::take(&mut *self.managers.lock().unwrap_or_else(PoisonError::into_inner));
         let (finished, all) = mpsc::channel::<()>();
         // All of them begin before any is waited for: one whose server hangs must not cost the others their time.
@@ -138,6 +161,10 @@ impl Settler {
 
     fn wake(&self) -> MutexGuard<'_, Option<Wake>> {
         self.wake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outgoing(&self) -> MutexGuard<'_, Vec<Job>> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -206,6 +233,12 @@ impl Bridge {
     #[napi(catch_unwind)]
     pub fn end(&self, with_process: bool) {
         self.settler.abandon_all(if with_process { EXIT_PATIENCE } else { Duration::ZERO });
+    }
+
+    /// A turn of the event loop ends: what was called in it is sent.
+    #[napi(catch_unwind)]
+    pub fn flush(&self) {
+        self.settler.flush();
     }
 
     /// Moves settlements into `records`, [`STRIDE`] doubles each, and answers their details. An empty answer: there

@@ -57,8 +57,8 @@ impl Stage {
     }
 
     fn acquire(&self, name: &str, ttl_ms: u32) -> LeaseId {
-        let request = request(name, ttl_ms);
-        let call = self.start(move |manager| async move { manager.acquire(Strategy::Local, request).await });
+        let wanted = wanted(name, ttl_ms);
+        let call = self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted).await });
         match call.recv().unwrap() {
             Ok(Acquired::Granted { id, .. }) => id,
             other => panic!("not granted: {other:?}"),
@@ -82,10 +82,9 @@ impl Stage {
     }
 }
 
-fn request(name: &str, ttl_ms: u32) -> Request {
-    Request {
+fn wanted(name: &str, ttl_ms: u32) -> Wanted {
+    Wanted {
         resources: Resources::one(name).unwrap(),
-        owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
         min_token: 0,
         acks: AckPolicy::default(),
@@ -168,7 +167,7 @@ fn whoever_holds_leases_in_a_file_that_is_gone_is_told() {
 #[test]
 fn a_grant_that_comes_too_late_is_not_worth_anything() {
     let clock = FakeClock::new();
-    let asked = request("r", 1_000);
+    let asked = wanted("r", 1_000).attempt();
     let grant = Grant { token: 1, sent: clock.clock().boot(), acks: None };
     let answer = || Ok(crate::backend::Attempt::Granted(grant.clone()));
     clock.advance(ms(987));
@@ -189,7 +188,7 @@ fn after_closing_leases_are_released_and_nothing_is_taken() {
     closed.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
     assert!(stage.told.lock().unwrap()[0].1.contains("closed"));
-    assert_eq!(stage.manager.acquire_sync(&request("r", 10)).unwrap_err().code(), "CLOSED");
+    assert_eq!(stage.manager.acquire_sync(&wanted("r", 10)).unwrap_err().code(), "CLOSED");
     let names: Vec<_> = std::fs::read_dir(stage.directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "no side files, no liveness file: {names:?}");
 }
@@ -198,7 +197,7 @@ fn after_closing_leases_are_released_and_nothing_is_taken() {
 fn the_futures_of_the_usual_ways_are_small() {
     // They are made, moved and freed for every call. Rare ways are boxed to keep them so.
     let stage = Stage::new();
-    let acquire = stage.manager.acquire(Strategy::Local, request("r", 1000));
+    let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000));
     assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));
     let release = stage.manager.release(1);
     assert!(size_of_val(&release) <= 768, "{}", size_of_val(&release));

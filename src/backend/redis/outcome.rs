@@ -10,7 +10,7 @@ use super::connection::describe;
 use crate::error::{Error, Report, Shortfall};
 
 /// What a Redis user needs.
-const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +set +del +exists +pttl +pexpire +time \
+const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +mget +set +del +exists +pttl +pexpire +time \
                            on the prefix's keys";
 
 /// What was being done, and where; for messages.

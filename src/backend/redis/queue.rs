@@ -9,7 +9,7 @@ use super::scripts::Item;
 use crate::backend::AckPolicy;
 
 /// The most requests that share one WAIT. More would make the first of them wait long for the last.
-pub(super) const MAX_BATCH: usize = 512;
+pub(super) const MAX_BATCH: usize = 128;
 
 /// A request with more names than this travels in a batch of its own, so that no batch becomes huge.
 const LARGE: usize = 16;
