@@ -129,8 +129,22 @@ export interface AcquireOptions {
    */
   ttlMs?: number | undefined
   /**
-   * Cancels the waiting for the answer, never the lease: the call rejects with `signal.reason`, and a grant that comes
-   * afterwards is given back.
+   * How long `acquire…` waits while somebody else has it, in milliseconds: an integer from 0, which is one attempt, or
+   * `Infinity`. When it is over the call rejects with {@link LockHeldError}. Those who wait in one process for the same
+   * resource are served in the order in which they came; across processes, with `fair`. The `tryAcquire…` methods do not
+   * wait.
+   * @default 0
+   */
+  waitMs?: number | undefined
+  /**
+   * First come, first served, across processes: while fair waiters are in line for a resource nobody else gets it, not
+   * even when it is free and by `tryAcquire…`. Costs each waiter a place in line in the backend.
+   * @default false
+   */
+  fair?: boolean | undefined
+  /**
+   * Cancels the waiting, never the lease: the call rejects with `signal.reason`, and a grant that comes afterwards is
+   * given back.
    */
   signal?: AbortSignal | undefined
   /**
@@ -320,7 +334,7 @@ export class LockManager implements AsyncDisposable {
   connect(): Promise<void>
 
   /**
-   * Takes a strong lock: one attempt.
+   * Takes a strong lock: with one attempt, or as many as `waitMs` allows.
    *
    * Rejects with {@link LockHeldError}, {@link InsufficientReplicasError}, {@link OutcomeUnknownError},
    * {@link BackendUnavailableError}, {@link UnsupportedError}; with {@link LockLostError} if the grant took longer to
@@ -338,7 +352,7 @@ export class LockManager implements AsyncDisposable {
   tryAcquireStrong(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
 
   /**
-   * Takes a local lock: one attempt. The lease of a holder that died is taken over at once.
+   * Takes a local lock: with one attempt, or as many as `waitMs` allows. The lease of a holder that died is taken over at once.
    *
    * Rejects with {@link LockHeldError}, {@link BackendUnavailableError}, {@link UnsupportedError}.
    * @example
@@ -360,7 +374,7 @@ export class LockManager implements AsyncDisposable {
   tryAcquireLocalSync(resource: string | readonly string[], options?: AcquireOptions): LocalLock | null
 
   /**
-   * Takes a lock of the manager's `strategy`: one attempt.
+   * Takes a lock of the manager's `strategy`: with one attempt, or as many as `waitMs` allows.
    * @example
    * const lock = await locks.acquire('order:7')
    */

@@ -249,7 +249,7 @@ describe('the module', () => {
     }
     require.cache[path] = original
     expect(copy.LockHeldError).not.toBe(LockHeldError)
-    const error = copy.held('local', 'x', 5)
+    const error = copy.held('local', 'x', 0, 5)
     expect(error).toBeInstanceOf(LockHeldError)
     expect(error).toBeInstanceOf(LockError)
     expect(error).toBeInstanceOf(Error)

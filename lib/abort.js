@@ -32,13 +32,14 @@ function whenAborted(signal, onAbort) {
 }
 
 /**
- * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; then `discard` gets what comes too
- * late, and nobody is told of its errors.
+ * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; then `cancel` is called, `discard` gets
+ * what comes too late, and nobody is told of its errors.
  */
-function abortable(promise, signal, discard) {
+function abortable(promise, signal, cancel, discard) {
   return new Promise((resolve, reject) => {
     const callOff = whenAborted(signal, () => {
       reject(signal.reason)
+      cancel()
       promise.then(discard).catch(() => {})
     })
     promise.finally(callOff).then(resolve, reject)

@@ -90,11 +90,13 @@ function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
 }
 
 /** Somebody else has it. `remainingMs` is undefined when the backend cannot tell. */
-function held(strategy, resource, remainingMs) {
+function held(strategy, resource, waitMs, remainingMs) {
+  const waited = waitMs > 0 ? ` after waiting for ${waitMs} ms` : ''
   const until =
     remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is extended or released`
+  const advice = waitMs > 0 ? 'try again later, or wait longer (waitMs)' : 'try again later, or wait (waitMs)'
   return new LockHeldError(
-    `${title(strategy, resource)} is held by somebody else${until}; nothing was granted: try again later`,
+    `${title(strategy, resource)} is held by somebody else${waited}${until}; nothing was granted: ${advice}`,
     {
       code: 'LOCK_HELD',
       resource,

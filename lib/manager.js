@@ -87,9 +87,13 @@ class LockManager {
 
   async #acquire(strategy, resource, options, insist) {
     const names = resources(resource)
-    const { ttlMs, signal, minToken, acks, ackTimeoutMs } = acquireOptions(strategy, options, this.#settings)
+    const request = acquireOptions(strategy, options, this.#settings)
+    const { ttlMs, signal, minToken, acks, ackTimeoutMs, fair } = request
     if (signal?.aborted) throw signal.reason
-    const call = submit((slot) => {
+    const waitMs = insist ? request.waitMs : 0
+    let slot
+    const call = submit((given) => {
+      slot = given
       this.#native.acquire(
         slot,
         STRATEGIES[strategy],
@@ -99,9 +103,18 @@ class LockManager {
         minToken,
         acks,
         ackTimeoutMs,
+        waitMs,
+        fair,
       )
     })
-    const outcome = await (signal ? abortable(call, signal, (late) => this.#discard(strategy, late)) : call)
+    const outcome = await (signal
+      ? abortable(
+          call,
+          signal,
+          () => this.#native.cancel(slot),
+          (late) => this.#discard(strategy, late),
+        )
+      : call)
     switch (outcome.kind) {
       case Kind.GRANTED: {
         const { a: lease, b: token, c: received, detail: owner } = outcome
@@ -117,7 +130,7 @@ class LockManager {
         )
       case Kind.BUSY:
         if (!insist) return null
-        throw held(strategy, first(names), outcome.a < 0 ? undefined : outcome.a)
+        throw held(strategy, first(names), waitMs, outcome.a < 0 ? undefined : outcome.a)
       default:
         throw fromFailure(outcome.detail, strategy, first(names))
     }

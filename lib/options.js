@@ -36,10 +36,11 @@ const REDIS_KEYS = [
 ]
 const TLS_KEYS = ['ca', 'cert', 'key', 'serverName', 'rejectUnauthorized']
 const LOCAL_KEYS = ['path', 'durability', 'allowNetworkFilesystem']
-const ACQUIRE_KEYS = ['ttlMs', 'signal', 'minToken']
+const SHARED_KEYS = ['ttlMs', 'waitMs', 'fair']
+const ACQUIRE_KEYS = [...SHARED_KEYS, 'signal', 'minToken']
 const STRONG_ONLY_KEYS = ['acks', 'ackTimeoutMs']
 const STRONG_KEYS = [...ACQUIRE_KEYS, ...STRONG_ONLY_KEYS]
-const DEFAULTS_KEYS = ['ttlMs', ...STRONG_ONLY_KEYS]
+const DEFAULTS_KEYS = [...SHARED_KEYS, ...STRONG_ONLY_KEYS]
 
 /**
  * What messages say of a value that is none of what is expected. Never the value itself: what is given in the wrong
@@ -268,9 +269,17 @@ function managerOptions(value) {
 
 /** The manager's `defaults`. What concerns strong locks only is checked without a server, too. */
 function managerDefaults(value, server) {
-  const { ttlMs = 10_000, acks = 'all', ackTimeoutMs } = object('defaults', value, DEFAULTS_KEYS)
+  const {
+    ttlMs = 10_000,
+    waitMs = 0,
+    fair = false,
+    acks = 'all',
+    ackTimeoutMs,
+  } = object('defaults', value, DEFAULTS_KEYS)
   return {
     ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
+    waitMs: waitTime('defaults.waitMs', waitMs),
+    fair: boolean('defaults.fair', fair),
     acks: ackCount('defaults.acks', acks, server?.replicas),
     ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
   }
@@ -288,6 +297,11 @@ function ackCount(name, value, declared) {
     throw invalid(RangeError, `${name} must be an integer from 0 to ${limit}, got ${value}`)
   }
   return value
+}
+
+/** How long to wait; `Infinity` is for ever. */
+function waitTime(name, value) {
+  return value === Infinity ? value : integer(name, value, { min: 0, max: Number.MAX_SAFE_INTEGER })
 }
 
 function minToken(value) {
@@ -317,6 +331,8 @@ function acquireOptions(strategy, value, { defaults, replicas }) {
   const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
   const request = {
     ttlMs,
+    waitMs: options.waitMs === undefined ? defaults.waitMs : waitTime('waitMs', options.waitMs),
+    fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
     signal: abortSignal(options.signal),
     minToken: minToken(options.minToken),
     acks: 0,

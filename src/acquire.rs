@@ -1,12 +1,20 @@
-//! One attempt to get a lease, seen from the caller: a grant is worth something only if it is still in time and
-//! still wanted.
+//! Getting a lease, seen from the caller: one attempt, or as many as it takes while somebody else has it. A grant is
+//! worth something only if it is still in time and still wanted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{AckPolicy, Attempt, Backend, Grant, Request};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::backend::{AckPolicy, Attempt, Backend, Grant, Request, Waiter};
+use crate::cancel::Cancel;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
+use crate::room::Room;
+
+/// Pauses between attempts at a backend that went away while its lease was waited for, each twice the one before.
+const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// What a caller asks for.
 #[derive(Debug)]
@@ -19,15 +27,28 @@ pub struct Wanted {
     pub min_token: u64,
     /// For backends with replicas.
     pub acks: AckPolicy,
+    /// How long it is waited for while somebody else has it. Zero: one attempt.
+    pub wait: Duration,
+    /// Whether it is waited for in turn, across processes.
+    pub fair: bool,
 }
 
 impl Wanted {
     /// A new attempt, which has an owner of its own. That asks the operating system for randomness, which is best done off
     /// JavaScript's thread.
     pub fn attempt(&self) -> Request {
-        let Self { ref resources, ttl, min_token, acks } = *self;
-        Request { resources: resources.clone(), owner: Owner::random(), ttl, min_token, acks }
+        let Self { ref resources, ttl, min_token, acks, .. } = *self;
+        Request { resources: resources.clone(), owner: Owner::random(), ttl, min_token, acks, waiter: None }
     }
+}
+
+/// What ends a wait before its time.
+#[derive(Debug, Clone, Copy)]
+pub struct Cancels<'a> {
+    /// The caller wants it no more.
+    pub call: &'a Cancel,
+    /// Nobody will hold anything any more.
+    pub manager: &'a Cancel,
 }
 
 /// What the caller of one attempt gets.
@@ -51,6 +72,124 @@ pub async fn attempt(backend: &Backend, clock: &Clock, request: &Request) -> Res
         give_back(backend, request).await;
     }
     outcome
+}
+
+/// Makes attempts until one is granted, or fails, or the time is over. Answers the last of them. [`Error::Closed`]: the
+/// manager was closed; a call that was cancelled is told "busy".
+///
+/// What waits is the caller, never an attempt: one that was sent is seen to its end.
+pub async fn wait(
+    backend: &Arc<Backend>,
+    room: &Room,
+    clock: &Clock,
+    wanted: &Wanted,
+    cancels: Cancels<'_>,
+) -> (Request, Result<Outcome>) {
+    // `None`: for ever.
+    let until = Instant::now().checked_add(wanted.wait);
+    let place = (!wanted.fair).then(|| room.enter(&wanted.resources));
+    if let Some(place) = &place {
+        match pause(until, cancels, place.first()).await {
+            Pause::Passed => {}
+            Pause::TimeOver | Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
+            Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
+        }
+    }
+    // Mostly it is free, and then nobody need be told of a waiter.
+    let request = wanted.attempt();
+    let outcome = attempt(backend, clock, &request).await;
+    if !matches!(outcome, Ok(Outcome::Busy(_))) {
+        return (request, outcome);
+    }
+    let waiter = Waiter::new(wanted.fair);
+    let _in_line = InLine { backend, resources: &wanted.resources, waiter: &waiter };
+    let (mut lined_up, mut retry) = (false, RETRY_PAUSES.0);
+    loop {
+        let mut request = wanted.attempt();
+        let answer = if lined_up { Ok(()) } else { backend.line_up(&wanted.resources, &waiter).await };
+        lined_up = answer.is_ok();
+        let outcome = match answer {
+            Ok(()) => {
+                request.waiter = Some(waiter.clone());
+                attempt(backend, clock, &request).await
+            }
+            Err(error) => Err(error),
+        };
+        let again = match &outcome {
+            Ok(Outcome::Busy(left)) => {
+                retry = RETRY_PAUSES.0;
+                *left
+            }
+            // It was there a moment ago.
+            Err(Error::BackendUnavailable(_)) => {
+                let pause = retry;
+                retry = (retry * 2).min(RETRY_PAUSES.1);
+                Some(pause)
+            }
+            _ => return (request, outcome),
+        };
+        let woken = async {
+            let due = async {
+                match again {
+                    Some(again) => sleep(again).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = waiter.woken() => {}
+                () = due => {}
+            }
+        };
+        match pause(until, cancels, woken).await {
+            Pause::Passed => {}
+            Pause::TimeOver => return (request, outcome),
+            Pause::Cancelled => return (request, Ok(Outcome::Busy(None))),
+            Pause::Closed => return (request, Err(Error::Closed)),
+        }
+    }
+}
+
+/// How a pause ended.
+enum Pause {
+    Passed,
+    TimeOver,
+    Cancelled,
+    Closed,
+}
+
+async fn pause(until: Option<Instant>, cancels: Cancels<'_>, what: impl Future<Output = ()>) -> Pause {
+    let in_time = async {
+        if let Some(until) = until {
+            timeout_at(until, what).await.is_ok()
+        } else {
+            what.await;
+            true
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancels.manager.cancelled() => Pause::Closed,
+        () = cancels.call.cancelled() => Pause::Cancelled,
+        passed = in_time => if passed { Pause::Passed } else { Pause::TimeOver },
+    }
+}
+
+/// A waiter leaves its line however its wait ends.
+struct InLine<'a> {
+    backend: &'a Arc<Backend>,
+    resources: &'a Resources,
+    waiter: &'a Waiter,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let (backend, resources, waiter) =
+            (Arc::clone(self.backend), self.resources.clone(), self.waiter.clone());
+        // Nobody waits for that. On the backend's thread, as every attempt; without one, its runtime ends and all with it.
+        if let Ok(home) = tokio::runtime::Handle::try_current() {
+            home.spawn(async move { backend.leave(&resources, &waiter).await });
+        }
+    }
 }
 
 /// What a backend's answer is worth by now. [`Error::LockLost`]: there was a grant, which came past its deadline and is

@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 pub const MAX_RESOURCE_BYTES: usize = 512;
 
 /// The names one lease covers: at least one, all different, each 1 to 512 bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resources(Names);
 
 /// One name is the rule, so it costs one allocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Names {
     One(Box<str>),
     Many(Box<[Box<str>]>),

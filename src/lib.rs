@@ -5,6 +5,7 @@
 //! ```text
 //! js         the only code that knows N-API
 //! manager    the leases one manager holds (held, stats); acquire, extend, release · close
+//! acquire    one attempt, or waiting (room, cancel)
 //! watch      tells holders of the end of their lease before it comes
 //! backend    redis, sqlite: what a grant is, and how it is proved
 //! lease · token · clock · error · home
@@ -12,6 +13,7 @@
 
 pub mod acquire;
 pub mod backend;
+pub mod cancel;
 pub mod clock;
 pub mod error;
 pub mod held;
@@ -20,6 +22,7 @@ pub mod home;
 mod js;
 pub mod lease;
 pub mod manager;
+pub mod room;
 pub mod stats;
 pub mod token;
 pub mod watch;

@@ -11,13 +11,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::acquire::{self, Outcome, Wanted};
+use crate::acquire::{self, Cancels, Outcome, Wanted};
 use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
+use crate::cancel::Cancel;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
 use crate::held::{LeaseHasher, RELEASED};
 use crate::lease::{Acks, Owner, Ttl};
+use crate::room::Room;
 pub use crate::stats::Stats;
 use crate::stats::{Counters, count};
 
@@ -54,12 +56,16 @@ pub struct Manager {
     leases: Mutex<Leases>,
     counters: Counters,
     idle: tokio::sync::Notify,
+    /// Ends all waiting.
+    closing: Cancel,
 }
 
 /// A backend, and what its manager knows of it.
 #[derive(Debug)]
 struct Configured {
     backend: Arc<Backend>,
+    /// Where callers wait for each other.
+    room: Room,
     /// Whether anybody asked for it: an unused one has nothing to close, not even a thread.
     used: AtomicBool,
     /// Microseconds on the boot clock: what was granted before is gone.
@@ -77,7 +83,7 @@ impl Configured {
 
     fn new(backend: Backend) -> Self {
         let (used, lost_before) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { backend: Arc::new(backend), used, lost_before }
+        Self { backend: Arc::new(backend), room: Room::default(), used, lost_before }
     }
 }
 
@@ -129,6 +135,7 @@ impl Manager {
             leases: Mutex::new(Leases { held: HashMap::default(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
+            closing: Cancel::default(),
         });
         for strategy in [Strategy::Strong, Strategy::Local] {
             if let Some(configured) = manager.configured(strategy) {
@@ -164,25 +171,40 @@ impl Manager {
         Ok(&configured.backend)
     }
 
-    /// Makes one attempt. It is pending from now on, however late the future is polled.
+    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. It is pending from now
+    /// on, however late the future is polled.
     pub fn acquire(
         self: &Arc<Self>,
         strategy: Strategy,
         wanted: Wanted,
+        cancel: Option<Arc<Cancel>>,
     ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
         // Until a grant that nobody can hold was given back, too: closing waits for that.
         let pending = Pending::new(self);
         async move {
             let manager = &pending.0;
             let backend = manager.open_backend(strategy)?;
-            let request = wanted.attempt();
-            let outcome = acquire::attempt(backend, &manager.clock, &request).await;
+            let (request, outcome) = if wanted.wait.is_zero() {
+                let request = wanted.attempt();
+                let outcome = acquire::attempt(backend, &manager.clock, &request).await;
+                (request, outcome)
+            } else {
+                Box::pin(manager.wait(strategy, &wanted, &cancel.unwrap_or_default())).await
+            };
             let acquired = manager.take(strategy, &request, outcome);
             if matches!(acquired, Err(Error::Closed)) {
                 acquire::give_back(backend, &request).await;
             }
             acquired
         }
+    }
+
+    async fn wait(&self, strategy: Strategy, wanted: &Wanted, cancel: &Cancel) -> (Request, Result<Outcome>) {
+        let Some(Configured { backend, room, .. }) = self.configured(strategy) else {
+            unreachable!("the caller has looked");
+        };
+        let cancels = Cancels { call: cancel, manager: &self.closing };
+        acquire::wait(backend, room, &self.clock, wanted, cancels).await
     }
 
     /// Makes one attempt on the calling thread, which only local locks can.

@@ -93,5 +93,7 @@ fn wanted(name: &str) -> Wanted {
         min_token: 0,
         // Long enough for a run that is slowed down by being counted.
         acks: AckPolicy { required: 2, timeout_ms: 5_000 },
+        wait: Duration::ZERO,
+        fair: false,
     }
 }

@@ -60,7 +60,7 @@ pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32)
 }
 
 async fn acquire(manager: &Arc<Manager>, strategy: Strategy, name: &str) -> LeaseId {
-    match manager.acquire(strategy, wanted(name)).await {
+    match manager.acquire(strategy, wanted(name), None).await {
         Ok(Acquired::Granted { id, .. }) => id,
         other => panic!("not granted: {other:?}"),
     }

@@ -18,6 +18,15 @@
 //!
 //! **Tokens** follow [`crate::token::next`], per resource, with the backend's own clock.
 //!
+//! **Waiting.** [`Backend::line_up`] confirms that a waiter will be woken whenever an attempt of its own may succeed: after
+//! a release, rollback, cleanup or forced release by anybody, after a reconnect, and when somebody before it in a fair
+//! line gave up or died. After that it attempts, with itself in the request: a request that finds the resources held puts
+//! its waiter in line, in the same atomic step; one that is granted takes it out. A fair waiter keeps its place in line
+//! until then, and while there is one in line whoever is not its head is told "busy", even if the resource is free. A
+//! waiter that is not fair is woken in its turn, but others may be faster. [`Attempt::Busy`] tells how long the lease in
+//! the way lasts: the waiter attempts again after that, for a holder that dies wakes nobody. [`Backend::leave`] ends it.
+//! Wake-ups may come in vain, and may be lost with a connection for a second or two, but not for good.
+//!
 //! **Extension** replaces the time to live by the longer of what is left and what is asked for, counted from when the
 //! backend handles it; it never shortens, never creates, and never revives an expired lease.
 //!
@@ -27,6 +36,7 @@
 
 pub mod redis;
 pub mod sqlite;
+mod waiter;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +45,8 @@ use crate::clock::BootInstant;
 use crate::error::Result;
 use crate::home::Home;
 use crate::lease::{Acks, Owner, Resources, Ttl};
+
+pub use self::waiter::Waiter;
 
 /// One attempt to get a lease.
 #[derive(Debug, Clone)]
@@ -49,6 +61,9 @@ pub struct Request {
     pub min_token: u64,
     /// What proves the grant, for backends with replicas.
     pub acks: AckPolicy,
+    /// Who asks, if it waits. A request without is nobody's turn: it is granted if the resources are free and no fair
+    /// waiter is in line for any of them.
+    pub waiter: Option<Waiter>,
 }
 
 /// How many replicas must acknowledge a write, and by when.
@@ -146,6 +161,17 @@ impl Backend {
     /// One attempt to get a lease.
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
         each!(self, backend => backend.acquire(request).await)
+    }
+
+    /// Has a waiter woken from now on. See above.
+    pub async fn line_up(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        each!(self, backend => backend.line_up(resources, waiter).await)
+    }
+
+    /// A waiter waits no more, whether it was granted its lease or gave up. Never fails: what cannot be undone runs out.
+    /// Whoever is next in line is woken if that waiter was first and the resource is free.
+    pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
+        each!(self, backend => backend.leave(resources, waiter).await);
     }
 
     /// Extends a lease and answers the moment before the request was sent. [`crate::error::Error::LockLost`] when the

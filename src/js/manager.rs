@@ -8,9 +8,10 @@ use napi::Env;
 use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
 use napi_derive::napi;
 
-use super::options::{self, ManagerConfig};
+use super::options::{self, ManagerConfig, Wait};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
+use super::waits::Waits;
 use crate::clock::Clock;
 use crate::error::{Error, Report, Result};
 use crate::manager::{Acquired, Manager, Strategy};
@@ -20,6 +21,7 @@ use crate::manager::{Acquired, Manager, Strategy};
 pub struct NativeManager {
     pub(super) manager: Arc<Manager>,
     pub(super) settler: Arc<Settler>,
+    waits: Waits,
 }
 
 /// Checks the configuration and makes a manager; no I/O.
@@ -36,7 +38,7 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
     };
     let manager = Manager::new(strong, local, Clock::System, observer);
     settler.adopt(&manager);
-    Either::A(NativeManager { manager, settler })
+    Either::A(NativeManager { manager, settler, waits: Waits::default() })
 }
 
 impl NativeManager {
@@ -110,12 +112,26 @@ impl NativeManager {
         min_token: f64,
         required: u32,
         timeout_ms: u32,
+        wait_ms: f64,
+        fair: bool,
     ) {
         self.run(env, slot, strategy, |manager, strategy| {
-            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms)?;
-            let acquire = manager.acquire(strategy, wanted);
-            Ok(async move { acquire.await.map(Outcome::Acquired) })
+            let wait = Wait { wait_ms, fair };
+            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, wait)?;
+            let call = self.waits.begin(slot, !wanted.wait.is_zero());
+            let acquire = manager.acquire(strategy, wanted, call.cancel());
+            Ok(async move {
+                let acquired = acquire.await.map(Outcome::Acquired);
+                drop(call);
+                acquired
+            })
         });
+    }
+
+    /// The call in this slot need not be waited for any more.
+    #[napi(catch_unwind)]
+    pub fn cancel(&self, slot: u32) {
+        self.waits.cancel(slot);
     }
 
     /// One attempt for a local lock, on this thread. Answers the owner and writes lease and token; null: busy.
@@ -128,7 +144,7 @@ impl NativeManager {
         ttl_ms: u32,
         min_token: f64,
     ) -> Either3<String, Null, Failure> {
-        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0)
+        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0, Wait::default())
             .and_then(|wanted| self.manager.acquire_sync(&wanted));
         match acquired {
             Err(error) => Either3::C(error.into()),

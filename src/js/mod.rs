@@ -10,3 +10,4 @@ mod manager;
 mod options;
 mod outcome;
 mod settle;
+mod waits;

@@ -1,6 +1,8 @@
 //! The facade's checked values as the core's types. The facade has already refused what a user can get wrong, with
 //! the messages users see; the core's constructors check once more.
 
+use std::time::Duration;
+
 use napi_derive::napi;
 
 use crate::acquire::Wanted;
@@ -130,6 +132,7 @@ pub(super) fn wanted(
     min_token: f64,
     required: u32,
     timeout_ms: u32,
+    wait: Wait,
 ) -> Result<Wanted> {
     let resources = match others {
         None => Resources::one(first)?,
@@ -143,5 +146,16 @@ pub(super) fn wanted(
         return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
     }
     let acks = AckPolicy { required, timeout_ms };
-    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks })
+    let Wait { wait_ms, fair } = wait;
+    // Also for ever: longer than any process lives.
+    let wait = Duration::try_from_secs_f64(wait_ms / 1_000.0).unwrap_or(Duration::MAX);
+    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks, wait, fair })
+}
+
+/// How a lease is waited for. Not at all by default.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Wait {
+    /// Milliseconds; infinity for ever.
+    pub(super) wait_ms: f64,
+    pub(super) fair: bool,
 }

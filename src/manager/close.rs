@@ -18,6 +18,7 @@ impl Manager {
         leases.closed = true;
         let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
         drop(leases);
+        self.closing.cancel();
         // Lost ones as well: nobody knows what an unacknowledged extension made of them, and releasing compares owners.
         for lease in &held {
             if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {

@@ -58,7 +58,8 @@ impl Stage {
 
     fn acquire(&self, name: &str, ttl_ms: u32) -> LeaseId {
         let wanted = wanted(name, ttl_ms);
-        let call = self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted).await });
+        let call =
+            self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted, None).await });
         match call.recv().unwrap() {
             Ok(Acquired::Granted { id, .. }) => id,
             other => panic!("not granted: {other:?}"),
@@ -88,6 +89,8 @@ fn wanted(name: &str, ttl_ms: u32) -> Wanted {
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
         min_token: 0,
         acks: AckPolicy::default(),
+        wait: Duration::ZERO,
+        fair: false,
     }
 }
 
@@ -197,7 +200,7 @@ fn after_closing_leases_are_released_and_nothing_is_taken() {
 fn the_futures_of_the_usual_ways_are_small() {
     // They are made, moved and freed for every call. Rare ways are boxed to keep them so.
     let stage = Stage::new();
-    let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000));
+    let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000), None);
     assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));
     let release = stage.manager.release(1);
     assert!(size_of_val(&release) <= 768, "{}", size_of_val(&release));

@@ -14,7 +14,7 @@ use super::keys::Part;
 use super::node::Node;
 use super::outcome::Subject;
 use super::scripts::{INSPECT, pack_inspect};
-use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
+use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request, Waiter};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -58,6 +58,14 @@ impl RedisBackend {
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
         self.owner_of(&request.resources)?.acquire(request).await
     }
+
+    /// See [`crate::backend::Backend::line_up`].
+    pub async fn line_up(&self, _resources: &Resources, _waiter: &Waiter) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`crate::backend::Backend::leave`].
+    pub async fn leave(&self, _resources: &Resources, _waiter: &Waiter) {}
 
     /// See [`crate::backend::Backend::extend`].
     pub async fn extend(

@@ -193,7 +193,14 @@ mod tests {
         let item = |names: &[&str], owner: u8| {
             let resources = Resources::many(names.iter().map(ToString::to_string).collect()).unwrap();
             let (owner, ttl) = (Owner::from_bytes([owner; 16]), Ttl::from_millis(500).unwrap());
-            Item::acquire(&Request { resources, owner, ttl, min_token: 7, acks: AckPolicy::default() })
+            Item::acquire(&Request {
+                resources,
+                owner,
+                ttl,
+                min_token: 7,
+                acks: AckPolicy::default(),
+                waiter: None,
+            })
         };
         let items = [item(&["a", "}b"], 0xab), item(&["c"], 0xcd)];
         let mut packed = Vec::new();

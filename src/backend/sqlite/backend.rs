@@ -12,7 +12,7 @@ use super::registry::Registry;
 use super::rows::Tx;
 use super::store::Access;
 use super::{describe, operations};
-use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request};
+use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request, Waiter};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -101,6 +101,14 @@ impl SqliteBackend {
         let outcome = queue::submit(&file, MAKE, Attempt::Busy(None), work).await;
         outcome.inspect_err(|error| undo_grant(&file, error, request))
     }
+
+    /// See [`crate::backend::Backend::line_up`].
+    pub async fn line_up(&self, _resources: &Resources, _waiter: &Waiter) -> Result<()> {
+        Ok(())
+    }
+
+    /// See [`crate::backend::Backend::leave`].
+    pub async fn leave(&self, _resources: &Resources, _waiter: &Waiter) {}
 
     /// See [`crate::backend::Backend::extend`]. There are no replicas, so the policy asks for nothing.
     pub async fn extend(

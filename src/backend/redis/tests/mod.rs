@@ -68,7 +68,7 @@ fn acks(required: u32, timeout_ms: u32) -> AckPolicy {
 }
 
 fn request(resources: Resources, ttl_ms: u32, acks: AckPolicy) -> Request {
-    Request { resources, owner: Owner::random(), ttl: ttl(ttl_ms), min_token: 0, acks }
+    Request { resources, owner: Owner::random(), ttl: ttl(ttl_ms), min_token: 0, acks, waiter: None }
 }
 
 /// One attempt, from the test's thread.

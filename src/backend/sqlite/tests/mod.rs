@@ -203,6 +203,7 @@ fn request(names: &[&str], ttl_ms: u32) -> Request {
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
         min_token: 0,
         acks: AckPolicy::default(),
+        waiter: None,
     }
 }
 

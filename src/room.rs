@@ -1,0 +1,102 @@
+//! Where the callers of one manager wait for the same resources: first come, first served, and only the first of a line
+//! asks the backend. So what a hand-over costs does not grow with the callers.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::lease::Resources;
+
+/// The lines of one backend, by what they wait for.
+#[derive(Debug, Default)]
+pub struct Room {
+    // A std Mutex, because nothing awaits while it is held.
+    lines: Mutex<HashMap<Resources, VecDeque<Arc<Notify>>>>,
+}
+
+impl Room {
+    /// Goes to the end of a line, until the place is dropped.
+    pub fn enter<'a>(&'a self, resources: &'a Resources) -> Place<'a> {
+        let bell = Arc::new(Notify::new());
+        self.lock().entry(resources.clone()).or_default().push_back(Arc::clone(&bell));
+        Place { room: self, resources, bell }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Resources, VecDeque<Arc<Notify>>>> {
+        // Every change under the lock leaves whole lines.
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in a line.
+#[derive(Debug)]
+pub struct Place<'a> {
+    room: &'a Room,
+    resources: &'a Resources,
+    bell: Arc<Notify>,
+}
+
+impl Place<'_> {
+    /// Until it is the first of its line.
+    pub async fn first(&self) {
+        while !self.is_first() {
+            self.bell.notified().await;
+        }
+    }
+
+    fn is_first(&self) -> bool {
+        self.room
+            .lock()
+            .get(self.resources)
+            .and_then(VecDeque::front)
+            .is_some_and(|first| Arc::ptr_eq(first, &self.bell))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut lines = self.room.lock();
+        let Some(line) = lines.get_mut(self.resources) else { return };
+        // Mostly it is the first one that leaves.
+        if let Some(at) = line.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            line.remove(at);
+        }
+        match line.front() {
+            Some(first) => first.notify_one(),
+            None => {
+                lines.remove(self.resources);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    fn is_first(place: &Place<'_>) -> bool {
+        let first = pin!(place.first());
+        first.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
+    }
+
+    #[test]
+    fn whoever_came_first_is_first_and_the_next_follows() {
+        let (room, a, b) = (Room::default(), Resources::one("a").unwrap(), Resources::one("b").unwrap());
+        let one = room.enter(&a);
+        let two = room.enter(&a);
+        let three = room.enter(&a);
+        let other = room.enter(&b);
+        assert!(is_first(&one) && !is_first(&two) && !is_first(&three) && is_first(&other));
+        drop(two);
+        assert!(!is_first(&three), "who gives up lets nobody past the first");
+        drop(one);
+        assert!(is_first(&three));
+        drop(three);
+        drop(other);
+        assert!(room.lock().is_empty(), "nothing is left of lines that ended");
+    }
+}
