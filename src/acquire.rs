@@ -11,7 +11,7 @@ use crate::cancel::Cancel;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
-use crate::room::Room;
+use crate::room::{Place, Room};
 
 /// Pauses between attempts at a backend that went away while its lease was waited for, each twice the one before.
 const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -88,6 +88,7 @@ pub async fn wait(
     // `None`: for ever.
     let until = Instant::now().checked_add(wanted.wait);
     let place = (!wanted.fair).then(|| room.enter(&wanted.resources));
+    let at_once = place.as_ref().is_none_or(Place::is_first);
     if let Some(place) = &place {
         match pause(until, cancels, place.first()).await {
             Pause::Passed => {}
@@ -95,11 +96,13 @@ pub async fn wait(
             Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
         }
     }
-    // Mostly it is free, and then nobody need be told of a waiter.
-    let request = wanted.attempt();
-    let outcome = attempt(backend, clock, &request).await;
-    if !matches!(outcome, Ok(Outcome::Busy(_))) {
-        return (request, outcome);
+    if at_once {
+        // Mostly it is free, and then nobody need be told of a waiter.
+        let request = wanted.attempt();
+        let outcome = attempt(backend, clock, &request).await;
+        if !matches!(outcome, Ok(Outcome::Busy(_))) {
+            return (request, outcome);
+        }
     }
     let waiter = Waiter::new(wanted.fair);
     let _in_line = InLine { backend, resources: &wanted.resources, waiter: &waiter };

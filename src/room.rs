@@ -45,7 +45,8 @@ impl Place<'_> {
         }
     }
 
-    fn is_first(&self) -> bool {
+    /// Whether it is the first of its line.
+    pub fn is_first(&self) -> bool {
         self.room
             .lock()
             .get(self.resources)

@@ -1,10 +1,15 @@
--- For each request: KEYS n locks, n fences · ARGV n, owner, ttl_ms, min_token, fence_ms
--- ⇒ a list, for each: token > 0 granted | -1 - left_ms held | 0 held without TTL | an error, nothing written
+-- KEYS for each request n locks, n fences; then for all of them n lines
+-- ARGV for each request n, owner, ttl_ms, min_token, fence_ms, waiter or ''
+-- ⇒ a list, for each: token > 0 granted | -1 - left_ms held | 0 held for nobody knows how long | an error, nothing granted
+-- A waiter that is not granted is in line then; one that is granted is not.
 
 local try = redis.pcall
 local time = try('TIME')
 local now = time.err and 0 or time[1] * 1000000 + time[2]
+local now_ms = math.floor(now / 1000)
 local stamp = string.format('%.0f', now)
+local names = #KEYS / 3
+local anybody_waits = redis.call('EXISTS', unpack(KEYS, 2 * names + 1)) > 0
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err
@@ -19,6 +24,24 @@ local function held(k, n)
     left = math.max(left, ms)
   end
   return -1 - left
+end
+
+local function line_up(l, n, waiter)
+  local came = string.format('%.0f', string.sub(waiter, -1) == 'f' and now or now + BEHIND)
+  for i = l + 1, l + n do
+    redis.call('ZADD', KEYS[i], 'NX', came, waiter)
+    redis.call('ZADD', KEYS[i], string.format('%.0f', now_ms + ALIVE_MS), process_of(waiter))
+    redis.call('PEXPIRE', KEYS[i], KEPT_MS)
+  end
+end
+
+-- Whether a fair waiter comes before.
+local function is_behind(l, n, waiter)
+  for i = l + 1, l + n do
+    local entry = first(KEYS[i], now_ms)
+    if entry and entry ~= waiter and string.sub(entry, -1) == 'f' then return true end
+  end
+  return false
 end
 
 local function acquire(k, n, owner, ttl, min, keep)
@@ -59,10 +82,34 @@ local function acquire(k, n, owner, ttl, min, keep)
   return token
 end
 
-local replies, k = {}, 0
-for a = 1, #ARGV, 5 do
-  local n = tonumber(ARGV[a])
-  replies[#replies + 1] = acquire(k, n, ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4])
-  k = k + 2 * n
+-- Where somebody waits, or is about to.
+local function acquire_in_turn(k, l, n, waiter, ...)
+  local behind = is_behind(l, n, waiter)
+  -- Whoever is behind others need not know when the lease ends: it is woken when its turn comes.
+  local reply = behind and 0 or acquire(k, n, ...)
+  if waiter ~= '' and type(reply) == 'number' then
+    if reply <= 0 then
+      line_up(l, n, waiter)
+    else
+      for i = l + 1, l + n do redis.call('ZREM', KEYS[i], waiter) end
+    end
+  end
+  return reply
+end
+
+local replies, k, l = {}, 0, 2 * names
+for a = 1, #ARGV, 6 do
+  local n, waiter = tonumber(ARGV[a]), ARGV[a + 5]
+  local reply
+  if anybody_waits or waiter ~= '' then
+    local ok
+    ok, reply = pcall(acquire_in_turn, k, l, n, waiter, unpack(ARGV, a + 1, a + 4))
+    -- As when a line is a key of another type.
+    if not ok then reply = type(reply) == 'table' and reply or redis.error_reply(reply) end
+  else
+    reply = acquire(k, n, unpack(ARGV, a + 1, a + 4))
+  end
+  replies[#replies + 1] = reply
+  k, l = k + 2 * n, l + n
 end
 return replies

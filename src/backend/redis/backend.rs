@@ -10,10 +10,9 @@ use super::config::Config;
 use super::control::{Failure, text};
 use super::deployment::Deployment;
 use super::guarantee;
-use super::keys::Part;
 use super::node::Node;
 use super::outcome::Subject;
-use super::scripts::{INSPECT, pack_inspect};
+use super::scripts::{FORCE, INSPECT, pack_inspect};
 use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request, Waiter};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -60,12 +59,16 @@ impl RedisBackend {
     }
 
     /// See [`crate::backend::Backend::line_up`].
-    pub async fn line_up(&self, _resources: &Resources, _waiter: &Waiter) -> Result<()> {
-        Ok(())
+    pub async fn line_up(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        self.owner_of(resources)?.line.line_up(resources, waiter).await
     }
 
     /// See [`crate::backend::Backend::leave`].
-    pub async fn leave(&self, _resources: &Resources, _waiter: &Waiter) {}
+    pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
+        if let Ok(node) = self.deployment.owner_of(resources) {
+            node.line.leave(resources, waiter).await;
+        }
+    }
 
     /// See [`crate::backend::Backend::extend`].
     pub async fn extend(
@@ -112,11 +115,10 @@ impl RedisBackend {
     pub async fn force_release(&self, resource: &str) -> Result<bool> {
         let resources = Resources::one(resource)?;
         let node = self.owner_of(&resources)?;
-        let answer = node.link.control.command(|packer, out| {
-            packer.command(out, |cmd| {
-                cmd.arg("DEL");
-                node.link.config.keys.add_to(cmd, resource, Part::Lock);
-            });
+        let keys = &node.link.config.keys;
+        let channels = keys.channels();
+        let answer = node.link.control.run(&FORCE, |packer, out| {
+            FORCE.pack_lines(keys, &std::iter::once(resource), &[&channels], packer, out);
         });
         match answer.await {
             Ok(Value::Int(deleted)) => Ok(deleted > 0),

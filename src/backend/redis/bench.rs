@@ -104,7 +104,7 @@ impl Replies {
     ) -> Self {
         let stream = Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 6379 };
-        Self { connection: Connection::start(stream), address }
+        Self { connection: Connection::start(stream, None), address }
     }
 
     /// One batch. Answers how many were granted.

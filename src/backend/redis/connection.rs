@@ -8,7 +8,7 @@ use std::time::Duration;
 use combine::stream::Decoder;
 use redis::Value;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -57,6 +57,9 @@ impl fmt::Display for Break {
     }
 }
 
+/// Where the messages go that a server publishes.
+pub(super) type Messages = mpsc::UnboundedSender<Value>;
+
 /// An exchange under way.
 pub(super) type Exchange = oneshot::Receiver<Answer>;
 
@@ -84,6 +87,8 @@ struct State {
     /// Bytes ever packed, and bytes of them that may have left.
     packed: u64,
     left: u64,
+    /// Where published messages go; gone when the connection is.
+    messages: Option<Messages>,
     broken: Option<Arc<str>>,
     tasks: Vec<AbortHandle>,
 }
@@ -105,9 +110,10 @@ struct Limit {
 }
 
 impl Connection {
-    /// Starts its tasks.
-    pub fn start(stream: Stream) -> Self {
-        let shared = Shared { state: Mutex::default(), outbound: Notify::new(), alarm: Alarm::default() };
+    /// Starts its tasks. Without `messages` none are expected.
+    pub fn start(stream: Stream, messages: Option<Messages>) -> Self {
+        let state = Mutex::new(State { messages, ..State::default() });
+        let shared = Shared { state, outbound: Notify::new(), alarm: Alarm::default() };
         let shared = Arc::new(shared);
         let reader = tokio::spawn(Arc::clone(&shared).read(stream.reader));
         let writer = tokio::spawn(Arc::clone(&shared).write(stream.writer, stream.accepts_exactly));
@@ -225,6 +231,13 @@ impl Shared {
     /// Gives a reply to the exchange whose turn it is; gives it back if there is none.
     fn deliver(&self, value: Value) -> Result<(), Value> {
         let mut state = self.lock();
+        if let Some(messages) = &state.messages
+            && is_message(&value)
+        {
+            // Whoever listened may have gone.
+            let _ = messages.send(value);
+            return Ok(());
+        }
         let Some(waiting) = state.waiting.front_mut() else { return Err(value) };
         waiting.replies.push(value);
         waiting.missing -= 1;
@@ -300,6 +313,7 @@ impl Shared {
             let why: Arc<str> = why.into();
             state.broken = Some(Arc::clone(&why));
             state.outbound = Vec::new();
+            state.messages = None;
             (std::mem::take(&mut state.waiting), std::mem::take(&mut state.tasks), state.left, why)
         };
         // Closes both halves; the task that came here ends by itself or at its next await.
@@ -309,6 +323,11 @@ impl Shared {
             let _ = done.send(Answer { replies, broken });
         }
     }
+}
+
+/// Whether it is what a subscriber is sent, and no reply.
+fn is_message(value: &Value) -> bool {
+    matches!(value, Value::Array(fields) if matches!(fields.first(), Some(Value::BulkString(kind)) if kind == b"message"))
 }
 
 fn io_message(error: &redis::RedisError) -> String {

@@ -5,7 +5,7 @@ fn pair() -> (Connection, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(ours);
     let stream = Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
-    (Connection::start(stream), theirs)
+    (Connection::start(stream, None), theirs)
 }
 
 const SECOND: Duration = Duration::from_secs(5);

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::backoff::Backoff;
 use super::config::{Address, Config, Credentials};
-use super::connection::{Connection, Stream, describe};
+use super::connection::{Connection, Messages, Stream, describe};
 use super::tls::{self, Tls};
 use crate::error::{Error, Report, Result};
 
@@ -46,12 +46,17 @@ impl Dialer {
 
     /// A connection that is ready for commands.
     pub async fn dial(&self, config: &Config) -> Result<Connection> {
+        self.dial_for(config, None).await
+    }
+
+    /// The same, which passes messages on.
+    pub async fn dial_for(&self, config: &Config, messages: Option<Messages>) -> Result<Connection> {
         if let Some(pause) = &*self.lock()
             && Instant::now() < pause.until
         {
             return Err(pause.error.clone());
         }
-        let outcome = match tokio::time::timeout(config.connect_timeout, connect(config)).await {
+        let outcome = match tokio::time::timeout(config.connect_timeout, connect(config, messages)).await {
             Ok(outcome) => outcome,
             Err(_) => Err(failed(
                 config,
@@ -83,7 +88,7 @@ impl Dialer {
     }
 }
 
-async fn connect(config: &Config) -> Result<Connection> {
+async fn connect(config: &Config, messages: Option<Messages>) -> Result<Connection> {
     let stream = match &config.address {
         Address::Tcp { host, port } => open_tcp(config, host, *port).await.map(plain)?,
         Address::Tls { host, port, tls } => {
@@ -101,7 +106,7 @@ async fn connect(config: &Config) -> Result<Connection> {
         #[cfg(not(unix))]
         Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
     };
-    introduce(config, Connection::start(stream)).await
+    introduce(config, Connection::start(stream, messages)).await
 }
 
 async fn open_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {

@@ -1,15 +1,17 @@
-//! Which keys a resource has: its lock and its fence, always in one hash slot.
+//! Which keys a resource has: its lock, its fence and its line, always in one hash slot. And which channel we listen to.
 
 use std::io::Write;
 
 use redis::{Cmd, RedisWrite};
 
+use crate::backend::Waiter;
 use crate::error::{Error, Result};
+use crate::lease::Owner;
 
 /// Longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// Names keys. `{prefix}:{{resource}}:lock` and `…:fence`: the resource is the hash tag, so both keys share a slot of
+/// Names keys. `{prefix}:{{resource}}:lock`, `…:fence`, `…:line`: the resource is the hash tag, so they share a slot of
 /// a cluster. A hash tag inside a resource is honoured by itself: all resources `{order:5}:…` share a slot, because
 /// a tag ends at the first `}`.
 ///
@@ -19,6 +21,8 @@ const MAX_PREFIX_BYTES: usize = 64;
 #[derive(Debug)]
 pub(super) struct Keys {
     prefix: Box<str>,
+    /// What this node is called in lines, and on its channel: no two processes' are the same.
+    process: Owner,
 }
 
 /// One of a resource's keys.
@@ -28,6 +32,8 @@ pub(super) enum Part {
     Lock,
     /// Holds the last token, for much longer.
     Fence,
+    /// Holds those who wait, while anybody does; see line.lua.
+    Line,
 }
 
 impl Keys {
@@ -35,11 +41,32 @@ impl Keys {
         let fits = (1..=MAX_PREFIX_BYTES).contains(&prefix.len());
         let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
         if fits && !prefix.contains(bad) {
-            return Ok(Self { prefix: prefix.into() });
+            return Ok(Self { prefix: prefix.into(), process: Owner::random() });
         }
         Err(Error::invalid(format!(
             "prefix must have 1 to {MAX_PREFIX_BYTES} bytes, without braces, whitespace and control characters"
         )))
+    }
+
+    /// What lines call us.
+    pub fn process(&self) -> String {
+        self.process.to_string()
+    }
+
+    /// What lines call one of our waiters.
+    pub fn waiter(&self, waiter: &Waiter) -> String {
+        let kind = if waiter.is_fair() { 'f' } else { 'u' };
+        format!("{}:{}:{kind}", self.process, waiter.number())
+    }
+
+    /// What the names of all channels begin with; the rest is the process.
+    pub fn channels(&self) -> String {
+        format!("{}:wake:", self.prefix)
+    }
+
+    /// Where we are told that one of our waiters is up.
+    pub fn channel(&self) -> String {
+        format!("{}{}", self.channels(), self.process)
     }
 
     /// Adds the key as the command's next argument.
@@ -52,6 +79,7 @@ impl Keys {
         let suffix: &[u8] = match part {
             Part::Lock => b"}:lock",
             Part::Fence => b"}:fence",
+            Part::Line => b"}:line",
         };
         out.write_all(self.prefix.as_bytes())?;
         if resource.starts_with('}') {

@@ -9,6 +9,7 @@
 //! cleanup      undoes in the background what may have been written
 //! lanes        tasks that carry batches, with one WAIT each; queue decides which requests travel together, trip sorts
 //!              what came back
+//! line         those of us who wait: hears of their turn, shows life
 //! control      the connection that never carries a WAIT
 //! connection   a pipeline that answers what it read, also when it breaks; dial makes one
 //! outcome      what each reply means · scripts, keys: what is sent · guarantee: what INFO means
@@ -30,6 +31,7 @@ mod dial;
 mod guarantee;
 mod keys;
 mod lanes;
+mod line;
 mod link;
 mod node;
 mod nudge;

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::control::text;
 use super::guarantee;
 use super::lanes::{Lanes, Outcome};
+use super::line::Line;
 use super::link::Link;
 use super::outcome::{About, Subject};
 use super::queue::Limits;
@@ -31,6 +32,7 @@ const INFO_AGE: Duration = Duration::from_millis(10);
 pub(super) struct Node {
     pub link: Link,
     pub cleanup: Arc<Cleanup>,
+    pub line: Arc<Line>,
     grants: Arc<Lanes>,
     extensions: Arc<Lanes>,
     releases: Arc<Lanes>,
@@ -46,14 +48,26 @@ impl Node {
         let extensions = Arc::new(Lanes::new(link.clone(), &EXTEND, Subject::Extension, EXTENSION_LANES));
         let releases = Arc::new(Lanes::new(link.clone(), &RELEASE, Subject::Release, RELEASE_LANES));
         let connected = tokio::sync::Mutex::default();
-        Self { link, cleanup, grants, extensions, releases, connected }
+        Self {
+            line: Arc::new(Line::new(link.clone())),
+            link,
+            cleanup,
+            grants,
+            extensions,
+            releases,
+            connected,
+        }
     }
 
     /// See [`crate::backend::Backend::acquire`].
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
-        let Request { resources, owner, ttl, acks, .. } = request;
+        let Request { resources, owner, ttl, acks, waiter, .. } = request;
         let about = self.about(Subject::Grant, acks.required);
-        match self.grants.run(waiting(*acks), Item::acquire(request)).await {
+        let outcome = self.grants.run(waiting(*acks), Item::acquire(request)).await;
+        if let (Outcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
+            self.line.granted(waiter);
+        }
+        match outcome {
             Outcome::Written { reply, sent, acks: received } if received >= acks.required => {
                 let token = u64::try_from(reply).expect("a verdict of done is positive");
                 Ok(Attempt::Granted(Grant {
@@ -116,6 +130,7 @@ impl Node {
 
     /// Takes no more requests. What is under way ends by itself.
     pub fn shut(&self) {
+        self.line.close();
         self.grants.shut();
         self.extensions.shut();
     }

@@ -277,6 +277,20 @@ impl About<'_> {
         )
     }
 
+    /// Why we cannot hear of releases, and so cannot wait.
+    pub fn cannot_listen(&self, reply: &Value, channels: &str) -> Error {
+        match reply {
+            Value::ServerError(error) if is_missing(error) => self.unsupported("SUBSCRIBE", &describe(error)),
+            Value::ServerError(error) if error.code() == "NOPERM" => self.report(
+                Error::BackendUnavailable,
+                "the Redis user may not listen for released locks",
+                &format!("allow it what waiting needs (+@pubsub +@sortedset and the channels &{channels}*), or do not wait (waitMs: 0)"),
+                &describe(error),
+            ),
+            _ => self.error(reply),
+        }
+    }
+
     fn unsupported(&self, command: &str, said: &str) -> Error {
         self.report(
             Error::Unsupported,

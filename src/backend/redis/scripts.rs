@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use super::keys::{Keys, Part};
-use crate::backend::Request;
+use crate::backend::{Request, Waiter};
 use crate::lease::{Owner, Resources, Ttl};
 use crate::token::FENCE_TTL_MS;
 
@@ -40,15 +40,26 @@ pub(super) struct Script {
     pub body: &'static str,
     /// SHA-1 in hexadecimal.
     sha: String,
-    /// Whether it takes fences, too.
+    takes: Takes,
+}
+
+/// What a script takes for its requests, beside their locks and owners.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each says whether something is there")]
+struct Takes {
     fences: bool,
-    /// How many numbers it takes for each request.
+    lines: bool,
+    /// The names of channels, before the requests.
+    channels: bool,
+    /// How many numbers for each request.
     numbers: usize,
+    /// Who waits for each request.
+    waiters: bool,
 }
 
 impl Script {
-    fn new(body: &'static str, fences: bool, numbers: usize) -> Self {
-        Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string(), fences, numbers }
+    fn new(body: &'static str, takes: Takes) -> Self {
+        Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string(), takes }
     }
 
     /// Appends the EVALSHA for these requests to `out`. Every key it touches is declared.
@@ -59,18 +70,51 @@ impl Script {
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
-        let names = |item: &Item| item.resources.as_slice().len() * if self.fences { 2 } else { 1 };
+        let Takes { fences, lines, channels, numbers, waiters } = self.takes;
+        let parts = 1 + usize::from(fences) + usize::from(lines);
         packer.command(out, |cmd| {
-            cmd.arg("EVALSHA").arg(&*self.sha).arg(items.clone().map(names).sum::<usize>());
+            cmd.arg("EVALSHA").arg(&*self.sha).arg(parts * items.clone().map(Item::names).sum::<usize>());
             for item in items.clone() {
-                add_keys(cmd, keys, &item.resources, self.fences);
+                add_keys(cmd, keys, &item.resources, Part::Lock);
+                if fences {
+                    add_keys(cmd, keys, &item.resources, Part::Fence);
+                }
+            }
+            if lines {
+                items.clone().for_each(|item| add_keys(cmd, keys, &item.resources, Part::Line));
+            }
+            if channels {
+                cmd.arg(keys.channels());
             }
             for item in items {
                 cmd.arg(item.resources.as_slice().len()).arg(&item.owner.to_hex()[..]);
-                for &number in &item.numbers[..self.numbers] {
+                for &number in &item.numbers[..numbers] {
                     cmd.arg(number);
                 }
+                match &item.waiter {
+                    Some(waiter) if waiters => cmd.arg(keys.waiter(waiter)),
+                    None if waiters => cmd.arg(""),
+                    _ => cmd,
+                };
             }
+        });
+    }
+
+    /// Appends the EVALSHA for the locks and lines of these resources to `out`, with these arguments.
+    pub fn pack_lines<'a>(
+        &self,
+        keys: &Keys,
+        resources: &(impl ExactSizeIterator<Item = &'a str> + Clone),
+        args: &[&str],
+        packer: &mut Packer,
+        out: &mut Vec<u8>,
+    ) {
+        packer.command(out, |cmd| {
+            cmd.arg("EVALSHA").arg(&*self.sha).arg(2 * resources.len());
+            for part in [Part::Lock, Part::Line] {
+                resources.clone().for_each(|resource| keys.add_to(cmd, resource, part));
+            }
+            cmd.arg(args);
         });
     }
 
@@ -82,30 +126,44 @@ impl Script {
     }
 }
 
-pub(super) static ACQUIRE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("acquire.lua"), true, 3));
-pub(super) static EXTEND: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("extend.lua"), true, 2));
-pub(super) static RELEASE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("release.lua"), false, 0));
+/// A script with what scripts share.
+macro_rules! with_line {
+    ($file:literal) => {
+        concat!(include_str!("line.lua"), "\n", include_str!($file))
+    };
+}
+
+pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
+    let takes = Takes { fences: true, lines: true, numbers: 3, waiters: true, ..Takes::default() };
+    Script::new(with_line!("acquire.lua"), takes)
+});
+pub(super) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(include_str!("extend.lua"), Takes { fences: true, numbers: 2, ..Takes::default() })
+});
+pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(with_line!("release.lua"), Takes { lines: true, channels: true, ..Takes::default() })
+});
 pub(super) static INSPECT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("inspect.lua"), true, 0));
+    LazyLock::new(|| Script::new(include_str!("inspect.lua"), Takes::default()));
+pub(super) static FORCE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_line!("force.lua"), Takes::default()));
+pub(super) static LEAVE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_line!("leave.lua"), Takes::default()));
+pub(super) static BEAT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_line!("beat.lua"), Takes::default()));
 
 /// Appends the EVALSHA of inspect.lua to `out`.
 pub(super) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.command(out, |cmd| {
         cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 2);
-        add_keys(cmd, keys, resources, true);
+        add_keys(cmd, keys, resources, Part::Lock);
+        add_keys(cmd, keys, resources, Part::Fence);
     });
 }
 
-fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, fences: bool) {
-    let names = resources.as_slice();
-    for name in names {
-        keys.add_to(cmd, name, Part::Lock);
-    }
-    for name in names.iter().filter(|_| fences) {
-        keys.add_to(cmd, name, Part::Fence);
+fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, part: Part) {
+    for name in resources.as_slice() {
+        keys.add_to(cmd, name, part);
     }
 }
 
@@ -128,13 +186,14 @@ pub(super) struct Item {
     resources: Resources,
     owner: Owner,
     numbers: [u64; 3],
+    waiter: Option<Waiter>,
 }
 
 impl Item {
     pub fn acquire(request: &Request) -> Self {
-        let Request { resources, owner, ttl, min_token, .. } = request;
+        let Request { resources, owner, ttl, min_token, waiter, .. } = request;
         let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
-        Self { resources: resources.clone(), owner: *owner, numbers }
+        Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone() }
     }
 
     /// How many resources it names.
@@ -144,11 +203,11 @@ impl Item {
 
     pub fn extend(resources: &Resources, owner: Owner, ttl: Ttl) -> Self {
         let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
-        Self { resources: resources.clone(), owner, numbers }
+        Self { resources: resources.clone(), owner, numbers, waiter: None }
     }
 
     pub fn release(resources: &Resources, owner: Owner) -> Self {
-        Self { resources: resources.clone(), owner, numbers: [0; 3] }
+        Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None }
     }
 }
 
@@ -164,9 +223,11 @@ mod tests {
 
     #[test]
     fn every_script_says_in_its_first_lines_what_it_takes_and_answers() {
-        for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT] {
-            let head: Vec<&str> = script.body.lines().take_while(|line| line.starts_with("-- ")).collect();
-            let head = head.join(" ");
+        let shared = include_str!("line.lua").lines().count() + 1;
+        for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT, &FORCE, &LEAVE, &BEAT] {
+            let own = if script.body.contains("local function wake") { shared } else { 0 };
+            let head = script.body.lines().skip(own).take_while(|line| line.starts_with("-- "));
+            let head = head.collect::<Vec<_>>().join(" ");
             assert!(head.contains("KEYS ") && head.contains(" ⇒ "), "{head}");
         }
     }
@@ -202,20 +263,24 @@ mod tests {
                 waiter: None,
             })
         };
-        let items = [item(&["a", "}b"], 0xab), item(&["c"], 0xcd)];
+        let mut items = [item(&["a", "}b"], 0xab), item(&["c"], 0xcd)];
+        let waiter = Waiter::new(true);
+        items[1].waiter = Some(waiter.clone());
         let mut packed = Vec::new();
         ACQUIRE.pack(&keys, items.iter(), &mut Packer::default(), &mut packed);
         let text = String::from_utf8(packed).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).collect();
         let (first, second) = ("ab".repeat(16), "cd".repeat(16));
+        let place = format!("{}:{}:f", keys.process(), waiter.number());
         #[rustfmt::skip]
         let expected = [
-            "EVALSHA", ACQUIRE.sha.as_str(), "6",
+            "EVALSHA", ACQUIRE.sha.as_str(), "9",
             "p:{a}:lock", "p:x{7d62}:lock", "p:{a}:fence", "p:x{7d62}:fence",
             "p:{c}:lock", "p:{c}:fence",
-            "2", first.as_str(), "500", "7", "604800500",
-            "1", second.as_str(), "500", "7", "604800500",
+            "p:{a}:line", "p:x{7d62}:line", "p:{c}:line",
+            "2", first.as_str(), "500", "7", "604800500", // and an empty one
+            "1", second.as_str(), "500", "7", "604800500", place.as_str(),
         ];
         assert_eq!(words, expected);
     }

@@ -1,0 +1,311 @@
+/** Waiting for strong locks across processes: who is woken, when, and what becomes of those who die or give up. */
+import { LockManager } from 'fencelock'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { closing, rejection, unique } from './contract'
+import { startCode, type Script } from './fixtures/processes'
+import { startPrimary, startRedis, type Deployment, type RedisServer } from './fixtures/redis'
+import { eventually, sleep } from './fixtures/temp'
+
+const lineKey = (resource: string): string => `fencelock:{${resource}}:line`
+
+/** How many calls of each command the server has counted. */
+async function calls(server: RedisServer): Promise<(command: string) => number> {
+  const stats = await server.info('commandstats')
+  return (command) => Number(/calls=(\d+)/.exec(stats[`cmdstat_${command}`] ?? '')?.[1] ?? 0)
+}
+
+/**
+ * A process that waits for what it is told to, says `[name, token]` when it has it, and releases it after so many
+ * milliseconds, or never.
+ */
+function startWaiter(url: string, options = ''): Script {
+  return startCode(`
+    const { LockManager } = await import('fencelock')
+    const locks = new LockManager({ redis: ${JSON.stringify(url)} })
+    for await (const { name, resource, holdMs, ...more } of hear()) {
+      locks.acquireStrong(resource, { waitMs: 20_000, ttlMs: 20_000, ${options} ...more }).then(async (lock) => {
+        say([name, String(lock.token)])
+        if (holdMs === undefined) return
+        await new Promise((resolve) => setTimeout(resolve, holdMs))
+        await lock.release()
+      }, (error) => say([name, error.code]))
+      say('waits')
+    }
+  `)
+}
+
+describe('with a primary and two replicas', () => {
+  let redis: Deployment
+  beforeAll(async () => {
+    redis = await startPrimary()
+  })
+  const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
+
+  /** Until so many are in line. */
+  const inLine = async (resource: string, count: number): Promise<void> => {
+    await eventually(`${count} are in line`, async () => {
+      return (await redis.primary.cmd('ZCOUNT', lineKey(resource), 1e14, '+inf')) === count
+    })
+  }
+
+  it('is woken by a release long before the lease would end, and before the next heartbeat', async () => {
+    const [one, two] = [manager(), manager()]
+    const waits: number[] = []
+    for (let round = 0; round < 10; round++) {
+      const resource = unique()
+      const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+      const next = two.acquireStrong(resource, { waitMs: 30_000 })
+      await inLine(resource, 1)
+      const released = performance.now()
+      await lock.release()
+      expect((await next).token).toBeGreaterThan(lock.token)
+      waits.push(performance.now() - released)
+      await (await next).release()
+      expect(await redis.primary.cmd('ZCOUNT', lineKey(resource), 1e14, '+inf')).toBe(0)
+    }
+    // Heartbeats come once a second: without being told, it would be half a second on average.
+    expect(waits.toSorted((a, b) => a - b)[5]).toBeLessThan(100)
+  })
+
+  it('is woken by a forced release, a rollback, and the end of a lease', async () => {
+    const [one, two] = [manager(), manager()]
+    const resource = unique()
+    await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const next = two.acquireStrong(resource, { waitMs: 30_000, ttlMs: 1_500 })
+    await inLine(resource, 1)
+    await one.forceRelease(resource)
+    await next
+    const began = performance.now()
+    const third = await one.acquireStrong(resource, { waitMs: 30_000 })
+    expect(performance.now() - began).toBeGreaterThan(800)
+    expect(performance.now() - began).toBeLessThan(2_500)
+    await third.release()
+
+    // Refused for want of acknowledgements: whoever waited for that lease is told of the rollback.
+    redis.replicas[0]!.pause()
+    try {
+      const other = unique()
+      const refused = rejection(one.acquireStrong(other, { ttlMs: 10_000, ackTimeoutMs: 500 }))
+      await eventually('it is written', () => redis.primary.cmd('EXISTS', `fencelock:{${other}}:lock`))
+      const lucky = await two.acquireStrong(other, { waitMs: 5_000, acks: 1 })
+      expect(await refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true })
+      expect(lucky.held).toBe(true)
+    } finally {
+      redis.replicas[0]!.resume()
+      await redis.primary.waitForReplicas(2)
+    }
+  })
+
+  it('waits for several resources at once', async () => {
+    const [one, two] = [manager(), manager()]
+    const [a, b] = [unique(), unique()]
+    const [first, second] = [await one.acquireStrong(a), await one.acquireStrong(b)]
+    const both = two.acquireStrong([a, b], { waitMs: 20_000 })
+    await inLine(a, 1)
+    await inLine(b, 1)
+    await first.release()
+    await second.release()
+    expect((await both).token).toBeGreaterThan(second.token)
+    await (await both).release()
+  })
+
+  it('leaves nothing behind when it gives up', async () => {
+    const [one, two] = [manager(), manager()]
+    const resource = unique()
+    const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+    for (const fair of [false, true]) {
+      expect(await rejection(two.acquireStrong(resource, { waitMs: 50, fair }))).toMatchObject({
+        code: 'LOCK_HELD',
+      })
+      await inLine(resource, 0)
+      const controller = new AbortController()
+      const aborted = rejection(
+        two.acquireStrong(resource, { waitMs: Infinity, fair, signal: controller.signal }),
+      )
+      await inLine(resource, 1)
+      controller.abort(new Error('enough'))
+      expect(await aborted).toMatchObject({ message: 'enough' })
+      await inLine(resource, 0)
+    }
+    await lock.release()
+    await sleep(100)
+    expect(await one.inspect(resource)).toBeNull()
+    // The key itself has an end, too.
+    expect(Number(await redis.primary.cmd('PTTL', lineKey(resource)))).toBeLessThanOrEqual(5_000)
+  })
+
+  it('passes a lock that nobody took on to the next', async () => {
+    // The first in line is told of the release, and leaves at that very moment.
+    const [one, two, three] = [manager(), manager(), manager()]
+    const resource = unique()
+    const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const controllers = Array.from({ length: 20 }, () => new AbortController())
+    const leavers = controllers.map(({ signal }) =>
+      rejection(two.acquireStrong(resource, { waitMs: 30_000, fair: true, signal })),
+    )
+    await inLine(resource, 20)
+    const patient = three.acquireStrong(resource, { waitMs: 30_000, fair: true })
+    await inLine(resource, 21)
+    const began = performance.now()
+    const released = lock.release()
+    for (const controller of controllers) controller.abort(new Error('no longer'))
+    await released
+    await Promise.all(leavers)
+    expect((await patient).held).toBe(true)
+    expect(performance.now() - began).toBeLessThan(5_000)
+  })
+
+  it('serves fair waiters of several processes in the order in which they came, and nobody before them', async () => {
+    const locks = manager()
+    const resource = unique()
+    const processes = [1, 2, 3].map(() => startWaiter(redis.url, 'fair: true,'))
+    for (const script of processes) {
+      script.tell({ name: 'warm', resource: unique(), holdMs: 0 })
+      await script.until((said) => Array.isArray(said))
+    }
+    const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+    for (let number = 0; number < 12; number++) {
+      processes[number % 3]!.tell({ name: number, resource, holdMs: 20 })
+      await inLine(resource, number + 1)
+    }
+    await lock.release()
+    const order: [number, bigint][] = []
+    // Everybody else is told "busy" all the while.
+    let barged = 0
+    await eventually('all were served', async () => {
+      if ((await locks.tryAcquireStrong(resource)) !== null) barged++
+      order.length = 0
+      for (const { said } of processes) {
+        for (const entry of said) {
+          if (Array.isArray(entry) && typeof entry[0] === 'number') order.push([entry[0], BigInt(entry[1])])
+        }
+      }
+      return order.length === 12
+    })
+    const byToken = order.toSorted(([, a], [, b]) => (a < b ? -1 : 1)).map(([number]) => number)
+    expect(byToken).toEqual(Array.from({ length: 12 }, (_, number) => number))
+    expect(barged).toBeLessThanOrEqual(1) // once the line was empty
+  })
+
+  it('skips fair waiters that were killed or stopped, within two seconds, and forgets them', async () => {
+    const locks = manager()
+    const resource = unique()
+    const [killed, stopped, alive] = [0, 1, 2].map(() => startWaiter(redis.url, 'fair: true,')) as [
+      Script,
+      Script,
+      Script,
+    ]
+    const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+    for (const [index, script] of [killed, stopped, alive].entries()) {
+      script.tell({ name: index, resource, holdMs: 0 })
+      await inLine(resource, index + 1)
+    }
+    await killed.kill()
+    stopped.pause()
+    await sleep(100) // a signal is no call: it takes effect a little later
+    const began = performance.now()
+    await lock.release()
+    await alive.until((said) => Array.isArray(said))
+    expect(performance.now() - began).toBeLessThan(2_300)
+    await inLine(resource, 0)
+    // Who was only stopped, waits on.
+    stopped.resume()
+    expect(await stopped.until((said) => Array.isArray(said))).toMatchObject([1, expect.any(String)])
+  })
+
+  it('goes on when its subscription breaks', async () => {
+    const [one, two] = [manager(), manager()]
+    const resource = unique()
+    const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const next = two.acquireStrong(resource, { waitMs: 30_000 })
+    await inLine(resource, 1)
+    expect(Number(await redis.primary.cmd('CLIENT', 'KILL', 'TYPE', 'pubsub'))).toBeGreaterThan(0)
+    await lock.release()
+    const began = performance.now()
+    expect((await next).held).toBe(true)
+    expect(performance.now() - began).toBeLessThan(3_000)
+    await (await next).release()
+  })
+
+  it('costs the same for each hand-over with 10 and with 200 waiters in as many processes', async () => {
+    const perHandOver: number[] = []
+    for (const waiters of [10, 200]) {
+      const resource = unique()
+      const processes = Array.from({ length: 4 }, () => startWaiter(redis.url))
+      for (const script of processes) {
+        script.tell({ name: 'warm', resource: unique(), holdMs: 0 })
+        await script.until((said) => Array.isArray(said))
+      }
+      const locks = manager()
+      const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+      const served = (): number => {
+        let count = 0
+        for (const { said } of processes) for (const entry of said) if (Array.isArray(entry)) count++
+        return count - processes.length
+      }
+      for (let number = 0; number < waiters; number++) {
+        processes[number % 4]!.tell({ name: number, resource, holdMs: 0 })
+      }
+      await inLine(resource, 4)
+      await sleep(200)
+      const before = await calls(redis.primary)
+      await lock.release()
+      await eventually('each got it', () => served() === waiters, 20_000)
+      const after = await calls(redis.primary)
+      const commands = ['evalsha', 'publish', 'wait'].map((command) => after(command) - before(command))
+      perHandOver.push(commands.reduce((sum, count) => sum + count, 0) / waiters)
+      // Each once.
+      const names = processes.flatMap(({ said }) => said.filter(Array.isArray).map(([name]) => name))
+      expect(names.filter((name) => name !== 'warm').toSorted((a, b) => a - b)).toEqual(
+        Array.from({ length: waiters }, (_, number) => number),
+      )
+      for (const script of processes) await script.kill()
+    }
+    const [few, many] = perHandOver as [number, number]
+    expect(many / few).toBeLessThan(1.2)
+  })
+})
+
+describe('with a server of its own', () => {
+  it('goes on when the server was restarted, and lost everything', async () => {
+    const server = await startRedis()
+    const connect = (): LockManager => closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    const [one, two] = [connect(), connect()]
+    const resource = unique()
+    await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const next = two.acquireStrong(resource, { waitMs: 30_000 })
+    await eventually('it is in line', () => server.cmd('EXISTS', lineKey(resource)))
+    await server.kill()
+    await sleep(300)
+    await server.start()
+    expect((await next).held).toBe(true)
+  })
+
+  it('says what it may not do', async () => {
+    const server = await startRedis({ users: ['app on >secret ~fencelock:* +@all resetchannels'] })
+    const { port } = server
+    const locks = closing(
+      new LockManager({ redis: { url: `redis://app:secret@127.0.0.1:${port}`, replicas: 0 } }),
+    )
+    const resource = unique()
+    const lock = await locks.acquireStrong(resource)
+    expect(await rejection(locks.acquireStrong(resource, { waitMs: 300 }))).toMatchObject({
+      code: 'BACKEND_UNAVAILABLE',
+      message: expect.stringContaining('&fencelock:wake:*'),
+    })
+    expect(await lock.release()).toBe(true)
+  })
+
+  it('leaves a line that is none of ours alone', async () => {
+    const server = await startRedis()
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    const resource = unique()
+    await server.cmd('SET', lineKey(resource), 'mine')
+    expect(await rejection(locks.acquireStrong(resource))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+    expect(await server.cmd('GET', lineKey(resource))).toBe('mine')
+    expect(await server.cmd('EXISTS', `fencelock:{${resource}}:lock`)).toBe(0)
+    const neighbour = await locks.acquireStrong(unique())
+    expect(await neighbour.release()).toBe(true)
+  })
+})

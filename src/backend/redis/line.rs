@@ -1,0 +1,288 @@
+//! Those of this process who wait for leases of one node: they listen for their turn, and show life.
+//!
+//! The server keeps the lines (see line.lua): acquiring puts a waiter in, a release tells the first in line. Here is the other
+//! end: one connection that subscribes to a channel of our own while anybody waits, and one heartbeat a second for all,
+//! which also finds what a lost message would have told.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connection::Connection;
+use super::control::text;
+use super::link::Link;
+use super::outcome::{About, Subject};
+use super::scripts::{BEAT, LEAVE};
+use crate::backend::Waiter;
+use crate::error::{Error, Result};
+use crate::lease::Resources;
+
+/// The pause between heartbeats. A process counts as alive for half as long again; see line.lua.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long we go on listening when nobody waits any more: there may be somebody soon.
+const LINGER: Duration = Duration::from_secs(5);
+/// The pause before another try to listen. The dialer has pauses of its own, which grow.
+const RETRY: Duration = Duration::from_millis(100);
+/// The most resources in one call of the heartbeat's script.
+const MAX_BEATS: usize = 64;
+
+/// The waiters of one node.
+pub(super) struct Line {
+    link: Link,
+    // A std Mutex, because nothing awaits while it is held.
+    state: Mutex<State>,
+    /// Whether we hear of releases.
+    hearing: watch::Sender<Hearing>,
+}
+
+#[derive(Default)]
+struct State {
+    waiters: HashMap<u64, (Resources, Waiter)>,
+    /// A task listens, or tries to.
+    attended: bool,
+    closed: bool,
+}
+
+#[derive(Clone)]
+enum Hearing {
+    NotYet,
+    Yes,
+    No(Error),
+}
+
+impl Line {
+    pub fn new(link: Link) -> Self {
+        Self { link, state: Mutex::default(), hearing: watch::Sender::new(Hearing::NotYet) }
+    }
+
+    /// See [`crate::backend::Backend::line_up`].
+    pub async fn line_up(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        let mut hearing = self.hearing.subscribe();
+        let attended = {
+            let mut state = self.lock();
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            state.waiters.insert(waiter.number(), (resources.clone(), waiter.clone()));
+            std::mem::replace(&mut state.attended, true)
+        };
+        if !attended {
+            self.hearing.send_replace(Hearing::NotYet);
+            tokio::spawn(Arc::clone(self).attend());
+        }
+        let heard = match hearing.wait_for(|hearing| !matches!(hearing, Hearing::NotYet)).await.as_deref() {
+            Ok(Hearing::No(error)) => Err(error.clone()),
+            _ => Ok(()),
+        };
+        if heard.is_err() {
+            self.lock().waiters.remove(&waiter.number());
+        }
+        heard
+    }
+
+    /// The waiter was granted its lease, which took it out of the line.
+    pub fn granted(&self, waiter: &Waiter) {
+        self.lock().waiters.remove(&waiter.number());
+    }
+
+    /// See [`crate::backend::Backend::leave`].
+    pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
+        if self.lock().waiters.remove(&waiter.number()).is_some() {
+            let entry = self.link.config.keys.waiter(waiter);
+            self.take_out(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
+        }
+    }
+
+    /// Nobody waits any more.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        // To whoever is about to wait.
+        let left: Vec<_> = state.waiters.drain().collect();
+        drop(state);
+        for (_, (_, waiter)) in left {
+            waiter.wake();
+        }
+        // The listener looks at it.
+        self.hearing.send_modify(|_| {});
+    }
+
+    /// What cannot be taken out now is taken for dead soon, or is found by a heartbeat.
+    async fn take_out<'a>(&self, resources: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
+        let keys = &self.link.config.keys;
+        let channels = keys.channels();
+        let call = self.link.control.run(&LEAVE, |packer, out| {
+            LEAVE.pack_lines(keys, &resources, &[&channels, entry], packer, out);
+        });
+        let _ = call.await;
+    }
+
+    /// Listens while anybody waits.
+    async fn attend(self: Arc<Self>) {
+        loop {
+            let (sender, mut messages) = mpsc::unbounded_channel();
+            match self.listen(sender).await {
+                Ok(connection) => {
+                    self.hearing.send_replace(Hearing::Yes);
+                    // Whatever happened while nobody listened.
+                    self.wake_all();
+                    self.hear(&mut messages).await;
+                    drop(connection);
+                }
+                Err(error) => {
+                    self.hearing.send_replace(Hearing::No(error));
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            let mut state = self.lock();
+            if state.waiters.is_empty() || state.closed {
+                state.attended = false;
+                return;
+            }
+            drop(state);
+            // Whoever comes now waits for the next try instead of hearing of the last one.
+            self.hearing.send_replace(Hearing::NotYet);
+        }
+    }
+
+    async fn listen(&self, messages: mpsc::UnboundedSender<Value>) -> Result<Connection> {
+        let Link { config, dialer, .. } = &self.link;
+        let about = About { address: &config.address, subject: Subject::Query, required: 0 };
+        let connection = dialer.dial_for(config, Some(messages)).await?;
+        let sending = connection.send([1], config.command_timeout, |packer, out| {
+            packer.command(out, |cmd| {
+                cmd.arg("SUBSCRIBE").arg(config.keys.channel());
+            });
+        });
+        let answer = match sending {
+            Ok([exchange]) => connection.answer(exchange).await,
+            Err(broken) => return Err(about.unsent(&broken)),
+        };
+        match (answer.replies.into_iter().next(), answer.broken) {
+            (Some(reply @ Value::ServerError(_)), _) => {
+                Err(about.cannot_listen(&reply, &config.keys.channels()))
+            }
+            (Some(_), _) => Ok(connection),
+            (None, broken) => Err(match broken {
+                Some(broken) => about.unsent(&broken),
+                None => Error::unavailable("the connection is gone; nothing was granted"),
+            }),
+        }
+    }
+
+    /// Wakes those whose turn it is, until the connection breaks, or nobody has waited for a while.
+    async fn hear(&self, messages: &mut mpsc::UnboundedReceiver<Value>) {
+        let mut changed = self.hearing.subscribe();
+        let mut beat = Instant::now() + BEAT_EVERY;
+        let mut idle_since = None;
+        loop {
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(message) => {
+                        if !self.pass_on(message) {
+                            beat = beat.min(Instant::now());
+                        }
+                    }
+                    None => return,
+                },
+                () = sleep_until(beat) => {
+                    let names = self.names();
+                    if names.is_empty() {
+                        let since = *idle_since.get_or_insert_with(Instant::now);
+                        if since.elapsed() >= LINGER {
+                            return;
+                        }
+                        beat = Instant::now() + BEAT_EVERY;
+                    } else {
+                        idle_since = None;
+                        let began = Instant::now();
+                        let sooner = self.beat(&names).await;
+                        beat = began + sooner.unwrap_or(BEAT_EVERY).min(BEAT_EVERY);
+                    }
+                }
+                _ = changed.changed() => if self.lock().closed { return },
+            }
+        }
+    }
+
+    /// `false`: it is for somebody who is not here.
+    fn pass_on(&self, message: Value) -> bool {
+        let Value::Array(fields) = message else { return true };
+        let number = fields.into_iter().nth(2).and_then(text).and_then(|number| number.parse::<u64>().ok());
+        number.is_some_and(|number| self.wake(number))
+    }
+
+    fn wake(&self, number: u64) -> bool {
+        let state = self.lock();
+        let waiter = state.waiters.get(&number).map(|(_, waiter)| waiter);
+        waiter.map(Waiter::wake).is_some()
+    }
+
+    fn wake_all(&self) {
+        self.lock().waiters.values().for_each(|(_, waiter)| waiter.wake());
+    }
+
+    /// What is waited for.
+    fn names(&self) -> Vec<Box<str>> {
+        let state = self.lock();
+        let names: BTreeSet<&Box<str>> =
+            state.waiters.values().flat_map(|(resources, _)| resources.as_slice()).collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// Shows life, and wakes those whose turn it is. Answers when to look again, if that is soon.
+    async fn beat(&self, names: &[Box<str>]) -> Option<Duration> {
+        let keys = &self.link.config.keys;
+        let process = keys.process();
+        let mut sooner = None;
+        for names in names.chunks(MAX_BEATS) {
+            let names = names.iter().map(AsRef::as_ref);
+            let call = self.link.control.run(&BEAT, |packer, out| {
+                BEAT.pack_lines(keys, &names, &[&process], packer, out);
+            });
+            // A server that hangs must not keep us from hearing that it is back.
+            let Ok(Ok(Value::Array(replies))) = timeout(self.link.config.command_timeout, call).await else {
+                continue;
+            };
+            for (name, reply) in names.zip(replies) {
+                match reply {
+                    Value::Int(0) => self.wake_those_for(name),
+                    Value::Int(number) if number > 0 => {
+                        let number = number.unsigned_abs();
+                        if !self.wake(number) {
+                            // It left, and the server was not told.
+                            for kind in ["f", "u"] {
+                                self.take_out([name].into_iter(), &format!("{process}:{number}:{kind}"))
+                                    .await;
+                            }
+                        }
+                    }
+                    Value::Int(left) if left < -1 => {
+                        let left = Duration::from_millis(left.unsigned_abs());
+                        sooner = Some(sooner.map_or(left, |sooner: Duration| sooner.min(left)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        sooner
+    }
+
+    /// They are not in line, as after a failover to a replica that knew nothing of them.
+    fn wake_those_for(&self, name: &str) {
+        let state = self.lock();
+        let those = state.waiters.values();
+        those
+            .filter(|(resources, _)| resources.as_slice().iter().any(|resource| &**resource == name))
+            .for_each(|(_, waiter)| waiter.wake());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every change under the lock is a single step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
