@@ -513,7 +513,7 @@ export function contract(subject: () => Subject): void {
       ['a Map for options', 'x', new Map(), 'TypeError'],
       ['a signal for options', 'x', AbortSignal.abort(), 'TypeError'],
       ['an unknown option', 'x', { ttl: 5 }, 'TypeError'],
-      ['an option of a later version', 'x', { waitMs: 5 }, 'TypeError'],
+      ['an option of a later version', 'x', { fsync: true }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
       ['a string for a number', 'x', { ttlMs: '5' }, 'TypeError'],
       ['NaN', 'x', { ttlMs: Number.NaN }, 'RangeError'],

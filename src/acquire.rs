@@ -7,6 +7,7 @@ use crate::backend::{AckPolicy, Attempt, Backend, Grant, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
+use crate::renew::Limits;
 
 /// What a caller asks for.
 #[derive(Debug)]
@@ -19,13 +20,15 @@ pub struct Wanted {
     pub min_token: u64,
     /// For backends with replicas.
     pub acks: AckPolicy,
+    /// Whether the lease is kept alive, and for how long.
+    pub renew: Option<Limits>,
 }
 
 impl Wanted {
     /// A new attempt, which has an owner of its own. That asks the operating system for randomness, which is best done off
     /// JavaScript's thread.
     pub fn attempt(&self) -> Request {
-        let Self { ref resources, ttl, min_token, acks } = *self;
+        let Self { ref resources, ttl, min_token, acks, .. } = *self;
         Request { resources: resources.clone(), owner: Owner::random(), ttl, min_token, acks }
     }
 }

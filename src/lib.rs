@@ -5,7 +5,9 @@
 //! ```text
 //! js         the only code that knows N-API
 //! manager    the leases one manager holds (held, stats); acquire, extend, release · close
+//! renew      keeps leases alive
 //! watch      tells holders of the end of their lease before it comes
+//! wheel      the timer that both share among all leases
 //! backend    redis, sqlite: what a grant is, and how it is proved
 //! lease · token · clock · error · home
 //! ```
@@ -20,6 +22,8 @@ pub mod home;
 mod js;
 pub mod lease;
 pub mod manager;
+pub mod renew;
 pub mod stats;
 pub mod token;
 pub mod watch;
+mod wheel;

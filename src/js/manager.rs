@@ -14,6 +14,7 @@ use super::settle::{Bridge, Settler};
 use crate::clock::Clock;
 use crate::error::{Error, Report, Result};
 use crate::manager::{Acquired, Manager, Strategy};
+use crate::renew::Pulse;
 
 /// A manager of one environment.
 #[napi]
@@ -34,7 +35,8 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
         let settler = Arc::clone(&settler);
         Box::new(move |lease, message| settler.tell(lease, message))
     };
-    let manager = Manager::new(strong, local, Clock::System, observer);
+    let manager =
+        Manager::new(strong, local, Clock::System, observer, Arc::clone(&settler) as Arc<dyn Pulse>);
     settler.adopt(&manager);
     Either::A(NativeManager { manager, settler })
 }
@@ -110,9 +112,12 @@ impl NativeManager {
         min_token: f64,
         required: u32,
         timeout_ms: u32,
+        max_hold_ms: f64,
+        max_stall_ms: f64,
     ) {
         self.run(env, slot, strategy, |manager, strategy| {
-            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms)?;
+            let renew = options::renew(max_hold_ms, max_stall_ms);
+            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, renew)?;
             let acquire = manager.acquire(strategy, wanted);
             Ok(async move { acquire.await.map(Outcome::Acquired) })
         });
@@ -127,8 +132,12 @@ impl NativeManager {
         others: Option<Vec<String>>,
         ttl_ms: u32,
         min_token: f64,
+        max_hold_ms: f64,
+        max_stall_ms: f64,
     ) -> Either3<String, Null, Failure> {
-        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0)
+        self.settler.beat(Clock::System.boot());
+        let renew = options::renew(max_hold_ms, max_stall_ms);
+        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0, renew)
             .and_then(|wanted| self.manager.acquire_sync(&wanted));
         match acquired {
             Err(error) => Either3::C(error.into()),
@@ -194,6 +203,8 @@ impl NativeManager {
     /// For how many milliseconds more a lease counts, rounded up; 0 when it does not.
     #[napi(catch_unwind)]
     pub fn remaining_ms(&self, lease: f64) -> f64 {
+        // Who looks at the lock is alive, also within a long turn of the event loop.
+        self.settler.beat(Clock::System.boot());
         millis(self.manager.remaining(lease as u64))
     }
 }

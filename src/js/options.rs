@@ -1,6 +1,8 @@
 //! The facade's checked values as the core's types. The facade has already refused what a user can get wrong, with
 //! the messages users see; the core's constructors check once more.
 
+use std::time::Duration;
+
 use napi_derive::napi;
 
 use crate::acquire::Wanted;
@@ -10,6 +12,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lease::{Resources, Ttl};
 use crate::manager::Strategy;
+use crate::renew::Limits;
 use crate::token::MIN_TOKEN_LIMIT;
 
 /// A manager's configuration, with every default filled in.
@@ -122,6 +125,12 @@ pub(super) fn strategy(number: u32) -> Result<Strategy> {
     }
 }
 
+/// For how long a lease is kept alive, in milliseconds, which may be infinite; not at all if the first is 0.
+pub(super) fn renew(max_hold_ms: f64, max_stall_ms: f64) -> Option<Limits> {
+    let limit = |ms: f64| if ms.is_finite() { Duration::from_millis(ms as u64) } else { Limits::FOREVER };
+    (max_hold_ms > 0.0).then(|| Limits { max_hold: limit(max_hold_ms), max_stall: limit(max_stall_ms) })
+}
+
 /// What an acquire asks for, checked.
 pub(super) fn wanted(
     first: String,
@@ -130,6 +139,7 @@ pub(super) fn wanted(
     min_token: f64,
     required: u32,
     timeout_ms: u32,
+    renew: Option<Limits>,
 ) -> Result<Wanted> {
     let resources = match others {
         None => Resources::one(first)?,
@@ -143,5 +153,5 @@ pub(super) fn wanted(
         return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
     }
     let acks = AckPolicy { required, timeout_ms };
-    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks })
+    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks, renew })
 }
