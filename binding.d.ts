@@ -40,11 +40,11 @@ export declare class NativeManager {
   /** The handle is gone: its lease runs out. Answers the resource if the lease still stood. */
   forget(lease: number): string | null
   /** One attempt. `others` names further resources of the same lease. */
-  acquire(slot: number, strategy: number, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, required: number, timeoutMs: number, waitMs: number, fair: boolean): void
+  acquire(slot: number, strategy: number, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, required: number, timeoutMs: number, waitMs: number, fair: boolean, maxHoldMs: number, maxStallMs: number): void
   /** The call in this slot need not be waited for any more. */
   cancel(slot: number): void
   /** One attempt for a local lock, on this thread. Answers the owner and writes lease and token; null: busy. */
-  acquireSync(numbers: Float64Array, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number): string | null | Failure
+  acquireSync(numbers: Float64Array, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, maxHoldMs: number, maxStallMs: number): string | null | Failure
   /** Who holds a resource. */
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends whatever lease a resource has. */
@@ -170,7 +170,7 @@ export interface Stats {
   unknown: number
   /** Attempts that failed otherwise. */
   failed: number
-  /** Acknowledged extensions. */
+  /** Acknowledged extensions, renewals among them. */
   extended: number
   /** Releases that ended a lease. */
   released: number

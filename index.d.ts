@@ -121,6 +121,23 @@ export interface ManagerOptions {
   defaults?: Omit<StrongOptions, 'signal' | 'minToken'> | undefined
 }
 
+/** How long a lease is kept alive. */
+export interface RenewOptions {
+  /**
+   * How long the lock may be held, in milliseconds, counted from the grant: an integer of at least 1, or `Infinity`.
+   * From then on the lease is not renewed and runs out; {@link Lock.signal} aborts in time and says so.
+   * @default Infinity
+   */
+  maxHoldMs?: number | undefined
+  /**
+   * How long the event loop may be blocked, in milliseconds: an integer of at least 1, or `Infinity`. The lease is not
+   * renewed while the event loop has given no sign of life for longer, so that a process that hangs for good gives up its
+   * locks.
+   * @default 30_000
+   */
+  maxStallMs?: number | undefined
+}
+
 /** What every acquire takes. */
 export interface AcquireOptions {
   /**
@@ -133,7 +150,7 @@ export interface AcquireOptions {
    * `Infinity`. When it is over the call rejects with {@link LockHeldError}. Those who wait in one process for the same
    * resource are served in the order in which they came; across processes, with `fair`. The `tryAcquire…` methods do not
    * wait.
-   * @default 0
+   * @default 0, and 10_000 in {@link LockManager.withLock}
    */
   waitMs?: number | undefined
   /**
@@ -142,6 +159,17 @@ export interface AcquireOptions {
    * @default false
    */
   fair?: boolean | undefined
+  /**
+   * Keeps the lease alive: a native thread extends it by `ttlMs`, first a third of that after the grant was asked for,
+   * then a third after each renewal, with the same `acks`. It goes on while the event loop is blocked. A renewal that
+   * fails is tried again until the lease is about to end. It ends with the release, the manager, or the loss of the lease,
+   * when the handle is garbage-collected, and at the limits that an object sets; `true` sets those of the manager's
+   * `defaults`. It does not keep the process alive.
+   * @default false, and true in {@link LockManager.withLock}
+   * @example
+   * const lock = await locks.acquire('migration', { ttlMs: 30_000, renew: { maxHoldMs: 3_600_000 } })
+   */
+  renew?: boolean | RenewOptions | undefined
   /**
    * Cancels the waiting, never the lease: the call rejects with `signal.reason`, and a grant that comes afterwards is
    * given back.
@@ -195,12 +223,13 @@ export interface Lock extends AsyncDisposable {
   /** For how many milliseconds more the lease counts, by its deadline; 0 when it does not. No I/O. */
   readonly remainingMs: number
   /**
-   * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is
-   * extended, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
+   * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is extended
+   * or renewed, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
    *
    * Made on first read. It has aborted already when that is too late, after a release too, and when the lease cannot be
    * watched, which the reason says. A lock whose signal was read stays in memory until its lease ends, so that
-   * listeners are called. No extension takes an abort back.
+   * listeners are called; one that is renewed stays only as long as it or its signal can be reached. No extension takes an
+   * abort back.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */
@@ -292,7 +321,7 @@ export interface ManagerStats {
   readonly unknown: number
   /** Attempts that failed in any other way. */
   readonly failed: number
-  /** Extensions that were acknowledged. */
+  /** Extensions that were acknowledged, renewals among them. */
   readonly extended: number
   /** Releases that ended a lease. */
   readonly released: number
@@ -385,6 +414,33 @@ export class LockManager implements AsyncDisposable {
    * const lock = await locks.tryAcquire('order:7')
    */
   tryAcquire(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
+
+  /**
+   * Takes a lock of the manager's `strategy`, runs the function with it, and releases it. The lease is renewed until then
+   * (`renew: true`), and `waitMs` is 10,000, unless the options or the manager's `defaults` say otherwise.
+   *
+   * Resolves with what the function returned; rejects with what it threw, whatever became of the lock. If the lock was
+   * lost before the function was done and it did not throw, rejects with a {@link LockLostError} whose `result` is what
+   * the function returned. An unreachable backend at the end is no error: the lease is cleaned up in the background.
+   * Rejects like the acquire when there is no lock; then the function is not called. `signal` cancels the waiting, not
+   * the function: give it {@link Lock.signal}.
+   * @example
+   * const total = await locks.withLock('ledger', async (lock) => {
+   *   const rows = await readAll({ signal: lock.signal })
+   *   return write(rows, lock.token)
+   * })
+   */
+  withLock<T>(resource: string | readonly string[], fn: (lock: Lock) => T | PromiseLike<T>): Promise<T>
+  /**
+   * The same with options.
+   * @example
+   * await locks.withLock(['account:1', 'account:2'], { ttlMs: 5_000, renew: { maxHoldMs: 60_000 } }, transfer)
+   */
+  withLock<T>(
+    resource: string | readonly string[],
+    options: StrongOptions | undefined,
+    fn: (lock: Lock) => T | PromiseLike<T>,
+  ): Promise<T>
 
   /**
    * Who holds a resource; `null` when it is free. An error is never told as free.
@@ -482,6 +538,8 @@ export class OutcomeUnknownError extends LockError {
 /** The lease ended or was taken: the reason of {@link Lock.signal}. */
 export class LockLostError extends LockError {
   readonly code: 'LOCK_LOST'
+  /** From {@link LockManager.withLock} only: what the routine returned, although its lock was lost. Not enumerable. */
+  readonly result?: unknown
 }
 
 /** The backend cannot be reached, opened or logged into, or refuses to serve; nothing was granted. */

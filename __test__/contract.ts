@@ -516,6 +516,7 @@ export function contract(subject: () => Subject): void {
       ['an unknown option', 'x', { waitFor: 5 }, 'TypeError'],
       ['a negative time to wait', 'x', { waitMs: -1 }, 'RangeError'],
       ['a number for fair', 'x', { fair: 1 }, 'TypeError'],
+      ['an option of a later version', 'x', { fsync: true }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
       ['a string for a number', 'x', { ttlMs: '5' }, 'TypeError'],
       ['NaN', 'x', { ttlMs: Number.NaN }, 'RangeError'],

@@ -10,15 +10,20 @@ const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
  * The locks whose signal was read, by lease, until the lease ends or is released. Not weak: a listener may be all that
- * is left of a lock, and it is to be called.
+ * is left of a lock, and it is to be called. Weak where the lease is renewed, for such a lease would never end: its
+ * lock lives as long as the signal is reachable.
+ * @type {Map<number, Lock | WeakRef<Lock>>}
  */
 const watched = new Map()
+/** The lock of a signal that is renewed. */
+const lockOf = new WeakMap()
 
 onEnd((lease, message) => {
-  const lock = watched.get(lease)
-  if (lock === undefined) return
+  const known = watched.get(lease)
+  if (known === undefined) return
   unwatch(lease)
-  Lock.end(lock, message)
+  const lock = known instanceof WeakRef ? known.deref() : known
+  if (lock !== undefined) Lock.end(lock, message)
 })
 
 function unwatch(lease) {
@@ -31,8 +36,10 @@ const keepers = new Set()
 /** What locks need of their manager, which may be dropped together with them: its addon's side, and their registry. */
 class Keeper {
   #handles = 0
-  #registry = new FinalizationRegistry((lease) => {
-    this.#less()
+  #registry = new FinalizationRegistry((signed) => {
+    const lease = Math.abs(signed)
+    this.#less(signed < 0)
+    unwatch(lease)
     const resource = this.native.forget(lease)
     if (resource !== null) warnOfDropped(resource)
   })
@@ -42,17 +49,22 @@ class Keeper {
     this.native = native
   }
 
-  /** From now on the loss of this handle is noticed. */
-  add(lock, lease) {
-    this.#registry.register(lock, lease, lock)
+  /**
+   * From now on the loss of this handle is noticed. While a lease is renewed, the addon asks the event loop for signs of
+   * life. The registry keeps the lease, negative if it is renewed, for that costs no object per lock.
+   */
+  add(lock, lease, renewed) {
+    this.#registry.register(lock, renewed ? -lease : lease, lock)
+    if (renewed) expect(1)
     if (this.#handles++ === 0) keepers.add(this)
   }
 
-  remove(lock) {
-    if (this.#registry.unregister(lock)) this.#less()
+  remove(lock, renewed) {
+    if (this.#registry.unregister(lock)) this.#less(renewed)
   }
 
-  #less() {
+  #less(renewed) {
+    if (renewed) expect(-1)
     if (--this.#handles === 0) keepers.delete(this)
   }
 }
@@ -77,15 +89,16 @@ class Lock {
   #owner
   #required
   #received
+  #renewed
   #controller
   #release
 
   /**
    * @param {Keeper} keeper of its manager
    * @param names a resource, or a frozen array of them
-   * @param {{ lease: number, token: number, owner: string, required: number, received: number }} grant
+   * @param {{ lease: number, token: number, owner: string, required: number, received: number, renewed: boolean }} grant
    */
-  constructor(keeper, strategy, names, { lease, token, owner, required, received }) {
+  constructor(keeper, strategy, names, { lease, token, owner, required, received, renewed }) {
     this.#keeper = keeper
     this.#strategy = strategy
     this.#names = names
@@ -94,7 +107,8 @@ class Lock {
     this.#owner = owner
     this.#required = required
     this.#received = received
-    keeper.add(this, lease)
+    this.#renewed = renewed
+    keeper.add(this, lease, renewed)
   }
 
   get resource() {
@@ -139,7 +153,12 @@ class Lock {
     this.#controller = new AbortController()
     // The end of a lease that was given back is nobody's loss, whenever the signal is read.
     if (this.#release !== undefined) return
-    watched.set(this.#lease, this)
+    if (this.#renewed) {
+      watched.set(this.#lease, new WeakRef(this))
+      lockOf.set(this.#controller.signal, this)
+    } else {
+      watched.set(this.#lease, this)
+    }
     expect(1)
     const watching = this.#keeper.native.watch(this.#lease)
     if (watching === true) return
@@ -191,8 +210,13 @@ class Lock {
 
   /** From now on nobody has to be told of anything. */
   #letGo() {
-    this.#keeper.remove(this)
+    this.#keeper.remove(this, this.#renewed)
     unwatch(this.#lease)
+  }
+
+  /** @internal Whether a release was asked for. */
+  static wasReleased(lock) {
+    return lock.#release !== undefined
   }
 
   /** @internal The synchronous release, for local locks. */

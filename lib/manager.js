@@ -4,9 +4,11 @@
 
 const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
+const { wrongType } = require('./check.js')
 const { fromFailure, held, lost } = require('./errors.js')
 const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
+  SCOPED,
   STRATEGIES,
   acquireOptions,
   managerOptions,
@@ -34,6 +36,18 @@ function unproven(replicas) {
     `locks are granted without proof by default: defaults.acks is 0, so none of the ${replicas} declared replicas need ` +
     "have a lease when the primary dies; use defaults: { acks: 'all' } or 'majority', or give acks to each acquire"
   )
+}
+
+/** The error for a routine that was done when its lock was lost already. */
+function lostWith(result, strategy, resource) {
+  const error = lost(
+    strategy,
+    resource,
+    'the lock was lost before the routine was done, so somebody else may have been at it at the same time; ' +
+      'look at what the routine wrote, or fence it; what it returned is in `result`',
+  )
+  // Not shown with the error: it may be large, secret, or nothing that JSON can write.
+  return Object.defineProperty(error, 'result', { value: result })
 }
 
 class LockManager {
@@ -85,10 +99,30 @@ class LockManager {
     return this.#acquire(this.#settings.strategy, resource, options, false)
   }
 
-  async #acquire(strategy, resource, options, insist) {
+  async withLock(resource, ...rest) {
+    const [options, routine] = rest.length === 1 ? [undefined, rest[0]] : rest
+    if (typeof routine !== 'function') throw wrongType('the routine of withLock', 'a function', routine)
+    const { strategy } = this.#settings
+    const lock = await this.#acquire(strategy, resource, options, true, SCOPED)
+    let result
+    try {
+      result = await routine(lock)
+    } catch (error) {
+      // Never rejects, so that the routine's own error is what the caller gets.
+      await lock[Symbol.asyncDispose]()
+      throw error
+    }
+    // The routine may have given it back itself. An unreachable backend is no loss: the cleanup goes on by itself.
+    const stood = lock.held || Lock.wasReleased(lock)
+    const released = await lock.release().catch(() => true)
+    if (stood && released) return result
+    throw lostWith(result, strategy, lock.resource)
+  }
+
+  async #acquire(strategy, resource, options, insist, otherwise) {
     const names = resources(resource)
-    const request = acquireOptions(strategy, options, this.#settings)
-    const { ttlMs, signal, minToken, acks, ackTimeoutMs, fair } = request
+    const request = acquireOptions(strategy, options, this.#settings, otherwise)
+    const { ttlMs, signal, minToken, acks, ackTimeoutMs, fair, maxHoldMs, maxStallMs } = request
     if (signal?.aborted) throw signal.reason
     const waitMs = insist ? request.waitMs : 0
     let slot
@@ -105,6 +139,8 @@ class LockManager {
         ackTimeoutMs,
         waitMs,
         fair,
+        maxHoldMs,
+        maxStallMs,
       )
     })
     const outcome = await (signal
@@ -118,7 +154,14 @@ class LockManager {
     switch (outcome.kind) {
       case Kind.GRANTED: {
         const { a: lease, b: token, c: received, detail: owner } = outcome
-        return this.#hold(strategy, names, { lease, token, owner, required: acks, received })
+        return this.#hold(strategy, names, {
+          lease,
+          token,
+          owner,
+          required: acks,
+          received,
+          renewed: maxHoldMs > 0,
+        })
       }
       case Kind.LATE:
         void this.#discard(strategy, outcome)
@@ -149,13 +192,26 @@ class LockManager {
 
   tryAcquireLocalSync(resource, options) {
     const names = resources(resource)
-    const { ttlMs, signal, minToken } = acquireOptions('local', options, this.#settings)
+    const { ttlMs, signal, minToken, maxHoldMs, maxStallMs } = acquireOptions(
+      'local',
+      options,
+      this.#settings,
+    )
     if (signal?.aborted) throw signal.reason
-    const owner = this.#native.acquireSync(numbers, first(names), others(names), ttlMs, minToken)
+    const owner = this.#native.acquireSync(
+      numbers,
+      first(names),
+      others(names),
+      ttlMs,
+      minToken,
+      maxHoldMs,
+      maxStallMs,
+    )
     if (owner === null) return null
     if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))
     const [lease, token] = numbers
-    return this.#hold('local', names, { lease, token, owner, required: 0, received: -1 })
+    const renewed = maxHoldMs > 0
+    return this.#hold('local', names, { lease, token, owner, required: 0, received: -1, renewed })
   }
 
   async inspect(resource, options) {

@@ -6,6 +6,17 @@
  */
 
 const { resolve } = require('node:path')
+const {
+  boolean,
+  integer,
+  integerOrInfinity,
+  nearest,
+  oneOf,
+  optional,
+  string,
+  tagOf,
+  wrongType,
+} = require('./check.js')
 const { invalid } = require('./errors.js')
 
 /** src/js/options.rs has the same numbers. */
@@ -36,57 +47,14 @@ const REDIS_KEYS = [
 ]
 const TLS_KEYS = ['ca', 'cert', 'key', 'serverName', 'rejectUnauthorized']
 const LOCAL_KEYS = ['path', 'durability', 'allowNetworkFilesystem']
-const SHARED_KEYS = ['ttlMs', 'waitMs', 'fair']
+const RENEW_KEYS = ['maxHoldMs', 'maxStallMs']
+const SHARED_KEYS = ['ttlMs', 'waitMs', 'fair', 'renew']
 const ACQUIRE_KEYS = [...SHARED_KEYS, 'signal', 'minToken']
 const STRONG_ONLY_KEYS = ['acks', 'ackTimeoutMs']
 const STRONG_KEYS = [...ACQUIRE_KEYS, ...STRONG_ONLY_KEYS]
 const DEFAULTS_KEYS = [...SHARED_KEYS, ...STRONG_ONLY_KEYS]
-
-/**
- * What messages say of a value that is none of what is expected. Never the value itself: what is given in the wrong
- * place may be a password, a key, or a URL with a password in it.
- */
-function kind(value) {
-  if (value === null || value === undefined) return String(value)
-  if (Array.isArray(value)) return 'an array'
-  if (typeof value !== 'object') return `a ${typeof value}`
-  const tag = tagOf(value)
-  return tag === 'Object' ? 'an object' : `an object of type ${tag}`
-}
-
-/** `Map`, `Date`, `Uint8Array`, …; `Object` for plain objects and the instances of ordinary classes. */
-function tagOf(value) {
-  return Object.prototype.toString.call(value).slice('[object '.length, -1)
-}
-
-function wrongType(name, expected, value, hint = '') {
-  return invalid(TypeError, `${name} must be ${expected}, got ${kind(value)}${hint}`)
-}
-
-/** How many single edits turn one word into the other, swaps of neighbours included. */
-function distance(a, b) {
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)]
-  for (let i = 1; i <= a.length; i++) {
-    rows[i] = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1
-      rows[i][j] = Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        rows[i][j] = Math.min(rows[i][j], rows[i - 2][j - 2] + 1)
-      }
-    }
-  }
-  return rows[a.length][b.length]
-}
-
-/** What was meant by a word that is not among the known ones, if one is near enough. */
-function nearest(word, known) {
-  const lower = word.toLowerCase()
-  return known
-    .map((candidate) => ({ candidate, edits: distance(lower, candidate.toLowerCase()) }))
-    .filter(({ candidate, edits }) => edits <= Math.max(2, Math.floor(candidate.length / 3)))
-    .toSorted((a, b) => a.edits - b.edits)[0]?.candidate
-}
+/** How long a lease is kept alive, unless the manager's `defaults` or the call say otherwise. */
+const RENEWAL = { maxHoldMs: Infinity, maxStallMs: 30_000 }
 
 /** Where an option belongs that was given elsewhere. */
 const PLACES = [
@@ -96,6 +64,7 @@ const PLACES = [
   { known: REDIS_KEYS, place: 'the manager’s option redis' },
   { known: TLS_KEYS, place: 'the manager’s option redis.tls' },
   { known: LOCAL_KEYS, place: 'the manager’s option local' },
+  { known: RENEW_KEYS, place: 'the option renew of an acquire, or of the manager’s defaults' },
 ]
 
 /** Names are code, so they may be shown; values are not. */
@@ -123,44 +92,6 @@ function object(name, value, keys, hint) {
   // Its own: what somebody put on Object.prototype is no option.
   for (const key of Object.keys(value)) {
     if (!keys.includes(key)) throw unknownKey(name, key, keys)
-  }
-  return value
-}
-
-function integer(name, value, { min, max }) {
-  if (typeof value !== 'number') throw wrongType(name, 'a number', value)
-  if (!Number.isInteger(value) || value < min || value > max) {
-    // Nothing that was given for redis is shown.
-    const got = name.startsWith('redis.') ? '' : `, got ${value}`
-    throw invalid(RangeError, `${name} must be an integer from ${min} to ${max}${got}`)
-  }
-  return value
-}
-
-function optional(check, name, value, ...rest) {
-  return value === undefined ? undefined : check(name, value, ...rest)
-}
-
-function string(name, value) {
-  if (typeof value !== 'string') throw wrongType(name, 'a string', value)
-  // Lone surrogates all become the same character on their way to the addon.
-  if (!value.isWellFormed())
-    throw invalid(TypeError, `${name} must be well-formed Unicode, but has a lone surrogate`)
-  return value
-}
-
-function boolean(name, value) {
-  if (typeof value !== 'boolean') throw wrongType(name, 'true or false', value)
-  return value
-}
-
-function oneOf(name, value, choices) {
-  const expected = choices.map((choice) => JSON.stringify(choice)).join(' or ')
-  if (typeof value !== 'string') throw wrongType(name, expected, value)
-  if (!choices.includes(value)) {
-    const near = nearest(value, choices)
-    const hint = near === undefined ? 'got another string' : `did you mean ${JSON.stringify(near)}?`
-    throw invalid(RangeError, `${name} must be ${expected}; ${hint}`)
   }
   return value
 }
@@ -271,17 +202,33 @@ function managerOptions(value) {
 function managerDefaults(value, server) {
   const {
     ttlMs = 10_000,
-    waitMs = 0,
+    waitMs,
     fair = false,
+    renew,
     acks = 'all',
     ackTimeoutMs,
   } = object('defaults', value, DEFAULTS_KEYS)
   return {
     ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
-    waitMs: waitTime('defaults.waitMs', waitMs),
+    // What is not given here differs between acquires and withLock.
+    waitMs: optional(integerOrInfinity, 'defaults.waitMs', waitMs, 0),
+    renew: optional(renewal, 'defaults.renew', renew, RENEWAL),
     fair: boolean('defaults.fair', fair),
     acks: ackCount('defaults.acks', acks, server?.replicas),
     ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+  }
+}
+
+/**
+ * The option `renew`: how long a lease is kept alive, `false` for not at all. What it leaves open is as in `limits`.
+ */
+function renewal(name, value, limits) {
+  if (typeof value === 'boolean') return value && limits
+  if (typeof value !== 'object' || value === null) throw wrongType(name, 'true, false or an object', value)
+  const { maxHoldMs = limits.maxHoldMs, maxStallMs = limits.maxStallMs } = object(name, value, RENEW_KEYS)
+  return {
+    maxHoldMs: integerOrInfinity(`${name}.maxHoldMs`, maxHoldMs, 1),
+    maxStallMs: integerOrInfinity(`${name}.maxStallMs`, maxStallMs, 1),
   }
 }
 
@@ -297,11 +244,6 @@ function ackCount(name, value, declared) {
     throw invalid(RangeError, `${name} must be an integer from 0 to ${limit}, got ${value}`)
   }
   return value
-}
-
-/** How long to wait; `Infinity` is for ever. */
-function waitTime(name, value) {
-  return value === Infinity ? value : integer(name, value, { min: 0, max: Number.MAX_SAFE_INTEGER })
 }
 
 function minToken(value) {
@@ -324,15 +266,25 @@ function abortSignal(value) {
   return value
 }
 
+/** What holds for acquires, and for `withLock`, unless the call or the manager's `defaults` say otherwise. */
+const PLAIN = { waitMs: 0, renew: false }
+const SCOPED = { waitMs: 10_000, renew: true }
+
 /** What every acquire takes, with the manager's defaults. */
-function acquireOptions(strategy, value, { defaults, replicas }) {
+function acquireOptions(strategy, value, { defaults, replicas }, otherwise = PLAIN) {
   const strong = strategy === 'strong'
   const options = object('options', value, strong ? STRONG_KEYS : ACQUIRE_KEYS)
   const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
+  const { waitMs = defaults.waitMs ?? otherwise.waitMs, renew = defaults.renew ?? otherwise.renew } = options
+  const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
+  const kept = renewal('renew', renew, limits)
   const request = {
     ttlMs,
-    waitMs: options.waitMs === undefined ? defaults.waitMs : waitTime('waitMs', options.waitMs),
+    waitMs: integerOrInfinity('waitMs', waitMs, 0),
     fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
+    /** 0: it is not renewed. */
+    maxHoldMs: kept ? kept.maxHoldMs : 0,
+    maxStallMs: kept ? kept.maxStallMs : 0,
     signal: abortSignal(options.signal),
     minToken: minToken(options.minToken),
     acks: 0,
@@ -399,6 +351,7 @@ function extendTtl(value) {
 }
 
 module.exports = {
+  SCOPED,
   STRATEGIES,
   acquireOptions,
   extendTtl,

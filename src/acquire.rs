@@ -11,6 +11,7 @@ use crate::cancel::Cancel;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
+use crate::renew::Limits;
 use crate::room::{Place, Room};
 
 /// Pauses between attempts at a backend that went away while its lease was waited for, each twice the one before.
@@ -31,6 +32,8 @@ pub struct Wanted {
     pub wait: Duration,
     /// Whether it is waited for in turn, across processes.
     pub fair: bool,
+    /// Whether the lease is kept alive, and for how long.
+    pub renew: Option<Limits>,
 }
 
 impl Wanted {

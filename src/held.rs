@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::backend::{AckPolicy, Request};
 use crate::clock::BootInstant;
 use crate::lease::{Owner, Resources, Ttl};
+use crate::renew::{Limits, Renewal};
 
 /// Which promise a lock keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub struct Held {
     pub(crate) watched: AtomicBool,
     /// One extension at a time. Made for the first one: most leases are never extended.
     pub(crate) extending: OnceLock<Box<tokio::sync::Mutex<()>>>,
+    /// For leases that are kept alive.
+    pub(crate) renewal: Option<Box<Renewal>>,
 }
 
 /// The lease counts until its deadline.
@@ -74,7 +77,13 @@ pub(crate) const RELEASED: u8 = 2;
 
 impl Held {
     /// A lease that was just granted.
-    pub fn new(strategy: Strategy, request: &Request, sent: BootInstant, deadline: BootInstant) -> Self {
+    pub fn new(
+        strategy: Strategy,
+        request: &Request,
+        sent: BootInstant,
+        deadline: BootInstant,
+        renew: Option<Limits>,
+    ) -> Self {
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,
@@ -89,6 +98,7 @@ impl Held {
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
             extending: OnceLock::new(),
+            renewal: renew.map(|limits| Box::new(Renewal::new(limits))),
         }
     }
 
@@ -103,6 +113,11 @@ impl Held {
         self.deadline() - current.margin()
     }
 
+    /// When it is to be renewed: at a third of the TTL after what set the deadline was sent.
+    pub(crate) fn due(&self) -> BootInstant {
+        self.deadline() + self.ttl.drift() - self.ttl.as_duration() * 2 / 3
+    }
+
     /// An extension by this TTL, asked for at this moment, was acknowledged. Never shortens; one at a time.
     pub(crate) fn prolong(&self, sent: BootInstant, ttl: Ttl) {
         let deadline = ttl.deadline(sent).as_micros();
@@ -114,6 +129,11 @@ impl Held {
     /// Whether it was neither lost nor released. The deadline is not looked at.
     pub fn stands(&self) -> bool {
         self.state.load(Ordering::SeqCst) == HELD
+    }
+
+    /// Whether its holder gave it back, or is gone.
+    pub(crate) fn let_go(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == RELEASED
     }
 
     /// For how much longer it counts.

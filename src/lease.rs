@@ -146,7 +146,12 @@ impl Ttl {
     /// When the holder must assume that the lease is over, if it was asked for at `sent`: drift (1 % + 2 ms)
     /// earlier than the TTL, because the two clocks need not run at the same speed.
     pub fn deadline(self, sent: BootInstant) -> BootInstant {
-        sent + self.as_duration() - (self.as_duration() / 100 + Duration::from_millis(2))
+        sent + self.as_duration() - self.drift()
+    }
+
+    /// By how much the deadline is earlier than the TTL.
+    pub fn drift(self) -> Duration {
+        self.as_duration() / 100 + Duration::from_millis(2)
     }
 
     /// How long before the deadline the holder is told of the end: 10 % of the TTL, at most 500 ms.

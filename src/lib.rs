@@ -6,7 +6,9 @@
 //! js         the only code that knows N-API
 //! manager    the leases one manager holds (held, stats); acquire, extend, release · close
 //! acquire    one attempt, or waiting (room, cancel)
+//! renew      keeps leases alive
 //! watch      tells holders of the end of their lease before it comes
+//! wheel      the timer that both share among all leases
 //! backend    redis, sqlite: what a grant is, and how it is proved
 //! lease · token · clock · error · home
 //! ```
@@ -22,7 +24,9 @@ pub mod home;
 mod js;
 pub mod lease;
 pub mod manager;
+pub mod renew;
 pub mod room;
 pub mod stats;
 pub mod token;
 pub mod watch;
+mod wheel;

@@ -2,6 +2,7 @@
 
 mod close;
 mod loss;
+mod renewal;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
 use crate::held::{LeaseHasher, RELEASED};
 use crate::lease::{Acks, Owner, Ttl};
+use crate::renew::{Limits, Pulse};
 use crate::room::Room;
 pub use crate::stats::Stats;
 use crate::stats::{Counters, count};
@@ -37,8 +39,8 @@ pub enum Acquired {
         owner: Owner,
         /// Its fencing token.
         token: u64,
-        /// When it must be assumed lost, unless it is extended.
-        deadline: BootInstant,
+        /// The lease, which may be lost before anybody takes it.
+        held: Arc<Held>,
         /// What proved it, for backends with replicas.
         acks: Option<Acks>,
     },
@@ -52,6 +54,7 @@ pub struct Manager {
     local: Option<Configured>,
     clock: Clock,
     observer: Observer,
+    pulse: Arc<dyn Pulse>,
     /// A std mutex: nothing awaits while it is held.
     leases: Mutex<Leases>,
     counters: Counters,
@@ -120,18 +123,21 @@ impl Drop for Pending {
 }
 
 impl Manager {
-    /// No I/O. `observer` is called from any thread, must not block, and must not call back.
+    /// No I/O. `observer` is called from any thread, must not block, and must not call back. `pulse` tells whether the
+    /// holders are alive, for leases that are renewed.
     pub fn new(
         strong: Option<Backend>,
         local: Option<Backend>,
         clock: Clock,
         observer: Observer,
+        pulse: Arc<dyn Pulse>,
     ) -> Arc<Self> {
         let manager = Arc::new(Self {
             strong: strong.map(Configured::new),
             local: local.map(Configured::new),
             clock,
             observer,
+            pulse,
             leases: Mutex::new(Leases { held: HashMap::default(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
@@ -191,7 +197,7 @@ impl Manager {
             } else {
                 Box::pin(manager.wait(strategy, &wanted, &cancel.unwrap_or_default())).await
             };
-            let acquired = manager.take(strategy, &request, outcome);
+            let acquired = manager.take(strategy, &request, wanted.renew, outcome);
             if matches!(acquired, Err(Error::Closed)) {
                 acquire::give_back(backend, &request).await;
             }
@@ -208,7 +214,7 @@ impl Manager {
     }
 
     /// Makes one attempt on the calling thread, which only local locks can.
-    pub fn acquire_sync(&self, wanted: &Wanted) -> Result<Acquired> {
+    pub fn acquire_sync(self: &Arc<Self>, wanted: &Wanted) -> Result<Acquired> {
         let request = &wanted.attempt();
         let Backend::Sqlite(sqlite) = &**self.open_backend(Strategy::Local)? else {
             unreachable!("local locks live in SQLite")
@@ -217,7 +223,7 @@ impl Manager {
         if matches!(outcome, Err(Error::LockLost(_))) {
             let _ = sqlite.release_sync(&request.resources, request.owner);
         }
-        self.take(Strategy::Local, request, outcome)
+        self.take(Strategy::Local, request, wanted.renew, outcome)
     }
 
     /// The backend of a strategy, unless the manager was closed.
@@ -229,14 +235,21 @@ impl Manager {
     }
 
     /// Books the outcome of an attempt. [`Error::Closed`]: there was a grant, and nobody to hold it.
-    fn take(&self, strategy: Strategy, request: &Request, outcome: Result<Outcome>) -> Result<Acquired> {
+    fn take(
+        self: &Arc<Self>,
+        strategy: Strategy,
+        request: &Request,
+        renew: Option<Limits>,
+        outcome: Result<Outcome>,
+    ) -> Result<Acquired> {
         let counters = &self.counters;
         match outcome {
             Ok(Outcome::Granted { grant, deadline }) => {
-                let id = self.hold(strategy, request, grant.sent, deadline)?;
+                let held = self.hold(Held::new(strategy, request, grant.sent, deadline, renew))?;
                 count(&counters.granted);
+                self.keep_alive(&held);
                 let Grant { token, acks, .. } = grant;
-                Ok(Acquired::Granted { id, owner: request.owner, token, deadline, acks })
+                Ok(Acquired::Granted { id: held.id, owner: request.owner, token, held, acks })
             }
             Ok(Outcome::Busy(remaining)) => {
                 count(&counters.busy);
@@ -253,25 +266,18 @@ impl Manager {
         }
     }
 
-    fn hold(
-        &self,
-        strategy: Strategy,
-        request: &Request,
-        sent: BootInstant,
-        deadline: BootInstant,
-    ) -> Result<LeaseId> {
+    fn hold(&self, held: Held) -> Result<Arc<Held>> {
         let mut leases = self.lock();
         if leases.closed {
             return Err(Error::Closed);
         }
         // Under the lock, so that whoever loses leases sees this one or is seen here.
-        if self.configured(strategy).is_some_and(|configured| configured.lost(sent)) {
+        if self.configured(held.strategy).is_some_and(|configured| configured.lost(held.sent)) {
             return Err(Error::lost(format!("{FILE_GONE}; try again")));
         }
-        let held = Held::new(strategy, request, sent, deadline);
-        let id = held.id;
-        leases.held.insert(id, Arc::new(held));
-        Ok(id)
+        let held = Arc::new(held);
+        leases.held.insert(held.id, Arc::clone(&held));
+        Ok(held)
     }
 
     /// Whether the lease is in the books: granted, and neither released nor dropped.
@@ -288,10 +294,13 @@ impl Manager {
     /// backend proved the extension as it proved the grant.
     pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
         let held = self.find(id).ok_or_else(ended)?;
-        let ttl = ttl.unwrap_or(held.ttl);
+        self.prolong(&held, ttl.unwrap_or(held.ttl)).await
+    }
+
+    async fn prolong(&self, held: &Held, ttl: Ttl) -> Result<()> {
         let turn = held.extending.get_or_init(Box::default).lock().await;
         if held.remaining(self.clock.boot()).is_zero() {
-            self.lose(&held, "its deadline passed");
+            self.lose(held, "its deadline passed");
             return Err(ended());
         }
         let backend = self.open_backend(held.strategy)?;
@@ -300,10 +309,12 @@ impl Manager {
         held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
         let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
         let result = match extended {
+            // Released meanwhile, which compares owners; or its handle was dropped, and then it runs out.
+            Ok(_) if held.let_go() => Err(ended()),
             // The answer came too late: the holder was told that the lease is lost, and lost it stays.
             Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
                 let _ = backend.release(&held.resources, held.owner, held.longest()).await;
-                self.lose(&held, "its deadline passed before an extension was acknowledged");
+                self.lose(held, "its deadline passed before an extension was acknowledged");
                 Err(ended())
             }
             Ok(sent) => {
@@ -313,7 +324,7 @@ impl Manager {
             }
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
-                    self.lose(&held, "somebody else took it, or it was released by force");
+                    self.lose(held, "somebody else took it, or it was released by force");
                 }
                 Err(error)
             }

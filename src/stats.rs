@@ -39,7 +39,7 @@ stats! {
     unknown,
     /// Attempts that failed in any other way.
     failed,
-    /// Extensions that were acknowledged.
+    /// Extensions that were acknowledged, renewals among them.
     extended,
     /// Releases that ended a lease.
     released,

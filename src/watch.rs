@@ -1,122 +1,13 @@
-//! The wheel that tells holders of the end of their leases before it comes: one timer for all leases of the process
-//! that anybody watches.
+//! Tells holders of the end of their leases before it comes.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::Notify;
-
-use crate::clock::BootInstant;
 use crate::error::Result;
-use crate::home::Home;
 use crate::manager::{Held, Manager};
-
-/// The runtime's timers stand still while the host is suspended and the leases do not, so no sleep is longer.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
-
-/// A lease to look at, and when.
-struct Entry {
-    at: BootInstant,
-    manager: Weak<Manager>,
-    held: Weak<Held>,
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Entry {}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.at.cmp(&other.at)
-    }
-}
-
-#[derive(Default)]
-struct Wheel {
-    /// A std mutex: nothing awaits while it is held.
-    entries: Mutex<BinaryHeap<Reverse<Entry>>>,
-    earlier: Notify,
-}
+use crate::wheel::Wheel;
 
 /// Looks at this lease when its margin begins, and again whenever it was extended meanwhile.
 pub fn add(manager: &Arc<Manager>, held: &Arc<Held>) -> Result<()> {
-    static WHEEL: OnceLock<Arc<Wheel>> = OnceLock::new();
-    let home = Home::io()?;
-    let wheel = WHEEL.get_or_init(|| {
-        let wheel = Arc::new(Wheel::default());
-        home.spawn(Arc::clone(&wheel).turn());
-        wheel
-    });
-    wheel.push(Entry { at: held.warning(), manager: Arc::downgrade(manager), held: Arc::downgrade(held) });
-    Ok(())
-}
-
-impl Wheel {
-    fn push(&self, entry: Entry) {
-        let at = entry.at;
-        let mut entries = self.entries();
-        let first = entries.peek().is_none_or(|Reverse(next)| at < next.at);
-        // What was released goes before its time comes; looked for only when the heap would grow.
-        if entries.len() == entries.capacity() {
-            entries.retain(|Reverse(entry)| entry.held.strong_count() > 0);
-        }
-        entries.push(Reverse(entry));
-        drop(entries);
-        if first {
-            self.earlier.notify_one();
-        }
-    }
-
-    async fn turn(self: Arc<Self>) {
-        loop {
-            match self.look_at_due() {
-                Some(pause) => {
-                    let _ = tokio::time::timeout(pause, self.earlier.notified()).await;
-                }
-                None => self.earlier.notified().await,
-            }
-        }
-    }
-
-    /// Looks at everything that is due, and answers how long nothing else is.
-    fn look_at_due(&self) -> Option<Duration> {
-        loop {
-            let mut entries = self.entries();
-            let Reverse(next) = entries.peek()?;
-            let Some((manager, held)) = next.manager.upgrade().zip(next.held.upgrade()) else {
-                entries.pop(); // released, or the manager is gone
-                continue;
-            };
-            let pause = manager.clock().boot().until(next.at);
-            if !pause.is_zero() {
-                return Some(pause.min(LONGEST_SLEEP));
-            }
-            entries.pop();
-            drop(entries);
-            // One lease that cannot be looked at must not leave all others unwatched.
-            let next = std::panic::catch_unwind(AssertUnwindSafe(|| manager.look(&held)));
-            if let Ok(Some(at)) = next {
-                let entry = Entry { at, manager: Arc::downgrade(&manager), held: Arc::downgrade(&held) };
-                self.entries().push(Reverse(entry));
-            }
-        }
-    }
-
-    fn entries(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Entry>>> {
-        // A heap that a panic interrupted is still a heap: at worst an entry is out of order.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    static WATCHED: Wheel = Wheel::new(|manager, held| manager.look(held));
+    WATCHED.add(held.warning(), manager, held)
 }

@@ -10,7 +10,7 @@ use fencelock::manager::{Acquired, Manager, Strategy};
 use tempfile::TempDir;
 
 use crate::managed::side_by_side;
-use crate::{repeat, wanted};
+use crate::{Alive, repeat, wanted};
 
 /// Synchronous, on the calling thread.
 pub fn one(operations: u32) -> Duration {
@@ -32,6 +32,12 @@ fn manager() -> (Arc<Manager>, TempDir) {
     let path = folder.path().canonicalize().expect("it is there").join("locks.sqlite");
     let config = Config { path, durability: Durability::Normal, allow_network_filesystem: false };
     let backend = SqliteBackend::new(config, Clock::System);
-    let manager = Manager::new(None, Some(Backend::Sqlite(backend)), Clock::System, Box::new(|_, _| ()));
+    let manager = Manager::new(
+        None,
+        Some(Backend::Sqlite(backend)),
+        Clock::System,
+        Box::new(|_, _| ()),
+        Arc::new(Alive),
+    );
     (manager, folder)
 }

@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use fencelock::acquire::Wanted;
 use fencelock::backend::AckPolicy;
+use fencelock::clock::{BootInstant, Clock};
 use fencelock::lease::{Resources, Ttl};
+use fencelock::renew::Pulse;
 
 /// One hot path.
 struct HotPath {
@@ -85,6 +87,17 @@ fn names() -> Vec<String> {
     (0..TOGETHER).map(|index| format!("order:{}", 10_000 + index)).collect()
 }
 
+/// A holder that is always there; none of these leases is renewed.
+struct Alive;
+
+impl Pulse for Alive {
+    fn beat(&self) -> BootInstant {
+        Clock::System.boot()
+    }
+
+    fn ask(&self) {}
+}
+
 /// A request as most are.
 fn wanted(name: &str) -> Wanted {
     Wanted {
@@ -95,5 +108,6 @@ fn wanted(name: &str) -> Wanted {
         acks: AckPolicy { required: 2, timeout_ms: 5_000 },
         wait: Duration::ZERO,
         fair: false,
+        renew: None,
     }
 }

@@ -26,7 +26,7 @@ pub fn new_request(operations: u32) -> Duration {
     repeat(operations, || {
         let request = wanted(black_box("order:12345")).attempt();
         let sent = clock.boot();
-        Held::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent))
+        Held::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent), None)
     })
 }
 

@@ -8,6 +8,7 @@ use fencelock::backend::redis::{Config, Options, RedisBackend};
 use fencelock::clock::Clock;
 use fencelock::manager::{Manager, Strategy};
 
+use crate::Alive;
 use crate::managed::{one_by_one, side_by_side};
 use crate::server::Server;
 
@@ -34,5 +35,5 @@ fn manager(server: &Server) -> Arc<Manager> {
         prefix: "fencelock".into(),
     };
     let backend = RedisBackend::new(Config::new(options).expect("a URL"), Clock::System);
-    Manager::new(Some(Backend::Redis(backend)), None, Clock::System, Box::new(|_, _| ()))
+    Manager::new(Some(Backend::Redis(backend)), None, Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
 }

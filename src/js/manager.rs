@@ -8,13 +8,14 @@ use napi::Env;
 use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
 use napi_derive::napi;
 
-use super::options::{self, ManagerConfig, Wait};
+use super::options::{self, ManagerConfig, Terms};
 use super::outcome::{Failure, Outcome, Stats, millis};
 use super::settle::{Bridge, Settler};
 use super::waits::Waits;
 use crate::clock::Clock;
 use crate::error::{Error, Report, Result};
 use crate::manager::{Acquired, Manager, Strategy};
+use crate::renew::Pulse;
 
 /// A manager of one environment.
 #[napi]
@@ -36,7 +37,8 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
         let settler = Arc::clone(&settler);
         Box::new(move |lease, message| settler.tell(lease, message))
     };
-    let manager = Manager::new(strong, local, Clock::System, observer);
+    let manager =
+        Manager::new(strong, local, Clock::System, observer, Arc::clone(&settler) as Arc<dyn Pulse>);
     settler.adopt(&manager);
     Either::A(NativeManager { manager, settler, waits: Waits::default() })
 }
@@ -114,10 +116,12 @@ impl NativeManager {
         timeout_ms: u32,
         wait_ms: f64,
         fair: bool,
+        max_hold_ms: f64,
+        max_stall_ms: f64,
     ) {
         self.run(env, slot, strategy, |manager, strategy| {
-            let wait = Wait { wait_ms, fair };
-            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, wait)?;
+            let terms = Terms { wait_ms, fair, renew: options::renew(max_hold_ms, max_stall_ms) };
+            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, terms)?;
             let call = self.waits.begin(slot, !wanted.wait.is_zero());
             let acquire = manager.acquire(strategy, wanted, call.cancel());
             Ok(async move {
@@ -143,8 +147,12 @@ impl NativeManager {
         others: Option<Vec<String>>,
         ttl_ms: u32,
         min_token: f64,
+        max_hold_ms: f64,
+        max_stall_ms: f64,
     ) -> Either3<String, Null, Failure> {
-        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0, Wait::default())
+        self.settler.beat(Clock::System.boot());
+        let terms = Terms { renew: options::renew(max_hold_ms, max_stall_ms), ..Terms::default() };
+        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0, terms)
             .and_then(|wanted| self.manager.acquire_sync(&wanted));
         match acquired {
             Err(error) => Either3::C(error.into()),
@@ -210,6 +218,8 @@ impl NativeManager {
     /// For how many milliseconds more a lease counts, rounded up; 0 when it does not.
     #[napi(catch_unwind)]
     pub fn remaining_ms(&self, lease: f64) -> f64 {
+        // Who looks at the lock is alive, also within a long turn of the event loop.
+        self.settler.beat(Clock::System.boot());
         millis(self.manager.remaining(lease as u64))
     }
 }

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::lease::{Resources, Ttl};
 use crate::manager::Strategy;
+use crate::renew::Limits;
 use crate::token::MIN_TOKEN_LIMIT;
 
 /// A manager's configuration, with every default filled in.
@@ -124,6 +125,12 @@ pub(super) fn strategy(number: u32) -> Result<Strategy> {
     }
 }
 
+/// For how long a lease is kept alive, in milliseconds, which may be infinite; not at all if the first is 0.
+pub(super) fn renew(max_hold_ms: f64, max_stall_ms: f64) -> Option<Limits> {
+    let limit = |ms: f64| if ms.is_finite() { Duration::from_millis(ms as u64) } else { Limits::FOREVER };
+    (max_hold_ms > 0.0).then(|| Limits { max_hold: limit(max_hold_ms), max_stall: limit(max_stall_ms) })
+}
+
 /// What an acquire asks for, checked.
 pub(super) fn wanted(
     first: String,
@@ -132,7 +139,7 @@ pub(super) fn wanted(
     min_token: f64,
     required: u32,
     timeout_ms: u32,
-    wait: Wait,
+    terms: Terms,
 ) -> Result<Wanted> {
     let resources = match others {
         None => Resources::one(first)?,
@@ -146,16 +153,17 @@ pub(super) fn wanted(
         return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
     }
     let acks = AckPolicy { required, timeout_ms };
-    let Wait { wait_ms, fair } = wait;
+    let Terms { wait_ms, fair, renew } = terms;
     // Also for ever: longer than any process lives.
     let wait = Duration::try_from_secs_f64(wait_ms / 1_000.0).unwrap_or(Duration::MAX);
-    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks, wait, fair })
+    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks, wait, fair, renew })
 }
 
-/// How a lease is waited for. Not at all by default.
+/// How a lease is waited for and held. Neither waited for nor renewed by default.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Wait {
+pub(super) struct Terms {
     /// Milliseconds; infinity for ever.
     pub(super) wait_ms: f64,
     pub(super) fair: bool,
+    pub(super) renew: Option<Limits>,
 }

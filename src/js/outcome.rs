@@ -49,8 +49,8 @@ impl Outcome {
             (details.len() - 1) as f64
         };
         let numbers = match self {
-            Self::Acquired(Acquired::Granted { id, owner, token, deadline, acks }) => [
-                if now < deadline { GRANTED } else { LATE },
+            Self::Acquired(Acquired::Granted { id, owner, token, held, acks }) => [
+                if now < held.deadline() { GRANTED } else { LATE },
                 id as f64,
                 token as f64,
                 acks.map_or(-1.0, |acks| f64::from(acks.received)),
@@ -178,7 +178,7 @@ pub struct Stats {
     pub unknown: f64,
     /// Attempts that failed otherwise.
     pub failed: f64,
-    /// Acknowledged extensions.
+    /// Acknowledged extensions, renewals among them.
     pub extended: f64,
     /// Releases that ended a lease.
     pub released: f64,

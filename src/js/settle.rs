@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
@@ -16,9 +16,10 @@ use napi::{Env, Result, check_status, sys};
 use napi_derive::napi;
 
 use super::outcome::{Detail, Outcome, STRIDE};
-use crate::clock::Clock;
+use crate::clock::{BootInstant, Clock};
 use crate::home::{Home, Job};
 use crate::manager::Manager;
+use crate::renew::Pulse;
 
 /// How long the end of the process may wait for the releases of what is still held.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -44,6 +45,8 @@ pub(super) struct Settler {
     /// together.
     outgoing: Mutex<Vec<Job>>,
     managers: Mutex<Vec<Weak<Manager>>>,
+    /// When JavaScript's thread was last here: microseconds on the boot clock.
+    beat: AtomicU64,
 }
 
 #[derive(Default)]
@@ -73,11 +76,21 @@ impl Settler {
     }
 
     fn push(&self, settlement: Settlement) {
+        self.wake_up(Some(settlement));
+    }
+
+    /// JavaScript's thread is here.
+    pub(super) fn beat(&self, now: BootInstant) {
+        self.beat.store(now.as_micros(), Ordering::Release);
+    }
+
+    /// Has JavaScript drain the queue. Keeps no process alive: the function is referenced for calls alone.
+    fn wake_up(&self, settlement: Option<Settlement>) {
         let mut wake = self.wake();
         let Some(function) = *wake else { return };
         let first = {
             let mut queue = self.queue();
-            queue.settlements.push(settlement);
+            queue.settlements.extend(settlement);
             !std::mem::replace(&mut queue.woken, true)
         };
         if first {
@@ -114,6 +127,7 @@ impl Settler {
 
     /// The turn ends.
     pub(super) fn flush(&self) {
+        self.beat(Clock::System.boot());
         let calls = std::mem::take(&mut *self.outgoing());
         // The thread was started for the first of them, so this does not fail.
         if !calls.is_empty()
@@ -172,6 +186,17 @@ impl Settler {
     }
 }
 
+impl Pulse for Settler {
+    fn beat(&self) -> BootInstant {
+        BootInstant::from_micros(self.beat.load(Ordering::Acquire))
+    }
+
+    /// JavaScript drains whatever there is, mostly nothing, and has been here then.
+    fn ask(&self) {
+        self.wake_up(None);
+    }
+}
+
 /// What the facade holds of this environment's queue: one for each copy of the facade.
 #[napi]
 pub struct Bridge {
@@ -186,6 +211,7 @@ impl Bridge {
         // Our threads outlive environments, and so must the code they run.
         retain_current_module_for_unload_safety();
         let settler = Arc::new(Settler::default());
+        settler.beat(Clock::System.boot());
         let mut name = ptr::null_mut();
         let text = c"fencelock";
         // SAFETY: on JavaScript's thread with its environment; the text has the length given.
@@ -247,6 +273,8 @@ impl Bridge {
     pub fn drain(&self, env: Env, mut records: Float64ArraySlice<'_>) -> Drained {
         // SAFETY: the facade's own array, which no other code writes to during this call.
         let records = unsafe { records.as_mut() };
+        let now = Clock::System.boot();
+        self.settler.beat(now);
         let batch = {
             let mut queue = self.settler.queue();
             let count = queue.settlements.len().min(records.len() / STRIDE);
@@ -258,7 +286,6 @@ impl Bridge {
             }
         };
         let mut details = Vec::new();
-        let now = Clock::System.boot();
         let count = batch.len() as u32;
         let mut calls = 0;
         for (settlement, record) in batch.into_iter().zip(records.chunks_exact_mut(STRIDE)) {

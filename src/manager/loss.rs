@@ -34,11 +34,11 @@ impl Manager {
             return Some(warning);
         }
         let left = now.until(held.deadline()).as_millis();
+        let why = held.renewal.as_ref().and_then(|renewal| renewal.obstacle());
+        let why = why.as_deref().unwrap_or("it was not extended");
         (self.observer)(
             held.id,
-            format!(
-                "the lease ends in {left} ms and was not extended; stop working on what it protects, or fence it"
-            ),
+            format!("the lease ends in {left} ms: {why}; stop working on what it protects, or fence it"),
         );
         None
     }

@@ -1,5 +1,7 @@
 //! A manager with a lock file and a clock that moves only when told to.
 
+mod renewal;
+
 use std::sync::mpsc;
 
 use rusqlite::Connection;
@@ -14,6 +16,30 @@ struct Stage {
     clock: Arc<FakeClock>,
     manager: Arc<Manager>,
     told: Arc<Mutex<Vec<(LeaseId, String)>>>,
+    pulse: Arc<FakePulse>,
+}
+
+/// A holder that gives signs of life only when told to.
+#[derive(Default)]
+struct FakePulse {
+    beat: AtomicU64,
+    asked: AtomicU64,
+}
+
+impl FakePulse {
+    fn set(&self, at: BootInstant) {
+        self.beat.store(at.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Pulse for FakePulse {
+    fn beat(&self) -> BootInstant {
+        BootInstant::from_micros(self.beat.load(Ordering::SeqCst))
+    }
+
+    fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 impl Stage {
@@ -38,8 +64,9 @@ impl Stage {
         let hear = Arc::clone(&told);
         let observer = Box::new(move |lease, message| hear.lock().unwrap().push((lease, message)));
         let local = Backend::Sqlite(SqliteBackend::new(config, time.clone()));
-        let manager = Manager::new(None, Some(local), time, observer);
-        Self { directory, clock, manager, told }
+        let pulse = Arc::new(FakePulse::default());
+        let manager = Manager::new(None, Some(local), time, observer, Arc::clone(&pulse) as Arc<dyn Pulse>);
+        Self { directory, clock, manager, told, pulse }
     }
 
     /// Starts a call on the backend's thread.
@@ -57,7 +84,10 @@ impl Stage {
     }
 
     fn acquire(&self, name: &str, ttl_ms: u32) -> LeaseId {
-        let wanted = wanted(name, ttl_ms);
+        self.take(wanted(name, ttl_ms))
+    }
+
+    fn take(&self, wanted: Wanted) -> LeaseId {
         let call =
             self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted, None).await });
         match call.recv().unwrap() {
@@ -91,6 +121,7 @@ fn wanted(name: &str, ttl_ms: u32) -> Wanted {
         acks: AckPolicy::default(),
         wait: Duration::ZERO,
         fair: false,
+        renew: None,
     }
 }
 

@@ -1,0 +1,47 @@
+//! How leases are kept alive: what the wheel does when the time of one has come.
+
+use std::sync::Arc;
+
+use super::Manager;
+use crate::clock::BootInstant;
+use crate::held::Held;
+use crate::renew::{self, Turn};
+
+impl Manager {
+    /// Renews a new lease from now on, if its holder asked for it.
+    pub(super) fn keep_alive(self: &Arc<Self>, held: &Arc<Held>) {
+        self.look_again(held, held.due());
+    }
+
+    /// The wheel's turn: renews a lease that is due, or answers when to look again.
+    pub(crate) fn renew_if_due(self: &Arc<Self>, held: &Arc<Held>) -> Option<BootInstant> {
+        let renewal = held.renewal.as_deref()?;
+        match renewal.turn(held, self.clock.boot(), &*self.pulse) {
+            Turn::Over => None,
+            Turn::Later(at) => Some(renew::tick(at, held.ttl)),
+            Turn::Renew => match self.open_backend(held.strategy).and_then(|backend| backend.home()) {
+                Ok(home) => {
+                    home.spawn(Arc::clone(self).renew(Arc::clone(held)));
+                    None
+                }
+                Err(error) => renewal.renewed(held, Err(error), self.clock.boot()),
+            },
+        }
+    }
+
+    /// One renewal. It never revives a lease, as no extension does.
+    pub(super) async fn renew(self: Arc<Self>, held: Arc<Held>) {
+        let result = self.prolong(&held, held.ttl).await;
+        let Some(renewal) = held.renewal.as_deref() else { return };
+        if let Some(at) = renewal.renewed(&held, result, self.clock.boot()) {
+            self.look_again(&held, at);
+        }
+    }
+
+    fn look_again(self: &Arc<Self>, held: &Arc<Held>, at: BootInstant) {
+        let Some(renewal) = held.renewal.as_deref() else { return };
+        if let Err(error) = renew::add(at, self, held) {
+            renewal.failed(error);
+        }
+    }
+}
