@@ -156,8 +156,10 @@ export interface RedisConfig {
 export interface Stats {
   /** Leases held now. */
   held: number
-  /** Attempts under way now. */
+  /** Calls under way now. */
   pending: number
+  /** Those of them that may wait for somebody else's lease to end. */
+  waiting: number
   /** Background cleanups under way now. */
   cleanups: number
   /** Attempts that got the lease. */

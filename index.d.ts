@@ -307,8 +307,10 @@ export interface Guarantee {
 export interface ManagerStats {
   /** Leases in hand right now: granted, and neither released nor dropped. */
   readonly held: number
-  /** Attempts that are not answered yet. */
+  /** Calls of `acquire…` and `tryAcquire…` that are not answered yet. */
   readonly pending: number
+  /** Those of them that may wait for somebody else's lease to end: calls with `waitMs`. */
+  readonly waiting: number
   /** Unknown outcomes that are still being cleaned up in the background. */
   readonly cleanups: number
   /** Attempts that got the lease. */

@@ -23,7 +23,7 @@ use crate::lease::{Acks, Owner, Ttl};
 use crate::renew::{Limits, Pulse};
 use crate::room::Room;
 pub use crate::stats::Stats;
-use crate::stats::{Counters, count};
+use crate::stats::{Counted, Counters, count};
 
 /// Told of the end of a watched lease: which one, and why in words.
 pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
@@ -209,6 +209,7 @@ impl Manager {
         let Some(Configured { backend, room, .. }) = self.configured(strategy) else {
             unreachable!("the caller has looked");
         };
+        let _waiting = Counted::new(&self.counters.waiting);
         let cancels = Cancels { call: cancel, manager: &self.closing };
         acquire::wait(backend, room, &self.clock, wanted, cancels).await
     }

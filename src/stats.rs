@@ -27,8 +27,10 @@ macro_rules! stats {
 }
 
 stats! {
-    /// Attempts that have not been answered yet.
+    /// Calls that have not been answered yet.
     pending,
+    /// Those of them that may wait for somebody else's lease to end.
+    waiting,
     /// Attempts that got the lease.
     granted,
     /// Attempts that found somebody else.
@@ -45,6 +47,22 @@ stats! {
     released,
     /// Leases that were found lost before their release.
     lost,
+}
+
+/// Counts something for as long as it lives.
+pub(crate) struct Counted<'a>(&'a AtomicU64);
+
+impl<'a> Counted<'a> {
+    pub(crate) fn new(counter: &'a AtomicU64) -> Self {
+        count(counter);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One more.

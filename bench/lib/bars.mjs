@@ -23,7 +23,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without those that were not measured
  */
 export function judge(results) {
-  const { stall, eventLoop, memory } = results
+  const { stall, eventLoop, memory, handOver } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -51,6 +51,7 @@ export function judge(results) {
     ...(delay
       ? [below('event-loop delay added by 5,000 acquires a second, p99', 2, delay.addedMs, milliseconds)]
       : []),
+    ...(handOver ? handOvers(handOver) : []),
     ...(memory ?? []).flatMap(({ strategy, points }) => {
       const last = points.at(-1)
       if (!last) return []
@@ -58,6 +59,44 @@ export function judge(results) {
       const bytes = last.nativeBytes === null ? last.residentBytes : last.heapBytes + last.nativeBytes
       return [below(text, 600, bytes, (value) => `${value.toFixed(0)} bytes`)]
     }),
+  ]
+}
+
+/**
+ * @param {NonNullable<Results['handOver']>} handOver
+ * @returns {Verdict[]}
+ */
+function handOvers({ subjects, commands }) {
+  const find = (/** @type {string} */ id) => subjects.find((subject) => subject.id === id)
+  const [strong, local] = [find('fencelock-strong'), find('fencelock-local')]
+  if (!strong || !local) return []
+  const ratio = strong.p50 / strong.alone
+  const [few, many] = commands
+  const growth = few && many ? many.commands / few.commands : Number.NaN
+  return [
+    {
+      text: 'hand-over between processes, strong, p50 against an acquire alone',
+      bar: '≤ 2.5×',
+      value: times(ratio),
+      reached: ratio <= 2.5,
+    },
+    .../** @type {const} */ ([
+      ['redlock', 10],
+      ['redlock-universal', 10],
+      ['redis-semaphore', 3],
+    ]).flatMap(([id, bar]) => {
+      const better = (find(id)?.p99 ?? Number.NaN) / strong.p99
+      const text = `hand-over between processes, strong, p99 against ${id}`
+      return [{ text, bar: `≥ ${bar}×`, value: times(better), reached: better >= bar }]
+    }),
+    below('hand-over between processes, local, p50', 3, local.p50, milliseconds),
+    below('hand-over between processes, local, p99', 10, local.p99, milliseconds),
+    {
+      text: 'commands for each lease, 200 waiters against 10 in as many processes',
+      bar: '≤ 1.2×',
+      value: times(growth),
+      reached: growth <= 1.2,
+    },
   ]
 }
 

@@ -70,7 +70,7 @@ function printThroughput({ title, note }, rows) {
 }
 
 /** @param {Results} results */
-function printOthers({ stall, eventLoop }) {
+function printOthers({ stall, eventLoop, handOver }) {
   if (stall) {
     const { calm, stalled, batches, batchMs } = stall
     table(
@@ -100,6 +100,26 @@ function printOthers({ stall, eventLoop }) {
         count(perSecond),
         '',
       ]),
+    )
+  }
+  if (handOver) {
+    table(
+      'from a release in one process to the grant in another, 10 waiters in 5 processes',
+      ['', 'p50 ms', 'p99 ms', 'alone p50', 'leases/s', ''],
+      handOver.subjects.map(({ label, id, p50, p99, alone, perSecond, count: handOvers }) => [
+        id === 'fencelock-local' ? `${label}, local` : label,
+        fixed(p50),
+        fixed(p99),
+        fixed(alone),
+        count(perSecond),
+        `${count(handOvers)} hand-overs`,
+      ]),
+    )
+    const { commands } = handOver
+    table(
+      'commands of the server for each lease',
+      ['waiters', 'commands', ''],
+      commands.map(({ waiters, commands: sent }) => [count(waiters), fixed(sent, 2), '']),
     )
   }
 }

@@ -80,6 +80,7 @@ function startServer(program, folder, port, more) {
  * @property {() => void} pauseReplica stops one replica in mid-air: its connections stay open and nobody answers
  * @property {() => Promise<void>} resumeReplica
  * @property {() => Promise<number>} waits how many WAITs the primary has served
+ * @property {() => Promise<number>} commands how many commands clients have sent it, and how many messages it has published
  * @property {() => Promise<void>} stop
  */
 
@@ -105,16 +106,27 @@ export async function startServers(program, folder) {
       children.at(-1)?.kill('SIGCONT')
       await untilAcknowledged(port)
     },
-    async waits() {
-      // The reply has many lines; that of PING behind it ends it.
-      const lines = (await ask(port, ['INFO commandstats', 'PING'], '+PONG')) ?? []
-      const found = lines.map((line) => /^cmdstat_wait:calls=(\d+)/.exec(line)?.[1])
-      return Number(found.find((calls) => calls !== undefined) ?? 0)
-    },
+    waits: () => calls(port, ['wait']),
+    commands: () => calls(port, ['evalsha', 'wait', 'publish']),
     async stop() {
       await Promise.all(children.map(end))
     },
   }
+}
+
+/**
+ * How often the server has carried these commands out.
+ *
+ * @param {number} port
+ * @param {string[]} commands
+ */
+async function calls(port, commands) {
+  // The reply has many lines; that of PING behind it ends it.
+  const lines = (await ask(port, ['INFO commandstats', 'PING'], '+PONG')) ?? []
+  return lines.reduce((sum, line) => {
+    const [, command, count] = /^cmdstat_(\w+):calls=(\d+)/.exec(line) ?? []
+    return command !== undefined && commands.includes(command) ? sum + Number(count) : sum
+  }, 0)
 }
 
 /**

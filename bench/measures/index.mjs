@@ -6,6 +6,7 @@ import { join } from 'node:path'
 
 import { measureEventLoop } from './event-loop.mjs'
 import { measureInFlight, measureMemory, measureTable } from './growth.mjs'
+import { measureHandOver } from './hand-over.mjs'
 import { measureStall } from './stall.mjs'
 import { measureThroughput, throughput } from './throughput.mjs'
 
@@ -23,6 +24,7 @@ import { measureThroughput, throughput } from './throughput.mjs'
  * @property {Record<string, import('../lib/rounds.mjs').Row[]>} throughput by measure
  * @property {import('./stall.mjs').Stall} [stall]
  * @property {import('./event-loop.mjs').EventLoop[]} [eventLoop]
+ * @property {{ subjects: import('./hand-over.mjs').HandOver[], commands: import('./hand-over.mjs').Commands }} [handOver]
  * @property {import('./growth.mjs').Memory[]} [memory]
  * @property {import('./growth.mjs').InFlight[]} [inFlight]
  * @property {import('./growth.mjs').Table} [table]
@@ -50,6 +52,13 @@ export const measures = [
     title: 'event-loop delay under 5,000 acquires a second',
     async run(results, context) {
       results.eventLoop = await measureEventLoop(context)
+    },
+  },
+  {
+    id: 'hand-over',
+    title: 'a lock that many wait for',
+    async run(results, context) {
+      results.handOver = await measureHandOver(context)
     },
   },
   {

@@ -22,6 +22,10 @@ export async function open({ folder }) {
       expect(lock && lock.token > 0n, 'not granted')
       expect(lock.releaseSync(), 'not released')
     },
+    async hold(resource) {
+      const lock = await locks.acquireLocal(resource, { waitMs: Infinity })
+      return () => lock.release()
+    },
     close: () => locks.close(),
   }
 }

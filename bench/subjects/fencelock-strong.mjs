@@ -19,6 +19,10 @@ export async function open({ url }) {
       expect(lock.token > 0n && lock.acks?.received === REPLICAS, 'no token, or too few acknowledgements')
       expect(await lock.release(), 'not released')
     },
+    async hold(resource) {
+      const lock = await locks.acquireStrong(resource, { waitMs: Infinity })
+      return () => lock.release()
+    },
     close: () => locks.close(),
   }
 }

@@ -9,6 +9,7 @@
  * @typedef {object} Subject
  * @property {(resource: string, worker: number) => Promise<void>} [pair] acquires and releases
  * @property {(resource: string) => void} [pairSync] the same on the calling thread
+ * @property {(resource: string) => Promise<() => Promise<unknown>>} [hold] waits as long as it takes; answers its release
  * @property {() => unknown} close
  */
 

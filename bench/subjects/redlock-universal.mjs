@@ -18,6 +18,18 @@ export async function open({ url, atOnce }) {
       expect(handle.value, 'not granted')
       expect(await lock.release(handle), 'not released')
     },
+    async hold(resource) {
+      // With its own pauses: 100 ms.
+      const lock = createLock({
+        adapter,
+        key: resource,
+        ttl: TTL_MS,
+        retryAttempts: 10_000,
+        performance: 'lean',
+      })
+      const handle = await lock.acquire()
+      return () => lock.release(handle)
+    },
     close: () => redis.disconnect(),
   }
 }

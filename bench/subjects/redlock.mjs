@@ -11,12 +11,18 @@ export async function open({ url, atOnce }) {
   // It uses one connection.
   const redis = new Redis(url, { enableAutoPipelining: atOnce > 1 })
   const redlock = new Redlock([redis], { retryCount: 0 })
+  // For as long as it takes, with its own pauses: 200 ms, more or less.
+  const patient = new Redlock([redis], { retryCount: -1 })
   return {
     async pair(resource) {
       // Both reject when they fail.
       const lock = await redlock.acquire([resource], TTL_MS)
       expect(lock.value && lock.expiration > Date.now(), 'not granted')
       await lock.release()
+    },
+    async hold(resource) {
+      const lock = await patient.acquire([resource], TTL_MS)
+      return () => lock.release()
     },
     close: () => redis.disconnect(),
   }

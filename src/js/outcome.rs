@@ -164,8 +164,10 @@ impl From<backend::Guarantee> for Guarantee {
 pub struct Stats {
     /// Leases held now.
     pub held: f64,
-    /// Attempts under way now.
+    /// Calls under way now.
     pub pending: f64,
+    /// Those of them that may wait for somebody else's lease to end.
+    pub waiting: f64,
     /// Background cleanups under way now.
     pub cleanups: f64,
     /// Attempts that got the lease.
@@ -191,6 +193,7 @@ impl From<manager::Stats> for Stats {
         Self {
             held: stats.held as f64,
             pending: stats.pending as f64,
+            waiting: stats.waiting as f64,
             cleanups: stats.cleanups as f64,
             granted: stats.granted as f64,
             busy: stats.busy as f64,
