@@ -1,7 +1,7 @@
 //! The backend contract on SQLite.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::busy::Wait;
@@ -11,7 +11,7 @@ use super::queue::{self, CHANGE, LOOK, MAKE, Needs};
 use super::registry::Registry;
 use super::rows::Tx;
 use super::store::Access;
-use super::{describe, operations};
+use super::{describe, operations, watcher};
 use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request, Waiter};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -36,7 +36,8 @@ enum Membership {
     /// Nobody has asked for anything yet.
     None,
     Joined(Member),
-    Closed,
+    /// The file that was used, for waiters that leave after that.
+    Closed(Weak<File>),
 }
 
 impl fmt::Debug for SqliteBackend {
@@ -80,7 +81,7 @@ impl SqliteBackend {
         }
         match &*membership {
             Membership::Joined(member) => Ok(Arc::clone(member.file())),
-            Membership::None | Membership::Closed => Err(Error::Closed),
+            Membership::None | Membership::Closed(_) => Err(Error::Closed),
         }
     }
 
@@ -99,16 +100,32 @@ impl SqliteBackend {
         let asked = request.clone();
         let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &asked);
         let outcome = queue::submit(&file, MAKE, Attempt::Busy(None), work).await;
+        match &request.waiter {
+            Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => drop(file.watch.remove(waiter)),
+            Some(waiter) if waiter.is_fair() => file.watch.stands(waiter),
+            _ => {}
+        }
         outcome.inspect_err(|error| undo_grant(&file, error, request))
     }
 
     /// See [`crate::backend::Backend::line_up`].
-    pub async fn line_up(&self, _resources: &Resources, _waiter: &Waiter) -> Result<()> {
+    #[expect(clippy::unused_async, reason = "the contract is async")]
+    pub async fn line_up(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        watcher::line_up(&self.file()?, resources, waiter);
         Ok(())
     }
 
     /// See [`crate::backend::Backend::leave`].
-    pub async fn leave(&self, _resources: &Resources, _waiter: &Waiter) {}
+    pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
+        let file = match &*self.membership() {
+            Membership::None => None,
+            Membership::Joined(member) => Some(Arc::clone(member.file())),
+            Membership::Closed(file) => file.upgrade(),
+        };
+        if let Some(file) = file {
+            watcher::leave(&file, resources, waiter).await;
+        }
+    }
 
     /// See [`crate::backend::Backend::extend`]. There are no replicas, so the policy asks for nothing.
     pub async fn extend(
@@ -160,8 +177,16 @@ impl SqliteBackend {
     )]
     pub async fn close(&self) {
         // The file, its thread included, must not wait for this manager to be garbage-collected.
-        let membership = std::mem::replace(&mut *self.membership(), Membership::Closed);
-        if let Membership::Joined(member) = membership {
+        let left = {
+            let mut membership = self.membership();
+            let file = match &*membership {
+                Membership::None => Weak::new(),
+                Membership::Joined(member) => Arc::downgrade(member.file()),
+                Membership::Closed(_) => return,
+            };
+            std::mem::replace(&mut *membership, Membership::Closed(file))
+        };
+        if let Membership::Joined(member) = left {
             member.leave();
         }
     }

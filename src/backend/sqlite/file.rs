@@ -11,6 +11,7 @@ use super::queue::{self, CHANGE, Needs, Queue};
 use super::registry::Registry;
 use super::rows::Tx;
 use super::store::{Done, Store};
+use super::watcher::Watch;
 use super::{failure, open, operations, place, sweep};
 use crate::clock::BootInstant;
 use crate::error::{Error, Result};
@@ -29,6 +30,8 @@ pub struct File {
     pub(super) registry: &'static Registry,
     /// What waits for its next transaction.
     pub(super) queue: Queue,
+    /// Who waits for leases in it.
+    pub(super) watch: Watch,
     path: PathBuf,
     allow_network: bool,
     home: Home,
@@ -55,6 +58,7 @@ impl File {
         Ok(Self {
             registry,
             queue: Queue::default(),
+            watch: Watch::default(),
             path,
             allow_network,
             home: Home::start("fencelock-sql")?,
@@ -95,7 +99,12 @@ impl File {
             }
             if self.names(&store)? {
                 match store.transact(needs.access, &self.registry.clock, wait, work)? {
-                    Done::Committed => return Ok(true),
+                    Done::Committed { ended } => {
+                        if ended {
+                            self.watch.ring();
+                        }
+                        return Ok(true);
+                    }
                     Done::Replaced => self.registry.forget(&store),
                 }
             } else {
@@ -141,6 +150,11 @@ impl File {
         Ok(slot.clone())
     }
 
+    /// The store, if the file is open.
+    pub(super) fn open_store(&self) -> Option<Arc<Store>> {
+        self.slot.try_lock().ok()?.clone()
+    }
+
     /// The store's file is no longer the one that the path names, or no longer whole.
     pub(super) fn forget(&self, store: &Arc<Store>) {
         let mut slot = self.slot();
@@ -151,6 +165,7 @@ impl File {
         // After every grant in it, and, as opening another takes longer, before every grant in that.
         let since = self.registry.clock.boot() + Duration::from_micros(1);
         drop(slot);
+        self.watch.wake_all();
         let members = self.members().clone();
         for told in members {
             told(since);

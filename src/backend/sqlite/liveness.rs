@@ -283,7 +283,8 @@ fn others(database: &Path) -> Result<Vec<(Mark, PathBuf)>> {
     list().map_err(|error| failure::io("list the directory of the lock file", database, &error))
 }
 
-fn nonce() -> u64 {
+/// Random, and not 0.
+pub fn nonce() -> u64 {
     loop {
         let nonce = getrandom::u64().expect("the operating system has randomness once it has booted");
         if nonce != 0 {

@@ -4,7 +4,8 @@
 //! backend      the contract; sync and async entry
 //! file  queue  a lock file of this process: thread, group commit, background undo · registry: who shares it
 //! operations   acquire, extend, release … as functions of a transaction · describe · purge · sweep
-//! rows         the table; all SQL · holder: whose lease it is, and when it ends
+//! rows         the leases, in SQL · holder: whose lease it is, and when it ends
+//! watcher      who waits, and how they are woken · line: the fair waiters, in SQL
 //! store        the open file: one transaction at a time, on one connection · side: its -wal and -shm
 //! open         identity (whose file is it) → liveness → connection · create: making it, raced by others
 //! place  filesystem  busy  failure   paths and inodes, network or not, patience, errors in words
@@ -27,6 +28,7 @@ mod file;
 mod filesystem;
 mod holder;
 mod identity;
+mod line;
 mod liveness;
 mod open;
 mod operations;
@@ -40,6 +42,7 @@ mod store;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod watcher;
 
 pub use backend::SqliteBackend;
 pub use config::{Config, Durability};

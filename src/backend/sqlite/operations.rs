@@ -1,7 +1,8 @@
 //! What a lock is, as functions of one transaction. None of them fails half-way: an error rolls everything back.
 
+use super::line::Member;
 use super::rows::Tx;
-use crate::backend::{Attempt, Grant, Info, Request};
+use crate::backend::{Attempt, Grant, Info, Request, Waiter};
 use crate::clock::BootInstant;
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
@@ -18,7 +19,9 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
             return Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }));
         }
     }
+    let fair = request.waiter.as_ref().filter(|waiter| waiter.is_fair());
     let (mut last, mut busy, mut added) = (0, None, (0, None));
+    let (mut queued, mut behind) = (false, false);
     for resource in resources {
         let Some(row) = tx.row(resource)? else {
             added = (added.0 + 1, Some(resource.clone()));
@@ -29,17 +32,68 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
             // All must be free at once, so the last to end counts.
             busy = busy.max(tx.held(&lease));
         }
+        if row.queued {
+            queued = true;
+            tx.bury()?;
+            behind |=
+                tx.first(resource)?.is_some_and(|first| fair.map(|waiter| tx.member(waiter)) != Some(first));
+        }
     }
-    if busy.is_some() {
-        return Ok(Attempt::Busy(busy));
+    if busy.is_some() || behind {
+        if let Some(waiter) = fair {
+            tx.enter(&request.resources, waiter)?;
+            add(tx, added);
+        }
+        // Whoever waits behind others is woken in its turn: at the lease's end all of them would attempt at once.
+        return Ok(Attempt::Busy(busy.filter(|_| request.waiter.is_none() || !behind)));
     }
     let token = token::next(last, tx.now.wall, request.min_token);
     for resource in resources {
         tx.grant(resource, token, request.owner, request.ttl)?;
     }
+    if queued && let Some(waiter) = fair {
+        tx.take_out(&request.resources, waiter)?;
+    }
     tx.granted += resources.len();
-    tx.added = (tx.added.0 + added.0, added.1.or(tx.added.1.take()));
+    add(tx, added);
     Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }))
+}
+
+/// So many rows are new, the last of them this one.
+fn add(tx: &mut Tx<'_>, (count, last): (u32, Option<Box<str>>)) {
+    tx.added = (tx.added.0 + count, last.or(tx.added.1.take()));
+}
+
+/// Whose turn it is to have a resource.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is held, or somebody else was told already.
+    Nobody,
+    /// Whoever comes.
+    Anybody,
+    /// The first in line.
+    First(Member),
+}
+
+impl Turn {
+    /// Whether it is this fair waiter's, or anybody's.
+    pub fn is_of(&self, tx: &Tx<'_>, fair: Option<&Waiter>) -> bool {
+        match self {
+            Self::Nobody => false,
+            Self::Anybody => true,
+            Self::First(member) => fair.is_some_and(|waiter| tx.member(waiter) == *member),
+        }
+    }
+}
+
+/// Looks whose turn it is.
+pub fn turn(tx: &mut Tx<'_>, resource: &str) -> rusqlite::Result<Turn> {
+    let Some(row) = tx.row(resource)? else { return Ok(Turn::Anybody) };
+    if row.lease.is_some_and(|lease| tx.held(&lease).is_some()) {
+        return Ok(Turn::Nobody);
+    }
+    let first = if row.queued { tx.first(resource)? } else { None };
+    Ok(first.map_or(Turn::Anybody, Turn::First))
 }
 
 /// Extends a lease of which nothing is lost; the inner error is [`Error::LockLost`].

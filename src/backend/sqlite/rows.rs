@@ -1,4 +1,4 @@
-//! The rows of the one table, read and written inside a transaction. All SQL on leases is here.
+//! The rows of leases, read and written inside a transaction. All SQL on them is here.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::lease::{Owner, Ttl};
 
 /// One transaction, from the moment it has its lock.
 pub struct Tx<'a> {
-    connection: &'a Connection,
-    store: &'a Store,
+    pub(super) connection: &'a Connection,
+    pub(super) store: &'a Store,
     /// The moment before the lock was asked for.
     pub sent: BootInstant,
     /// The moment at which the transaction's leases begin or end.
     pub now: Now,
-    holder: Option<[u8; Holder::BYTES]>,
+    pub(super) holder: Option<[u8; Holder::BYTES]>,
     /// Who was found dead or alive. In a batch many rows may have the same holder, and a probe costs four calls.
     probed: Vec<(Mark, Pulse)>,
     /// How many rows are new, and the last of them.
@@ -30,6 +30,10 @@ pub struct Tx<'a> {
     pub granted: usize,
     /// See `granted`.
     pub released: usize,
+    /// Whether something was ended that others may wait for: a lease, or somebody's place in line.
+    pub ended: bool,
+    /// Which processes in the queue live, once that was looked at.
+    pub(super) living: Option<Vec<i64>>,
 }
 
 /// What is known of a resource.
@@ -39,6 +43,8 @@ pub struct Row {
     pub token: u64,
     /// Its lease, over or not.
     pub lease: Option<Lease>,
+    /// Whether there is a line for it.
+    pub queued: bool,
 }
 
 /// A lease, as it is stored.
@@ -55,7 +61,8 @@ impl<'a> Tx<'a> {
     pub(super) fn new(connection: &'a Connection, store: &'a Store, sent: BootInstant, now: Now) -> Self {
         let holder = store.holder(&now).map(|holder| holder.encode());
         let (probed, added) = (Vec::new(), (0, None));
-        Self { connection, store, sent, now, holder, probed, added, granted: 0, released: 0 }
+        let (granted, released, ended, living) = (0, 0, false, None);
+        Self { connection, store, sent, now, holder, probed, added, granted, released, ended, living }
     }
 
     /// For tests that set what only this connection sees.
@@ -72,7 +79,9 @@ impl<'a> Tx<'a> {
     /// What is stored of the resource.
     pub fn row(&self, resource: &str) -> rusqlite::Result<Option<Row>> {
         self.connection
-            .prepare_cached("SELECT token, owner, boot_us, wall_us, holder FROM leases WHERE resource = ?1")?
+            .prepare_cached(
+                "SELECT token, owner, boot_us, wall_us, holder, queued FROM leases WHERE resource = ?1",
+            )?
             .query_row([resource], |row| Row::read(row, 0))
             .optional()
     }
@@ -83,7 +92,7 @@ impl<'a> Tx<'a> {
         if remaining.is_zero() {
             return None; // not worth a probe
         }
-        let lives = match self.pulse(lease) {
+        let lives = match self.pulse(lease.mark) {
             Pulse::Alive => true,
             Pulse::Dead => false,
             Pulse::Unknown => !lease.end.other_boot(&self.now),
@@ -91,9 +100,10 @@ impl<'a> Tx<'a> {
         lives.then_some(remaining)
     }
 
-    fn pulse(&mut self, lease: &Lease) -> Pulse {
+    /// What can be told of the process that keeps this file.
+    pub(super) fn pulse(&mut self, mark: Option<Mark>) -> Pulse {
         // Over a network no lock proves anything.
-        let Some(mark) = lease.mark.filter(|_| !self.kind().is_network()) else { return Pulse::Unknown };
+        let Some(mark) = mark.filter(|_| !self.kind().is_network()) else { return Pulse::Unknown };
         if let Some((_, pulse)) = self.probed.iter().find(|(probed, _)| *probed == mark) {
             return *pulse;
         }
@@ -102,7 +112,7 @@ impl<'a> Tx<'a> {
         pulse
     }
 
-    /// Grants a resource with this token, if it has a row, no lease, and a lower token: one statement for what is the rule.
+    /// Grants a resource with this token, if it has a row, no lease, no line, and a lower token: one statement for what is the rule.
     /// Answers whether that was so. (No RETURNING, which goes through a table of its own and takes longer than the update.)
     pub fn grant_if_free(
         &mut self,
@@ -116,7 +126,7 @@ impl<'a> Tx<'a> {
             .connection
             .prepare_cached(
                 "UPDATE leases SET token = ?2, owner = ?3, boot_us = ?4, wall_us = ?5, holder = ?6
-                 WHERE resource = ?1 AND owner IS NULL AND token < ?2",
+                 WHERE resource = ?1 AND owner IS NULL AND token < ?2 AND queued IS NULL",
             )?
             .execute(params![
                 resource,
@@ -146,6 +156,7 @@ impl<'a> Tx<'a> {
                 signed(self.now.boot.as_micros()),
                 signed(self.now.wall),
             ])?;
+        self.ended |= changed == 1;
         Ok(changed == 1)
     }
 
@@ -186,6 +197,7 @@ impl<'a> Tx<'a> {
 
     /// Ends a lease. The row stays, for its token.
     pub fn free(&mut self, resource: &str) -> rusqlite::Result<()> {
+        self.ended = true;
         self.connection
             .prepare_cached(
                 "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL WHERE resource = ?1",
@@ -211,7 +223,7 @@ impl<'a> Tx<'a> {
     /// Whether any lease of this holder's has not run out. Reads the whole table.
     pub fn is_holding(&self, mark: Mark) -> rusqlite::Result<bool> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT token, owner, boot_us, wall_us, holder FROM leases WHERE owner IS NOT NULL",
+            "SELECT token, owner, boot_us, wall_us, holder, queued FROM leases WHERE owner IS NOT NULL",
         )?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
@@ -237,17 +249,17 @@ impl<'a> Tx<'a> {
     pub fn after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Box<str>, Option<Row>)>> {
         self.connection
             .prepare_cached(
-                "SELECT resource, token, owner, boot_us, wall_us, holder FROM leases
+                "SELECT resource, token, owner, boot_us, wall_us, holder, queued FROM leases
                  WHERE resource > ?1 ORDER BY resource LIMIT ?2",
             )?
             .query_map(params![resource, limit], |row| Ok((row.get(0)?, Row::read(row, 1).ok())))?
             .collect()
     }
 
-    /// Forgets the resource, its token too.
+    /// Forgets the resource, its token too, unless somebody is in line for it.
     pub fn forget(&mut self, resource: &str) -> rusqlite::Result<()> {
         self.connection
-            .prepare_cached("DELETE FROM leases WHERE resource = ?1")?
+            .prepare_cached("DELETE FROM leases WHERE resource = ?1 AND queued IS NULL")?
             .execute([resource])
             .map(|_| ())
     }
@@ -264,11 +276,12 @@ impl<'a> Tx<'a> {
 }
 
 impl Row {
-    /// From the columns `token, owner, boot_us, wall_us, holder`, of which `first` is the first.
+    /// From the columns `token, owner, boot_us, wall_us, holder, queued`, of which `first` is the first.
     fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
         let token = unsigned(row, first)?;
+        let queued = row.get_ref(first + 5)? != ValueRef::Null;
         let Some(Bytes(owner)) = row.get::<_, Option<Bytes<16>>>(first + 1)? else {
-            return Ok(Self { token, lease: None });
+            return Ok(Self { token, lease: None, queued });
         };
         let holder = match row.get_ref(first + 4)? {
             ValueRef::Null => None,
@@ -281,17 +294,17 @@ impl Row {
             identity: holder.and_then(|holder| holder.identity),
         };
         let mark = holder.and_then(|holder| holder.mark);
-        Ok(Self { token, lease: Some(Lease { owner: Owner::from_bytes(owner), end, mark }) })
+        Ok(Self { token, lease: Some(Lease { owner: Owner::from_bytes(owner), end, mark }), queued })
     }
 }
 
 /// SQLite's integers are signed; tokens and times are not negative.
-fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
+pub(super) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(column)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
 }
 
-fn signed(value: u64) -> i64 {
+pub(super) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

@@ -1,7 +1,7 @@
 //! One open lock file: the connection that all of this process's managers and workers share.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,13 +12,16 @@ use super::busy::Wait;
 use super::failure;
 use super::filesystem::Kind;
 use super::holder::{Holder, Now};
-use super::liveness::Liveness;
+use super::liveness::{self, Liveness};
 use super::place::{self, FileId};
 use super::purge::Purge;
 use super::rows::Tx;
 use super::side::SideFiles;
 use crate::clock::{BootInstant, Clock};
 use crate::error::Result;
+
+/// How long a close waits for others to clear what would go by itself.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a transaction does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +36,22 @@ pub enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// It is committed.
-    Committed,
+    Committed {
+        /// It ended something that others may wait for.
+        ended: bool,
+    },
     /// Nothing was done, because the path names another file by now, or none, or the file's -wal or -shm were taken away:
     /// this store is over, and so are the leases in it.
     Replaced,
+}
+
+/// What tells whether a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glimpse {
+    /// Changes with every commit of another connection: <https://sqlite.org/pragma.html#pragma_data_version>
+    others: i64,
+    /// Transactions of ours that ended something.
+    ours: u64,
 }
 
 /// An open lock file.
@@ -53,6 +68,12 @@ pub struct Store {
     full: AtomicBool,
     /// Rows that this process granted and did not release: at most so many leases of ours are left.
     unreleased: AtomicUsize,
+    /// Names this process in the queue, for as long as it has the file open. Random.
+    process: i64,
+    /// It may have entries there.
+    stands: AtomicBool,
+    /// Transactions of this process that ended something.
+    ended: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -72,8 +93,8 @@ impl Store {
         liveness: Option<Liveness>,
         connection: Connection,
     ) -> Self {
-        // Enough for every statement there is; the default of 16 is close.
-        connection.set_prepared_statement_cache_capacity(32);
+        // Enough for every statement there is; the default is 16.
+        connection.set_prepared_statement_cache_capacity(64);
         let full = kind.is_network();
         let (side, purge) = (SideFiles::default(), Purge::default());
         let writer = Mutex::new(Writer { connection, side, purge, full });
@@ -85,6 +106,9 @@ impl Store {
             kind,
             full: AtomicBool::new(full),
             unreleased: AtomicUsize::new(0),
+            process: (liveness::nonce() >> 1) as i64,
+            stands: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
         }
     }
 
@@ -167,22 +191,23 @@ impl Store {
         let now = Now::read(clock, self.kind.is_network());
         let mut tx = Tx::new(connection, self, sent, now);
         let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
-        let (granted, released) = (tx.granted, tx.released);
+        let (granted, released, ended) = (tx.granted, tx.released, tx.ended);
         drop(tx);
         if let Err(error) = outcome {
             roll_back(connection);
             return Err(failure::sql(&self.path, &error));
         }
-        let done = self.commit(connection, wait)?;
+        self.commit(connection, wait)?;
+        self.ended.fetch_add(u64::from(ended), Ordering::Relaxed);
         self.unreleased.fetch_add(granted, Ordering::Relaxed);
         let fewer = |unreleased: usize| Some(unreleased.saturating_sub(released));
         let _ = self.unreleased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
-        Ok(done)
+        Ok(Done::Committed { ended })
     }
 
-    fn commit(&self, connection: &Connection, wait: &mut Wait) -> Result<Done> {
+    fn commit(&self, connection: &Connection, wait: &mut Wait) -> Result<()> {
         loop {
-            let Err(error) = execute(connection, "COMMIT") else { return Ok(Done::Committed) };
+            let Err(error) = execute(connection, "COMMIT") else { return Ok(()) };
             // Only with a rollback journal: readers are in the way. The transaction stands meanwhile.
             if failure::is_busy(&error) && !connection.is_autocommit() {
                 if wait.again() {
@@ -211,6 +236,30 @@ impl Store {
         (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
     }
 
+    /// Whether the file has changed since another glimpse, for a fraction of what a transaction costs. `None`: others are in
+    /// the way, or it is another file by now.
+    pub fn glimpse(&self) -> Option<Glimpse> {
+        // As for a transaction.
+        if self.kind.is_network() && !self.is_current().ok()? {
+            return None;
+        }
+        let ours = self.ended.load(Ordering::Relaxed);
+        let writer = self.writer();
+        let mut version = writer.connection.prepare_cached("PRAGMA data_version").ok()?;
+        let others = version.query_row([], |row| row.get(0)).ok()?;
+        Some(Glimpse { others, ours })
+    }
+
+    /// This process, as the queue names it.
+    pub const fn process(&self) -> i64 {
+        self.process
+    }
+
+    /// This process may have entries in the queue from now on.
+    pub fn stands_in_line(&self) {
+        self.stands.store(true, Ordering::Relaxed);
+    }
+
     /// The file is gone, and all leases in it.
     pub fn abandon(&self) {
         self.unreleased.store(0, Ordering::Relaxed);
@@ -219,6 +268,11 @@ impl Store {
     /// Closes in good order: what is in the WAL goes into the database, and the last process removes the WAL.
     pub fn close(self) {
         if self.is_current().unwrap_or(false) {
+            if self.stands.load(Ordering::Relaxed) {
+                // Failing to, they are passed over before long.
+                let mut wait = Wait::at_most(PATIENCE);
+                let _ = self.transact(Access::Write, &Clock::System, &mut wait, &mut |tx| tx.put_out_all());
+            }
             if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.holds_nothing(), Ok(true)) {
                 self.abandon();
             }

@@ -46,6 +46,11 @@ pub async fn sweep(store: Weak<Store>) {
             Ok(Step::Replaced) | Err(_) => return,
         }
     }
+    if let Some(open) = store.upgrade() {
+        // While their files still tell that they are dead.
+        let mut wait = Wait::at_most(BLOCKING);
+        let _ = open.transact(Access::Write, &Clock::System, &mut wait, &mut |tx| tx.bury());
+    }
     dead.into_iter().for_each(Remains::bury);
 }
 

@@ -95,7 +95,7 @@ fn a_batch_that_is_done_again_counts_its_releases_once() {
     let place = Place::new();
     let process = place.process();
     let (first, _second) = (process.acquire(&["first"], 60_000), process.acquire(&["second"], 60_000));
-    let unreadable = "INSERT INTO leases VALUES ('unreadable', 1, x'00', 1, 1, NULL)";
+    let unreadable = "INSERT INTO leases VALUES ('unreadable', 1, x'00', 1, 1, NULL, NULL)";
     place.raw().execute(unreadable, []).unwrap();
     let done = process.start(move |backend| async move {
         let (ttl, asked) = (Ttl::from_millis(1000).unwrap(), request(&["unreadable"], 1000));

@@ -187,7 +187,7 @@ fn whoever_waited_for_another_transaction_looks_at_the_file_after_that() {
             std::thread::sleep(Duration::from_millis(100));
             std::fs::remove_file(&place.path).unwrap();
         });
-        assert_eq!(first.unwrap(), Done::Committed);
+        assert_eq!(first.unwrap(), Done::Committed { ended: false });
         assert_eq!(waiting.unwrap().join().unwrap().unwrap(), Done::Replaced);
     });
 }
