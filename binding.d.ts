@@ -168,7 +168,7 @@ export interface Stats {
   unknown: number
   /** Attempts that failed otherwise. */
   failed: number
-  /** Acknowledged extensions. */
+  /** Acknowledged extensions, renewals among them. */
   extended: number
   /** Releases that ended a lease. */
   released: number
