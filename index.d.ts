@@ -163,7 +163,8 @@ export interface AcquireOptions {
    * Keeps the lease alive: a native thread extends it by `ttlMs`, first a third of that after the grant was asked for,
    * then a third after each renewal, with the same `acks`. It goes on while the event loop is blocked. A renewal that
    * fails is tried again until the lease is about to end. It ends with the release, the manager, or the loss of the lease,
-   * when the handle is garbage-collected, and at the limits that an object sets; `true` sets those of the manager's
+   * when the handle is garbage-collected (which is not
+   * before then if its {@link Lock.signal} was read), and at the limits that an object sets; `true` sets those of the manager's
    * `defaults`. It does not keep the process alive.
    * @default false, and true in {@link LockManager.withLock}
    * @example
@@ -228,8 +229,8 @@ export interface Lock extends AsyncDisposable {
    *
    * Made on first read. It has aborted already when that is too late, after a release too, and when the lease cannot be
    * watched, which the reason says. A lock whose signal was read stays in memory until its lease ends, so that
-   * listeners are called; one that is renewed stays only as long as it or its signal can be reached. No extension takes an
-   * abort back.
+   * listeners are called; if it is renewed, that is when it is released, lost, or at a limit of `renew`. No extension takes
+   * an abort back.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */

@@ -274,6 +274,197 @@ export function contract(subject: () => Subject): void {
     })
   })
 
+  describe('renewing', () => {
+    it('keeps a lease beyond its TTL, and only one that asked for it', async () => {
+      const [one, two] = [manager(), manager()]
+      const [kept, left] = [unique('kept'), unique('left')]
+      const lock = await one.acquire(kept, { ttlMs: 1_000, renew: true })
+      const other = await one.acquire(left, { ttlMs: 1_000 })
+      const { signal } = lock
+      await sleep(2_500)
+      expect(lock.held).toBe(true)
+      expect(signal.aborted).toBe(false)
+      expect(await two.tryAcquire(kept)).toBeNull()
+      expect(other.held).toBe(false)
+      expect(await two.tryAcquire(left)).not.toBeNull()
+      expect(await lock.release()).toBe(true)
+      const { extended } = one.stats()
+      expect(extended).toBeGreaterThanOrEqual(4)
+      expect(await two.tryAcquire(kept)).not.toBeNull()
+      await sleep(700)
+      expect(one.stats().extended).toBe(extended)
+    })
+
+    it('ends after maxHoldMs, and the signal says so before the lease does', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const began = performance.now()
+      const lock = await one.acquire(resource, { ttlMs: 2_000, renew: { maxHoldMs: 2_500 } })
+      const heldWhenTold = await new Promise<boolean>((resolve) => {
+        lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
+      })
+      expect(heldWhenTold).toBe(true)
+      // The last renewal was before 2.5 s.
+      expect(performance.now() - began).toBeGreaterThan(2_500)
+      expect(performance.now() - began).toBeLessThan(4_900)
+      expect((lock.signal.reason as Error).message).toContain('maxHoldMs (2500)')
+      await expect.poll(() => two.tryAcquire(resource), { timeout: 5_000 }).not.toBeNull()
+      expect(lock.held).toBe(false)
+    })
+
+    it('tells at once when somebody else has it, and never has it again', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const lock = await one.acquire(resource, { ttlMs: 3_000, renew: true })
+      const { signal } = lock
+      await two.forceRelease(resource)
+      const thief = await two.acquire(resource, { ttlMs: 60_000 })
+      await expect.poll(() => signal.aborted, { timeout: 2_500 }).toBe(true)
+      // Found by the first renewal, long before the margin.
+      expect((signal.reason as Error).message).toContain('somebody else took it')
+      expect(lock.held).toBe(false)
+      await two.forceRelease(resource)
+      await sleep(1_500)
+      expect(lock.held).toBe(false)
+      expect(await lock.release()).toBe(false)
+      expect(thief.token).toBeGreaterThan(lock.token)
+    })
+
+    it('hands out a lease that was renewed while the event loop was blocked', async () => {
+      const [one, two] = [manager(), manager()]
+      await one.connect()
+      const resource = unique()
+      const call = one.acquire(resource, { ttlMs: 600, renew: true })
+      await new Promise((resolve) => process.nextTick(resolve))
+      for (const end = performance.now() + 1_800; performance.now() < end;);
+      expect((await call).held).toBe(true)
+      expect(await two.tryAcquire(resource)).toBeNull()
+    })
+  })
+
+  describe('withLock', () => {
+    it('takes the lock, keeps it while the routine runs, and gives it back', async () => {
+      const [one, two] = [manager(), manager()]
+      const resource = unique()
+      const seen = await one.withLock(resource, { ttlMs: 1_000 }, async (lock) => {
+        await sleep(2_500)
+        return [lock.held, lock.signal.aborted, await two.tryAcquire(resource), lock.resource] as const
+      })
+      expect(seen).toEqual([true, false, null, resource])
+      expect(await two.inspect(resource)).toBeNull()
+    })
+
+    it('takes no options, several resources, and a routine that is not asynchronous', async () => {
+      const locks = manager()
+      const [a, b] = [unique('a'), unique('b')]
+      expect(await locks.withLock(a, (lock) => lock.held)).toBe(true)
+      expect(await locks.withLock([a, b], undefined, (lock) => lock.resources)).toEqual([a, b])
+      expect(await locks.withLock(a, { renew: false }, () => undefined)).toBeUndefined()
+      expect(await locks.inspect(a)).toBeNull()
+      expect(locks.stats()).toMatchObject({ granted: 3, released: 3, held: 0 })
+    })
+
+    it('rejects with what the routine threw, whatever became of the lock', async () => {
+      const locks = manager()
+      const reason = new Error('the routine’s own')
+      for (const lose of [false, true]) {
+        const resource = unique()
+        const routine = async (): Promise<never> => {
+          if (lose) await locks.forceRelease(resource)
+          throw reason
+        }
+        expect(await rejection(locks.withLock(resource, routine))).toBe(reason)
+        expect(await locks.inspect(resource)).toBeNull()
+      }
+      const synchronous = (): never => {
+        throw reason
+      }
+      expect(await rejection(locks.withLock(unique(), synchronous))).toBe(reason)
+      expect(locks.stats().held).toBe(0)
+    })
+
+    it('rejects with the result if the lock was lost meanwhile', async () => {
+      const locks = manager()
+      const resource = unique()
+      const forced = locks.withLock(resource, async () => {
+        await locks.forceRelease(resource)
+        return { huge: 1n }
+      })
+      const ended = locks.withLock(unique(), { ttlMs: 300, renew: false }, async () => {
+        await sleep(400)
+        return 'late'
+      })
+      const error = await rejection<LockLostError>(forced)
+      expect(error).toBeInstanceOf(LockLostError)
+      expect(error).toMatchObject({ code: 'LOCK_LOST', resource, strategy: subject().strategy })
+      expect(error.result).toEqual({ huge: 1n })
+      expect(JSON.parse(JSON.stringify(error))).not.toHaveProperty('result')
+      expect((await rejection<LockLostError>(ended)).result).toBe('late')
+      const own = subject().manager()
+      const closed = own.withLock(unique(), async () => {
+        await own.close()
+        return 'closed'
+      })
+      expect((await rejection<LockLostError>(closed)).result).toBe('closed')
+    })
+
+    it('minds no release by the routine itself', async () => {
+      const locks = manager()
+      const resource = unique()
+      const value = await locks.withLock(resource, async (lock) => {
+        await lock.release()
+        return 5
+      })
+      expect(value).toBe(5)
+    })
+
+    it('runs nothing without a lock', async () => {
+      const locks = manager()
+      const resource = unique()
+      await locks.acquire(resource)
+      let ran = 0
+      const routine = (): number => ran++
+      expect(await rejection(locks.withLock(resource, { waitMs: 0 }, routine))).toMatchObject({
+        code: 'LOCK_HELD',
+      })
+      const reason = new Error('changed my mind')
+      const signal = AbortSignal.abort(reason)
+      expect(await rejection(locks.withLock(unique(), { signal }, routine))).toBe(reason)
+      expect(await rejection(locks.withLock(unique(), { ttlMs: 5 }, routine))).toMatchObject({
+        code: 'INVALID_OPTION',
+      })
+      expect(ran).toBe(0)
+    })
+
+    it('is cancelled while it waits, not while the routine runs', async () => {
+      const locks = manager()
+      const controller = new AbortController()
+      const value = await locks.withLock(unique(), { signal: controller.signal }, (lock) => {
+        controller.abort()
+        return lock.held && !lock.signal.aborted
+      })
+      expect(value).toBe(true)
+    })
+
+    it('refuses what is no function, and takes no lock then', async () => {
+      const locks = manager()
+      const wrong: unknown[][] = [
+        [],
+        [undefined],
+        [{}],
+        [{}, {}],
+        [{}, 'f'],
+        [() => 1, {}],
+        [undefined, Promise.resolve()],
+      ]
+      for (const rest of wrong) {
+        const call = (locks.withLock as (...args: unknown[]) => Promise<unknown>)(unique(), ...rest)
+        expect(await rejection(call)).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
+      }
+      expect(locks.stats()).toMatchObject({ granted: 0, failed: 0, pending: 0 })
+    })
+  })
+
   describe('the signal', () => {
     it('aborts before the lease ends, with the reason', async () => {
       const locks = manager()
@@ -749,6 +940,16 @@ export function contract(subject: () => Subject): void {
       ['a number for fair', 'x', { fair: 1 }, 'TypeError'],
       ['an option of a later version', 'x', { fsync: true }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
+      ['null for renew', 'x', { renew: null }, 'TypeError'],
+      ['a string for renew', 'x', { renew: 'yes' }, 'TypeError'],
+      ['an unknown limit', 'x', { renew: { maxHold: 5 } }, 'TypeError'],
+      ['a string for a limit', 'x', { renew: { maxHoldMs: '5' } }, 'TypeError'],
+      ['a limit of nothing', 'x', { renew: { maxHoldMs: 0 } }, 'RangeError'],
+      ['a limit that is no number', 'x', { renew: { maxStallMs: Number.NaN } }, 'RangeError'],
+      ['a fraction for a limit', 'x', { renew: { maxStallMs: 1.5 } }, 'RangeError'],
+      ['a string for a wait', 'x', { waitMs: '5' }, 'TypeError'],
+      ['a negative wait', 'x', { waitMs: -1 }, 'RangeError'],
+      ['a fraction of a wait', 'x', { waitMs: 0.5 }, 'RangeError'],
       ['a string for a number', 'x', { ttlMs: '5' }, 'TypeError'],
       ['NaN', 'x', { ttlMs: Number.NaN }, 'RangeError'],
       ['a fraction', 'x', { ttlMs: 10.5 }, 'RangeError'],

@@ -42,6 +42,10 @@ describe('a process', () => {
       `const locks = new LockManager(options); globalThis.held = [await locks.acquireStrong(name), await locks.acquireLocal(name), locks.tryAcquireLocalSync(name + '2')]`,
     ],
     [
+      'that still holds locks which were renewed for a while',
+      `const locks = new LockManager(options); globalThis.held = [await locks.acquireStrong(name, { ttlMs: 1_000, renew: true }), await locks.acquireLocal(name, { ttlMs: 1_000, renew: true })]; for (const lock of held) lock.signal; await new Promise((resolve) => setTimeout(resolve, 2_500)); if (!held.every((lock) => lock.held)) say('lost')`,
+    ],
+    [
       'with a signal that was read',
       `const locks = new LockManager(options); globalThis.signal = (await locks.acquireLocal(name)).signal`,
     ],
@@ -60,7 +64,7 @@ describe('a process', () => {
       `const { LockManager } = await import('fencelock'); const options = ${options()}; const name = ${JSON.stringify(resource)}; ${code}`,
       { limitMs: 10_000 },
     )
-    expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
+    expect(ending).toMatchObject({ code: 0, signal: null, stderr: '', stdout: '' })
     expect(performance.now() - began).toBeLessThan(5_000)
     expect(await free(resource)).toBe(true)
   })

@@ -10,20 +10,16 @@ const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
  * The locks whose signal was read, by lease, until the lease ends or is released. Not weak: a listener may be all that
- * is left of a lock, and it is to be called. Weak where the lease is renewed, for such a lease would never end: its
- * lock lives as long as the signal is reachable.
- * @type {Map<number, Lock | WeakRef<Lock>>}
+ * is left of a lock, and it is to be called. Even a whole program may be: one that is a leader until its
+ * signal aborts, and awaits nothing else.
  */
 const watched = new Map()
-/** The lock of a signal that is renewed. */
-const lockOf = new WeakMap()
 
 onEnd((lease, message) => {
-  const known = watched.get(lease)
-  if (known === undefined) return
+  const lock = watched.get(lease)
+  if (lock === undefined) return
   unwatch(lease)
-  const lock = known instanceof WeakRef ? known.deref() : known
-  if (lock !== undefined) Lock.end(lock, message)
+  Lock.end(lock, message)
 })
 
 function unwatch(lease) {
@@ -39,7 +35,6 @@ class Keeper {
   #registry = new FinalizationRegistry((signed) => {
     const lease = Math.abs(signed)
     this.#less(signed < 0)
-    unwatch(lease)
     const resource = this.native.forget(lease)
     if (resource !== null) warnOfDropped(resource)
   })
@@ -153,12 +148,7 @@ class Lock {
     this.#controller = new AbortController()
     // The end of a lease that was given back is nobody's loss, whenever the signal is read.
     if (this.#release !== undefined) return
-    if (this.#renewed) {
-      watched.set(this.#lease, new WeakRef(this))
-      lockOf.set(this.#controller.signal, this)
-    } else {
-      watched.set(this.#lease, this)
-    }
+    watched.set(this.#lease, this)
     expect(1)
     const watching = this.#keeper.native.watch(this.#lease)
     if (watching === true) return
