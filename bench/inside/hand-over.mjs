@@ -8,7 +8,7 @@ import { findSubject } from '../subjects/index.mjs'
 /** @typedef {import('../subjects/index.mjs').Place} Place */
 
 /**
- * @typedef {object} Held milliseconds on the host's monotonic clock, which all processes share
+ * @typedef {object} Held milliseconds since 1970, to the microsecond
  * @property {number} since when it was ours
  * @property {number} until when we began to give it back
  */
@@ -22,7 +22,8 @@ function hold(resource) {
   return subject.hold(resource)
 }
 
-const now = () => Number(process.hrtime.bigint()) / 1e6
+// Bun's `hrtime` counts from the start of its process.
+const now = () => performance.timeOrigin + performance.now()
 
 /**
  * @param {string} id

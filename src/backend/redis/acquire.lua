@@ -6,42 +6,12 @@
 local try = redis.pcall
 local time = try('TIME')
 local now = time.err and 0 or time[1] * 1000000 + time[2]
-local now_ms = math.floor(now / 1000)
 local stamp = string.format('%.0f', now)
 local names = #KEYS / 3
 local anybody_waits = redis.call('EXISTS', unpack(KEYS, 2 * names + 1)) > 0
 
 local function failed(reply)
   return type(reply) == 'table' and reply.err
-end
-
--- The longest of what is left, because all must be free.
-local function held(k, n)
-  local left = 0
-  for i = k + 1, k + n do
-    local ms = redis.call('PTTL', KEYS[i])
-    if ms == -1 then return 0 end
-    left = math.max(left, ms)
-  end
-  return -1 - left
-end
-
-local function line_up(l, n, waiter)
-  local came = string.format('%.0f', string.sub(waiter, -1) == 'f' and now or now + BEHIND)
-  for i = l + 1, l + n do
-    redis.call('ZADD', KEYS[i], 'NX', came, waiter)
-    redis.call('ZADD', KEYS[i], string.format('%.0f', now_ms + ALIVE_MS), process_of(waiter))
-    redis.call('PEXPIRE', KEYS[i], KEPT_MS)
-  end
-end
-
--- Whether a fair waiter comes before.
-local function is_behind(l, n, waiter)
-  for i = l + 1, l + n do
-    local entry = first(KEYS[i], now_ms)
-    if entry and entry ~= waiter and string.sub(entry, -1) == 'f' then return true end
-  end
-  return false
 end
 
 local function acquire(k, n, owner, ttl, min, keep)
@@ -84,12 +54,12 @@ end
 
 -- Where somebody waits, or is about to.
 local function acquire_in_turn(k, l, n, waiter, ...)
-  local behind = is_behind(l, n, waiter)
+  local behind = is_behind(l, n, waiter, now)
   -- Whoever is behind others need not know when the lease ends: it is woken when its turn comes.
   local reply = behind and 0 or acquire(k, n, ...)
   if waiter ~= '' and type(reply) == 'number' then
     if reply <= 0 then
-      line_up(l, n, waiter)
+      line_up(l, n, waiter, now)
     else
       for i = l + 1, l + n do redis.call('ZREM', KEYS[i], waiter) end
     end

@@ -3,7 +3,7 @@
 --   | -1 nobody's turn | -1 - ms somebody else's turn, who is taken for dead after that
 
 local names, replies = #KEYS / 2, {}
-local now_ms = clock_ms()
+local now_ms = ms(clock_us())
 
 local function beat(lock, line)
   if not redis.call('ZSCORE', line, ARGV[1]) then return 0 end

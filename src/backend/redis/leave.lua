@@ -2,7 +2,7 @@
 -- ⇒ how many of the lines it was in
 
 local names, left = #KEYS / 2, 0
-local now_ms = clock_ms()
+local now_ms = ms(clock_us())
 for i = 1, names do
   local line = KEYS[names + i]
   left = left + redis.call('ZREM', line, ARGV[2])

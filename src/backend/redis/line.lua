@@ -33,7 +33,41 @@ local function wake(line, channels, now_ms)
   end
 end
 
-local function clock_ms()
+local function clock_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+local function ms(us)
+  return math.floor(us / 1000)
+end
+
+-- Of the locks KEYS[k + 1 …], the longest of what is left, because all must be free.
+local function held(k, n)
+  local left = 0
+  for i = k + 1, k + n do
+    local pttl = redis.call('PTTL', KEYS[i])
+    if pttl == -1 then return 0 end
+    left = math.max(left, pttl)
+  end
+  return -1 - left
+end
+
+-- Puts a waiter into the lines KEYS[l + 1 …].
+local function line_up(l, n, waiter, now)
+  local came = string.format('%.0f', string.sub(waiter, -1) == 'f' and now or now + BEHIND)
+  for i = l + 1, l + n do
+    redis.call('ZADD', KEYS[i], 'NX', came, waiter)
+    redis.call('ZADD', KEYS[i], string.format('%.0f', ms(now) + ALIVE_MS), process_of(waiter))
+    redis.call('PEXPIRE', KEYS[i], KEPT_MS)
+  end
+end
+
+-- Whether a fair waiter comes before in one of these lines.
+local function is_behind(l, n, waiter, now)
+  for i = l + 1, l + n do
+    local entry = first(KEYS[i], ms(now))
+    if entry and entry ~= waiter and string.sub(entry, -1) == 'f' then return true end
+  end
+  return false
 end

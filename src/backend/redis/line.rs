@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::control::text;
 use super::link::Link;
 use super::outcome::{About, Subject};
-use super::scripts::{BEAT, LEAVE};
+use super::scripts::{BEAT, JOIN, LEAVE};
 use crate::backend::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
@@ -41,10 +41,17 @@ pub(super) struct Line {
 
 #[derive(Default)]
 struct State {
-    waiters: HashMap<u64, (Resources, Waiter)>,
+    waiters: HashMap<u64, Entry>,
     /// A task listens, or tries to.
     attended: bool,
     closed: bool,
+}
+
+struct Entry {
+    resources: Resources,
+    waiter: Waiter,
+    /// The server has it in line, as far as we know.
+    stands: bool,
 }
 
 #[derive(Clone)]
@@ -67,7 +74,8 @@ impl Line {
             if state.closed {
                 return Err(Error::Closed);
             }
-            state.waiters.insert(waiter.number(), (resources.clone(), waiter.clone()));
+            let entry = Entry { resources: resources.clone(), waiter: waiter.clone(), stands: false };
+            state.waiters.insert(waiter.number(), entry);
             std::mem::replace(&mut state.attended, true)
         };
         if !attended {
@@ -82,6 +90,30 @@ impl Line {
             self.lock().waiters.remove(&waiter.number());
         }
         heard
+    }
+
+    /// Puts a waiter in line that is not yet, if what it waits for is held; answers for how much longer, as acquire.lua does.
+    /// `None`: it is to try. That would put it in line, too, but with a WAIT behind it that replicas are asked for in vain.
+    pub async fn join(&self, resources: &Resources, waiter: &Waiter) -> Option<i64> {
+        if self.lock().waiters.get(&waiter.number()).is_none_or(|entry| entry.stands) {
+            return None;
+        }
+        let keys = &self.link.config.keys;
+        let name = keys.waiter(waiter);
+        let names = resources.as_slice().iter().map(AsRef::as_ref);
+        let call = self.link.control.run(&JOIN, |packer, out| {
+            JOIN.pack_lines(keys, &names, &[&name], packer, out);
+        });
+        match call.await {
+            Ok(Value::Int(reply)) if reply <= 0 => {
+                if let Some(entry) = self.lock().waiters.get_mut(&waiter.number()) {
+                    entry.stands = true;
+                }
+                Some(reply)
+            }
+            // The try finds out what is wrong.
+            _ => None,
+        }
     }
 
     /// The waiter was granted its lease, which took it out of the line.
@@ -104,8 +136,8 @@ impl Line {
         // To whoever is about to wait.
         let left: Vec<_> = state.waiters.drain().collect();
         drop(state);
-        for (_, (_, waiter)) in left {
-            waiter.wake();
+        for (_, entry) in left {
+            entry.waiter.wake();
         }
         // The listener looks at it.
         self.hearing.send_modify(|_| {});
@@ -218,19 +250,18 @@ impl Line {
 
     fn wake(&self, number: u64) -> bool {
         let state = self.lock();
-        let waiter = state.waiters.get(&number).map(|(_, waiter)| waiter);
-        waiter.map(Waiter::wake).is_some()
+        state.waiters.get(&number).map(|entry| entry.waiter.wake()).is_some()
     }
 
     fn wake_all(&self) {
-        self.lock().waiters.values().for_each(|(_, waiter)| waiter.wake());
+        self.lock().waiters.values().for_each(|entry| entry.waiter.wake());
     }
 
     /// What is waited for.
     fn names(&self) -> Vec<Box<str>> {
         let state = self.lock();
         let names: BTreeSet<&Box<str>> =
-            state.waiters.values().flat_map(|(resources, _)| resources.as_slice()).collect();
+            state.waiters.values().flat_map(|entry| entry.resources.as_slice()).collect();
         names.into_iter().cloned().collect()
     }
 
@@ -277,8 +308,8 @@ impl Line {
         let state = self.lock();
         let those = state.waiters.values();
         those
-            .filter(|(resources, _)| resources.as_slice().iter().any(|resource| &**resource == name))
-            .for_each(|(_, waiter)| waiter.wake());
+            .filter(|entry| entry.resources.as_slice().iter().any(|resource| &**resource == name))
+            .for_each(|entry| entry.waiter.wake());
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

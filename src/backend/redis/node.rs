@@ -63,6 +63,11 @@ impl Node {
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
         let about = self.about(Subject::Grant, acks.required);
+        if let Some(waiter) = waiter
+            && let Some(held) = Box::pin(self.line.join(resources, waiter)).await
+        {
+            return Ok(Attempt::Busy(remaining(held)));
+        }
         let outcome = self.grants.run(waiting(*acks), Item::acquire(request)).await;
         if let (Outcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
             self.line.granted(waiter);

@@ -27,7 +27,7 @@ if #mine == 0 then return replies end
 local gone = redis.pcall('DEL', unpack(mine))
 if type(gone) == 'table' then return gone end
 if redis.call('EXISTS', unpack(lines)) > 0 then
-  local now_ms = clock_ms()
+  local now_ms = ms(clock_us())
   -- They are released, whatever becomes of the news: waiters look again by themselves.
   for _, line in ipairs(lines) do pcall(wake, line, ARGV[1], now_ms) end
 end

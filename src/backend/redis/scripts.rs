@@ -147,6 +147,8 @@ pub(super) static INSPECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("inspect.lua"), Takes::default()));
 pub(super) static FORCE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_line!("force.lua"), Takes::default()));
+pub(super) static JOIN: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_line!("join.lua"), Takes::default()));
 pub(super) static LEAVE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_line!("leave.lua"), Takes::default()));
 pub(super) static BEAT: LazyLock<Script> =
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn every_script_says_in_its_first_lines_what_it_takes_and_answers() {
         let shared = include_str!("line.lua").lines().count() + 1;
-        for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT, &FORCE, &LEAVE, &BEAT] {
+        for script in [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT, &FORCE, &JOIN, &LEAVE, &BEAT] {
             let own = if script.body.contains("local function wake") { shared } else { 0 };
             let head = script.body.lines().skip(own).take_while(|line| line.starts_with("-- "));
             let head = head.collect::<Vec<_>>().join(" ");
