@@ -1,6 +1,7 @@
 //! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
 
 mod close;
+mod extension;
 mod loss;
 mod renewal;
 #[cfg(test)]
@@ -13,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::acquire::{self, Cancels, Outcome, Wanted};
-use crate::backend::{AckPolicy, Backend, Grant, Guarantee, Info, Request};
+use crate::backend::{Backend, Grant, Guarantee, Info, Request};
 use crate::cancel::Cancel;
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
 pub use crate::held::{Held, LeaseId, Strategy};
 use crate::held::{LeaseHasher, RELEASED};
-use crate::lease::{Acks, Owner, Ttl};
+use crate::lease::{Acks, Owner};
 use crate::renew::{Limits, Pulse};
 use crate::room::Room;
 pub use crate::stats::Stats;
@@ -291,49 +292,6 @@ impl Manager {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
     }
 
-    /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when the
-    /// backend proved the extension as it proved the grant.
-    pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
-        let held = self.find(id).ok_or_else(ended)?;
-        self.prolong(&held, ttl.unwrap_or(held.ttl)).await
-    }
-
-    async fn prolong(&self, held: &Held, ttl: Ttl) -> Result<()> {
-        let turn = held.extending.get_or_init(Box::default).lock().await;
-        if held.remaining(self.clock.boot()).is_zero() {
-            self.lose(held, "its deadline passed");
-            return Err(ended());
-        }
-        let backend = self.open_backend(held.strategy)?;
-        // What was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
-        let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
-        held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
-        let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
-        let result = match extended {
-            // Released meanwhile, which compares owners; or its handle was dropped, and then it runs out.
-            Ok(_) if held.let_go() => Err(ended()),
-            // The answer came too late: the holder was told that the lease is lost, and lost it stays.
-            Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
-                let _ = backend.release(&held.resources, held.owner, held.longest()).await;
-                self.lose(held, "its deadline passed before an extension was acknowledged");
-                Err(ended())
-            }
-            Ok(sent) => {
-                held.prolong(sent, ttl);
-                count(&self.counters.extended);
-                Ok(())
-            }
-            Err(error) => {
-                if matches!(error, Error::LockLost(_)) {
-                    self.lose(held, "somebody else took it, or it was released by force");
-                }
-                Err(error)
-            }
-        };
-        drop(turn);
-        result
-    }
-
     /// Ends a lease. `false`: it was no longer ours.
     pub async fn release(&self, id: LeaseId) -> Result<bool> {
         let Some(held) = self.let_go(id) else { return Ok(false) };
@@ -417,10 +375,4 @@ impl Manager {
         // Every change under the lock is a single step, so a panic in between leaves nothing half done.
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn ended() -> Error {
-    Error::lost(
-        "the lease has ended, so it cannot be extended; acquire it anew, and let the token fence what was written meanwhile",
-    )
 }

@@ -7,9 +7,10 @@ use std::sync::mpsc;
 use rusqlite::Connection;
 
 use super::*;
+use crate::backend::AckPolicy;
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
 use crate::clock::fake::FakeClock;
-use crate::lease::Resources;
+use crate::lease::{Resources, Ttl};
 
 struct Stage {
     directory: tempfile::TempDir,
