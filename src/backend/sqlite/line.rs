@@ -28,7 +28,7 @@ pub struct Member {
 impl Tx<'_> {
     /// A waiter of this process, as the line knows it.
     pub fn member(&self, waiter: &Waiter) -> Member {
-        Member { process: self.store.process(), waiter: waiter.number() as i64 }
+        Member { process: self.store.process(), waiter: waiter.number().cast_signed() }
     }
 
     /// Who is first in line for the resource, the dead aside.

@@ -106,7 +106,7 @@ impl Store {
             kind,
             full: AtomicBool::new(full),
             unreleased: AtomicUsize::new(0),
-            process: (liveness::nonce() >> 1) as i64,
+            process: liveness::nonce().cast_signed(),
             stands: AtomicBool::new(false),
             ended: AtomicU64::new(0),
         }

@@ -1,7 +1,7 @@
 //! Those of this process who wait for leases in a lock file, and the task that wakes them.
 //!
-//! SQLite tells nobody of a commit. So while somebody waits, and only then, a task on the file's thread asks every other
-//! millisecond whether there was one. That costs a microsecond or two; only if there was, it looks at what is waited for. A
+//! SQLite tells nobody of a commit. So while somebody waits, and only then, a task on the file's thread asks every few
+//! milliseconds whether there was one. That costs a microsecond or two; only if there was, it looks at what is waited for. A
 //! holder that dies commits nothing: it is found out by looking anyway, now and then.
 
 use std::collections::HashMap;
@@ -20,8 +20,9 @@ use super::store::Glimpse;
 use crate::backend::Waiter;
 use crate::lease::Resources;
 
-/// The pause between two glimpses. Timers are late by up to a millisecond, and a release is to be noticed within five.
-const TICK: Duration = Duration::from_millis(2);
+/// The pause between two glimpses. Timers are late by up to a millisecond, and a release is to be noticed within five. Most
+/// of what waiting costs is being woken for them.
+const TICK: Duration = Duration::from_millis(3);
 /// The same over a network, where each glimpse takes a lock.
 const NETWORK_TICK: Duration = Duration::from_millis(25);
 /// After a look there is a pause of so many times what it took, so that a busy file that much is waited for in costs little.
@@ -87,6 +88,12 @@ impl Watch {
         Some(state.waiting.remove(at).stands)
     }
 
+    /// Whether the task runs.
+    #[cfg(test)]
+    pub(super) fn is_attended(&self) -> bool {
+        self.state().attended
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change under the lock is a single step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,7 +138,7 @@ pub async fn leave(file: &Arc<File>, resources: &Resources, waiter: &Waiter) {
 /// Wakes waiters as long as there are any.
 async fn attend(file: Weak<File>) {
     let _leave = Leave(Weak::clone(&file));
-    let mut watcher = Watcher { seen: None, looked: None, heart: Heart::default() };
+    let mut watcher = Watcher { seen: None, looked: Instant::now(), heart: Heart::default() };
     loop {
         let Some(open) = file.upgrade() else { return };
         {
@@ -168,7 +175,7 @@ impl Drop for Leave {
 struct Watcher {
     /// The file as it was when it was looked at; `None` when it is to be looked at.
     seen: Option<Glimpse>,
-    looked: Option<Instant>,
+    looked: Instant,
     heart: Heart,
 }
 
@@ -177,12 +184,12 @@ impl Watcher {
     fn tick(&mut self, file: &Arc<File>) -> Duration {
         self.heart.beat_if_due(file);
         let now = Instant::now();
-        let due = self.looked.is_none_or(|looked| now >= looked + EVERY);
+        let due = now >= self.looked + EVERY;
         let Some(store) = file.open_store() else {
             // It was replaced, or is being opened. Whoever attempts opens it; a task that wakes must not.
             if due {
                 file.watch.wake_all();
-                self.looked = Some(now);
+                self.looked = now;
             }
             return TICK;
         };
@@ -193,7 +200,7 @@ impl Watcher {
         if !due && glimpse.is_some() && glimpse == self.seen {
             return tick;
         }
-        self.looked = Some(now);
+        self.looked = now;
         self.seen = if look(file) { glimpse } else { None };
         (now.elapsed() * REST).clamp(tick, tick.max(LONGEST_REST))
     }

@@ -5,11 +5,13 @@ mod clocks;
 mod contract;
 mod creation;
 mod death;
+mod fair;
 mod foreign;
 mod names;
 mod patience;
 mod replacement;
 mod roles;
+mod waiting;
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
+use super::waiting::Waiting;
 use super::{Place, Process, SqliteBackend, held, raw, request};
 use crate::backend::Attempt;
 use crate::backend::sqlite::{Config, Durability};
@@ -120,6 +121,13 @@ fn play() {
                 Attempt::Granted(_) => "granted",
                 Attempt::Busy(_) => "busy",
             });
+            wait();
+        }
+        // Stands in line for "r", which is held.
+        "fair waiter" => {
+            let process = Process::of(backend(file));
+            let _waiting = Waiting::behind(&process, &["r"], true);
+            say("in line");
             wait();
         }
         // Leaves a lease behind, and lives on.

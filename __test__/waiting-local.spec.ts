@@ -1,0 +1,187 @@
+/** Waiting for local locks across processes: how soon a release is noticed, whom death and sleep pass over, and what it costs. */
+import { LockManager } from 'fencelock'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+
+import { closing, unique } from './contract'
+import { startScript, type Script } from './fixtures/processes'
+import { eventually, root, sleep, tempDir } from './fixtures/temp'
+
+interface Word {
+  id?: number
+  got?: string
+  at: number
+  failed?: string
+  released: number
+  cpu: number
+}
+
+const path = (): string => join(tempDir(), 'locks.sqlite')
+
+/** Processes that share a lock file; see fixtures/waiter.mjs. */
+async function waiters(file: string, count: number): Promise<Script[]> {
+  const script = join(root, '__test__/fixtures/waiter.mjs')
+  const started = Array.from({ length: count }, () => startScript(script, { args: [file], limitMs: 60_000 }))
+  for (const one of started) await one.next()
+  return started
+}
+
+const words = (script: Script): Word[] => script.said.slice(1) as Word[]
+const grants = (scripts: Script[]): Word[] =>
+  scripts
+    .flatMap(words)
+    .filter((word) => word.got !== undefined)
+    .toSorted((a, b) => a.at - b.at)
+const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+/** Time for a call in another process to have come to wait. */
+const settle = (): Promise<void> => sleep(200)
+
+describe('a hand-over between processes', () => {
+  it('comes soon after the release', async () => {
+    const file = path()
+    const [holder, waiter] = await waiters(file, 2)
+    const noticed: number[] = []
+    for (let round = 0; round < 15; round++) {
+      const name = unique()
+      holder!.tell({ hold: name })
+      await holder!.next()
+      waiter!.tell({ wait: name })
+      await sleep(40)
+      holder!.tell({ release: name })
+      const { released } = await holder!.next<Word>()
+      const { at } = await waiter!.next<Word>()
+      noticed.push(at - released)
+    }
+    console.log(`hand-over between processes: ${median(noticed).toFixed(1)} ms`)
+    // Looking for dead holders alone would notice it, too, after some 40 ms.
+    expect(median(noticed)).toBeLessThan(20)
+  })
+
+  it('comes soon after the holder was killed, long before its lease ends', async () => {
+    for (const fair of [false, true]) {
+      const file = path()
+      const [holder, waiter] = await waiters(file, 2)
+      holder!.tell({ hold: 'r', ttlMs: 600_000 })
+      await holder!.next()
+      waiter!.tell({ wait: 'r', fair })
+      await settle()
+      const killed = Date.now()
+      await holder!.kill()
+      expect((await waiter!.next<Word>()).at - killed).toBeLessThan(1_500)
+    }
+  })
+
+  it('reaches each of 200 waiters in 4 processes once', async () => {
+    for (const fair of [false, true]) {
+      const file = path()
+      const scripts = await waiters(file, 4)
+      const locks = closing(new LockManager({ local: file }))
+      const lock = await locks.acquire('r', { ttlMs: 60_000 })
+      for (let id = 0; id < 200; id++) scripts[id % 4]!.tell({ wait: 'r', fair, id })
+      await settle()
+      expect(grants(scripts)).toEqual([])
+      await lock.release()
+      await eventually('all of them got it', () => grants(scripts).length >= 200, 20_000)
+      const all = scripts.flatMap(words)
+      expect(all).toHaveLength(200)
+      expect(new Set(all.map((word) => word.id)).size).toBe(200)
+      expect(new Set(all.map((word) => word.got)).size).toBe(200)
+      await eventually('it is free', () => locks.tryAcquire('r'))
+    }
+  })
+})
+
+describe('a fair line', () => {
+  /** Has one waiter after the other line up, in turn in each of the processes. */
+  async function lineUp(scripts: Script[], count: number): Promise<void> {
+    for (let id = 0; id < count; id++) {
+      scripts[id % scripts.length]!.tell({ wait: 'r', fair: true, id })
+      await settle()
+    }
+  }
+
+  it('is served in the order in which they came, and tokens rise in it', async () => {
+    const file = path()
+    const locks = closing(new LockManager({ local: file }))
+    const lock = await locks.acquire('r', { ttlMs: 60_000 })
+    const scripts = await waiters(file, 4)
+    await lineUp(scripts, 12)
+    await lock.release()
+    await eventually('all of them got it', () => grants(scripts).length === 12)
+    const served = grants(scripts)
+    expect(served.map((word) => word.id)).toEqual(Array.from({ length: 12 }, (_, id) => id))
+    const tokens = served.map((word) => BigInt(word.got!))
+    expect(tokens).toEqual(tokens.toSorted((a, b) => (a < b ? -1 : 1)))
+  })
+
+  it('closes up when waiters are killed in it', async () => {
+    const file = path()
+    const locks = closing(new LockManager({ local: file }))
+    const lock = await locks.acquire('r', { ttlMs: 60_000 })
+    const scripts = await waiters(file, 4)
+    await lineUp(scripts, 8)
+    await Promise.all([scripts[0]!.kill(), scripts[2]!.kill()])
+    await lock.release()
+    await eventually('the others got it', () => grants(scripts).length === 4)
+    expect(grants(scripts).map((word) => word.id)).toEqual([1, 3, 5, 7])
+    await eventually('nobody is left in line', () => locks.tryAcquire('r'))
+  })
+
+  it('passes over a stopped process, which lines up anew when it goes on', async () => {
+    const file = path()
+    const locks = closing(new LockManager({ local: file }))
+    const lock = await locks.acquire('r', { ttlMs: 60_000 })
+    const scripts = await waiters(file, 2)
+    await lineUp(scripts, 2)
+    scripts[0]!.pause()
+    await lock.release()
+    await eventually('the next one got it', () => grants(scripts).length === 1)
+    expect(grants(scripts)[0]!.id).toBe(1)
+    const next = await eventually('others may have it', () => locks.tryAcquire('r', { ttlMs: 60_000 }))
+    scripts[0]!.resume()
+    await settle()
+    expect(grants(scripts)).toHaveLength(1)
+    await next.release()
+    await eventually('it got it after all', () => grants(scripts).length === 2)
+  })
+})
+
+it('leaves no one waiting when waiters are killed', async () => {
+  const file = path()
+  const locks = closing(new LockManager({ local: file }))
+  const lock = await locks.acquire('r', { ttlMs: 600_000 })
+  const scripts = await waiters(file, 4)
+  for (let id = 0; id < 40; id++) scripts[id % 4]!.tell({ wait: 'r', id, ttlMs: 600_000, holdMs: 5 })
+  await settle()
+  await scripts[0]!.kill()
+  await lock.release()
+  await eventually('it goes round', () => grants(scripts).length >= 5)
+  await scripts[1]!.kill()
+  await eventually(
+    'the rest got it',
+    () => new Set(grants(scripts.slice(2)).map((word) => word.id)).size === 20,
+  )
+  await eventually('it is free', () => locks.tryAcquire('r'))
+})
+
+it('costs next to nothing to wait', async () => {
+  const file = path()
+  const locks = closing(new LockManager({ local: file }))
+  const lock = await locks.acquire('r', { ttlMs: 600_000 })
+  const [idle, waiting] = await waiters(file, 2)
+  const cpu = async (script: Script): Promise<number> => {
+    script.tell({ cpu: true })
+    return (await script.next<Word>()).cpu
+  }
+  for (let id = 0; id < 100; id++) waiting!.tell({ wait: 'r', id })
+  await sleep(1_000)
+  const before = [await cpu(idle!), await cpu(waiting!)]
+  const time = 4_000
+  await sleep(time)
+  const after = [await cpu(idle!), await cpu(waiting!)]
+  const cost = (after[1]! - before[1]! - (after[0]! - before[0]!)) / time
+  console.log(`100 waiters: ${(cost * 100).toFixed(2)} % of a core`)
+  expect(cost).toBeLessThan(0.02)
+  await lock.release()
+  await eventually('all of them got it', () => grants([waiting!]).length === 100)
+})
