@@ -33,6 +33,11 @@
 //! **Threads.** Every `async fn` runs as a task on [`Backend::home`]'s thread. Dropping such a future before it is
 //! done is not allowed to happen between a write and its proof, so callers do not cancel them: they let them end and
 //! release what they no longer want.
+//!
+//! [`Error::BackendUnavailable`]: crate::error::Error::BackendUnavailable
+//! [`Error::Unsupported`]: crate::error::Error::Unsupported
+//! [`Error::InsufficientReplicas`]: crate::error::Error::InsufficientReplicas
+//! [`Error::OutcomeUnknown`]: crate::error::Error::OutcomeUnknown
 
 pub mod redis;
 pub mod sqlite;
