@@ -23,7 +23,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without those that were not measured
  */
 export function judge(results) {
-  const { stall, eventLoop, memory, handOver } = results
+  const { stall, eventLoop, memory, handOver, renewals } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -52,6 +52,9 @@ export function judge(results) {
       ? [below('event-loop delay added by 5,000 acquires a second, p99', 2, delay.addedMs, milliseconds)]
       : []),
     ...(handOver ? handOvers(handOver) : []),
+    ...(renewals
+      ? [below('10,000 leases of 30 s kept alive', 5, renewals.percent, (value) => `${value.toFixed(2)} %`)]
+      : []),
     ...(memory ?? []).flatMap(({ strategy, points }) => {
       const last = points.at(-1)
       if (!last) return []

@@ -70,7 +70,7 @@ function printThroughput({ title, note }, rows) {
 }
 
 /** @param {Results} results */
-function printOthers({ stall, eventLoop, handOver }) {
+function printOthers({ stall, eventLoop, handOver, renewals }) {
   if (stall) {
     const { calm, stalled, batches, batchMs } = stall
     table(
@@ -120,6 +120,23 @@ function printOthers({ stall, eventLoop, handOver }) {
       'commands of the server for each lease',
       ['waiters', 'commands', ''],
       commands.map(({ waiters, commands: sent }) => [count(waiters), fixed(sent, 2), '']),
+    )
+  }
+  if (renewals) {
+    const { held, perSecond, commandsPerSecond, percent, idlePercent } = renewals
+    table(
+      'leases of 30 s that are kept alive',
+      ['held', '% of a core', 'idle %', 'renewals/s', 'commands/s', ''],
+      [
+        [
+          count(held),
+          fixed(percent, 2),
+          fixed(idlePercent, 2),
+          count(perSecond),
+          fixed(commandsPerSecond, 1),
+          '',
+        ],
+      ],
     )
   }
 }

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { measureEventLoop } from './event-loop.mjs'
 import { measureInFlight, measureMemory, measureTable } from './growth.mjs'
 import { measureHandOver } from './hand-over.mjs'
+import { measureRenewals } from './renewals.mjs'
 import { measureStall } from './stall.mjs'
 import { measureThroughput, throughput } from './throughput.mjs'
 
@@ -25,6 +26,7 @@ import { measureThroughput, throughput } from './throughput.mjs'
  * @property {import('./stall.mjs').Stall} [stall]
  * @property {import('./event-loop.mjs').EventLoop[]} [eventLoop]
  * @property {{ subjects: import('./hand-over.mjs').HandOver[], commands: import('./hand-over.mjs').Commands }} [handOver]
+ * @property {import('./renewals.mjs').Renewals} [renewals]
  * @property {import('./growth.mjs').Memory[]} [memory]
  * @property {import('./growth.mjs').InFlight[]} [inFlight]
  * @property {import('./growth.mjs').Table} [table]
@@ -59,6 +61,13 @@ export const measures = [
     title: 'a lock that many wait for',
     async run(results, context) {
       results.handOver = await measureHandOver(context)
+    },
+  },
+  {
+    id: 'renewals',
+    title: 'ten thousand leases that are kept alive',
+    async run(results, context) {
+      results.renewals = await measureRenewals(context)
     },
   },
   {
