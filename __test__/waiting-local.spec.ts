@@ -91,6 +91,22 @@ describe('a hand-over between processes', () => {
   })
 })
 
+it('goes to other processes too, though hand-overs within one are faster', async () => {
+  const scripts = await waiters(path(), 2)
+  for (let id = 0; id < 6; id++) scripts[id % 2]!.tell({ wait: 'r', id, times: 60, holdMs: 3 })
+  await eventually('all of them got it', () => grants(scripts).length === 360, 20_000)
+  const served = grants(scripts).map((word) => word.id! % 2)
+  let [row, longest] = [0, 0]
+  // At the end one of them may be alone.
+  const both = served.slice(0, Math.min(served.lastIndexOf(0), served.lastIndexOf(1)))
+  for (let at = 1; at < both.length; at++) {
+    row = both[at] === both[at - 1] ? row + 1 : 0
+    longest = Math.max(longest, row)
+  }
+  console.log(`in a row within one process: ${longest + 1}`)
+  expect(longest).toBeLessThan(40)
+})
+
 describe('a fair line', () => {
   /** Has one waiter after the other line up, in turn in each of the processes. */
   async function lineUp(scripts: Script[], count: number): Promise<void> {
