@@ -26,15 +26,15 @@ const TICK: Duration = Duration::from_millis(3);
 /// The same over a network, where each glimpse takes a lock.
 const NETWORK_TICK: Duration = Duration::from_millis(25);
 /// After a look there is a pause of so many times what it took, so that a busy file that much is waited for in costs little.
-const REST: u32 = 20;
+const REST: u32 = 10;
 /// But no longer one.
-const LONGEST_REST: Duration = Duration::from_millis(25);
+const LONGEST_REST: Duration = Duration::from_millis(10);
 /// How often it is looked for dead holders, and for a file that was replaced.
 const EVERY: Duration = Duration::from_millis(75);
 /// Hand-overs in a row within a process, which are faster than any other process is.
 const IN_A_ROW: u32 = 16;
 /// For how long its waiters then let others go first, if there are any: long enough for them to notice and to attempt.
-const COURTESY: Duration = Duration::from_millis(8);
+const COURTESY: Duration = Duration::from_millis(15);
 /// Resources whose hand-overs are counted. To forget them costs nothing but a few more in a row.
 const COUNTED: usize = 64;
 /// How often a process with fair waiters shows life.
