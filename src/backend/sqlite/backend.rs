@@ -101,7 +101,7 @@ impl SqliteBackend {
         let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &asked);
         let outcome = queue::submit(&file, MAKE, Attempt::Busy(None), work).await;
         match &request.waiter {
-            Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => drop(file.watch.remove(waiter)),
+            Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => file.watch.granted(waiter),
             Some(waiter) if waiter.is_fair() => file.watch.stands(waiter),
             _ => {}
         }

@@ -214,6 +214,11 @@ pub fn probe(database: &Path, mark: &Mark) -> Pulse {
     }
 }
 
+/// Whether other processes seem to use the lock file. By the names alone: one that died may be among them.
+pub fn has_company(database: &Path) -> bool {
+    others(database).is_ok_and(|others| !others.is_empty())
+}
+
 /// Refuses if another copy of fencelock in this very process uses the lock file: two copies of SQLite drop each
 /// other's POSIX locks, and then commits are lost (<https://sqlite.org/howtocorrupt.html>, section 2.2.1).
 pub fn refuse_second_copy(database: &Path) -> Result<()> {

@@ -76,6 +76,11 @@ impl<'a> Tx<'a> {
         self.store.kind()
     }
 
+    /// Whether other processes may use the file.
+    pub fn has_company(&self) -> bool {
+        self.kind().is_network() || liveness::has_company(self.store.path())
+    }
+
     /// What is stored of the resource.
     pub fn row(&self, resource: &str) -> rusqlite::Result<Option<Row>> {
         self.connection
