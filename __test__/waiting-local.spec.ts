@@ -116,7 +116,7 @@ describe('a fair line', () => {
     }
   }
 
-  it('is served in the order in which they came, and tokens rise in it', async () => {
+  it('is served in the order in which they came, as their tokens show', async () => {
     const file = path()
     const locks = closing(new LockManager({ local: file }))
     const lock = await locks.acquire('r', { ttlMs: 60_000 })
@@ -124,10 +124,10 @@ describe('a fair line', () => {
     await lineUp(scripts, 12)
     await lock.release()
     await eventually('all of them got it', () => grants(scripts).length === 12)
-    const served = grants(scripts)
+    // By their tokens: who says first that it was served is up to the machine.
+    const served = grants(scripts).toSorted((a, b) => (BigInt(a.got!) < BigInt(b.got!) ? -1 : 1))
     expect(served.map((word) => word.id)).toEqual(Array.from({ length: 12 }, (_, id) => id))
-    const tokens = served.map((word) => BigInt(word.got!))
-    expect(tokens).toEqual(tokens.toSorted((a, b) => (a < b ? -1 : 1)))
+    expect(new Set(served.map((word) => word.got)).size).toBe(12)
   })
 
   it('closes up when waiters are killed in it', async () => {
