@@ -9,7 +9,7 @@ const { isMainThread } = require('node:worker_threads')
 const binding = require('./binding.js')
 
 /** The runtime's own, also where tests replace the global ones later. */
-const { clearInterval, setInterval } = globalThis
+const { clearInterval, queueMicrotask, setInterval } = globalThis
 const { nextTick } = process
 
 /** src/js/outcome.rs has the same: slot, kind, three numbers, index of the detail. */
@@ -100,6 +100,14 @@ function handOver() {
   bridge.flush()
 }
 
+/** Slots that were settled. Those who cancel a call by its slot learn of its end only in a promise's reaction. */
+let settled = []
+
+function freeSettled() {
+  for (const slot of settled) free.push(slot)
+  settled = []
+}
+
 /** Only ever resolves promises and aborts signals, so it does not throw. */
 function drain() {
   for (;;) {
@@ -114,12 +122,14 @@ function drain() {
       const resolve = waiting[slot]
       if (resolve === undefined) continue
       waiting[slot] = undefined
-      free.push(slot)
+      settled.push(slot)
       expect(-1)
       resolve(new Outcome(records[at + 1], records[at + 2], records[at + 3], records[at + 4], detail))
     }
-    if (count < records.length / STRIDE) return
+    if (count < records.length / STRIDE) break
   }
+  // Behind the reactions of all that was resolved here.
+  if (settled.length > 0) queueMicrotask(freeSettled)
 }
 
 /**

@@ -99,6 +99,7 @@ pub async fn wait(
             Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
         }
     }
+    let mut was_busy = false;
     if at_once {
         // Mostly it is free, and then nobody need be told of a waiter.
         let request = wanted.attempt();
@@ -106,52 +107,57 @@ pub async fn wait(
         if !matches!(outcome, Ok(Outcome::Busy(_))) {
             return (request, outcome);
         }
+        was_busy = true;
     }
     let waiter = Waiter::new(wanted.fair);
     let _in_line = InLine { backend, resources: &wanted.resources, waiter: &waiter };
-    let (mut lined_up, mut retry) = (false, RETRY_PAUSES.0);
+    let mut heard = Ok(());
+    let line_up = async { heard = backend.line_up(&wanted.resources, &waiter).await };
+    match pause(until, cancels, line_up).await {
+        Pause::Passed => {}
+        Pause::TimeOver | Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
+        Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
+    }
+    if let Err(error) = heard {
+        return (wanted.attempt(), Err(error));
+    }
+    let mut retry = RETRY_PAUSES.0;
     loop {
-        let mut request = wanted.attempt();
-        let answer = if lined_up { Ok(()) } else { backend.line_up(&wanted.resources, &waiter).await };
-        lined_up = answer.is_ok();
-        let outcome = match answer {
-            Ok(()) => {
-                request.waiter = Some(waiter.clone());
-                attempt(backend, clock, &request).await
-            }
-            Err(error) => Err(error),
-        };
+        let request = Request { waiter: Some(waiter.clone()), ..wanted.attempt() };
+        let outcome = attempt(backend, clock, &request).await;
         let again = match &outcome {
             Ok(Outcome::Busy(left)) => {
-                retry = RETRY_PAUSES.0;
+                (was_busy, retry) = (true, RETRY_PAUSES.0);
                 *left
             }
             // It was there a moment ago.
-            Err(Error::BackendUnavailable(_)) => {
+            Err(Error::BackendUnavailable(_)) if was_busy => {
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_PAUSES.1);
                 Some(pause)
             }
             _ => return (request, outcome),
         };
-        let woken = async {
-            let due = async {
-                match again {
-                    Some(again) => sleep(again).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = waiter.woken() => {}
-                () = due => {}
-            }
-        };
-        match pause(until, cancels, woken).await {
+        match pause(until, cancels, woken(&waiter, again)).await {
             Pause::Passed => {}
             Pause::TimeOver => return (request, outcome),
             Pause::Cancelled => return (request, Ok(Outcome::Busy(None))),
             Pause::Closed => return (request, Err(Error::Closed)),
         }
+    }
+}
+
+/// Until another attempt may succeed; after so long at the latest.
+async fn woken(waiter: &Waiter, at_most: Option<Duration>) {
+    let due = async {
+        match at_most {
+            Some(at_most) => sleep(at_most).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = waiter.woken() => {}
+        () = due => {}
     }
 }
 

@@ -198,8 +198,9 @@ impl Manager {
             } else {
                 Box::pin(manager.wait(strategy, &wanted, &cancel.unwrap_or_default())).await
             };
+            let granted = matches!(outcome, Ok(Outcome::Granted { .. }));
             let acquired = manager.take(strategy, &request, wanted.renew, outcome);
-            if matches!(acquired, Err(Error::Closed)) {
+            if granted && matches!(acquired, Err(Error::Closed)) {
                 acquire::give_back(backend, &request).await;
             }
             acquired

@@ -85,6 +85,11 @@ impl Wheel {
         // What was released goes before its time comes; looked for only when the heap would grow.
         if entries.len() == entries.capacity() {
             entries.retain(|Reverse(entry)| entry.held.strong_count() > 0);
+            // Or it is looked through again for every few that come.
+            if entries.len() > entries.capacity() / 2 {
+                let more = entries.len();
+                entries.reserve(more);
+            }
         }
         entries.push(Reverse(entry));
         drop(entries);

@@ -52,34 +52,31 @@ local function acquire(k, n, owner, ttl, min, keep)
   return token
 end
 
--- Where somebody waits, or is about to.
+-- Where somebody waits, or is about to. What is caught here has granted nothing, as when a line is a key of another type.
 local function acquire_in_turn(k, l, n, waiter, ...)
-  local behind = is_behind(l, n, waiter, now)
+  local ok, behind = pcall(is_behind, l, n, waiter, now)
+  if not ok then return error_of(behind) end
   -- Whoever is behind others need not know when the lease ends: it is woken when its turn comes.
   local reply = behind and 0 or acquire(k, n, ...)
-  if waiter ~= '' and type(reply) == 'number' then
-    if reply <= 0 then
-      line_up(l, n, waiter, now)
-    else
-      for i = l + 1, l + n do redis.call('ZREM', KEYS[i], waiter) end
-    end
+  if waiter == '' or type(reply) ~= 'number' then return reply end
+  if reply > 0 then
+    -- If that fails, it is taken for dead soon.
+    for i = l + 1, l + n do try('ZREM', KEYS[i], waiter) end
+    return reply
   end
-  return reply
+  anybody_waits = true
+  local stands, why = pcall(line_up, k, l, n, waiter, now)
+  return stands and reply or error_of(why)
 end
 
 local replies, k, l = {}, 0, 2 * names
 for a = 1, #ARGV, 6 do
   local n, waiter = tonumber(ARGV[a]), ARGV[a + 5]
-  local reply
   if anybody_waits or waiter ~= '' then
-    local ok
-    ok, reply = pcall(acquire_in_turn, k, l, n, waiter, unpack(ARGV, a + 1, a + 4))
-    -- As when a line is a key of another type.
-    if not ok then reply = type(reply) == 'table' and reply or redis.error_reply(reply) end
+    replies[#replies + 1] = acquire_in_turn(k, l, n, waiter, unpack(ARGV, a + 1, a + 4))
   else
-    reply = acquire(k, n, unpack(ARGV, a + 1, a + 4))
+    replies[#replies + 1] = acquire(k, n, unpack(ARGV, a + 1, a + 4))
   end
-  replies[#replies + 1] = reply
   k, l = k + 2 * n, l + n
 end
 return replies

@@ -116,9 +116,8 @@ impl RedisBackend {
         let resources = Resources::one(resource)?;
         let node = self.owner_of(&resources)?;
         let keys = &node.link.config.keys;
-        let channels = keys.channels();
         let answer = node.link.control.run(&FORCE, |packer, out| {
-            FORCE.pack_lines(keys, &std::iter::once(resource), &[&channels], packer, out);
+            FORCE.pack_lines(keys, &std::iter::once(resource), None, packer, out);
         });
         match answer.await {
             Ok(Value::Int(deleted)) => Ok(deleted > 0),

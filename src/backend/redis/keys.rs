@@ -132,7 +132,7 @@ mod tests {
 
     /// Every string of up to four pieces that could confuse the naming, about 7,000 of them.
     fn nasty() -> Vec<String> {
-        let pieces = ["{", "}", ":", "x", ":lock", "}:fence", "7d", "\0", "é"];
+        let pieces = ["{", "}", ":", "x", ":lock", "}:fence", ":line", "7d", "\0", "é"];
         let mut all = vec![String::new()];
         let mut from = 0;
         for _ in 0..4 {
@@ -153,14 +153,15 @@ mod tests {
     }
 
     #[test]
-    fn lock_and_fence_share_a_slot_and_a_tag_that_is_honoured() {
+    fn lock_fence_and_line_share_a_slot_and_a_tag_that_is_honoured() {
         let keys = Keys::new("fencelock").unwrap();
         for resource in nasty() {
             let lock = keys.name(&resource, Part::Lock);
-            let fence = keys.name(&resource, Part::Fence);
             assert_ne!(hashed(&lock), lock, "{resource:?} has no tag");
-            assert_eq!(hashed(&lock), hashed(&fence), "{resource:?}");
-            assert_eq!(slot(&lock), slot(&fence), "{resource:?}");
+            for other in [Part::Fence, Part::Line].map(|part| keys.name(&resource, part)) {
+                assert_eq!(hashed(&lock), hashed(&other), "{resource:?}");
+                assert_eq!(slot(&lock), slot(&other), "{resource:?}");
+            }
         }
     }
 
@@ -170,7 +171,7 @@ mod tests {
         for prefix in ["a", "a:x", "x", "a:"] {
             let keys = Keys::new(prefix).unwrap();
             for resource in nasty() {
-                for part in [Part::Lock, Part::Fence] {
+                for part in [Part::Lock, Part::Fence, Part::Line] {
                     let who = (prefix, resource.clone(), part);
                     if let Some(other) = seen.insert(keys.name(&resource, part), who.clone()) {
                         panic!("{who:?} and {other:?} share a key");

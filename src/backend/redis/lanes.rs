@@ -140,21 +140,21 @@ impl Lanes {
     }
 
     /// A batch with a WAIT, on the lane's own connection.
-    async fn carry(&self, line: &mut Option<Line>, policy: AckPolicy, batch: Batch) {
+    async fn carry(&self, line: &mut Option<Wire>, policy: AckPolicy, batch: Batch) {
         let mut trip = Trip::first(batch);
         loop {
             // A server that went away meanwhile was noticed by the reader, so that nothing is sent in vain.
             if line.as_ref().is_none_or(|line| !line.connection.is_open()) {
                 *line = match self.link.dialer.dial(&self.link.config).await {
                     Ok(connection) => {
-                        Some(Line { connection, nudger: Nudger::start(Arc::clone(&self.link.control)) })
+                        Some(Wire { connection, nudger: Nudger::start(Arc::clone(&self.link.control)) })
                     }
                     Err(error) => return settle_all(trip.batch, &Outcome::Refused(error)),
                 };
                 // It may be a new server; and a WAIT behind a script it does not know would be time lost.
                 trip.load = true;
             }
-            let Line { connection, nudger } = line.as_ref().expect("it is there or was just made");
+            let Wire { connection, nudger } = line.as_ref().expect("it is there or was just made");
             match self.round_trip(connection, Some(nudger), policy, trip).await {
                 Return::Settled => return,
                 Return::Again(next) => trip = next,
@@ -280,7 +280,7 @@ fn first(answer: Answer) -> Result<Value, String> {
 }
 
 /// What a lane with WAITs has to itself.
-struct Line {
+struct Wire {
     connection: Connection,
     nudger: Nudger,
 }

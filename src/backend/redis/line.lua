@@ -23,11 +23,12 @@ local function first(line, now_ms)
   end
 end
 
--- Tells the first in line that hears it.
-local function wake(line, channels, now_ms)
+-- Tells the first in line that hears it, unless it is the one that came here.
+local function wake(line, now_ms, visitor)
+  local channels = string.match(line, '^(.-):x?{') .. ':wake:'
   while true do
     local entry = first(line, now_ms)
-    if not entry then return end
+    if not entry or entry == visitor then return end
     if redis.call('PUBLISH', channels .. process_of(entry), string.match(entry, ':(%d+):')) > 0 then return end
     redis.call('ZREM', line, entry)
   end
@@ -42,6 +43,11 @@ local function ms(us)
   return math.floor(us / 1000)
 end
 
+-- What pcall caught, as a reply: a string in Redis 6, a table since.
+local function error_of(caught)
+  return type(caught) == 'table' and caught or redis.error_reply(caught)
+end
+
 -- Of the locks KEYS[k + 1 …], the longest of what is left, because all must be free.
 local function held(k, n)
   local left = 0
@@ -53,13 +59,24 @@ local function held(k, n)
   return -1 - left
 end
 
--- Puts a waiter into the lines KEYS[l + 1 …].
-local function line_up(l, n, waiter, now)
-  local came = string.format('%.0f', string.sub(waiter, -1) == 'f' and now or now + BEHIND)
+-- Puts a waiter into the lines KEYS[l + 1 …], all at the same place: if two stood in two lines in different order, each would
+-- wait for the other.
+local function line_up(k, l, n, waiter, now)
+  local fair, stands = string.sub(waiter, -1) == 'f', 0
   for i = l + 1, l + n do
-    redis.call('ZADD', KEYS[i], 'NX', came, waiter)
+    if redis.call('ZSCORE', KEYS[i], waiter) then stands = stands + 1 end
+  end
+  -- One that waits for several, and is refused for one of them, goes behind those who may take another.
+  local moves = stands < n or (n > 1 and not fair)
+  local came = string.format('%.0f', fair and now or now + BEHIND)
+  for i = l + 1, l + n do
+    if moves then redis.call('ZADD', KEYS[i], came, waiter) end
     redis.call('ZADD', KEYS[i], string.format('%.0f', ms(now) + ALIVE_MS), process_of(waiter))
     redis.call('PEXPIRE', KEYS[i], KEPT_MS)
+  end
+  if n == 1 or fair then return end
+  for i = 1, n do
+    if redis.call('EXISTS', KEYS[k + i]) == 0 then wake(KEYS[l + i], ms(now), waiter) end
   end
 end
 

@@ -5,6 +5,7 @@
 //! which also finds what a lost message would have told.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::connection::Connection;
 use super::control::text;
 use super::link::Link;
 use super::outcome::{About, Subject};
-use super::scripts::{BEAT, JOIN, LEAVE};
+use super::scripts::{BEAT, JOIN, LEAVE, MAX_ITEMS};
 use crate::backend::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
@@ -27,8 +28,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 /// The pause before another try to listen. The dialer has pauses of its own, which grow.
 const RETRY: Duration = Duration::from_millis(100);
-/// The most resources in one call of the heartbeat's script.
-const MAX_BEATS: usize = 64;
+/// Whoever showed no life for so long was taken for dead, and out of its lines; see line.lua.
+const ALIVE: Duration = Duration::from_millis(1_500);
 
 /// The waiters of one node.
 pub(super) struct Line {
@@ -37,6 +38,8 @@ pub(super) struct Line {
     state: Mutex<State>,
     /// Whether we hear of releases.
     hearing: watch::Sender<Hearing>,
+    /// Each heartbeat goes into a call of its own.
+    alone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -63,7 +66,8 @@ enum Hearing {
 
 impl Line {
     pub fn new(link: Link) -> Self {
-        Self { link, state: Mutex::default(), hearing: watch::Sender::new(Hearing::NotYet) }
+        let hearing = watch::Sender::new(Hearing::NotYet);
+        Self { link, state: Mutex::default(), hearing, alone: AtomicBool::new(false) }
     }
 
     /// See [`crate::backend::Backend::line_up`].
@@ -102,7 +106,7 @@ impl Line {
         let name = keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
         let call = self.link.control.run(&JOIN, |packer, out| {
-            JOIN.pack_lines(keys, &names, &[&name], packer, out);
+            JOIN.pack_lines(keys, &names, Some(&name), packer, out);
         });
         match call.await {
             Ok(Value::Int(reply)) if reply <= 0 => {
@@ -146,9 +150,8 @@ impl Line {
     /// What cannot be taken out now is taken for dead soon, or is found by a heartbeat.
     async fn take_out<'a>(&self, resources: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
         let keys = &self.link.config.keys;
-        let channels = keys.channels();
         let call = self.link.control.run(&LEAVE, |packer, out| {
-            LEAVE.pack_lines(keys, &resources, &[&channels, entry], packer, out);
+            LEAVE.pack_lines(keys, &resources, Some(entry), packer, out);
         });
         let _ = call.await;
     }
@@ -158,6 +161,7 @@ impl Line {
         loop {
             let (sender, mut messages) = mpsc::unbounded_channel();
             match self.listen(sender).await {
+                Ok(_) if self.lock().closed => {}
                 Ok(connection) => {
                     self.hearing.send_replace(Hearing::Yes);
                     // Whatever happened while nobody listened.
@@ -211,6 +215,8 @@ impl Line {
         let mut changed = self.hearing.subscribe();
         let mut beat = Instant::now() + BEAT_EVERY;
         let mut idle_since = None;
+        let clock = &self.link.clock;
+        let mut alive = clock.boot();
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
@@ -223,6 +229,7 @@ impl Line {
                 },
                 () = sleep_until(beat) => {
                     let names = self.names();
+                    let last = std::mem::replace(&mut alive, clock.boot());
                     if names.is_empty() {
                         let since = *idle_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= LINGER {
@@ -233,6 +240,10 @@ impl Line {
                         idle_since = None;
                         let began = Instant::now();
                         let sooner = self.beat(&names).await;
+                        if last.until(alive) > ALIVE {
+                            // Stopped, or suspended. Those who were taken out go to the end of their lines.
+                            self.wake_all();
+                        }
                         beat = began + sooner.unwrap_or(BEAT_EVERY).min(BEAT_EVERY);
                     }
                 }
@@ -267,40 +278,58 @@ impl Line {
 
     /// Shows life, and wakes those whose turn it is. Answers when to look again, if that is soon.
     async fn beat(&self, names: &[Box<str>]) -> Option<Duration> {
-        let keys = &self.link.config.keys;
-        let process = keys.process();
         let mut sooner = None;
-        for names in names.chunks(MAX_BEATS) {
-            let names = names.iter().map(AsRef::as_ref);
-            let call = self.link.control.run(&BEAT, |packer, out| {
-                BEAT.pack_lines(keys, &names, &[&process], packer, out);
-            });
-            // A server that hangs must not keep us from hearing that it is back.
-            let Ok(Ok(Value::Array(replies))) = timeout(self.link.config.command_timeout, call).await else {
-                continue;
-            };
-            for (name, reply) in names.zip(replies) {
-                match reply {
-                    Value::Int(0) => self.wake_those_for(name),
-                    Value::Int(number) if number > 0 => {
-                        let number = number.unsigned_abs();
-                        if !self.wake(number) {
-                            // It left, and the server was not told.
-                            for kind in ["f", "u"] {
-                                self.take_out([name].into_iter(), &format!("{process}:{number}:{kind}"))
-                                    .await;
-                            }
-                        }
+        let mut rest = names;
+        while !rest.is_empty() {
+            let most = if self.alone.load(Ordering::Relaxed) { 1 } else { MAX_ITEMS };
+            let (some, others) = rest.split_at(most.min(rest.len()));
+            match self.beat_for(some).await {
+                Some(Value::Array(replies)) => {
+                    for (name, reply) in some.iter().zip(replies) {
+                        sooner = sooner.into_iter().chain(self.take_turn(name, &reply).await).min();
                     }
-                    Value::Int(left) if left < -1 => {
-                        let left = Duration::from_millis(left.unsigned_abs());
-                        sooner = Some(sooner.map_or(left, |sooner: Duration| sooner.min(left)));
-                    }
-                    _ => {}
                 }
+                // A cluster's server takes no keys of several slots in one call; and one of them may not be ours to touch.
+                Some(Value::ServerError(_)) if some.len() > 1 => {
+                    self.alone.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                _ => {}
             }
+            rest = others;
         }
         sooner
+    }
+
+    async fn beat_for(&self, names: &[Box<str>]) -> Option<Value> {
+        let keys = &self.link.config.keys;
+        let process = keys.process();
+        let names = names.iter().map(AsRef::as_ref);
+        let call = self.link.control.run(&BEAT, |packer, out| {
+            BEAT.pack_lines(keys, &names, Some(&process), packer, out);
+        });
+        // A server that hangs must not keep us from hearing that it is back.
+        timeout(self.link.config.command_timeout, call).await.ok()?.ok()
+    }
+
+    /// What the server said of a line. Answers when to look again, if that is soon.
+    async fn take_turn(&self, name: &str, reply: &Value) -> Option<Duration> {
+        match *reply {
+            Value::Int(0) => self.wake_those_for(name),
+            Value::Int(number) if number > 0 => {
+                let number = number.unsigned_abs();
+                if !self.wake(number) {
+                    // It left, and the server was not told.
+                    let process = self.link.config.keys.process();
+                    for kind in ["f", "u"] {
+                        self.take_out([name].into_iter(), &format!("{process}:{number}:{kind}")).await;
+                    }
+                }
+            }
+            Value::Int(left) if left < -1 => return Some(Duration::from_millis(left.unsigned_abs())),
+            _ => {}
+        }
+        None
     }
 
     /// They are not in line, as after a failover to a replica that knew nothing of them.

@@ -11,7 +11,8 @@ use crate::error::{Error, Report, Shortfall};
 
 /// What a Redis user needs.
 const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +mget +set +del +exists +pttl +pexpire +time \
-                           on the prefix's keys";
+                           +zadd +zrem +zscore +zrangebyscore on the prefix's keys, and +publish +subscribe on its channels \
+                           (&<prefix>:wake:*)";
 
 /// What was being done, and where; for messages.
 #[derive(Debug, Clone, Copy)]
@@ -284,7 +285,7 @@ impl About<'_> {
             Value::ServerError(error) if error.code() == "NOPERM" => self.report(
                 Error::BackendUnavailable,
                 "the Redis user may not listen for released locks",
-                &format!("allow it what waiting needs (+@pubsub +@sortedset and the channels &{channels}*), or do not wait (waitMs: 0)"),
+                &format!("allow it +subscribe and the channels &{channels}*, or do not wait (waitMs: 0)"),
                 &describe(error),
             ),
             _ => self.error(reply),

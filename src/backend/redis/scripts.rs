@@ -12,7 +12,7 @@ use crate::token::FENCE_TTL_MS;
 
 /// The most requests in one call, and the most names of them together unless it is one request: so that the server does
 /// nothing else for about a millisecond only.
-const MAX_ITEMS: usize = 64;
+pub(super) const MAX_ITEMS: usize = 64;
 const MAX_NAMES: usize = 128;
 
 /// How many requests go into each call. `alone`: one.
@@ -45,12 +45,9 @@ pub(super) struct Script {
 
 /// What a script takes for its requests, beside their locks and owners.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each says whether something is there")]
 struct Takes {
     fences: bool,
     lines: bool,
-    /// The names of channels, before the requests.
-    channels: bool,
     /// How many numbers for each request.
     numbers: usize,
     /// Who waits for each request.
@@ -70,7 +67,7 @@ impl Script {
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
-        let Takes { fences, lines, channels, numbers, waiters } = self.takes;
+        let Takes { fences, lines, numbers, waiters } = self.takes;
         let parts = 1 + usize::from(fences) + usize::from(lines);
         packer.command(out, |cmd| {
             cmd.arg("EVALSHA").arg(&*self.sha).arg(parts * items.clone().map(Item::names).sum::<usize>());
@@ -82,9 +79,6 @@ impl Script {
             }
             if lines {
                 items.clone().for_each(|item| add_keys(cmd, keys, &item.resources, Part::Line));
-            }
-            if channels {
-                cmd.arg(keys.channels());
             }
             for item in items {
                 cmd.arg(item.resources.as_slice().len()).arg(&item.owner.to_hex()[..]);
@@ -100,12 +94,12 @@ impl Script {
         });
     }
 
-    /// Appends the EVALSHA for the locks and lines of these resources to `out`, with these arguments.
+    /// Appends the EVALSHA for the locks and lines of these resources to `out`, with this argument, if it takes one.
     pub fn pack_lines<'a>(
         &self,
         keys: &Keys,
         resources: &(impl ExactSizeIterator<Item = &'a str> + Clone),
-        args: &[&str],
+        argument: Option<&str>,
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
@@ -114,7 +108,7 @@ impl Script {
             for part in [Part::Lock, Part::Line] {
                 resources.clone().for_each(|resource| keys.add_to(cmd, resource, part));
             }
-            cmd.arg(args);
+            cmd.arg(argument);
         });
     }
 
@@ -134,15 +128,14 @@ macro_rules! with_line {
 }
 
 pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
-    let takes = Takes { fences: true, lines: true, numbers: 3, waiters: true, ..Takes::default() };
+    let takes = Takes { fences: true, lines: true, numbers: 3, waiters: true };
     Script::new(with_line!("acquire.lua"), takes)
 });
 pub(super) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
     Script::new(include_str!("extend.lua"), Takes { fences: true, numbers: 2, ..Takes::default() })
 });
-pub(super) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
-    Script::new(with_line!("release.lua"), Takes { lines: true, channels: true, ..Takes::default() })
-});
+pub(super) static RELEASE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(with_line!("release.lua"), Takes { lines: true, ..Takes::default() }));
 pub(super) static INSPECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("inspect.lua"), Takes::default()));
 pub(super) static FORCE: LazyLock<Script> =

@@ -16,7 +16,7 @@ use crate::lease::Resources;
 
 /// How long a process is believed to live after it showed life. It does so every second ([`super::watcher`]), and the rest
 /// is what a busy machine may delay that by.
-const BELIEVED: Duration = Duration::from_millis(1500);
+pub const BELIEVED: Duration = Duration::from_millis(1500);
 
 /// Somebody in line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

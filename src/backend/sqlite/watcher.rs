@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::busy::Wait;
 use super::file::File;
+use super::line::BELIEVED;
 use super::operations::{self, Turn};
 use super::queue::{self, CHANGE, LOOK};
 use super::rows::Tx;
@@ -303,13 +304,15 @@ impl Heart {
         }
         let state = file.watch.state();
         if state.waiting.iter().any(|entry| entry.stands) {
-            self.last = Some(Instant::now());
-            self.beat = Some(tokio::spawn(beat(Arc::clone(file))));
+            let last = self.last.replace(Instant::now());
+            let late = last.is_some_and(|last| last.elapsed() > BELIEVED);
+            self.beat = Some(tokio::spawn(beat(Arc::clone(file), late)));
         }
     }
 }
 
-async fn beat(file: Arc<File>) {
+/// `late`: others may have taken this process for dead, even if one of its waiters has shown life since.
+async fn beat(file: Arc<File>, late: bool) {
     let left = std::mem::take(&mut file.watch.state().left);
     let leaving = left.clone();
     let work = move |tx: &mut Tx<'_>| {
@@ -318,9 +321,9 @@ async fn beat(file: Arc<File>) {
         tx.show_life()
     };
     match queue::submit(&file, CHANGE, false, work).await {
-        Ok(true) => {}
+        Ok(true) if !late => {}
         // This process was stopped for a while, perhaps: its waiters are to line up anew.
-        Ok(false) => {
+        Ok(_) => {
             let state = file.watch.state();
             state.waiting.iter().filter(|entry| entry.stands).for_each(|entry| entry.waiter.wake());
         }
