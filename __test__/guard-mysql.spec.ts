@@ -37,27 +37,41 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   }, 60_000)
   const server = (): SqlServer => running
 
-  describe.each([...pools, 'mysql2 with callbacks', ...connections])('with %s', (client) => guardSuite({ client, server }))
-  describe.each(connections)('one %s', (client) => singleSuite({ client, server }))
-  describe('several processes', () => storySuite({ client: 'mysql2', server }, 10_000))
-  describe.each(pools)('broken connections of %s', (client) => brokenSuite({ client, server }, committed))
+  describe.each([...pools, 'mysql2 with callbacks', ...connections])('with %s', (client) => {
+    guardSuite({ client, server })
+  })
+  describe.each(connections)('one %s', (client) => {
+    singleSuite({ client, server })
+  })
+  describe('several processes', () => {
+    storySuite({ client: 'mysql2', server }, 10_000)
+  })
+  describe.each(pools)('broken connections of %s', (client) => {
+    brokenSuite({ client, server }, committed)
+  })
 
   describe.each(['read uncommitted', 'read committed', 'repeatable read', 'serializable'])(
     'isolation: %s',
     (isolation) => {
-      it.each(pools.slice(0, 2))('%s: tokens only rise, and what is committed is in their order', async (client) => {
-        const opened = await open({ client, server })
-        await opened.guard().migrate()
-        await opened.direct(TABLE)
-        await raceTokens(opened, { isolation })
-      })
+      it.each(pools.slice(0, 2))(
+        '%s: tokens only rise, and what is committed is in their order',
+        async (client) => {
+          const opened = await open({ client, server })
+          await opened.guard().migrate()
+          await opened.direct(TABLE)
+          await raceTokens(opened, { isolation })
+        },
+      )
 
       it.each(pools.slice(0, 2))('%s: has that level, for this transaction only', async (client) => {
         const opened = await open({ client, server })
         await opened.guard().migrate()
         const level = async (tx: any) => {
           await sleep(STALE_MS)
-          return opened.rows(tx, 'SELECT trx_isolation_level AS level FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = CONNECTION_ID()')
+          return opened.rows(
+            tx,
+            'SELECT trx_isolation_level AS level FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = CONNECTION_ID()',
+          )
         }
         const run = (options: object) => opened.guard(options).run({ resource: unique(), token: 1n }, level)
         expect((await run({ isolation }))[0]).toEqual({ level: isolation.toUpperCase() })
@@ -89,7 +103,9 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
       })
       await eventually('it waits', async () => {
         await sleep(STALE_MS)
-        const waiting = await opened.direct("SELECT 1 AS found FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'")
+        const waiting = await opened.direct(
+          "SELECT 1 AS found FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+        )
         return waiting.length > 0
       })
       await opened.rows(tx, fenceOf(a))
@@ -108,14 +124,26 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     const guard = later.guard({ table: 'engine' })
     await guard.migrate()
     await opened.direct('SET GLOBAL default_storage_engine = InnoDB')
-    const [{ ENGINE: engine }] = await later.direct("SELECT ENGINE FROM information_schema.tables WHERE table_name = 'engine'")
+    const [{ ENGINE: engine }] = await later.direct(
+      "SELECT ENGINE FROM information_schema.tables WHERE table_name = 'engine'",
+    )
     expect(engine).toBe('InnoDB')
   })
 
   it('works with rows as arrays, numbers as strings, and other habits of clients', async () => {
     const odd = [
-      drivers.mysql.createPool({ ...server(), rowsAsArray: true, supportBigNumbers: true, bigNumberStrings: true }),
-      drivers.mariadb.createPool({ ...server(), rowsAsArray: true, insertIdAsNumber: true, bigIntAsNumber: true }),
+      drivers.mysql.createPool({
+        ...server(),
+        rowsAsArray: true,
+        supportBigNumbers: true,
+        bigNumberStrings: true,
+      }),
+      drivers.mariadb.createPool({
+        ...server(),
+        rowsAsArray: true,
+        insertIdAsNumber: true,
+        bigIntAsNumber: true,
+      }),
       drivers.mariadb.createPool({ ...server(), pipelining: false, metaAsArray: true }),
     ]
     for (const client of odd) {
@@ -124,15 +152,19 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
       await guard.advance({ resources: [a, b], token: 2n ** 53n + 1n })
       await guard.advance({ resource: a, token: 2n ** 53n + 3n })
       expect(await guard.highWater(a)).toBe(2n ** 53n + 3n)
-      expect(await rejection(guard.advance({ resource: a, token: 2n ** 53n + 2n }))).toMatchObject({ code: 'STALE_TOKEN' })
+      expect(await rejection(guard.advance({ resource: a, token: 2n ** 53n + 2n }))).toMatchObject({
+        code: 'STALE_TOKEN',
+      })
     }
     await Promise.all(odd.map((client) => client.end()))
   })
 
   it('refuses the callback API of mariadb, whose answers nobody could await', () => {
-    expect(() => mysqlGuard({ client: { query() {}, batch() {}, getConnection() {}, constructor: class PoolCallback {} } as any })).toThrow(
-      'client must be a pool or connection of mysql2 or of mariadb (its promise API), or Bun.sql',
-    )
+    expect(() =>
+      mysqlGuard({
+        client: { query() {}, batch() {}, getConnection() {}, constructor: class PoolCallback {} } as any,
+      }),
+    ).toThrow('client must be a pool or connection of mysql2 or of mariadb (its promise API), or Bun.sql')
   })
 
   it.each([

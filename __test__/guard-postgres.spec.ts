@@ -34,11 +34,19 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   const server = (): SqlServer => running
   const pg = { client: 'pg', server }
 
-  describe.each([...pools, 'pg.Client'])('with %s', (client) => guardSuite({ client, server }))
-  describe('one pg.Client', () => singleSuite({ client: 'pg.Client', server }))
-  describe('several processes', () => storySuite(pg, 10_000))
+  describe.each([...pools, 'pg.Client'])('with %s', (client) => {
+    guardSuite({ client, server })
+  })
+  describe('one pg.Client', () => {
+    singleSuite({ client: 'pg.Client', server })
+  })
+  describe('several processes', () => {
+    storySuite(pg, 10_000)
+  })
 
-  describe.each(pools)('broken connections of %s', (client) => brokenSuite({ client, server }, committed))
+  describe.each(pools)('broken connections of %s', (client) => {
+    brokenSuite({ client, server }, committed)
+  })
 
   describe.each(['read committed', 'repeatable read', 'serializable'])('isolation: %s', (isolation) => {
     it.each(pools)('%s: tokens only rise, and what is committed is in their order', async (client) => {
@@ -74,7 +82,11 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
         calls++
         return opened.rows(tx, setTo(resource, 3))
       })
-      await eventually('it waits', async () => (await opened.direct("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")).length > 0)
+      await eventually(
+        'it waits',
+        async () =>
+          (await opened.direct("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")).length > 0,
+      )
     })
     await second
     expect(calls).toBe(1)
@@ -100,7 +112,11 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     const client = await open(pg)
     await client.direct('CREATE TABLE IF NOT EXISTS deferred (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)')
     const error = await rejection<{ code: string } & Error>(
-      client.guard().run({ resource: unique(), token: 1n }, (tx: any) => tx.query('INSERT INTO deferred VALUES (1), (1)')),
+      client
+        .guard()
+        .run({ resource: unique(), token: 1n }, (tx: any) =>
+          tx.query('INSERT INTO deferred VALUES (1), (1)'),
+        ),
     )
     expect(error.code).toBe('23505')
   })
@@ -114,7 +130,10 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
       return 'as if nothing had been'
     }
     const error = await rejection(guard.run({ resource, token: 1n }, swallow))
-    expect(error).toMatchObject({ code: '25P02', message: expect.stringContaining('a statement of the callback had failed') })
+    expect(error).toMatchObject({
+      code: '25P02',
+      message: expect.stringContaining('a statement of the callback had failed'),
+    })
     expect(await guard.highWater(resource)).toBe(null)
   })
 
@@ -124,7 +143,10 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     await guard.migrate()
     await client.direct('BEGIN')
     const error = await rejection(guard.advance({ resource: unique(), token: 1n }))
-    expect(error).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('in a transaction already') })
+    expect(error).toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('in a transaction already'),
+    })
     await client.direct('COMMIT')
     await guard.advance({ resource: unique(), token: 1n })
   })
@@ -171,8 +193,12 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(await roundTrips(pg, own)).toEqual({ own: 3, guarded: 3 })
   })
 
-  it.each(pools.slice(1))('%s: costs one round trip more than the caller’s own transaction', async (client) => {
-    const own = async ({ transaction }: any, text: string): Promise<void> => transaction((tx: any) => tx.unsafe(text))
-    expect(await roundTrips({ client, server }, own)).toEqual({ own: 3, guarded: 4 })
-  })
+  it.each(pools.slice(1))(
+    '%s: costs one round trip more than the caller’s own transaction',
+    async (client) => {
+      const own = async ({ transaction }: any, text: string): Promise<void> =>
+        transaction((tx: any) => tx.unsafe(text))
+      expect(await roundTrips({ client, server }, own)).toEqual({ own: 3, guarded: 4 })
+    },
+  )
 })

@@ -33,7 +33,8 @@ function fencedUpdate(dialect, options) {
   if (typeof options !== 'object' || options === null) throw wrongType('options', 'an object', options)
   const { table, set, where, token, fence = 'fence' } = options
   if (typeof token !== 'bigint') throw invalid(TypeError, `token must be a bigint, got ${kind(token)}`)
-  if (token < 1n || token > MAX_TOKEN) throw invalid(RangeError, `token must be from 1n to ${MAX_TOKEN}n, got ${token}n`)
+  if (token < 1n || token > MAX_TOKEN)
+    throw invalid(RangeError, `token must be from 1n to ${MAX_TOKEN}n, got ${token}n`)
   const name = dialect === 'mysql' ? backticks : quote
   const values = []
   const value = (given) => {

@@ -18,7 +18,7 @@ class Fence {
     this.#lease = lease
     this.#dialect = dialect
     // Everybody advances several fences in the same order, so that no two wait for each other.
-    this.#keys = lease.names.map((name) => Buffer.from(name)).toSorted(Buffer.compare)
+    this.#keys = lease.names.map((name) => Buffer.from(name)).toSorted((a, b) => a.compare(b))
     /** Raises every stored token to ours, and lowers none. */
     this.statement = dialect.fence(this.#keys, lease.token)
     /** What has to be asked when the answer to the statement does not tell the tokens; undefined when it does. */

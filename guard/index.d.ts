@@ -230,7 +230,9 @@ interface SyncSqliteClient {
  * await guard.migrate()
  * await guard.run(lock, (tx) => tx.query('UPDATE account SET balance = 10 WHERE id = 1'))
  */
-export function postgresGuard<Tx>(options: IsolatedGuardOptions & { client: PgPool<Tx> }): SqlGuard<NonNullable<Tx>>
+export function postgresGuard<Tx>(
+  options: IsolatedGuardOptions & { client: PgPool<Tx> },
+): SqlGuard<NonNullable<Tx>>
 export function postgresGuard<Client extends PgClient>(
   options: IsolatedGuardOptions & { client: Client },
 ): SqlGuard<Client>
@@ -249,9 +251,13 @@ export function postgresGuard<Tx>(options: IsolatedGuardOptions & { adapter: Sql
  * await guard.migrate()
  * await guard.run(lock, (tx) => tx.query('UPDATE account SET balance = 10 WHERE id = 1'))
  */
-export function mysqlGuard<Tx>(options: IsolatedGuardOptions & { client: Mysql2CallbackPool<Tx> }): SqlGuard<Tx>
+export function mysqlGuard<Tx>(
+  options: IsolatedGuardOptions & { client: Mysql2CallbackPool<Tx> },
+): SqlGuard<Tx>
 export function mysqlGuard<Tx>(options: IsolatedGuardOptions & { client: MysqlPool<Tx> }): SqlGuard<Tx>
-export function mysqlGuard<Tx>(options: IsolatedGuardOptions & { client: Mysql2CallbackConnection<Tx> }): SqlGuard<Tx>
+export function mysqlGuard<Tx>(
+  options: IsolatedGuardOptions & { client: Mysql2CallbackConnection<Tx> },
+): SqlGuard<Tx>
 export function mysqlGuard<Client extends MysqlConnection>(
   options: IsolatedGuardOptions & { client: Client },
 ): SqlGuard<Client>

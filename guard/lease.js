@@ -30,7 +30,8 @@ function readLock(value) {
   // A plain object may hold both, for example parsed from a lock's toJSON().
   const names = several === undefined ? resources(resource) : resources(several)
   if (typeof token !== 'bigint') {
-    const hint = typeof token === 'string' || typeof token === 'number' ? `, got ${kind(token)}: use BigInt(…)` : ''
+    const hint =
+      typeof token === 'string' || typeof token === 'number' ? `, got ${kind(token)}: use BigInt(…)` : ''
     if (hint) throw invalid(TypeError, `lock.token must be a bigint${hint}`)
     throw wrongType('lock.token', 'a bigint', token)
   }
@@ -52,7 +53,10 @@ function lost({ names, lock }, message, cause) {
 /** A lock that knows that it ended needs no trip to the database. */
 function assertHeld(lease) {
   if (lease.lock.held === false) {
-    throw lost(lease, 'is no longer held: its lease ended or it was released; nothing was written: acquire it anew')
+    throw lost(
+      lease,
+      'is no longer held: its lease ended or it was released; nothing was written: acquire it anew',
+    )
   }
 }
 
@@ -61,10 +65,14 @@ function assertNotAborted(lease) {
   const { signal } = lease.lock
   if (signal?.aborted !== true) return
   if (signal.reason instanceof LockLostError) throw signal.reason
-  throw lost(lease, 'was lost before the commit (abortOnLoss): the transaction was rolled back', signal.reason)
+  throw lost(
+    lease,
+    'was lost before the commit (abortOnLoss): the transaction was rolled back',
+    signal.reason,
+  )
 }
 
-function stale({ names, token, lock }, name, current) {
+function stale({ token, lock }, name, current) {
   return new StaleTokenError(
     `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, so somebody else got the lock later; ` +
       'nothing was written: stop, acquire the lock anew, and read again',

@@ -60,11 +60,17 @@ function tableName({ table, schema }, quote, fits, limit) {
 /** The adapter that was given, or the one that knows the client. */
 function findAdapter({ client, adapter }, known, clients) {
   if ((client === undefined) === (adapter === undefined)) {
-    throw invalid(TypeError, `a guard takes a client or an adapter: client may be ${clients}; adapter is for any other`)
+    throw invalid(
+      TypeError,
+      `a guard takes a client or an adapter: client may be ${clients}; adapter is for any other`,
+    )
   }
   if (adapter !== undefined) {
     if (typeof adapter?.transaction !== 'function' || typeof adapter.query !== 'function') {
-      throw invalid(TypeError, `adapter must have the methods transaction and query, see SqlAdapter, got ${kind(adapter)}`)
+      throw invalid(
+        TypeError,
+        `adapter must have the methods transaction and query, see SqlAdapter, got ${kind(adapter)}`,
+      )
     }
     return adapter
   }
@@ -106,7 +112,11 @@ function mysqlGuard(options) {
 
 function sqliteGuard(options) {
   const settings = readOptions(options, COMMON_KEYS)
-  const adapter = findAdapter(settings, [syncSqlite], 'a database of better-sqlite3, node:sqlite or bun:sqlite')
+  const adapter = findAdapter(
+    settings,
+    [syncSqlite],
+    'a database of better-sqlite3, node:sqlite or bun:sqlite',
+  )
   const table = tableName(settings, sqliteDialect.quote, () => true, '')
   const dialect = sqliteDialect.sqlite(table)
   return settings.client === undefined

@@ -16,16 +16,18 @@ const { mysqlGuard, postgresGuard, sqliteGuard } = guards
  * @property {(text: string) => any} direct the same without a transaction
  * @property {(work: (tx: any) => Promise<void>) => Promise<void>} [transaction] for a transaction of one's own: a connection
  *   of the pool, or a transaction that the client begins and ends
+ * @property {(text: string) => any[]} [all] of SQLite: the rows of any statement
  * @property {() => any} end
  */
 
-export const TABLE = 'CREATE TABLE IF NOT EXISTS data (id VARCHAR(100) NOT NULL PRIMARY KEY, value BIGINT NOT NULL)'
+export const TABLE =
+  'CREATE TABLE IF NOT EXISTS data (id VARCHAR(100) NOT NULL PRIMARY KEY, value BIGINT NOT NULL)'
 
-/** @type {Record<string, (server: Server | string) => Promise<Client>>} */
+/** @type {Record<string, (server: any) => Promise<Client>>} */
 const clients = {
   async pg(server) {
     const { default: pg } = await import('pg')
-    const pool = new pg.Pool({ .../** @type {Server} */ (server), max: 8 })
+    const pool = new pg.Pool({ ...server, max: 8 })
     const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
     return {
       guard: (options) => postgresGuard({ client: pool, ...options }),
@@ -41,7 +43,7 @@ const clients = {
   },
   async 'pg.Client'(server) {
     const { default: pg } = await import('pg')
-    const client = new pg.Client(/** @type {Server} */ (server))
+    const client = new pg.Client(server)
     await client.connect()
     const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
     return {
@@ -54,7 +56,7 @@ const clients = {
   async postgres(server) {
     const { default: postgres } = await import('postgres')
     const sql = postgres({
-      .../** @type {Server} */ (server),
+      ...server,
       max: 8,
       // Of the tests' own statements; of the guard's there is to be none.
       onnotice: ({ message }) => {
@@ -70,41 +72,46 @@ const clients = {
       end: () => sql.end({ timeout: 1 }),
     }
   },
-  'Bun.sql': (server) => bunSql('postgres', postgresGuard, /** @type {Server} */ (server)),
-  'Bun.sql (MySQL)': (server) => bunSql('mysql', mysqlGuard, /** @type {Server} */ (server)),
+  'Bun.sql': (server) => bunSql('postgres', postgresGuard, server),
+  'Bun.sql (MySQL)': (server) => bunSql('mysql', mysqlGuard, server),
   async mysql2(server) {
     const { default: mysql } = await import('mysql2/promise')
-    return mysql2(mysql.createPool({ .../** @type {Server} */ (server), connectionLimit: 8 }))
+    return mysql2(mysql.createPool({ ...server, connectionLimit: 8 }))
   },
   async 'mysql2 connection'(server) {
     const { default: mysql } = await import('mysql2/promise')
-    return mysql2(await mysql.createConnection(/** @type {Server} */ (server)))
+    return mysql2(await mysql.createConnection(server))
   },
   async 'mysql2 with callbacks'(server) {
     const { default: mysql } = await import('mysql2')
-    const pool = mysql.createPool({ .../** @type {Server} */ (server), connectionLimit: 8 })
+    const pool = mysql.createPool({ ...server, connectionLimit: 8 })
     return { ...mysql2(pool.promise()), guard: (options) => mysqlGuard({ client: pool, ...options }) }
   },
   async mariadb(server) {
     const { default: mariadb } = await import('mariadb')
-    return mariadbClient(mariadb.createPool({ .../** @type {Server} */ (server), connectionLimit: 8 }))
+    return mariadbClient(mariadb.createPool({ ...server, connectionLimit: 8 }))
   },
   async 'mariadb connection'(server) {
     const { default: mariadb } = await import('mariadb')
-    return mariadbClient(await mariadb.createConnection(/** @type {Server} */ (server)))
+    return mariadbClient(await mariadb.createConnection(server))
   },
   async 'better-sqlite3'(file) {
     const { default: Database } = await import('better-sqlite3')
-    return sqlite(new Database(/** @type {string} */ (file)))
+    return sqlite(new Database(file))
   },
   async 'node:sqlite'(file) {
-    const { DatabaseSync } = await import(/* @vite-ignore */ 'node:sqlite')
-    return sqlite(new DatabaseSync(/** @type {string} */ (file)))
+    const { DatabaseSync } = await load('node:sqlite')
+    return sqlite(new DatabaseSync(file))
   },
   async 'bun:sqlite'(file) {
-    const { Database } = await import(/* @vite-ignore */ String('bun:sqlite'))
-    return sqlite(new Database(/** @type {string} */ (file)))
+    const { Database } = await load('bun:sqlite')
+    return sqlite(new Database(file))
   },
+}
+
+/** A part of this runtime, which the type checker need not know. @param {string} name @returns {Promise<any>} */
+function load(name) {
+  return import(/* @vite-ignore */ name)
 }
 
 /** @param {string} name @param {Server | string} server the file's path for SQLite */
@@ -119,7 +126,7 @@ async function bunSql(adapter, makeGuard, { host, user, ...server }) {
   const { SQL } = /** @type {any} */ (globalThis).Bun
   const sql = new SQL({ adapter, hostname: host, username: user, max: 8, ...server })
   return {
-    guard: (/** @type {object} */ options) => makeGuard({ client: sql, ...options }),
+    guard: (/** @type {object | undefined} */ options) => makeGuard({ client: sql, ...options }),
     rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.unsafe(text),
     direct: (/** @type {string} */ text) => sql.unsafe(text),
     transaction: (/** @type {(tx: any) => Promise<void>} */ work) => sql.begin(work),
@@ -131,7 +138,7 @@ async function bunSql(adapter, makeGuard, { host, user, ...server }) {
 function mysql2(client) {
   const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text))[0]
   return {
-    guard: (/** @type {object} */ options) => mysqlGuard({ client, ...options }),
+    guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
     rows,
     direct: (/** @type {string} */ text) => rows(client, text),
     transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
@@ -142,7 +149,7 @@ function mysql2(client) {
 /** @param {any} client */
 function mariadbClient(client) {
   return {
-    guard: (/** @type {object} */ options) => mysqlGuard({ client, ...options }),
+    guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
     rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.query(text),
     direct: (/** @type {string} */ text) => client.query(text),
     transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
@@ -168,9 +175,10 @@ function sqlite(db) {
     return []
   }
   return {
-    guard: (/** @type {object} */ options) => sqliteGuard({ client: db, ...options }),
+    guard: (/** @type {object | undefined} */ options) => sqliteGuard({ client: db, ...options }),
     rows,
     direct: (/** @type {string} */ text) => rows(db, text),
+    all: (/** @type {string} */ text) => db.prepare(text).all(),
     end: () => db.close(),
   }
 }

@@ -13,7 +13,7 @@ function mariadb(client) {
   const isPool = typeof client.getConnection === 'function'
   if (!isPool && typeof client.beginTransaction !== 'function') return undefined
   // The callback API has the same methods.
-  if (/Callback$/.test(client.constructor?.name)) return undefined
+  if (client.constructor?.name.endsWith('Callback')) return undefined
   return {
     connection: isPool ? undefined : client,
     transaction: (work, how) => mysqlTransaction(client, isPool, query, work, how),

@@ -7,7 +7,11 @@
  * @returns {import('../index').SqlAdapter<any> | undefined}
  */
 function postgresJs(client) {
-  if (typeof client !== 'function' || typeof client.begin !== 'function' || typeof client.unsafe !== 'function') {
+  if (
+    typeof client !== 'function' ||
+    typeof client.begin !== 'function' ||
+    typeof client.unsafe !== 'function'
+  ) {
     return undefined
   }
   return {

@@ -30,7 +30,9 @@ const UNKNOWN = /^(08|57P|40003)/
 
 const sqlState = (error) => {
   // Bun has a code of its own, and the server's in errno.
-  const found = [error.code, error.errno].find((code) => typeof code === 'string' && /^[\dA-Z]{5}$/.test(code))
+  const found = [error.code, error.errno].find(
+    (code) => typeof code === 'string' && /^[\dA-Z]{5}$/.test(code),
+  )
   // Node's own codes look alike: EPIPE.
   return found !== undefined && /\d/.test(found) ? found : undefined
 }

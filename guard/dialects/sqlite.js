@@ -36,7 +36,7 @@ function sqlite(table) {
     isTwin: () => false,
     // A failed COMMIT leaves the transaction open, and it is rolled back; only a disk that fails says nothing.
     isRefusal: byCause(
-      (error) => (error.errcode !== undefined || /^SQLITE_/.test(error.code)) && !isCode(error, IOERR, 'SQLITE_IOERR'),
+      (error) => (error.errcode ?? error.code) !== undefined && !isCode(error, IOERR, 'SQLITE_IOERR'),
     ),
   }
 }
