@@ -1,15 +1,17 @@
 /** The guard of MySQL and MariaDB, with each of its clients, against MariaDB. */
-import { mysqlGuard } from 'fencelock/guard'
+import { fencedUpdate, mysqlGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import drivers from './clients/drivers.mjs'
 import { TABLE } from './clients/stores.mjs'
 import { rejection, unique } from './contract'
+import { onCleanup } from './fixtures/cleanup'
 import { onBun } from './fixtures/runtimes'
 import { hasMariadb, startMariadb, type SqlServer } from './fixtures/sql-servers'
 import { eventually, sleep } from './fixtures/temp'
 import {
   brokenSuite,
+  exampleSuite,
   guardSuite,
   open,
   raceTokens,
@@ -158,6 +160,35 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     }
     await Promise.all(odd.map((client) => client.end()))
   })
+
+  describe('examples', () => {
+    exampleSuite('mysql', {
+      client: () => open({ client: 'mysql2', server }),
+      url: () => `mysql://${running.user}:${running.password}@127.0.0.1:${running.port}/${running.database}`,
+    })
+  })
+
+  it.each([
+    ['mysql2', () => drivers.mysql.createPool(server()), (result: any) => result[0].affectedRows],
+    ['mariadb', () => drivers.mariadb.createPool(server()), (result: any) => result.affectedRows],
+  ])(
+    '%s: fencedUpdate changes the row of an equal or lower fence, and no other',
+    async (_, create: () => any, affected) => {
+      const pool = create()
+      onCleanup(() => pool.end())
+      await pool.query(
+        'CREATE OR REPLACE TABLE `odd ``name` (id VARCHAR(9), `a b` TEXT, fence BIGINT NOT NULL DEFAULT 0)',
+      )
+      await pool.query("INSERT INTO `odd ``name` (id) VALUES ('x'), ('y')")
+      const update = async (token: bigint): Promise<number> => {
+        const set = { 'a b': String(token) }
+        const { text, values } = fencedUpdate('mysql', { table: 'odd `name', set, where: { id: 'x' }, token })
+        return affected(await pool.execute(text, values))
+      }
+      expect([await update(10n), await update(10n), await update(9n)]).toEqual([1, 1, 0])
+      expect([await update(2n ** 63n - 1n), await update(2n ** 63n - 2n)]).toEqual([1, 0])
+    },
+  )
 
   it('refuses the callback API of mariadb, whose answers nobody could await', () => {
     expect(() =>

@@ -1,14 +1,17 @@
 /** The guard of PostgreSQL, with each of its clients. */
 import { StaleTokenError } from 'fencelock'
+import { fencedUpdate } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { TABLE } from './clients/stores.mjs'
 import { rejection, unique } from './contract'
+import { onCleanup } from './fixtures/cleanup'
 import { onBun } from './fixtures/runtimes'
 import { hasPostgres, startPostgres, type SqlServer } from './fixtures/sql-servers'
 import { eventually, sleep } from './fixtures/temp'
 import {
   brokenSuite,
+  exampleSuite,
   guardSuite,
   open,
   raceTokens,
@@ -181,6 +184,38 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     }
     expect(pool).toMatchObject({ totalCount: 1, idleCount: 1, waitingCount: 0 })
     await pool.end()
+  })
+
+  describe('examples', () => {
+    exampleSuite('postgres', {
+      client: () => open(pg),
+      url: () => `postgres://${running.user}@127.0.0.1:${running.port}/${running.database}`,
+    })
+  })
+
+  it('fencedUpdate changes the row of an equal or lower fence, and no other', async () => {
+    const { default: drivers } = await import('./clients/drivers.mjs')
+    const pool = new drivers.pg.Pool(server())
+    onCleanup(() => pool.end())
+    await pool.query('CREATE TABLE "odd ""name" (id text, "a b" jsonb, fence bigint NOT NULL DEFAULT 0)')
+    await pool.query(`INSERT INTO "odd ""name" VALUES ('x', '{}'), ('y', '{}')`)
+    const update = async (token: bigint): Promise<number | null> => {
+      const set = { 'a b': JSON.stringify({ token: String(token) }) }
+      const { text, values } = fencedUpdate('postgres', {
+        table: 'odd "name',
+        set,
+        where: { id: 'x' },
+        token,
+      })
+      return (await pool.query(text, values)).rowCount
+    }
+    expect([await update(10n), await update(10n), await update(9n)]).toEqual([1, 1, 0])
+    expect([await update(2n ** 63n - 1n), await update(2n ** 63n - 2n)]).toEqual([1, 0])
+    const { rows } = await pool.query('SELECT id, fence, "a b" AS data FROM "odd ""name" ORDER BY id')
+    expect(rows).toEqual([
+      { id: 'x', fence: String(2n ** 63n - 1n), data: { token: String(2n ** 63n - 1n) } },
+      { id: 'y', fence: '0', data: {} },
+    ])
   })
 
   it('pg: costs no round trip more than the caller’s own transaction', async () => {

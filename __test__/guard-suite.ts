@@ -10,6 +10,7 @@ import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
 import { startScript } from './fixtures/processes'
 import { startProxy, type Trap } from './fixtures/proxy'
+import { readSnippets, runSnippet } from './fixtures/snippets'
 import { eventually, root, sleep, tempDir } from './fixtures/temp'
 
 type Server = Parameters<typeof openClient>[1]
@@ -409,8 +410,11 @@ export async function roundTrips(
     // Once before, so that connections stand and statements are known.
     await work()
     await work()
+    // So that what does not wait for an answer is sent before the answer comes.
+    proxy.delay(10, 'toClient')
     proxy.recorded.length = 0
     await work()
+    proxy.delay(0, 'toClient')
     const directions = proxy.recorded.map(([direction]) => direction)
     return directions.filter((each, index) => each === 'toServer' && directions[index - 1] !== 'toServer')
       .length
@@ -463,6 +467,30 @@ export function singleSuite(subject: Subject): void {
       later = sleep(20).then(() => guard.advance({ resource: unique(), token: 1n }))
     })
     await later
+  })
+}
+
+/** The examples of both READMEs that need this store: each line prints what its comment says. */
+export function exampleSuite(
+  need: string,
+  { client, url }: { client?: () => Promise<Client>; url?: () => string },
+): void {
+  const all = [...readSnippets(), ...readSnippets('guard/README.md')]
+  const snippets = all.filter(({ needs }) => needs.includes(need))
+  it.each(snippets.map((snippet) => [snippet.name, snippet] as const))('%s', async (_, snippet) => {
+    const opened = await client?.()
+    await opened?.direct('CREATE TABLE account (id integer PRIMARY KEY, balance bigint)')
+    await opened?.direct('INSERT INTO account VALUES (1, 10)')
+    const ending = await runSnippet(snippet, {
+      env: { DATABASE_URL: url?.(), NODE_NO_WARNINGS: '1' },
+      packages: ['pg', 'mysql2', 'drizzle-orm', 'kysely', 'knex'],
+    })
+    await opened?.direct('DROP TABLE account')
+    expect(ending.stderr).toBe('')
+    expect(ending.code).toBe(0)
+    const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
+    expect(promised.length).toBeGreaterThan(0)
+    expect(ending.stdout.trim().split('\n')).toEqual(promised)
   })
 }
 

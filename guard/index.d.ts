@@ -118,7 +118,7 @@ export interface SqlGuard<Tx> {
  * code `INVALID_OPTION` before anything is done, a function that returns a promise is rolled back with the same. With an
  * `await` in the transaction, statements of other code on the same connection would become part of it.
  */
-export interface SqliteGuard<Client> extends SqlGuard<Client> {
+export interface SqliteGuard<Client> extends Omit<SqlGuard<Client>, 'run'> {
   /**
    * As in {@link SqlGuard.run}, in one synchronous step. When another process has the database locked for longer than
    * the client's own busy timeout, it is tried again.
@@ -163,12 +163,13 @@ export interface SqlAnswer {
 /**
  * How a guard uses a client, for clients and query builders that it does not know: two functions.
  * @example
- * // Kysely
- * const adapter = {
- *   transaction: (work) => db.transaction().execute((tx) => work(tx)),
- *   query: (tx, text) => sql.raw(text).execute(tx),
- * }
- * const guard = postgresGuard({ adapter })
+ * // Kysely, in TypeScript
+ * const guard = postgresGuard<Transaction<Database>>({
+ *   adapter: {
+ *     transaction: (work) => db.transaction().execute((tx) => work(tx)),
+ *     query: (tx, text) => sql.raw(text).execute(tx),
+ *   },
+ * })
  */
 export interface SqlAdapter<Tx> {
   /**

@@ -58,7 +58,7 @@ class SqlGuard {
 
   async highWater(resource) {
     const text = this.#dialect.select([Buffer.from(resourceName(resource))])
-    const { rows } = await this.#turn(() => this.#plain([text]))
+    const { rows = [] } = await this.#turn(() => this.#plain([text]))
     return rows.length === 0 ? null : BigInt(rows[0].token)
   }
 
@@ -110,7 +110,7 @@ class SqlGuard {
       return await this.#adapter.transaction(
         async (tx, early) => {
           const answer = early ?? (await this.#adapter.query(tx, statement))
-          if (!fence.passed(answer)) fence.passed(await this.#adapter.query(tx, question))
+          if (!fence.passed(answer)) fence.assertPassed(await this.#adapter.query(tx, question))
           progress.phase = Phase.CALLBACK
           const value = await fn(tx)
           if (this.#abortOnLoss) assertNotAborted(lease)

@@ -88,7 +88,7 @@ class SyncSqliteGuard {
     const fence = new Fence(lease, this.#dialect)
     try {
       return this.#adapter.transaction((tx) => {
-        fence.passed(this.#adapter.query(fence.statement))
+        fence.assertPassed(this.#adapter.query(fence.statement))
         progress.begun = true
         const value = fn(tx)
         if (typeof value?.then === 'function') {

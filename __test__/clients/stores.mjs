@@ -17,6 +17,7 @@ const { mysqlGuard, postgresGuard, sqliteGuard } = guards
  * @property {(work: (tx: any) => Promise<void>) => Promise<void>} [transaction] for a transaction of one's own: a connection
  *   of the pool, or a transaction that the client begins and ends
  * @property {(text: string) => any[]} [all] of SQLite: the rows of any statement
+ * @property {(text: string, values: any[]) => number | bigint} [change] of SQLite: how many rows a statement changed
  * @property {() => any} end
  */
 
@@ -178,7 +179,13 @@ function sqlite(db) {
     guard: (/** @type {object | undefined} */ options) => sqliteGuard({ client: db, ...options }),
     rows,
     direct: (/** @type {string} */ text) => rows(db, text),
-    all: (/** @type {string} */ text) => db.prepare(text).all(),
+    change: (/** @type {string} */ text, /** @type {any[]} */ values) =>
+      db.prepare(text).run(...values).changes,
+    all(/** @type {string} */ text) {
+      const statement = db.prepare(text)
+      // better-sqlite3 wants it so.
+      return statement.reader === false ? (statement.run(), []) : statement.all()
+    },
     end: () => db.close(),
   }
 }

@@ -41,7 +41,7 @@ const quote = (name) => `"${name.replaceAll('"', '""')}"`
 const bytes = (key) => `decode('${key.toString('hex')}','hex')`
 
 /** Text and hexadecimal: whatever a client's type parsers make of numbers and bytes, these stay what they are. */
-const tokens = ({ rows }) => new Map(rows.map(({ resource, token }) => [resource, BigInt(token)]))
+const tokens = ({ rows = [] }) => new Map(rows.map(({ resource, token }) => [resource, BigInt(token)]))
 
 /** @param {string} table quoted @returns {Dialect} */
 function postgres(table) {

@@ -15,7 +15,7 @@ function isCode(error, number, name) {
 
 const bytes = (key) => `X'${key.toString('hex')}'`
 
-function tokens({ rows }) {
+function tokens({ rows = [] }) {
   return new Map(rows.map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
 }
 
