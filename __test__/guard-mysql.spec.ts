@@ -200,7 +200,8 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
 
   it.each([
     ['mysql2', 4],
-    ['mariadb', 3],
+    // A pool makes connections in the background, which would count.
+    ['mariadb connection', 3],
   ])('%s: costs at most one round trip more than the caller’s own transaction', async (client, guarded) => {
     const own = async ({ transaction }: any, text: string): Promise<void> =>
       transaction(async (tx: any) => {

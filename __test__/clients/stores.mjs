@@ -160,6 +160,7 @@ function mariadbClient(client) {
 
 /** @param {any} pool @param {(tx: any) => Promise<void>} work */
 async function withConnection(pool, work) {
+  if (typeof pool.getConnection !== 'function') return work(pool)
   const tx = await pool.getConnection()
   await work(tx)
   await tx.release()
