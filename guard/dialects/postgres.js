@@ -60,6 +60,8 @@ function postgres(table) {
     isConflict: byCause((error) => CONFLICTS.has(sqlState(error))),
     isTwin: byCause((error) => TWINS.has(sqlState(error))),
     isRefusal: byCause((error) => {
+      // Bun's word for a COMMIT that was answered with ROLLBACK.
+      if (error.code === 'ERR_POSTGRES_COMMIT_ROLLED_BACK') return true
       const state = sqlState(error)
       // FATAL and PANIC end the connection, perhaps after the commit.
       return state !== undefined && !UNKNOWN.test(state) && (error.severity ?? 'ERROR') === 'ERROR'
