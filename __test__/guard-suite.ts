@@ -238,6 +238,15 @@ export function guardSuite(subject: Subject): void {
       expect(error).toMatchObject({ code: 'LOCK_LOST', resource: id, cause: lost.signal.reason })
       expect(await valueOf(client, id)).toBe(0)
       expect(await guard.highWater(id)).toBe(null)
+      // A lock without a signal may tell as well.
+      const ended = { resource: id, token: 3n, held: true }
+      const endAndWrite = (tx: any) => {
+        ended.held = false
+        return client.rows(tx, setTo(id, 1))
+      }
+      const quiet = await rejection(client.guard({ abortOnLoss: true }).run(ended, endAndWrite))
+      expect(quiet).toMatchObject({ code: 'LOCK_LOST', resource: id })
+      expect(await valueOf(client, id)).toBe(0)
       // Otherwise the token decides.
       await guard.run(late, loseAndWrite(2))
       expect(await valueOf(client, id)).toBe(2)

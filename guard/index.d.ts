@@ -1,5 +1,3 @@
-/// <reference lib="esnext.disposable" />
-
 import { LockError, LockLostError, OutcomeUnknownError, StaleTokenError } from '../index.js'
 
 export { LockError, LockLostError, OutcomeUnknownError, StaleTokenError }
@@ -14,7 +12,7 @@ export type FencedLock = {
   readonly token: bigint
   /** When it is `false`, the guard refuses with {@link LockLostError} before it sends anything. */
   readonly held?: boolean | undefined
-  /** Used with {@link GuardOptions.abortOnLoss} only. */
+  /** Looked at with {@link GuardOptions.abortOnLoss} only. */
   readonly signal?: AbortSignal | undefined
   /** Only for the messages and the `strategy` of errors. */
   readonly strategy?: string | undefined
@@ -34,7 +32,7 @@ export interface GuardOptions {
   schema?: string | undefined
   /**
    * Whether a transaction is rolled back with {@link LockLostError} when the lock's `signal` has aborted before its
-   * commit. The fence alone keeps the data safe: as long as nobody with a higher token was there, a late writer does no
+   * commit, or it is not `held` any more. The fence alone keeps the data safe: as long as nobody with a higher token was there, a late writer does no
    * harm. It is looked at when the callback is done; give the callback `lock.signal` to end it sooner.
    * @default false
    */

@@ -62,13 +62,13 @@ function assertHeld(lease) {
 
 /** For those who chose that a lock lost meanwhile undoes the transaction, although its token was still the highest. */
 function assertNotAborted(lease) {
-  const { signal } = lease.lock
-  if (signal?.aborted !== true) return
-  if (signal.reason instanceof LockLostError) throw signal.reason
+  const { held, signal } = lease.lock
+  if (signal?.aborted !== true && held !== false) return
+  if (signal?.reason instanceof LockLostError) throw signal.reason
   throw lost(
     lease,
     'was lost before the commit (abortOnLoss): the transaction was rolled back',
-    signal.reason,
+    signal?.reason,
   )
 }
 
