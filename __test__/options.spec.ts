@@ -242,6 +242,7 @@ describe('the module', () => {
       'LockLostError',
       'LockManager',
       'OutcomeUnknownError',
+      'StaleTokenError',
       'UnsupportedError',
     ])
   })

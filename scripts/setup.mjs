@@ -77,6 +77,8 @@ async function buildAddon() {
 export async function setUp() {
   checkNode()
   await installPackages('.')
+  // The type checker needs them, too.
+  await installPackages('__test__/clients')
   await buildAddon()
 }
 

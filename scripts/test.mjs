@@ -23,7 +23,14 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
   --rows <file>           results of other checks to count: lines of "name<TAB>passed|failed<TAB>seconds"`
 
 /** The smoke selection: what a new or an old runtime could break. Parts of file names. */
-const smoke = ['__test__/runtime.', '__test__/strong.', '__test__/local.', '__test__/lifecycle']
+const smoke = [
+  '__test__/runtime.',
+  '__test__/strong.',
+  '__test__/local.',
+  '__test__/lifecycle',
+  // Each runtime has SQLite drivers of its own, and Node 20 has none.
+  '__test__/guard-sqlite.',
+]
 
 async function main() {
   const { values } = parseArgs({
@@ -68,6 +75,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   }
   await need('openssl')
   await need('python3')
+  await needDatabases()
 
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {
@@ -79,6 +87,13 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
       results.push(await runVitest(runtime, options))
     }
   }
+}
+
+/** The servers that the guards are tested with; the tests find them as this does. */
+async function needDatabases() {
+  if (process.platform === 'win32') return
+  await need('postgres')
+  await need('mariadbd')
 }
 
 /**

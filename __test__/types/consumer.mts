@@ -1,6 +1,67 @@
 // An ES module that uses the package.
-import { LockManager } from 'fencelock'
+import { LockManager, StaleTokenError as FromMain, type Lock } from 'fencelock'
 import * as everything from 'fencelock'
+import { mysqlGuard, postgresGuard, sqliteGuard, StaleTokenError } from 'fencelock/guard'
 
 export const manager: LockManager = new LockManager()
 export const same: typeof LockManager = everything.LockManager
+
+// The guards, with clients that look like those of pg, postgres, mysql2, mariadb and SQLite.
+interface Connection {
+  query(text: string): Promise<{ rows: { balance: string }[] }>
+}
+declare const lock: Lock
+declare const pgPool: {
+  totalCount: number
+  connect(): Promise<Connection & { release(): void }>
+  connect(
+    callback: (error: Error | undefined, client: Connection | undefined, done: () => void) => void,
+  ): void
+}
+declare const pgClient: Connection & { escapeIdentifier(text: string): string; mine: true }
+declare const sql: {
+  (parts: TemplateStringsArray): Promise<unknown[]>
+  begin(work: (tx: { savepoint: true }) => unknown): Promise<unknown>
+  begin(options: string, work: (tx: { savepoint: true }) => unknown): Promise<unknown>
+  unsafe(text: string): Promise<unknown[]>
+}
+declare const mysqlPool: { getConnection(): Promise<{ threadId: number }> }
+declare const database: { exec(text: string): void; prepare(text: string): { run(): void } }
+
+export const balance: Promise<string | undefined> = postgresGuard({ client: pgPool }).run(
+  lock,
+  async (tx) => (await tx.query('SELECT balance FROM account')).rows[0]?.balance,
+)
+export const mine: Promise<true> = postgresGuard({ client: pgClient, isolation: 'serializable' }).run(
+  lock,
+  (tx) => tx.mine,
+)
+export const savepoint: Promise<true> = postgresGuard({ client: sql, table: 'fences' }).run(
+  lock,
+  (tx) => tx.savepoint,
+)
+export const thread: Promise<number> = mysqlGuard({ client: mysqlPool, abortOnLoss: true }).run(
+  lock,
+  (tx) => tx.threadId,
+)
+export const done: void = sqliteGuard({ client: database }).runSync(lock, (db) =>
+  db.prepare('DELETE FROM a').run(),
+)
+export const own: Promise<5> = sqliteGuard<5>({
+  adapter: { transaction: (work) => work(5), query: async () => ({ rows: [] }) },
+}).run(lock, (tx) => tx)
+export const advanced: Promise<void> = postgresGuard({ client: pgPool }).advance({ resource: 'a', token: 5n })
+export const several: Promise<void> = postgresGuard({ client: pgPool }).advance({
+  resources: ['a', 'b'],
+  token: 5n,
+})
+export const high: Promise<bigint | null> = postgresGuard({ client: pgPool }).highWater('a')
+// @ts-expect-error -- a token is a bigint
+void postgresGuard({ client: pgPool }).advance({ resource: 'a', token: 5 })
+// @ts-expect-error -- a lock has a resource
+void postgresGuard({ client: pgPool }).advance({ token: 5n })
+// @ts-expect-error -- SQLite has no isolation levels
+sqliteGuard({ client: database, isolation: 'serializable' })
+export const stale: (error: unknown) => bigint | undefined = (error) =>
+  error instanceof StaleTokenError ? error.current : undefined
+export const sameError: typeof StaleTokenError = FromMain

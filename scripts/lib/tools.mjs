@@ -17,17 +17,34 @@ const managers = [
       openssl: 'openssl',
       python3: 'python3',
       cc: 'build-essential',
+      postgres: 'postgresql',
+      mariadbd: 'mariadb-server',
     },
   },
   {
     program: 'apk',
     install: 'apk add',
-    packages: { 'redis-server': 'redis', openssl: 'openssl', python3: 'python3', cc: 'build-base' },
+    packages: {
+      'redis-server': 'redis',
+      openssl: 'openssl',
+      python3: 'python3',
+      cc: 'build-base',
+      // setpriv: the databases refuse to run as root.
+      postgres: 'postgresql setpriv',
+      mariadbd: 'mariadb setpriv',
+    },
   },
   {
     program: 'dnf',
     install: 'dnf install -y',
-    packages: { 'redis-server': 'redis', openssl: 'openssl', python3: 'python3', cc: 'gcc' },
+    packages: {
+      'redis-server': 'redis',
+      openssl: 'openssl',
+      python3: 'python3',
+      cc: 'gcc',
+      postgres: 'postgresql-server',
+      mariadbd: 'mariadb-server',
+    },
   },
 ]
 
@@ -36,6 +53,20 @@ const hints = {
   openssl: 'apt install openssl, or brew install openssl',
   python3: 'apt install python3, or brew install python (its SQLite plays another application)',
   cc: 'apt install build-essential, or xcode-select --install',
+  postgres: 'apt install postgresql, or brew install postgresql',
+  mariadbd: 'apt install mariadb-server, or brew install mariadb',
+}
+
+/** On PATH, or where distributions keep what is not for users. @param {string} name */
+function find(name) {
+  const folders = ['/usr/sbin', '/usr/libexec']
+  const debian = '/usr/lib/postgresql'
+  const versions = existsSync(debian) ? readdirSync(debian) : []
+  // The newest first.
+  folders.push(
+    ...versions.toSorted((a, b) => Number(b) - Number(a)).map((version) => join(debian, version, 'bin')),
+  )
+  return which(name) ?? folders.map((folder) => join(folder, name)).find((file) => existsSync(file)) ?? null
 }
 
 /**
@@ -52,11 +83,11 @@ export async function need(name, variable) {
     return named
   }
   const manager = managers.find(({ program }) => which(program))
-  if (!which(name) && process.getuid?.() === 0 && manager) {
+  if (!find(name) && process.getuid?.() === 0 && manager) {
     say(`installing ${name} with ${manager.program}`)
     await run('sh', ['-c', `${manager.install} ${manager.packages[name]}`])
   }
-  const found = which(name)
+  const found = find(name)
   if (!found) throw new PlainError(`${name} is missing: ${hints[name]}`)
   return found
 }

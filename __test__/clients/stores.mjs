@@ -1,0 +1,192 @@
+/**
+ * The stores that the guards are tested with, each with its clients under one roof: tests and child processes do the same
+ * few things to the table `data (id, value)` with all of them. Plain JavaScript, for the child processes load it as it is.
+ */
+import guards from '../../guard/index.js'
+
+const { mysqlGuard, postgresGuard, sqliteGuard } = guards
+
+/** @typedef {{ host: string, port: number, user: string, password: string, database: string }} Server */
+
+/**
+ * @typedef {object} Client
+ * @property {(options?: object) => any} guard of this client
+ * @property {(tx: any, text: string) => any} rows what a statement gives inside of a transaction: a promise, or the rows
+ *   themselves where the client is synchronous
+ * @property {(text: string) => any} direct the same without a transaction
+ * @property {(work: (tx: any) => Promise<void>) => Promise<void>} [transaction] for a transaction of one's own: a connection
+ *   of the pool, or a transaction that the client begins and ends
+ * @property {(text: string) => any[]} [all] of SQLite: the rows of any statement
+ * @property {(text: string, values: any[]) => number | bigint} [change] of SQLite: how many rows a statement changed
+ * @property {() => any} end
+ */
+
+export const TABLE =
+  'CREATE TABLE IF NOT EXISTS data (id VARCHAR(100) NOT NULL PRIMARY KEY, value BIGINT NOT NULL)'
+
+/** @type {Record<string, (server: any) => Promise<Client>>} */
+const clients = {
+  async pg(server) {
+    const { default: pg } = await import('pg')
+    const pool = new pg.Pool({ ...server, max: 8 })
+    const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
+    return {
+      guard: (options) => postgresGuard({ client: pool, ...options }),
+      rows,
+      direct: (text) => rows(pool, text),
+      async transaction(work) {
+        const tx = await pool.connect()
+        await work(tx)
+        tx.release()
+      },
+      end: () => pool.end(),
+    }
+  },
+  async 'pg.Client'(server) {
+    const { default: pg } = await import('pg')
+    const client = new pg.Client(server)
+    await client.connect()
+    const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
+    return {
+      guard: (options) => postgresGuard({ client, ...options }),
+      rows,
+      direct: (text) => rows(client, text),
+      end: () => client.end(),
+    }
+  },
+  async postgres(server) {
+    const { default: postgres } = await import('postgres')
+    const sql = postgres({
+      ...server,
+      max: 8,
+      // Of the tests' own statements; of the guard's there is to be none.
+      onnotice: ({ message }) => {
+        if (!message?.includes('"data"')) console.warn(message)
+      },
+    })
+    return {
+      guard: (options) => postgresGuard({ client: sql, ...options }),
+      rows: (tx, text) => tx.unsafe(text),
+      direct: (text) => sql.unsafe(text),
+      transaction: (work) => sql.begin(work),
+      // It would wait for transactions whose connection broke.
+      end: () => sql.end({ timeout: 1 }),
+    }
+  },
+  'Bun.sql': (server) => bunSql('postgres', postgresGuard, server),
+  'Bun.sql (MySQL)': (server) => bunSql('mysql', mysqlGuard, server),
+  async mysql2(server) {
+    const { default: mysql } = await import('mysql2/promise')
+    return mysql2(mysql.createPool({ ...server, connectionLimit: 8 }))
+  },
+  async 'mysql2 connection'(server) {
+    const { default: mysql } = await import('mysql2/promise')
+    return mysql2(await mysql.createConnection(server))
+  },
+  async 'mysql2 with callbacks'(server) {
+    const { default: mysql } = await import('mysql2')
+    const pool = mysql.createPool({ ...server, connectionLimit: 8 })
+    return { ...mysql2(pool.promise()), guard: (options) => mysqlGuard({ client: pool, ...options }) }
+  },
+  async mariadb(server) {
+    const { default: mariadb } = await import('mariadb')
+    return mariadbClient(mariadb.createPool({ ...server, connectionLimit: 8 }))
+  },
+  async 'mariadb connection'(server) {
+    const { default: mariadb } = await import('mariadb')
+    return mariadbClient(await mariadb.createConnection(server))
+  },
+  async 'better-sqlite3'(file) {
+    const { default: Database } = await import('better-sqlite3')
+    return sqlite(new Database(file))
+  },
+  async 'node:sqlite'(file) {
+    const { DatabaseSync } = await load('node:sqlite')
+    return sqlite(new DatabaseSync(file))
+  },
+  async 'bun:sqlite'(file) {
+    const { Database } = await load('bun:sqlite')
+    return sqlite(new Database(file))
+  },
+}
+
+/** A part of this runtime, which the type checker need not know. @param {string} name @returns {Promise<any>} */
+function load(name) {
+  return import(/* @vite-ignore */ name)
+}
+
+/** @param {string} name @param {Server | string} server the file's path for SQLite */
+export function openClient(name, server) {
+  const open = clients[name]
+  if (open === undefined) throw new Error(`there is no client ${name}`)
+  return open(server)
+}
+
+/** @param {'postgres' | 'mysql'} adapter @param {any} makeGuard @param {Server} server */
+async function bunSql(adapter, makeGuard, { host, user, ...server }) {
+  const { SQL } = /** @type {any} */ (globalThis).Bun
+  const sql = new SQL({ adapter, hostname: host, username: user, max: 8, ...server })
+  return {
+    guard: (/** @type {object | undefined} */ options) => makeGuard({ client: sql, ...options }),
+    rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.unsafe(text),
+    direct: (/** @type {string} */ text) => sql.unsafe(text),
+    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => sql.begin(work),
+    end: () => sql.end(),
+  }
+}
+
+/** @param {any} client */
+function mysql2(client) {
+  const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text))[0]
+  return {
+    guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
+    rows,
+    direct: (/** @type {string} */ text) => rows(client, text),
+    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
+    end: () => client.end(),
+  }
+}
+
+/** @param {any} client */
+function mariadbClient(client) {
+  return {
+    guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
+    rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.query(text),
+    direct: (/** @type {string} */ text) => client.query(text),
+    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
+    end: () => client.end(),
+  }
+}
+
+/** @param {any} pool @param {(tx: any) => Promise<void>} work */
+async function withConnection(pool, work) {
+  if (typeof pool.getConnection !== 'function') return work(pool)
+  const tx = await pool.getConnection()
+  await work(tx)
+  await tx.release()
+}
+
+/** @param {any} db */
+function sqlite(db) {
+  db.exec('PRAGMA busy_timeout = 2000')
+  db.prepare('PRAGMA journal_mode = WAL').all()
+  db.exec('PRAGMA synchronous = OFF')
+  const rows = (/** @type {any} */ tx, /** @type {string} */ text) => {
+    if (/^\s*SELECT/.test(text)) return tx.prepare(text).all()
+    tx.exec(text)
+    return []
+  }
+  return {
+    guard: (/** @type {object | undefined} */ options) => sqliteGuard({ client: db, ...options }),
+    rows,
+    direct: (/** @type {string} */ text) => rows(db, text),
+    change: (/** @type {string} */ text, /** @type {any[]} */ values) =>
+      db.prepare(text).run(...values).changes,
+    all(/** @type {string} */ text) {
+      const statement = db.prepare(text)
+      // better-sqlite3 wants it so.
+      return statement.reader === false ? (statement.run(), []) : statement.all()
+    },
+    end: () => db.close(),
+  }
+}

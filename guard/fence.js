@@ -1,0 +1,62 @@
+'use strict'
+
+/** The fence of one call: its statement, and what the database's answer to it means. */
+
+const { OutcomeUnknownError } = require('../lib/errors.js')
+const { nameOf, stale } = require('./lease.js')
+
+class Fence {
+  #lease
+  #dialect
+  #keys
+
+  /**
+   * @param {ReturnType<import('./lease').readLock>} lease
+   * @param {import('./dialects/postgres').Dialect} dialect
+   */
+  constructor(lease, dialect) {
+    this.#lease = lease
+    this.#dialect = dialect
+    // Everybody advances several fences in the same order, so that no two wait for each other.
+    this.#keys = lease.names.map((name) => Buffer.from(name)).toSorted((a, b) => a.compare(b))
+    /** Raises every stored token to ours, and lowers none. */
+    this.statement = dialect.fence(this.#keys, lease.token)
+    /** What has to be asked when the answer to the statement does not tell the tokens; undefined when it does. */
+    this.question = dialect.select(this.#keys)
+  }
+
+  /** Whether all fences stand at our token now; undefined when that has to be asked. Throws when one is higher. */
+  passed(answer) {
+    const stored = this.#dialect.tokens(answer, this.#keys)
+    if (stored === undefined) return undefined
+    for (const name of this.#lease.names) this.#judge(name, stored.get(Buffer.from(name).toString('hex')))
+    return true
+  }
+
+  /** The same for an answer that must tell. */
+  assertPassed(answer) {
+    if (!this.passed(answer)) this.#judge(this.#lease.names[0], undefined)
+  }
+
+  #judge(name, current) {
+    const { token } = this.#lease
+    if (current === token) return
+    if (current > token) throw stale(this.#lease, name, current)
+    throw new Error(
+      `the fence of ${JSON.stringify(name)} did not advance to ${token}: the database answered ${current ?? 'nothing'}; nothing was ` +
+        'written: the adapter does not pass the answer on as SqlAdapter documents it, or the table is not the guard’s',
+    )
+  }
+
+  /** A transaction whose end nobody saw. */
+  unknown(cause) {
+    const { names, token, lock } = this.#lease
+    return new OutcomeUnknownError(
+      `the connection broke at COMMIT, under the lock on ${nameOf(names)}: what was written may stand or not; read it ` +
+        `again, under the same lock: behind the fence of its token ${token} no earlier holder can have changed it`,
+      { code: 'OUTCOME_UNKNOWN', resource: names[0], strategy: lock.strategy, cause },
+    )
+  }
+}
+
+module.exports = { Fence }

@@ -1,0 +1,130 @@
+'use strict'
+
+/** What the guards of all SQL stores do. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
+
+const { setTimeout: sleep } = require('node:timers/promises')
+
+const { wrongType } = require('../lib/check.js')
+const { resourceName } = require('../lib/options.js')
+const { Fence } = require('./fence.js')
+const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
+const { inTurn } = require('./turns.js')
+
+/** Each time at least one of those who contend for a row gets through, so this many can, and a pause makes it likely. */
+const MAX_RETRIES = 30
+const MAX_PAUSE_MS = 100
+
+/** How far a transaction is. Only before the callback may it be done again. */
+const Phase = { FENCE: 0, CALLBACK: 1, COMMIT: 2 }
+
+/** Does `work` again while it fails in a way that passes. */
+async function persist(work, isTransient) {
+  for (let retries = 0; ; retries++) {
+    try {
+      return await work()
+    } catch (error) {
+      if (retries === MAX_RETRIES || !isTransient(error)) throw error
+    }
+    await sleep(Math.random() * Math.min(2 ** retries, MAX_PAUSE_MS))
+  }
+}
+
+class SqlGuard {
+  #adapter
+  #dialect
+  #abortOnLoss
+  #isolation
+
+  /**
+   * @param {import('./index').SqlAdapter<unknown>} adapter
+   * @param {import('./dialects/postgres').Dialect} dialect
+   */
+  constructor(adapter, dialect, { abortOnLoss, isolation }) {
+    this.#adapter = adapter
+    this.#dialect = dialect
+    this.#abortOnLoss = abortOnLoss
+    this.#isolation = isolation
+  }
+
+  async run(lock, fn) {
+    const lease = readLock(lock)
+    if (typeof fn !== 'function') throw wrongType('the second argument of run', 'a function', fn)
+    return this.#fenced(lease, fn)
+  }
+
+  async advance(lock) {
+    await this.#fenced(readLock(lock), () => undefined)
+  }
+
+  async highWater(resource) {
+    const text = this.#dialect.select([Buffer.from(resourceName(resource))])
+    const { rows = [] } = await this.#turn(() => this.#plain([text]))
+    return rows.length === 0 ? null : BigInt(rows[0].token)
+  }
+
+  ddl() {
+    return this.#dialect.ddl
+  }
+
+  async migrate() {
+    await this.#turn(() =>
+      // Two processes create the same table at once: the one that comes too late finds it the next time.
+      persist(
+        () => this.#plain(this.#dialect.migration),
+        (error) => this.#dialect.isConflict(error) || this.#dialect.isTwin(error),
+      ),
+    )
+  }
+
+  /** Statements without a fence; the answer to the last one. */
+  #plain(texts) {
+    return this.#adapter.transaction(async (tx) => {
+      let answer
+      for (const text of texts) answer = await this.#adapter.query(tx, text)
+      return answer
+    }, {})
+  }
+
+  #turn(work) {
+    const { connection } = this.#adapter
+    return connection === undefined ? work() : inTurn(connection, work)
+  }
+
+  #fenced(lease, fn) {
+    // Before it waits for its turn, too: for a lock that is gone there is nothing to wait for.
+    assertHeld(lease)
+    const fence = new Fence(lease, this.#dialect)
+    const progress = { phase: Phase.FENCE }
+    return this.#turn(() =>
+      persist(
+        () => this.#once(lease, fence, fn, progress),
+        (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error),
+      ),
+    )
+  }
+
+  async #once(lease, fence, fn, progress) {
+    assertHeld(lease)
+    const { statement, question } = fence
+    try {
+      return await this.#adapter.transaction(
+        async (tx, early) => {
+          const answer = early ?? (await this.#adapter.query(tx, statement))
+          if (!fence.passed(answer)) fence.assertPassed(await this.#adapter.query(tx, question))
+          progress.phase = Phase.CALLBACK
+          const value = await fn(tx)
+          if (this.#abortOnLoss) assertNotAborted(lease)
+          progress.phase = Phase.COMMIT
+          return value
+        },
+        { fence: statement, isolation: this.#isolation },
+      )
+    } catch (error) {
+      // The database's own error says that nothing was committed; a broken connection says nothing.
+      if (progress.phase === Phase.COMMIT && !this.#dialect.isRefusal(error)) throw fence.unknown(error)
+      throw error
+    }
+  }
+}
+
+module.exports = { SqlGuard, persist }
