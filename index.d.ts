@@ -491,6 +491,7 @@ export type LockErrorCode =
   | 'LOCK_LOST'
   | 'BACKEND_UNAVAILABLE'
   | 'UNSUPPORTED'
+  | 'STALE_TOKEN'
   | 'CLOSED'
 
 /** What every error of a lock is. Wrong arguments are native `TypeError`s and `RangeError`s of code `INVALID_OPTION`. */
@@ -550,6 +551,18 @@ export class BackendUnavailableError extends LockError {
 /** The backend lacks something that the strategy needs; nothing was granted. */
 export class UnsupportedError extends LockError {
   readonly code: 'UNSUPPORTED'
+}
+
+/**
+ * The guarded data has seen a higher token: somebody else got the lock after this holder's lease had ended. Nothing was
+ * written. Thrown by the guards of `fencelock/guard`.
+ */
+export class StaleTokenError extends LockError {
+  readonly code: 'STALE_TOKEN'
+  /** The token that was refused. */
+  readonly token: bigint
+  /** The highest token that the data has seen. */
+  readonly current: bigint
 }
 
 /** The manager was closed. */

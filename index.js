@@ -8,6 +8,7 @@ const {
   LockHeldError,
   LockLostError,
   OutcomeUnknownError,
+  StaleTokenError,
   UnsupportedError,
 } = require('./lib/errors.js')
 const { LockManager } = require('./lib/manager.js')
@@ -22,5 +23,6 @@ module.exports = {
   LockLostError,
   LockManager,
   OutcomeUnknownError,
+  StaleTokenError,
   UnsupportedError,
 }

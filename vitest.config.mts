@@ -6,11 +6,14 @@ const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 export default defineConfig({
   resolve: {
     // Vite does not know self-reference; Node and Bun do, so child scripts just import 'fencelock'.
-    alias: [{ find: /^fencelock$/, replacement: file('index.js') }],
+    alias: [
+      { find: /^fencelock$/, replacement: file('index.js') },
+      { find: /^fencelock\/guard$/, replacement: file('guard/index.js') },
+    ],
   },
   test: {
     include: ['__test__/**/*.spec.ts'],
-    exclude: [...configDefaults.exclude, '__test__/runtimes/**'],
+    exclude: [...configDefaults.exclude, '__test__/{runtimes,redis-clients}/**'],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
     setupFiles: ['__test__/fixtures/cleanup.ts'],
     // A process per spec file: a crash of the addon takes down one file, and threads would share its process-wide state.

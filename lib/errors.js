@@ -29,6 +29,8 @@ class LockError extends Error {
 
   toJSON() {
     const json = Object.assign({ name: this.name, message: this.message }, this)
+    // Tokens: JSON has no bigint, and a number would lose digits.
+    for (const [key, value] of Object.entries(json)) if (typeof value === 'bigint') json[key] = String(value)
     if (this.cause !== undefined) json.cause = String(this.cause?.message ?? this.cause)
     return json
   }
@@ -40,6 +42,7 @@ class OutcomeUnknownError extends LockError {}
 class LockLostError extends LockError {}
 class BackendUnavailableError extends LockError {}
 class UnsupportedError extends LockError {}
+class StaleTokenError extends LockError {}
 class ClosedError extends LockError {}
 
 const classes = {
@@ -50,6 +53,7 @@ const classes = {
   LockLostError,
   BackendUnavailableError,
   UnsupportedError,
+  StaleTokenError,
   ClosedError,
 }
 for (const Class of Object.values(classes)) brand(Class)
@@ -61,6 +65,7 @@ const byCode = {
   LOCK_LOST: LockLostError,
   BACKEND_UNAVAILABLE: BackendUnavailableError,
   UNSUPPORTED: UnsupportedError,
+  STALE_TOKEN: StaleTokenError,
   CLOSED: ClosedError,
 }
 
