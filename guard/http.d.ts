@@ -1,4 +1,4 @@
-import type { Fenced } from './lease'
+import type { FencedLock } from './lease'
 
 /** What the headers of a request said: takes the place of the lock in a guard, on the server's side. */
 export interface Fencing {
@@ -22,7 +22,7 @@ type FetchResponse = Fetch extends (...args: never[]) => Promise<infer R> ? R : 
  * @example
  * await axios.put(url, body, { headers: fencingHeaders(lock) })
  */
-export function fencingHeaders(lock: Fenced): { 'Fencing-Token': string; 'Fencing-Resource': string }
+export function fencingHeaders(lock: FencedLock): { 'Fencing-Token': string; 'Fencing-Resource': string }
 
 /**
  * `fetch` with the headers that carry the lock's token; they replace what `init` or the Request has of these names.
@@ -32,7 +32,7 @@ export function fencingHeaders(lock: Fenced): { 'Fencing-Token': string; 'Fencin
  * @example
  * await fencedFetch(lock, 'https://ledger.example/accounts/1', { method: 'PUT', body, signal: lock.signal })
  */
-export function fencedFetch(lock: Fenced, input: FetchInput, init?: FetchInit): Promise<FetchResponse>
+export function fencedFetch(lock: FencedLock, input: FetchInput, init?: FetchInit): Promise<FetchResponse>
 
 /** An answer of problem details (RFC 9457), ready to be sent. */
 export interface FencingProblem {

@@ -8,7 +8,7 @@ const { RESOURCE, TOKEN, readFencing, writeFencing } = require('./http-headers.j
 const { isStaleResponse, malformed, problemOf, staleOf } = require('./http-problems.js')
 const { assertHeld, readLock } = require('./lease.js')
 
-/** @param {import('./lease').Fenced} lock */
+/** @param {import('./lease').FencedLock} lock */
 function fencingHeaders(lock) {
   return writeFencing(readLock(lock))
 }

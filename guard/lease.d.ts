@@ -1,13 +1,16 @@
 /**
- * What a guard takes as a lock: a lock of this package, or what came over the wire of one. The guard looks at `held`
- * where it is there, and otherwise goes by the token.
+ * What a guard takes as a lock: any object with a token and the resource, or resources, that it is for. A `Lock` of
+ * fencelock is one. So is `{ resource, token }`, with a token that came to this process in a message: guards need no
+ * lock, only its token.
  */
-export type Fenced = {
-  /** From 1n to 2^63 - 1. */
+export type FencedLock = {
+  /** A bigint from 1n to 2^63 - 1. Of a JSON message make one with `BigInt(text)`. */
   readonly token: bigint
-  /** `false` is refused with a `LockLostError`, before anything is sent. */
+  /** When it is `false`, the guard refuses with a `LockLostError` before it sends anything. */
   readonly held?: boolean | undefined
+  /** Only for the messages and the `strategy` of errors. */
+  readonly strategy?: string | undefined
 } & (
-  | { readonly resource: string; readonly resources?: readonly string[] | undefined }
-  | { readonly resources: readonly string[] }
+  | { readonly resource: string; readonly resources?: undefined }
+  | { readonly resources: readonly string[]; readonly resource?: string | undefined }
 )

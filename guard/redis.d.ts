@@ -1,4 +1,4 @@
-import type { Fenced } from './lease'
+import type { FencedLock } from './lease'
 
 /** A client of node-redis (package `redis`, 5 or newer), or one of its clusters or pools. Its options are `{ keys, arguments }`. */
 export interface NodeRedisLike {
@@ -73,14 +73,14 @@ export interface RedisGuard {
    * @example
    * await guard.set(lock, 'account:1', JSON.stringify(account))
    */
-  set(lock: Fenced, key: string, value: RedisValue, options?: RedisSetOptions): Promise<boolean>
+  set(lock: FencedLock, key: string, value: RedisValue, options?: RedisSetOptions): Promise<boolean>
   /**
    * HSET, if the token passes. Resolves with the number of fields that are new. At most 3,500 fields.
    * @example
    * await guard.hset(lock, 'account:1', { balance: 10, changedAt: Date.now() })
    */
   hset(
-    lock: Fenced,
+    lock: FencedLock,
     key: string,
     fields: Readonly<Record<string, RedisValue>> | ReadonlyMap<string | Uint8Array, RedisValue>,
   ): Promise<number>
@@ -89,7 +89,7 @@ export interface RedisGuard {
    * @example
    * await guard.del(lock, ['account:1', 'account:1:history'])
    */
-  del(lock: Fenced, key: string | readonly string[]): Promise<number>
+  del(lock: FencedLock, key: string | readonly string[]): Promise<number>
   /**
    * Runs the body of a Lua script, if the token passes. It has KEYS and ARGV as given here, and TOKEN as a decimal string;
    * what it returns is what this resolves with (`null` for nothing). Redis undoes nothing when a script fails half-way.
@@ -99,7 +99,7 @@ export interface RedisGuard {
    *   args: [10],
    * })
    */
-  run(lock: Fenced, script: string, options?: RedisScriptOptions): Promise<unknown>
+  run(lock: FencedLock, script: string, options?: RedisScriptOptions): Promise<unknown>
   /**
    * Only advances the fence, for those who must read before they write: what is read after it can no longer be changed by
    * an older holder.
@@ -108,7 +108,7 @@ export interface RedisGuard {
    * const account = JSON.parse(await client.get('account:1'))
    * await guard.set(lock, 'account:1', JSON.stringify(change(account)))
    */
-  advance(lock: Fenced): Promise<void>
+  advance(lock: FencedLock): Promise<void>
   /**
    * The highest token that the data has seen; `null` if none. To seed `minToken` when the lock service was restored from a
    * backup.
