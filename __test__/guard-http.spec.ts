@@ -16,7 +16,7 @@ import { beforeAll, describe, expect, it, vi } from 'vitest'
 import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
 import { startRedis, type RedisServer } from './fixtures/redis'
-import { clients, load } from './fixtures/redis-clients'
+import { clients, load, runExample } from './fixtures/redis-clients'
 import { onBun } from './fixtures/runtimes'
 import { tempDir } from './fixtures/temp'
 
@@ -482,4 +482,8 @@ describe('fencedFetch', () => {
 
 it.runIf(onBun)('ran on Bun.serve', () => {
   expect((globalThis as any).Bun.serve).toBeTypeOf('function')
+})
+
+it('works as README.md shows it', async () => {
+  await runExample('http', (await startRedis()).url)
 })

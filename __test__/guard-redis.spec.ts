@@ -15,7 +15,7 @@ import { onCleanup } from './fixtures/cleanup'
 import { startCode } from './fixtures/processes'
 import { startProxy } from './fixtures/proxy'
 import { startRedis, type RedisServer } from './fixtures/redis'
-import { clients, ioredis, load, nodeRedis } from './fixtures/redis-clients'
+import { clients, ioredis, load, nodeRedis, runExample } from './fixtures/redis-clients'
 import { eventually, sleep } from './fixtures/temp'
 
 let redis: RedisServer
@@ -454,4 +454,8 @@ it('loads no addon', async () => {
     same: true,
     addon: true,
   })
+})
+
+it('works as README.md shows it', async () => {
+  await runExample('redis', (await startRedis()).url)
 })

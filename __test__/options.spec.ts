@@ -233,6 +233,7 @@ describe('the module', () => {
       'LockLostError',
       'LockManager',
       'OutcomeUnknownError',
+      'StaleTokenError',
       'UnsupportedError',
     ])
   })
