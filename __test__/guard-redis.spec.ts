@@ -16,7 +16,7 @@ import { startCode } from './fixtures/processes'
 import { startProxy } from './fixtures/proxy'
 import { startRedis, type RedisServer } from './fixtures/redis'
 import { clients, ioredis, load, nodeRedis, runExample } from './fixtures/redis-clients'
-import { eventually, sleep } from './fixtures/temp'
+import { eventually, root, sleep } from './fixtures/temp'
 
 let redis: RedisServer
 beforeAll(async () => {
@@ -453,6 +453,63 @@ it('loads no addon', async () => {
     loaded: [],
     same: true,
     addon: true,
+  })
+})
+
+describe('16 writers in 4 processes, whose leases end while they work', () => {
+  /** Each adds 1 so many times: read, pause, write. What it was told is in is what it says. */
+  const writers = (guarded: boolean, resource: string, times: number) => `
+    const { createRequire } = await import('node:module')
+    const Redis = createRequire(${JSON.stringify(`${root}/__test__/redis-clients/`)})('ioredis')
+    const { LockManager } = await import('fencelock')
+    const { StaleTokenError, redisGuard } = await import('fencelock/guard')
+    const resource = ${JSON.stringify(resource)}
+    const locks = new LockManager({ redis: { url: ${JSON.stringify(redis.url)}, replicas: 0 } })
+    const pause = () => Math.random() < 0.1 && new Promise((resolve) => setTimeout(resolve, Math.random() * 40))
+    let written = 0
+    async function write() {
+      const client = new Redis(${redis.port}, '127.0.0.1')
+      const guard = redisGuard({ client })
+      for (let left = ${times}; left > 0; ) {
+        const lock = await locks.acquire(resource, { ttlMs: 10, waitMs: Infinity }).catch((error) => error)
+        if (lock instanceof Error) {
+          if (lock.code === 'LOCK_LOST') continue
+          throw lock
+        }
+        // Only what is sent: the fence has to do it, not what the holder knows of its lease.
+        const { token } = lock
+        try {
+          if (${guarded}) await guard.advance({ resource, token })
+          const value = Number(await client.get(resource))
+          await pause()
+          if (${guarded}) await guard.set({ resource, token }, resource, value + 1)
+          else await client.set(resource, value + 1)
+          written++
+          left--
+        } catch (error) {
+          if (!(error instanceof StaleTokenError)) throw error
+        }
+        await lock.release()
+      }
+      client.disconnect()
+    }
+    await Promise.all([write(), write(), write(), write()])
+    await locks.close()
+    say(written)
+  `
+  async function run(guarded: boolean, times: number) {
+    const resource = unique()
+    const scripts = Array.from({ length: 4 }, () => startCode(writers(guarded, resource, times)))
+    for (const script of scripts) script.hangUp()
+    const said = await Promise.all(scripts.map((script) => script.next<number>(60_000)))
+    return { told: said.reduce((sum, each) => sum + each, 0), value: Number(await get(resource)) }
+  }
+
+  it('lose no update with the guard, and some without', { timeout: 90_000 }, async () => {
+    const without = await run(false, 25)
+    expect(without.told).toBe(400)
+    expect(without.value, 'without a guard').toBeLessThan(400)
+    expect(await run(true, 100)).toEqual({ told: 1_600, value: 1_600 })
   })
 })
 
