@@ -187,7 +187,8 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     const proxy = await startProxy(redis.port)
     const [mine, theirs] = [await connect(proxy.port), await connect()]
     const resource = unique()
-    const a = await locks.acquire(resource, { ttlMs: 100 })
+    await locks.connect()
+    const a = await locks.acquire(resource, { ttlMs: 500 })
     proxy.hold('toServer')
     expect(a.held).toBe(true)
     const late = write(mine, a, 'A').catch((error: unknown) => error)
