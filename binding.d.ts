@@ -49,8 +49,8 @@ export declare class NativeManager {
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends whatever lease a resource has. */
   forceRelease(slot: number, strategy: number, resource: string): void
-  /** What a strategy guarantees here. */
-  describe(slot: number, strategy: number): void
+  /** What a strategy guarantees here to locks that ask for so many acknowledgements. */
+  describe(slot: number, strategy: number, acks: number): void
   /** Connects a strategy's backend. */
   connect(slot: number, strategy: number): void
   /** Counters so far. */
@@ -97,6 +97,12 @@ export interface Guarantee {
   replicasConnected?: number
   /** What to look at. */
   warnings: Array<string>
+  /** What locks survive. */
+  survives: Survives
+  /** The server, if there is one. */
+  server?: Server
+  /** The lock file, if there is one. */
+  file?: LockFile
 }
 
 /** Who holds a resource. */
@@ -117,6 +123,22 @@ export interface LocalConfig {
   fullDurability: boolean
   /** Take the file also on a network or FUSE file system. */
   allowNetworkFilesystem: boolean
+}
+
+/** What is seen of a lock file. */
+export interface LockFile {
+  /** Absolute. */
+  path: string
+  /** Whether it is there. */
+  exists: boolean
+  /** Its name, if it has one. */
+  filesystem?: string
+  /** Whether others than this host see it. */
+  isNetwork: boolean
+  /** Whether a commit survives power loss. */
+  isDurable: boolean
+  /** SQLite's journal mode. */
+  journal: string
 }
 
 /** A manager's configuration, with every default filled in. */
@@ -152,6 +174,30 @@ export interface RedisConfig {
   commandTimeoutMs: number
 }
 
+/** What a server says about itself. */
+export interface Server {
+  /** `Redis` or `Valkey`. */
+  product: string
+  /** Its version. */
+  version?: string
+  /** Whether it is a primary. */
+  isPrimary?: boolean
+  /** Whether it has an append-only file. */
+  aof?: boolean
+  /** `appendfsync`. */
+  fsync?: string
+  /** Whether it writes snapshots. */
+  rdb?: boolean
+  /** `maxmemory-policy`. */
+  evictionPolicy?: string
+  /** Bytes; 0 for no limit. */
+  maxMemory?: number
+  /** How far its clock is ahead, in ms. */
+  clockSkewMs?: number
+  /** How far off that may be, in ms. */
+  clockErrorMs?: number
+}
+
 /** Counters since the manager was made. */
 export interface Stats {
   /** Leases held now. */
@@ -178,6 +224,32 @@ export interface Stats {
   released: number
   /** Leases found lost. */
   lost: number
+}
+
+/** Whether mutual exclusion survives something. */
+export interface Survival {
+  /** `yes`, `with a guard` or `not applicable`. */
+  verdict: string
+  /** Why. */
+  words: string
+}
+
+/** What locks survive. */
+export interface Survives {
+  /** The holder's process dies. */
+  processCrash: Survival
+  /** The holder stands still for longer than its lease. */
+  pause: Survival
+  /** The primary dies and comes back. */
+  primaryCrash: Survival
+  /** A replica takes its place. */
+  failover: Survival
+  /** Some cannot reach the others. */
+  partition: Survival
+  /** A wall clock is set. */
+  clockStep: Survival
+  /** All of it loses power. */
+  powerLoss: Survival
 }
 
 /** TLS material as PEM text. */

@@ -291,6 +291,77 @@ export interface LockInfo {
   toJSON(): object
 }
 
+/**
+ * Whether mutual exclusion survives something.
+ * - `'yes'`: nobody else gets the lock while its holder may still work.
+ * - `'with a guard'`: somebody else may get it while its holder still works, so the lock alone is not enough. What is
+ *   written stays right where a guard checks the token, because tokens go on rising.
+ * - `'not applicable'`: it cannot happen here.
+ */
+export type Verdict = 'yes' | 'with a guard' | 'not applicable'
+
+/** A verdict, and why. */
+export interface Survival {
+  readonly verdict: Verdict
+  /** In plain words. */
+  readonly words: string
+}
+
+/** What a deployment's locks survive. */
+export interface Survives {
+  /** The holder's process dies. */
+  readonly processCrash: Survival
+  /** The holder's process stands still for longer than its lease lasts, and goes on. */
+  readonly pause: Survival
+  /** The primary's process dies, and comes back. */
+  readonly primaryCrash: Survival
+  /** A replica takes the primary's place. */
+  readonly failover: Survival
+  /** Some of the hosts cannot reach the others. */
+  readonly partition: Survival
+  /** A wall clock is set. */
+  readonly clockStep: Survival
+  /** All of the deployment loses power. */
+  readonly powerLoss: Survival
+}
+
+/** What a Redis server says about itself; `null` is what it does not tell, or its provider keeps back. */
+export interface ServerInfo {
+  readonly product: 'Redis' | 'Valkey'
+  readonly version: string | null
+  readonly role: 'primary' | 'replica' | null
+  readonly persistence: {
+    /** Whether it writes an append-only file. */
+    readonly aof: boolean | null
+    /** When that is flushed to disk: `'always'`, `'everysec'` or `'no'`. Set also while `aof` is false. */
+    readonly fsync: string | null
+    /** Whether it writes snapshots by itself. */
+    readonly rdb: boolean | null
+  }
+  /** Its `maxmemory-policy`. A lock store must not evict: `'noeviction'`, or no limit. */
+  readonly evictionPolicy: string | null
+  /** The limit that it evicts at, in bytes; 0 for none. */
+  readonly maxMemoryBytes: number | null
+  /** Its clock against this host's: how far it is ahead in milliseconds, and how exact that is (half a round trip). */
+  readonly clock: { readonly skewMs: number; readonly errorMs: number } | null
+}
+
+/** What is seen of a lock file. */
+export interface LockFileInfo {
+  /** Absolute. */
+  readonly path: string
+  /** Whether it is there already; if not, the rest is what it will be. */
+  readonly exists: boolean
+  /** For example `'ext4'`, `'tmpfs'`, `'NFS'`; `null` for one without a name that we know. */
+  readonly filesystem: string | null
+  /** Whether other hosts, or another program, can see it too. */
+  readonly network: boolean
+  /** Whether a commit survives power loss (`'full'`), or only the end of processes. */
+  readonly durability: 'normal' | 'full'
+  /** SQLite's journal: `'wal'`, or `'delete'` on a network file system. */
+  readonly journal: string
+}
+
 /** What a deployment guarantees. */
 export interface Guarantee {
   readonly strategy: Strategy
@@ -300,6 +371,12 @@ export interface Guarantee {
   readonly replicas: { readonly declared: number; readonly connected: number | null } | null
   /** In plain words. */
   readonly summary: string
+  /** What the locks survive, by themselves or with a guard. */
+  readonly survives: Survives
+  /** The server; `null` for local locks. */
+  readonly server: ServerInfo | null
+  /** The lock file; `null` for locks of a server. */
+  readonly file: LockFileInfo | null
   /** What to look at, each with what to do. */
   readonly warnings: readonly string[]
 }
@@ -460,9 +537,14 @@ export class LockManager implements AsyncDisposable {
    */
   forceRelease(resource: string, options?: { strategy?: Strategy | undefined }): Promise<boolean>
   /**
-   * What this deployment guarantees, as far as can be seen now.
+   * What this deployment guarantees, as far as can be seen now: what its locks survive by themselves and what they need
+   * a guard for, in words and fields. For locks that ask for the manager's default `acks`. It makes no lock file.
+   *
+   * Rejects with {@link BackendUnavailableError} or {@link UnsupportedError}.
    * @example
-   * const { summary, warnings } = await locks.describe()
+   * const { summary, survives, warnings } = await locks.describe()
+   * for (const warning of warnings) console.warn(warning)
+   * if (survives.failover.verdict !== 'yes') console.log(survives.failover.words)
    */
   describe(options?: { strategy?: Strategy | undefined }): Promise<Guarantee>
   /**

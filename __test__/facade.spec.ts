@@ -85,8 +85,9 @@ it('tells of a lock without TTL that it has no end', async () => {
 it('warns of a manager whose acquires ask for no proof', async () => {
   const { acks, warnings } = await strong({ defaults: { acks: 0 } }).describe()
   expect(acks).toBe(0)
-  expect(warnings).toEqual([expect.stringMatching(/without proof by default.*2 declared.*acks: 'all'/)])
-  expect((await strong({ defaults: { acks: 1 } }).describe()).warnings).toEqual([])
+  expect(warnings.join()).toMatch(/without proof by default.*2 declared.*acks: 'all'/)
+  const proven = await strong({ defaults: { acks: 1 } }).describe()
+  expect(proven.warnings.join()).not.toContain('without proof')
   const development = strong({ redis: { url: redis.url, replicas: 0 } })
   expect((await development.describe()).warnings.join()).not.toContain('without proof')
 })

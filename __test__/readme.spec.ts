@@ -6,12 +6,12 @@ import { readSnippets, runSnippet } from './fixtures/snippets'
 
 describe('README.md', () => {
   const all = readSnippets()
-  // The specs of the guards run theirs, for they have the databases.
+  // The specs of the guards run theirs, for they have the databases and clients.
   const snippets = all.filter(({ needs }) => needs.includes('local') || needs.includes('strong'))
 
   it('has an example of each strategy, and of each guard', () => {
     const needs = new Set(all.flatMap((snippet) => snippet.needs))
-    expect(needs).toEqual(new Set(['local', 'strong', 'postgres', 'mysql', 'sqlite']))
+    expect(needs).toEqual(new Set(['local', 'strong', 'postgres', 'mysql', 'sqlite', 'redis', 'http']))
   })
 
   it.each(snippets.map((snippet) => [snippet.name, snippet] as const))('%s', async (_, snippet) => {

@@ -6,6 +6,7 @@ const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
 const { wrongType } = require('./check.js')
 const { fromFailure, held, lost } = require('./errors.js')
+const { guarantee } = require('./guarantee.js')
 const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
   SCOPED,
@@ -28,14 +29,6 @@ function first(names) {
 /** What the addon takes for further resources of one lease. */
 function others(names) {
   return typeof names === 'string' ? undefined : names.slice(1)
-}
-
-/** What `describe()` warns of when the manager's acquires ask for no acknowledgement. */
-function unproven(replicas) {
-  return (
-    `locks are granted without proof by default: defaults.acks is 0, so none of the ${replicas} declared replicas need ` +
-    "have a lease when the primary dies; use defaults: { acks: 'all' } or 'majority', or give acks to each acquire"
-  )
 }
 
 /** The error for a routine that was done when its lock was lost already. */
@@ -241,21 +234,10 @@ class LockManager {
 
   async describe(options) {
     const strategy = strategyOption(options, this.#settings.strategy)
-    const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy]))
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
-    const { summary, replicasDeclared, replicasConnected, warnings } = outcome.detail
     const acks = strategy === 'strong' ? this.#settings.defaults.acks : null
-    if (acks === 0 && replicasDeclared > 0) warnings.push(unproven(replicasDeclared))
-    return {
-      strategy,
-      acks,
-      replicas:
-        replicasDeclared === undefined
-          ? null
-          : { declared: replicasDeclared, connected: replicasConnected ?? null },
-      summary,
-      warnings,
-    }
+    const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy], acks ?? 0))
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
+    return guarantee(strategy, acks, outcome.detail)
   }
 
   stats() {

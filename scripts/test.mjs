@@ -80,6 +80,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {
     await installPackages('__test__/runtimes')
+    await installPackages('__test__/redis-clients')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : full ? [] : smoke

@@ -349,9 +349,9 @@ impl Manager {
         self.open_backend(strategy)?.force_release(resource).await
     }
 
-    /// What a strategy guarantees on this deployment.
-    pub async fn describe(&self, strategy: Strategy) -> Result<Guarantee> {
-        self.open_backend(strategy)?.describe().await
+    /// What a strategy guarantees on this deployment, to locks that ask for so many acknowledgements.
+    pub async fn describe(&self, strategy: Strategy, acks: u32) -> Result<Guarantee> {
+        self.open_backend(strategy)?.describe(acks).await
     }
 
     /// Connects the backend of a strategy.

@@ -1,7 +1,17 @@
 // An ES module that uses the package.
 import { LockManager, StaleTokenError as FromMain, type Lock } from 'fencelock'
 import * as everything from 'fencelock'
-import { mysqlGuard, postgresGuard, sqliteGuard, StaleTokenError } from 'fencelock/guard'
+import {
+  fencedFetch,
+  fencingHeaders,
+  httpFence,
+  mysqlGuard,
+  postgresGuard,
+  redisGuard,
+  sqliteGuard,
+  StaleTokenError,
+  type RedisGuard,
+} from 'fencelock/guard'
 
 export const manager: LockManager = new LockManager()
 export const same: typeof LockManager = everything.LockManager
@@ -65,3 +75,23 @@ sqliteGuard({ client: database, isolation: 'serializable' })
 export const stale: (error: unknown) => bigint | undefined = (error) =>
   error instanceof StaleTokenError ? error.current : undefined
 export const sameError: typeof StaleTokenError = FromMain
+
+declare const client: {
+  evalSha(sha: string, options?: { keys?: string[]; arguments?: string[] }): Promise<unknown>
+  eval(script: string, options?: { keys?: string[]; arguments?: string[] }): Promise<unknown>
+}
+export const guard: RedisGuard = redisGuard({ client })
+export const fence = httpFence(guard, { resource: ({ params }) => `account:${params.id}` })
+export const handler = fence.fetch(async (request: Request, fencing) => {
+  await guard.set(fencing, fencing.resource, await request.text())
+  return new Response(String(fencing.token))
+})
+export async function use(): Promise<void> {
+  await using both = await manager.acquire(['account:1', 'account:2'])
+  const written: boolean = await guard.set(both, 'account:1', 1n, { ttlMs: 1_000 })
+  const minToken: bigint | null = await guard.highWater('account:1')
+  const response: Response = await fencedFetch(both, 'https://ledger.example', {
+    headers: fencingHeaders(both),
+  })
+  console.log(written, minToken, response.status)
+}

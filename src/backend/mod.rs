@@ -39,6 +39,7 @@
 //! [`Error::InsufficientReplicas`]: crate::error::Error::InsufficientReplicas
 //! [`Error::OutcomeUnknown`]: crate::error::Error::OutcomeUnknown
 
+pub mod guarantee;
 pub mod redis;
 pub mod sqlite;
 mod waiter;
@@ -51,6 +52,7 @@ use crate::error::Result;
 use crate::home::Home;
 use crate::lease::{Acks, Owner, Resources, Ttl};
 
+pub use self::guarantee::Guarantee;
 pub use self::waiter::Waiter;
 
 /// One attempt to get a lease.
@@ -109,19 +111,6 @@ pub struct Info {
     pub token: u64,
     /// How long the lease still lasts, unless it is renewed.
     pub remaining: Duration,
-}
-
-/// What a deployment really guarantees.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Guarantee {
-    /// One paragraph in plain words.
-    pub summary: String,
-    /// Replicas the deployment is declared to have; `None` for backends without any.
-    pub replicas_declared: Option<u32>,
-    /// Replicas that are connected right now.
-    pub replicas_connected: Option<u32>,
-    /// What to look at, each with what to do.
-    pub warnings: Vec<String>,
 }
 
 /// The backends there are. Closed on purpose: each strategy's promise is ours to keep.
@@ -207,9 +196,12 @@ impl Backend {
         each!(self, backend => backend.force_release(resource).await)
     }
 
-    /// What this deployment guarantees, as far as it can be seen now.
-    pub async fn describe(&self) -> Result<Guarantee> {
-        each!(self, backend => backend.describe().await)
+    /// What this deployment guarantees, as far as it can be seen now, to locks that ask for so many acknowledgements.
+    pub async fn describe(&self, acks: u32) -> Result<Guarantee> {
+        match self {
+            Self::Redis(backend) => backend.describe(acks).await,
+            Self::Sqlite(backend) => backend.describe().await,
+        }
     }
 
     /// Gives up connections and files. Called once, after the manager released its leases; bounded in time.

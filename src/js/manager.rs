@@ -184,11 +184,11 @@ impl NativeManager {
         });
     }
 
-    /// What a strategy guarantees here.
+    /// What a strategy guarantees here to locks that ask for so many acknowledgements.
     #[napi(catch_unwind)]
-    pub fn describe(&self, env: Env, slot: u32, strategy: u32) {
+    pub fn describe(&self, env: Env, slot: u32, strategy: u32, acks: u32) {
         self.run(env, slot, strategy, |manager, strategy| {
-            Ok(async move { manager.describe(strategy).await.map(Outcome::Guarantee) })
+            Ok(async move { manager.describe(strategy, acks).await.map(Box::new).map(Outcome::Guarantee) })
         });
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use napi::bindgen_prelude::Either4;
+use napi::bindgen_prelude::{Either4, ToNapiValue};
 use napi_derive::napi;
 
+use super::guarantee::Guarantee;
 use crate::backend;
 use crate::clock::BootInstant;
 use crate::error::Error;
@@ -19,13 +20,23 @@ pub(super) enum Outcome {
     Done,
     Flag(bool),
     Info(Option<backend::Info>),
-    Guarantee(backend::Guarantee),
+    Guarantee(Box<backend::Guarantee>),
     Failed(Error),
     Ends(String),
 }
 
 /// A string (an owner, a message) or an object.
-pub(super) type Detail = Either4<String, Failure, Info, Guarantee>;
+pub(super) type Detail = Either4<String, Failure, Info, Boxed<Guarantee>>;
+
+/// What is seldom and large: a batch of owners shall not take its room.
+pub struct Boxed<T>(Box<T>);
+
+impl<T: ToNapiValue> ToNapiValue for Boxed<T> {
+    unsafe fn to_napi_value(env: napi::sys::napi_env, value: Self) -> napi::Result<napi::sys::napi_value> {
+        // SAFETY: the caller's promise about `env` is the one that is asked for here.
+        unsafe { T::to_napi_value(env, *value.0) }
+    }
+}
 
 // The kinds of records. lib/settle.js has the same.
 const GRANTED: f64 = 0.0;
@@ -63,7 +74,9 @@ impl Outcome {
             Self::Flag(flag) => [VALUE, f64::from(u8::from(flag)), 0.0, 0.0, -1.0],
             Self::Info(None) => [DETAIL, 0.0, 0.0, 0.0, -1.0],
             Self::Info(Some(info)) => [DETAIL, 0.0, 0.0, 0.0, detail(Either4::C(info.into()))],
-            Self::Guarantee(guarantee) => [DETAIL, 0.0, 0.0, 0.0, detail(Either4::D(guarantee.into()))],
+            Self::Guarantee(guarantee) => {
+                [DETAIL, 0.0, 0.0, 0.0, detail(Either4::D(Boxed(Box::new((*guarantee).into()))))]
+            }
             Self::Failed(error) => [FAILED, 0.0, 0.0, 0.0, detail(Either4::B(error.into()))],
             Self::Ends(message) => [ENDS, 0.0, 0.0, 0.0, detail(Either4::A(message))],
         };
@@ -132,30 +145,6 @@ impl From<backend::Info> for Info {
         let endless = info.remaining == Duration::MAX;
         let remaining_ms = if endless { f64::INFINITY } else { millis(info.remaining) };
         Self { owner: info.owner, token: info.token as f64, remaining_ms }
-    }
-}
-
-/// What a deployment guarantees.
-#[napi(object)]
-pub struct Guarantee {
-    /// One paragraph.
-    pub summary: String,
-    /// As configured.
-    pub replicas_declared: Option<u32>,
-    /// As seen now.
-    pub replicas_connected: Option<u32>,
-    /// What to look at.
-    pub warnings: Vec<String>,
-}
-
-impl From<backend::Guarantee> for Guarantee {
-    fn from(guarantee: backend::Guarantee) -> Self {
-        Self {
-            summary: guarantee.summary,
-            replicas_declared: guarantee.replicas_declared,
-            replicas_connected: guarantee.replicas_connected,
-            warnings: guarantee.warnings,
-        }
     }
 }
 

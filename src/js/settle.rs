@@ -305,7 +305,7 @@ impl Bridge {
 }
 
 /// What a drain moved.
-#[napi(object)]
+#[napi(object, object_from_js = false)]
 pub struct Drained {
     /// How many records were written.
     pub count: u32,

@@ -9,10 +9,11 @@ use redis::Value;
 use super::config::Config;
 use super::control::{Failure, text};
 use super::deployment::Deployment;
-use super::guarantee;
+use super::guarantee::{self, Asked};
 use super::node::Node;
 use super::outcome::Subject;
 use super::scripts::{FORCE, INSPECT, pack_inspect};
+use crate::backend::guarantee::Skew;
 use crate::backend::{AckPolicy, Attempt, Guarantee, Info, Request, Waiter};
 use crate::clock::{BootInstant, Clock};
 use crate::error::{Error, Result};
@@ -130,11 +131,11 @@ impl RedisBackend {
     }
 
     /// See [`crate::backend::Backend::describe`].
-    pub async fn describe(&self) -> Result<Guarantee> {
+    pub async fn describe(&self, acks: u32) -> Result<Guarantee> {
         self.check_open()?;
         let mut whole = Guarantee::default();
         for node in self.deployment.nodes() {
-            whole = describe(node).await?;
+            whole = describe(node, acks).await?;
         }
         Ok(whole)
     }
@@ -169,29 +170,70 @@ impl Drop for RedisBackend {
     }
 }
 
-async fn describe(node: &Node) -> Result<Guarantee> {
-    // One section each, for servers before 7 take only one.
-    const SECTIONS: [&str; 3] = ["replication", "server", "memory"];
-    let answer = node.link.control.exchange(SECTIONS.len(), |packer, out| {
-        for section in SECTIONS {
+async fn describe(node: &Node, acks: u32) -> Result<Guarantee> {
+    // One section or parameter each, for servers before 7 take only one.
+    const COMMANDS: [&[&str]; 7] = [
+        &["TIME"],
+        &["CONFIG", "GET", "save"],
+        &["CONFIG", "GET", "appendfsync"],
+        &["INFO", "replication"],
+        &["INFO", "server"],
+        &["INFO", "memory"],
+        &["INFO", "persistence"],
+    ];
+    const INFO: usize = 3;
+    // Connected first, so that only the question's own round trip counts.
+    node.link.control.connection().await?;
+    let sent = node.link.clock.wall_micros();
+    let answer = node.link.control.exchange(COMMANDS.len(), |packer, out| {
+        for words in COMMANDS {
             packer.command(out, |cmd| {
-                cmd.arg("INFO").arg(section);
+                cmd.arg(words);
             });
         }
     });
     let answer = answer.await.map_err(|failure| unanswered(node, failure))?;
+    let received = node.link.clock.wall_micros();
     if let Some(broken) = answer.broken {
         return Err(unanswered(node, Failure::Broke(broken)));
     }
     let mut info = String::new();
-    for reply in answer.replies {
+    let mut replies = answer.replies.into_iter();
+    // What a provider or an access list keeps back is no error: it is not known then.
+    let asked: Vec<_> = replies.by_ref().take(INFO).map(texts).collect();
+    for reply in replies {
         if matches!(reply, Value::ServerError(_)) {
             return Err(node.about(Subject::Query, 0).error(&reply));
         }
         info.push_str(&text(reply).unwrap_or_default());
         info.push('\n');
     }
-    Ok(guarantee::judge(&node.link.config, &info))
+    let asked = match &asked[..] {
+        [time, save, fsync] => Asked {
+            skew: micros(time).map(|server| Skew::between(sent, server, received)),
+            save: save.get(1).cloned(),
+            fsync: fsync.get(1).cloned(),
+        },
+        _ => Asked::default(),
+    };
+    Ok(guarantee::judge(&node.link.config, &info, asked, acks))
+}
+
+/// A reply that is an array of texts; empty if it is none.
+fn texts(reply: Value) -> Vec<String> {
+    match reply {
+        Value::Array(items) => items.into_iter().filter_map(text).collect(),
+        Value::Map(pairs) => {
+            pairs.into_iter().flat_map(|(key, value)| [key, value]).filter_map(text).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What TIME answered, in µs since 1970.
+fn micros(time: &[String]) -> Option<u64> {
+    let [seconds, micros] = time else { return None };
+    Some(seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?)
 }
 
 /// The error of a command that changes nothing.

@@ -3,7 +3,9 @@
 use std::str::FromStr;
 
 use super::config::Config;
+use super::survival::survives;
 use crate::backend::Guarantee;
+use crate::backend::guarantee::{Server, Skew};
 
 /// How many replicas are connected and up to date, out of INFO replication.
 pub(super) fn connected(info: &str) -> u32 {
@@ -14,15 +16,71 @@ pub(super) fn connected(info: &str) -> u32 {
     info.lines().filter(online).count() as u32
 }
 
-/// What the deployment guarantees, out of the sections replication, server and memory of INFO.
-pub(super) fn judge(config: &Config, info: &str) -> Guarantee {
+/// What was asked for beside INFO. `None` is what the server did not tell.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    /// CONFIG's `save`: empty for no snapshots.
+    pub save: Option<String>,
+    /// CONFIG's `appendfsync`.
+    pub fsync: Option<String>,
+    pub skew: Option<Skew>,
+}
+
+/// Clocks that differ by more than this are told of.
+const SKEW_MICROS: u64 = 1_000_000;
+
+/// What the deployment guarantees, out of the sections replication, server, memory and persistence of INFO, to locks that
+/// ask for so many acknowledgements.
+pub(super) fn judge(config: &Config, info: &str, asked: Asked, acks: u32) -> Guarantee {
     let declared = config.replicas;
     let connected = connected(info);
+    let server = server(info, asked);
+    let version = server.version.as_deref().unwrap_or("of unknown version");
+    let proof = if declared == 0 {
+        "A lease lives in the memory of one server".to_owned()
+    } else {
+        format!(
+            "A lease counts only when as many of the {declared} declared replicas as it asks for have it in memory \
+             too; otherwise it is rolled back"
+        )
+    };
+    Guarantee {
+        summary: format!(
+            "{} {version} at {}. {proof}. At most one holder, as long as the primary keeps its data or a \
+             replica that acknowledged takes its place: replication is asynchronous, and a failover may choose \
+             another. Fencing tokens rise also when the stored one is lost, as long as the clock of the new primary \
+             is not behind the last token; `minToken` closes that gap. What must never be written twice needs a \
+             guard that checks the token.",
+            server.product, config.address
+        ),
+        replicas_declared: Some(declared),
+        replicas_connected: Some(connected),
+        warnings: warnings(&server, acks, declared, connected),
+        survives: survives(&server, acks, declared, connected),
+        server: Some(server),
+        file: None,
+    }
+}
+
+fn server(info: &str, Asked { save, fsync, skew }: Asked) -> Server {
     let field = |name: &str| value(info, name);
-    let product = if field("valkey_version").is_some() { "Valkey" } else { "Redis" };
-    let version = field("valkey_version").or_else(|| field("redis_version")).unwrap_or("of unknown version");
+    let owned = |name: &str| field(name).map(str::to_owned);
+    Server {
+        product: if field("valkey_version").is_some() { "Valkey" } else { "Redis" },
+        version: owned("valkey_version").or_else(|| owned("redis_version")),
+        is_primary: field("role").map(|role| role == "master"),
+        aof: field("aof_enabled").map(|enabled| enabled == "1"),
+        fsync,
+        rdb: save.map(|points| !points.is_empty()),
+        eviction_policy: owned("maxmemory_policy"),
+        max_memory: field("maxmemory").and_then(|bytes| u64::from_str(bytes).ok()),
+        skew,
+    }
+}
+
+fn warnings(server: &Server, acks: u32, declared: u32, connected: u32) -> Vec<String> {
     let mut warnings = Vec::new();
-    if field("role").is_some_and(|role| role != "master") {
+    if server.is_primary == Some(false) {
         warnings.push("this server is a replica: it grants no locks; use the URL of its primary".to_owned());
     } else if connected > declared {
         warnings.push(format!(
@@ -42,35 +100,37 @@ pub(super) fn judge(config: &Config, info: &str) -> Guarantee {
              lost with its server does no harm"
                 .to_owned(),
         );
+    } else if acks == 0 {
+        warnings.push(format!(
+            "locks are granted without proof by default: defaults.acks is 0, so none of the {declared} declared replicas \
+             need have a lease when the primary dies; use defaults: {{ acks: 'all' }} or 'majority', or give acks to each \
+             acquire"
+        ));
     }
-    let limited =
-        field("maxmemory").and_then(|bytes| u64::from_str(bytes).ok()).is_some_and(|bytes| bytes > 0);
-    if let Some(policy) = field("maxmemory_policy").filter(|policy| limited && *policy != "noeviction") {
+    if (server.aof, server.rdb) == (Some(false), Some(false)) && server.is_primary != Some(false) {
+        warnings.push(
+            "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and its replicas \
+             empty themselves after it; turn appendonly on, or let nothing restart it by itself"
+                .to_owned(),
+        );
+    }
+    let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
+    if let Some(policy) = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")
+    {
         warnings.push(format!(
             "maxmemory-policy is {policy}: the server may evict locks that are held; use noeviction"
         ));
     }
-    let proof = if declared == 0 {
-        "A lease lives in the memory of one server".to_owned()
-    } else {
-        format!(
-            "A lease counts only when as many of the {declared} declared replicas as it asks for have it in memory \
-             too; otherwise it is rolled back"
-        )
-    };
-    Guarantee {
-        summary: format!(
-            "{product} {version} at {}. {proof}. At most one holder, as long as the primary keeps its data or a \
-             replica that acknowledged takes its place: replication is asynchronous, and a failover may choose \
-             another. Fencing tokens rise also when the stored one is lost, as long as the clock of the new primary \
-             is not behind the last token; `minToken` closes that gap. What must never be written twice needs a \
-             guard that checks the token.",
-            config.address
-        ),
-        replicas_declared: Some(declared),
-        replicas_connected: Some(connected),
-        warnings,
+    if let Some(skew) = server.skew.filter(|skew| skew.at_least() > SKEW_MICROS) {
+        let (by, way) = (skew.ahead_micros.unsigned_abs() as f64 / 1e6, skew.ahead_micros > 0);
+        warnings.push(format!(
+            "the clock of the server is {by:.1} s {} this host's: one of them is wrong. Leases do not mind, but tokens come \
+             from it: after a failover to a server whose clock is behind, or after a move between SQLite and Redis, new ones \
+             can be lower than old ones; let all hosts follow the same time servers",
+            if way { "ahead of" } else { "behind" }
+        ));
     }
+    warnings
 }
 
 fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -111,7 +171,7 @@ mod tests {
 
     #[test]
     fn as_declared_there_is_nothing_to_warn_of_and_no_secret_shown() {
-        let guarantee = judge(&config(2), INFO);
+        let guarantee = judge(&config(2), INFO, Asked::default(), 2);
         assert_eq!(guarantee.warnings, Vec::<String>::new());
         assert_eq!((guarantee.replicas_declared, guarantee.replicas_connected), (Some(2), Some(2)));
         assert!(guarantee.summary.contains("Redis 7.0.15 at localhost:6379"), "{}", guarantee.summary);
@@ -120,11 +180,63 @@ mod tests {
 
     #[test]
     fn warns_of_more_fewer_and_no_replicas_of_replicas_and_of_eviction() {
-        let one = |config: &Config, info: &str| judge(config, info).warnings.remove(0);
+        let one = |config: &Config, info: &str| judge(config, info, Asked::default(), 1).warnings.remove(0);
         assert!(one(&config(1), INFO).contains("may acknowledge instead"));
         assert!(one(&config(3), INFO).contains("2 of 3 declared"));
         assert!(one(&config(0), &INFO.replace("online", "offline")).contains("no replicas are declared"));
         assert!(one(&config(2), &INFO.replace("role:master", "role:slave")).contains("is a replica"));
         assert!(one(&config(2), &INFO.replace("maxmemory:0", "maxmemory:1048576")).contains("noeviction"));
+    }
+
+    #[test]
+    fn reads_what_the_server_says_of_itself() {
+        let info = INFO.replace("# Memory", "# Persistence\r\naof_enabled:1\r\n# Memory");
+        let skew = Skew { ahead_micros: 5, error_micros: 1 };
+        let asked = |save: &str| Asked {
+            save: Some(save.to_owned()),
+            fsync: Some("everysec".to_owned()),
+            skew: Some(skew),
+        };
+        let server = judge(&config(2), &info, asked("3600 1"), 2).server.unwrap();
+        assert_eq!(
+            server,
+            Server {
+                product: "Redis",
+                version: Some("7.0.15".to_owned()),
+                is_primary: Some(true),
+                aof: Some(true),
+                fsync: Some("everysec".to_owned()),
+                rdb: Some(true),
+                eviction_policy: Some("allkeys-lru".to_owned()),
+                max_memory: Some(0),
+                skew: Some(skew),
+            }
+        );
+        assert_eq!(judge(&config(2), &info, asked(""), 2).server.unwrap().rdb, Some(false));
+        let valkey =
+            info.replace("redis_version", "server_name:valkey\r\nvalkey_version:9.1.0\r\nredis_version");
+        let server = judge(&config(2), &valkey, Asked::default(), 2).server.unwrap();
+        assert_eq!((server.product, server.version.as_deref()), ("Valkey", Some("9.1.0")));
+        let silent = judge(&config(2), "", Asked::default(), 2).server.unwrap();
+        assert_eq!(silent, Server { product: "Redis", ..Server::default() });
+    }
+
+    #[test]
+    fn warns_of_missing_proof_missing_persistence_and_clocks_that_differ() {
+        let of = |info: &str, asked, acks| judge(&config(2), info, asked, acks).warnings;
+        assert!(of(INFO, Asked::default(), 0)[0].contains("without proof"));
+        let off = INFO.replace("# Memory", "aof_enabled:0\r\n# Memory");
+        let save = |points: &str| Asked { save: Some(points.to_owned()), ..Asked::default() };
+        assert!(of(&off, save(""), 2)[0].contains("comes back empty"));
+        assert_eq!(of(&off, save("3600 1"), 2), Vec::<String>::new());
+        assert_eq!(of(&off, Asked::default(), 2), Vec::<String>::new(), "nobody knows");
+        let skewed = |ahead_micros, error_micros| {
+            let skew = Some(Skew { ahead_micros, error_micros });
+            of(INFO, Asked { skew, ..Asked::default() }, 2).join("")
+        };
+        assert!(skewed(3_200_000, 1000).contains("3.2 s ahead of"));
+        assert!(skewed(-1_500_000, 1000).contains("1.5 s behind"));
+        assert_eq!(skewed(900_000, 1000), "");
+        assert_eq!(skewed(2_000_000, 1_500_000), "", "the round trip was too long to tell");
     }
 }

@@ -12,7 +12,7 @@
 //! line         those of us who wait: hears of their turn, shows life
 //! control      the connection that never carries a WAIT
 //! connection   a pipeline that answers what it read, also when it breaks; dial makes one
-//! outcome      what each reply means · scripts, keys: what is sent · guarantee: what INFO means
+//! outcome      what each reply means · scripts, keys: what is sent · guarantee, survival: what INFO means
 //! alarm, nudge: time limits that hardly ever come · config · tls · backoff · bench: parts of this, for benches/core
 //! ```
 
@@ -38,6 +38,7 @@ mod nudge;
 mod outcome;
 mod queue;
 mod scripts;
+mod survival;
 #[cfg(test)]
 #[cfg(unix)] // for the signals that pause servers
 mod tests;

@@ -1,11 +1,12 @@
 //! The backend contract on SQLite.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::busy::Wait;
-use super::config::Config;
+use super::config::{Config, Durability};
 use super::file::{File, Member, Told};
 use super::queue::{self, CHANGE, LOOK, MAKE, Needs};
 use super::registry::Registry;
@@ -166,7 +167,19 @@ impl SqliteBackend {
     pub async fn describe(&self) -> Result<Guarantee> {
         let file = self.file()?;
         let facts = queue::submit(&file, LOOK, None, |tx| describe::Facts::read(tx).map(Some)).await?;
-        Ok(describe::guarantee(file.path(), facts.as_ref()))
+        let facts = match facts {
+            Some(facts) => facts,
+            None => self.expect(file.path())?,
+        };
+        Ok(describe::guarantee(file.path(), &facts))
+    }
+
+    /// What the file will be, before there is one.
+    fn expect(&self, path: &Path) -> Result<describe::Facts> {
+        let kind = (self.registry.filesystem)(path.parent().unwrap_or(path))?;
+        let is_durable = self.config.durability == Durability::Full;
+        let has_boot_identity = self.registry.clock.identity().is_some();
+        Ok(describe::Facts::expected(kind, is_durable, has_boot_identity))
     }
 
     /// See [`crate::backend::Backend::close`]. The last manager of a file closes it for the process; leases that were

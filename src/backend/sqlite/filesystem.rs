@@ -60,6 +60,29 @@ const fn by_magic(magic: u32) -> Kind {
     })
 }
 
+/// What the local file system is called that this directory is on; `None` if it has no name here.
+#[cfg(target_os = "linux")]
+pub fn name(directory: &Path) -> Option<&'static str> {
+    // From linux/magic.h, too.
+    Some(match rustix::fs::statfs(directory).ok()?.f_type as u32 {
+        0xef53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683e => "btrfs",
+        0xf2f5_2010 => "f2fs",
+        0x2fc1_2fc1 => "zfs",
+        0xca45_1a4e => "bcachefs",
+        0x0102_1994 => "tmpfs",
+        0x794c_7630 => "overlay",
+        _ => return None,
+    })
+}
+
+/// What the local file system is called that this directory is on; `None` if it has no name here.
+#[cfg(not(target_os = "linux"))]
+pub const fn name(_directory: &Path) -> Option<&'static str> {
+    None
+}
+
 /// The kind of file system that this directory is on.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub fn detect(directory: &Path) -> Result<Kind> {
@@ -98,6 +121,8 @@ mod tests {
     #[test]
     fn tells_this_hosts_disks_from_the_network() {
         assert_eq!(detect(Path::new("/proc")).unwrap(), Kind::Local);
+        assert_eq!(name(Path::new("/proc")), None);
+        assert_eq!(name(Path::new("/dev/shm")), Some("tmpfs"));
         assert_eq!(by_magic(0x6969), Kind::Network("NFS"));
         assert_eq!(by_magic(0xff53_4d42), Kind::Network("SMB/CIFS"));
         assert_eq!(by_magic(0xef53), Kind::Local, "ext4");

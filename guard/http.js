@@ -1,0 +1,167 @@
+'use strict'
+
+/** Fencing tokens over HTTP: the headers that carry them, and the check before a handler runs. */
+
+const { wrongType } = require('../lib/check.js')
+const { known } = require('./arguments.js')
+const { RESOURCE, TOKEN, readFencing, writeFencing } = require('./http-headers.js')
+const { isStaleResponse, malformed, problemOf, staleOf } = require('./http-problems.js')
+const { assertHeld, readLock } = require('./lease.js')
+
+/** @param {import('./lease').FencedLock} lock */
+function fencingHeaders(lock) {
+  return writeFencing(readLock(lock))
+}
+
+async function fencedFetch(lock, input, init) {
+  const lease = readLock(lock)
+  assertHeld(lease)
+  // As fetch does it: headers of `init` replace those of a Request.
+  const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined))
+  for (const [name, value] of Object.entries(writeFencing(lease))) headers.set(name, value)
+  const response = await fetch(input, { ...init, headers })
+  if (isStaleResponse(response)) {
+    const error = staleOf(
+      await response
+        .clone()
+        .json()
+        .catch(() => undefined),
+      lease,
+    )
+    if (error !== undefined) {
+      // Nobody will read it, and an unread body keeps its connection.
+      await response.body?.cancel()
+      throw error
+    }
+  }
+  return response
+}
+
+/** One header, from what any server calls headers. */
+function headerOf(headers, name) {
+  if (typeof headers?.get === 'function') return headers.get(name) ?? undefined
+  const value = headers[name.toLowerCase()]
+  // Node joins what was sent twice; others make an array of it.
+  return Array.isArray(value) ? value.join(', ') : value
+}
+
+class HttpFence {
+  #guard
+  #resource
+
+  constructor(guard, resource) {
+    this.#guard = guard
+    this.#resource = resource
+    // So that they can be passed on by themselves.
+    for (const name of ['node', 'fastify', 'hono']) this[name] = this[name].bind(this)
+  }
+
+  async check(headers, request) {
+    const read = readFencing(headerOf(headers, TOKEN), headerOf(headers, RESOURCE))
+    if (read.fault !== undefined) return { passed: false, ...malformed(read.fault) }
+    const fencing = Object.freeze({
+      resource: read.resources[0],
+      resources: Object.freeze(read.resources),
+      token: read.token,
+    })
+    const foreign = this.#missing(fencing.resources, request)
+    if (foreign !== undefined) {
+      return {
+        passed: false,
+        ...malformed(
+          `this request needs a token for ${JSON.stringify(foreign)}, which is not in ${RESOURCE}`,
+        ),
+      }
+    }
+    try {
+      await this.#guard.advance(fencing)
+      return { passed: true, fencing }
+    } catch (error) {
+      const problem = problemOf(error)
+      if (problem === null) throw error
+      return { passed: false, ...problem }
+    }
+  }
+
+  /** A resource that the handler is about, and the token is not. */
+  #missing(resources, request) {
+    if (this.#resource === undefined) return undefined
+    return [this.#resource(request)].flat().find((name) => !resources.includes(name))
+  }
+
+  problem(error) {
+    return problemOf(error)
+  }
+
+  /** Node's http, Connect, Express. */
+  node(request, response, next) {
+    void this.#answer(request, response, next)
+  }
+
+  async #answer(request, response, next) {
+    let result
+    try {
+      result = await this.check(request.headers, request)
+    } catch (error) {
+      return next(error)
+    }
+    // Outside of the block above: what `next` throws is no failure of the check.
+    if (result.passed) {
+      request.fencing = result.fencing
+      return next()
+    }
+    response.writeHead(result.status, result.headers)
+    return response.end(result.body)
+  }
+
+  async fastify(request, reply) {
+    const result = await this.check(request.headers, request)
+    if (!result.passed) return reply.code(result.status).headers(result.headers).send(result.body)
+    request.fencing = result.fencing
+    return undefined
+  }
+
+  async hono(context, next) {
+    const result = await this.check(context.req.raw.headers, context)
+    if (!result.passed) return toResponse(result)
+    context.set('fencing', result.fencing)
+    await next()
+    // Hono keeps what the handler threw. Its guard may have been overtaken since the check.
+    const problem = problemOf(context.error)
+    if (problem !== null) context.res = toResponse(problem)
+    return undefined
+  }
+
+  fetch(handler) {
+    if (typeof handler !== 'function') throw wrongType('the handler', 'a function', handler)
+    return async (request, ...rest) => {
+      const result = await this.check(request.headers, request)
+      if (!result.passed) return toResponse(result)
+      try {
+        return await handler(request, result.fencing, ...rest)
+      } catch (error) {
+        const problem = problemOf(error)
+        if (problem === null) throw error
+        return toResponse(problem)
+      }
+    }
+  }
+}
+
+function toResponse({ status, headers, body }) {
+  return new Response(body, { status, headers })
+}
+
+/**
+ * @param {{ advance(fencing: import('./http').Fencing): Promise<void> }} guard
+ * @param {import('./http').HttpFenceOptions} [options]
+ */
+function httpFence(guard, options) {
+  if (typeof guard?.advance !== 'function') throw wrongType('guard', 'a guard, which has advance()', guard)
+  const { resource } = known('options', options, ['resource'])
+  if (resource !== undefined && typeof resource !== 'function')
+    throw wrongType('resource', 'a function', resource)
+  return new HttpFence(guard, resource)
+}
+
+module.exports = { fencedFetch, fencingHeaders, httpFence }

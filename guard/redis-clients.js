@@ -1,0 +1,91 @@
+'use strict'
+
+/** The clients a Redis guard can run its scripts on, and what their errors mean. */
+
+const { kind } = require('../lib/check.js')
+const { invalid } = require('../lib/errors.js')
+
+/**
+ * How a client calls a script; undefined for what is none we know.
+ * @returns {{ evalSha: Call, eval: Call, isEnded: () => boolean } | undefined} `isEnded`: a call would send nothing, and
+ *   ioredis would not say so
+ * @typedef {(script: string, keys: string[], args: (string | Uint8Array)[]) => Promise<unknown>} Call
+ */
+function callsOf(client) {
+  // node-redis has both spellings, and only this one takes an object.
+  if (typeof client.evalSha === 'function' && typeof client.eval === 'function') {
+    return {
+      isEnded: () => false,
+      evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
+      eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
+    }
+  }
+  if (typeof client.evalsha === 'function' && typeof client.eval === 'function') {
+    return {
+      isEnded: () => client.status === 'end',
+      evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
+      eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
+    }
+  }
+  return undefined
+}
+
+/** ioredis, node-redis, or anything that calls scripts like one of them: clusters, pools, test doubles. */
+function redisClient(client) {
+  const calls = typeof client === 'object' && client !== null ? callsOf(client) : undefined
+  if (calls !== undefined) return calls
+  const got =
+    typeof client === 'object' && client !== null ? 'an object without evalSha or evalsha' : kind(client)
+  throw invalid(
+    TypeError,
+    `client must be a client of ioredis or node-redis (package redis, version 5 or newer), got ${got}`,
+  )
+}
+
+/** The classes of errors that the server sent, in ioredis and node-redis. */
+const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError'])
+
+/** What node-redis says of a command that it never sent; ioredis has a sentence for it. */
+const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
+const UNSENT_SENTENCE = "Stream isn't writeable"
+
+/** What a server says that did not begin: nothing was written. */
+const REFUSALS = new Set([
+  'BUSY',
+  'CLUSTERDOWN',
+  'LOADING',
+  'MASTERDOWN',
+  'MISCONF',
+  'NOAUTH',
+  'NOREPLICAS',
+  'OOM',
+  'READONLY',
+  'TRYAGAIN',
+])
+
+/** Whether one of these words names the error's class or one that it extends. */
+function isA(error, names) {
+  for (let type = error; type instanceof Error; type = Object.getPrototypeOf(type)) {
+    if (names.has(type.constructor?.name)) return true
+  }
+  return false
+}
+
+/**
+ * What an error of a client means: `unloaded` (the server does not know the script), `slots` (keys of several slots),
+ * `unsupported`, `refused`, `unsent` (nothing was written in any of these), `mistake` (an argument that the client does
+ * not take), `reply` (any other answer of the server), or `unknown`: there is no answer, and it may have been done.
+ */
+function meaning(error) {
+  const message = String(error?.message ?? error)
+  const code = /^[A-Z]+/.exec(message)?.[0]
+  if (code === 'NOSCRIPT') return 'unloaded'
+  if (code === 'CROSSSLOT') return 'slots'
+  if (code === 'NOPERM' || message.startsWith('ERR unknown command')) return 'unsupported'
+  if (REFUSALS.has(code)) return 'refused'
+  if (isA(error, REPLIES)) return 'reply'
+  if (isA(error, UNSENT) || message.startsWith(UNSENT_SENTENCE)) return 'unsent'
+  return error instanceof TypeError ? 'mistake' : 'unknown'
+}
+
+module.exports = { meaning, redisClient }

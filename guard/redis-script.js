@@ -1,0 +1,71 @@
+'use strict'
+
+/** The scripts that check the token and write, in one atomic step of the server. */
+
+const { createHash } = require('node:crypto')
+
+/**
+ * The fence, which comes before what the caller wants. Everything is read before anything is written, so that a stale
+ * token has written nothing.
+ *
+ * Tokens stay strings: of two decimals without leading zeros the longer one is higher, and of equally long ones the one
+ * that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
+ */
+const FENCE = `\
+-- KEYS: n fences, then the caller's. ARGV: n, token, the fences' TTL in ms or '', then the caller's
+-- ⇒ {'done', what the caller's part returned} | {'stale', i, the stored token} | {'odd', i} | an error of the caller's part
+local n, token, ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+for i = 1, n do
+  local stored = redis.pcall('GET', KEYS[i])
+  if stored then
+    if type(stored) == 'table' and not string.find(stored.err, '^WRONGTYPE') then return stored end
+    if type(stored) == 'table' or not string.find(stored, '^[1-9]%d*$') then return {'odd', i} end
+    if #stored > #token or (#stored == #token and stored > token) then return {'stale', i, stored} end
+  end
+end
+for i = 1, n do
+  local set = ttl == '' and redis.pcall('SET', KEYS[i], token) or redis.pcall('SET', KEYS[i], token, 'PX', ttl)
+  if set.err then return set end
+end
+local function from(list, first)
+  local rest = {}
+  for i = first, #list do rest[#rest + 1] = list[i] end
+  return rest
+end
+local keys, args = from(KEYS, n + 1), from(ARGV, 4)
+`
+
+/** What a script answers; an error of the caller's part stays one. */
+const ANSWER = `
+if type(result) == 'table' and result.err then return result end
+return {'done', result}
+`
+
+function plain(text) {
+  return { text, sha: createHash('sha1').update(text).digest('hex') }
+}
+
+/** @param {string} body Lua that sets `result` from `keys`, `args` and `token` */
+function script(body) {
+  return plain(`${FENCE}${body}${ANSWER}`)
+}
+
+/** The stored token. */
+const READ = plain("return redis.call('GET', KEYS[1])")
+
+/** Only the fence. */
+const ADVANCE = script('local result = 1')
+
+/** One command: its name, then its keys, then what is left. */
+const COMMAND = script(`\
+local command = {args[1]}
+for i = 1, #keys do command[#command + 1] = keys[i] end
+for i = 2, #args do command[#command + 1] = args[i] end
+local result = redis.pcall(unpack(command))`)
+
+/** The caller's own; its KEYS and ARGV are without ours. On lines of its own, for it may end with a comment. */
+function custom(body) {
+  return script(`local result = (function(KEYS, ARGV, TOKEN)\n${body}\nend)(keys, args, token)`)
+}
+
+module.exports = { ADVANCE, COMMAND, READ, custom }
