@@ -490,7 +490,7 @@ export function contract(subject: () => Subject): void {
 
     it('has aborted when it is first read too late, and stays still after a release', async () => {
       const locks = manager()
-      const late = await locks.acquire(unique(), { ttlMs: 50 })
+      const late = await locks.acquire(unique(), { ttlMs: 300 })
       const released = await locks.acquire(unique(), { ttlMs: 300 })
       const { signal } = released
       await released.release()
