@@ -124,8 +124,8 @@ export interface ManagerOptions {
 /** How long a lease is kept alive. */
 export interface RenewOptions {
   /**
-   * How long the lock may be held, in milliseconds, counted from the grant: an integer of at least 1, or `Infinity`.
-   * From then on the lease is not renewed and runs out; {@link Lock.signal} aborts in time and says so.
+   * How long the lease is renewed, in milliseconds, counted from the grant: an integer of at least 1, or `Infinity`.
+   * From then on it runs out: it ends a TTL later at most. {@link Lock.signal} aborts in time and says so.
    * @default Infinity
    */
   maxHoldMs?: number | undefined
@@ -150,6 +150,11 @@ export interface AcquireOptions {
    * `Infinity`. When it is over the call rejects with {@link LockHeldError}. Those who wait in one process for the same
    * resource are served in the order in which they came; across processes, with `fair`. The `tryAcquire…` methods do not
    * wait.
+   *
+   * Who was told that somebody else has it goes on waiting when the backend goes away or too few replicas acknowledge, and
+   * gets that error if it is still so in the end; who finds it so with the first attempt is told at once. An attempt that is
+   * under way is seen to its end, so with a server that hangs a call can take longer by the server's own time limits;
+   * `signal` ends it at once.
    * @default 0, and 10_000 in {@link LockManager.withLock}
    */
   waitMs?: number | undefined
@@ -227,8 +232,8 @@ export interface Lock extends AsyncDisposable {
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is extended
    * or renewed, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
    *
-   * Made on first read. It has aborted already when that is too late, after a release too, and when the lease cannot be
-   * watched, which the reason says. A lock whose signal was read stays in memory until its lease ends, so that
+   * Made on first read. It has aborted already when the lease has ended by then, and when the lease cannot be watched,
+   * which the reason says; first read after a release, it never aborts. A lock whose signal was read stays in memory until its lease ends, so that
    * listeners are called; if it is renewed, that is when it is released, lost, or at a limit of `renew`. No extension takes
    * an abort back.
    * @example
@@ -393,7 +398,7 @@ export interface ManagerStats {
   readonly cleanups: number
   /** Attempts that got the lease. */
   readonly granted: number
-  /** Attempts that found somebody else. */
+  /** Calls that ended because somebody else has it. Those who wait are `waiting`. */
   readonly busy: number
   /** Attempts that too few replicas acknowledged. */
   readonly insufficient: number
@@ -561,7 +566,10 @@ export class LockManager implements AsyncDisposable {
    * limits let them (`connectTimeoutMs`, `commandTimeoutMs`), and then attempts that are still under way up to 10
    * seconds more. What is left is cleaned up in the background, or runs out.
    * @example
-   * process.once('SIGTERM', () => locks.close())
+   * process.once('SIGTERM', () => {
+   *   server.close() // whatever else keeps the process alive
+   *   void locks.close()
+   * })
    */
   close(): Promise<void>
   /** What `await using` calls: {@link LockManager.close}. */

@@ -188,6 +188,35 @@ describe('with a primary and two replicas', () => {
     expect(barged).toBeLessThanOrEqual(1) // once the line was empty
   })
 
+  it('serves fair calls of one turn in the order in which they were made', async () => {
+    const [one, two] = [manager(), manager()]
+    const resource = unique()
+    const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const tokens: Promise<bigint>[] = Array.from({ length: 20 }, async () => {
+      const mine = await two.acquireStrong(resource, { waitMs: 20_000, fair: true })
+      await mine.release()
+      return mine.token
+    })
+    await inLine(resource, 20)
+    await lock.release()
+    const served = await Promise.all(tokens)
+    expect(served).toEqual(served.toSorted((a, b) => (a < b ? -1 : 1)))
+  })
+
+  it('goes on waiting while too few replicas acknowledge', async () => {
+    const [one, two] = [manager(), manager()]
+    const resource = unique()
+    const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+    const waits = Array.from({ length: 3 }, () => two.acquireStrong(resource, { waitMs: 20_000 }))
+    await inLine(resource, 1)
+    redis.replicas[1]!.pause()
+    await lock.release()
+    await sleep(400)
+    redis.replicas[1]!.resume()
+    await redis.primary.waitForReplicas(2)
+    for (const wait of waits) await (await wait).release()
+  })
+
   it('skips fair waiters that were killed or stopped, within two seconds, and forgets them', async () => {
     const locks = manager()
     const resource = unique()
@@ -348,6 +377,17 @@ describe('with a server of its own', () => {
     await sleep(300)
     await server.start()
     expect((await next).held).toBe(true)
+  })
+
+  it('tells all who wait that the server is away, if it is so in the end', async () => {
+    const server = await startRedis()
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    const resource = unique()
+    await locks.acquireStrong(resource, { ttlMs: 60_000 })
+    const waits = [1, 2, 3].map(() => rejection(locks.acquireStrong(resource, { waitMs: 3_000 })))
+    await eventually('one is in line', () => server.cmd('EXISTS', lineKey(resource)))
+    await server.kill()
+    for (const error of await Promise.all(waits)) expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
   })
 
   it('says what it may not do', async () => {

@@ -92,7 +92,10 @@ function oneOf(name, value, choices) {
 function integerOrInfinity(name, value, min) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value)
   if (value === Infinity || (Number.isSafeInteger(value) && value >= min)) return value
-  throw invalid(RangeError, `${name} must be an integer of at least ${min}, or Infinity, got ${value}`)
+  throw invalid(
+    RangeError,
+    `${name} must be an integer from ${min} to ${Number.MAX_SAFE_INTEGER}, or Infinity, got ${value}`,
+  )
 }
 
 module.exports = {

@@ -98,7 +98,9 @@ function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
 function held(strategy, resource, waitMs, remainingMs) {
   const waited = waitMs > 0 ? ` after waiting for ${waitMs} ms` : ''
   const until =
-    remainingMs === undefined ? '' : `, for ${remainingMs} ms more unless it is extended or released`
+    remainingMs === undefined
+      ? ', or others are in line for it'
+      : `, for ${remainingMs} ms more unless it is extended or released`
   const advice = waitMs > 0 ? 'try again later, or wait longer (waitMs)' : 'try again later, or wait (waitMs)'
   return new LockHeldError(
     `${title(strategy, resource)} is held by somebody else${waited}${until}; nothing was granted: ${advice}`,

@@ -95,7 +95,12 @@ pub async fn wait(
     if let Some(place) = &place {
         match pause(until, cancels, place.first()).await {
             Pause::Passed => {}
-            Pause::TimeOver | Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
+            // What the first of the line is told is true for all of it.
+            Pause::TimeOver => {
+                let outcome = place.trouble().map_or(Ok(Outcome::Busy(None)), Err);
+                return (wanted.attempt(), outcome);
+            }
+            Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
             Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
         }
     }
@@ -128,10 +133,16 @@ pub async fn wait(
         let again = match &outcome {
             Ok(Outcome::Busy(left)) => {
                 (was_busy, retry) = (true, RETRY_PAUSES.0);
+                if let Some(place) = &place {
+                    place.tell(None);
+                }
                 *left
             }
-            // It was there a moment ago.
-            Err(Error::BackendUnavailable(_)) if was_busy => {
+            // It was there a moment ago, and perhaps is again in a moment.
+            Err(error) if was_busy && passes(error) => {
+                if let Some(place) = &place {
+                    place.tell(Some(error.clone()));
+                }
                 let pause = retry;
                 retry = (retry * 2).min(RETRY_PAUSES.1);
                 Some(pause)
@@ -144,6 +155,15 @@ pub async fn wait(
             Pause::Cancelled => return (request, Ok(Outcome::Busy(None))),
             Pause::Closed => return (request, Err(Error::Closed)),
         }
+    }
+}
+
+/// Whether an attempt that failed so has left nothing behind, and another one may succeed.
+fn passes(error: &Error) -> bool {
+    match error {
+        Error::BackendUnavailable(_) => true,
+        Error::InsufficientReplicas(shortfall) => shortfall.rolled_back,
+        _ => false,
     }
 }
 

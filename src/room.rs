@@ -6,24 +6,32 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::error::Error;
 use crate::lease::Resources;
 
 /// The lines of one backend, by what they wait for.
 #[derive(Debug, Default)]
 pub struct Room {
     // A std Mutex, because nothing awaits while it is held.
-    lines: Mutex<HashMap<Resources, VecDeque<Arc<Notify>>>>,
+    lines: Mutex<HashMap<Resources, Line>>,
+}
+
+#[derive(Debug, Default)]
+struct Line {
+    places: VecDeque<Arc<Notify>>,
+    /// What keeps its first from asking.
+    trouble: Option<Error>,
 }
 
 impl Room {
     /// Goes to the end of a line, until the place is dropped.
     pub fn enter<'a>(&'a self, resources: &'a Resources) -> Place<'a> {
         let bell = Arc::new(Notify::new());
-        self.lock().entry(resources.clone()).or_default().push_back(Arc::clone(&bell));
+        self.lock().entry(resources.clone()).or_default().places.push_back(Arc::clone(&bell));
         Place { room: self, resources, bell }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Resources, VecDeque<Arc<Notify>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Resources, Line>> {
         // Every change under the lock leaves whole lines.
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -45,12 +53,24 @@ impl Place<'_> {
         }
     }
 
+    /// Tells those behind what keeps the first of them from asking, if anything does.
+    pub fn tell(&self, trouble: Option<Error>) {
+        if let Some(line) = self.room.lock().get_mut(self.resources) {
+            line.trouble = trouble;
+        }
+    }
+
+    /// What the first of the line ran into.
+    pub fn trouble(&self) -> Option<Error> {
+        self.room.lock().get(self.resources).and_then(|line| line.trouble.clone())
+    }
+
     /// Whether it is the first of its line.
     pub fn is_first(&self) -> bool {
         self.room
             .lock()
             .get(self.resources)
-            .and_then(VecDeque::front)
+            .and_then(|line| line.places.front())
             .is_some_and(|first| Arc::ptr_eq(first, &self.bell))
     }
 }
@@ -60,10 +80,10 @@ impl Drop for Place<'_> {
         let mut lines = self.room.lock();
         let Some(line) = lines.get_mut(self.resources) else { return };
         // Mostly it is the first one that leaves.
-        if let Some(at) = line.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
-            line.remove(at);
+        if let Some(at) = line.places.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
+            line.places.remove(at);
         }
-        match line.front() {
+        match line.places.front() {
             Some(first) => first.notify_one(),
             None => {
                 lines.remove(self.resources);

@@ -45,7 +45,10 @@ impl Manager {
             }
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
-                    self.lose(held, "somebody else took it, or it was released by force");
+                    self.lose(
+                        held,
+                        "somebody else took it, it was released by force, or the backend lost its data",
+                    );
                 }
                 Err(error)
             }

@@ -3,7 +3,7 @@
 --   `process:number:u`, one that is not fair, likewise, behind all that are
 --   `process`, by when it is taken for dead unless it shows life before (ms)
 
-local ENTRIES, BEHIND, ALIVE_MS, KEPT_MS = '100000000000000', 4000000000000000, 1500, 5000
+local ENTRIES, LAST_FAIR, BEHIND, ALIVE_MS, KEPT_MS = '100000000000000', '4000000000000000', 4000000000000000, 1500, 5000
 
 local function process_of(entry)
   return string.sub(entry, 1, 32)
@@ -68,7 +68,15 @@ local function line_up(k, l, n, waiter, now)
   end
   -- One that waits for several, and is refused for one of them, goes behind those who may take another.
   local moves = stands < n or (n > 1 and not fair)
-  local came = string.format('%.0f', fair and now or now + BEHIND)
+  local came = fair and now or now + BEHIND
+  if moves then
+    -- Behind all of its kind, also those who came in the same call, or before a clock went back.
+    for i = l + 1, l + n do
+      local last = redis.call('ZREVRANGEBYSCORE', KEYS[i], fair and '(' .. LAST_FAIR or '+inf', ENTRIES, 'WITHSCORES', 'LIMIT', 0, 1)
+      came = math.max(came, (tonumber(last[2]) or 0) + 1)
+    end
+  end
+  came = string.format('%.0f', came)
   for i = l + 1, l + n do
     if moves then redis.call('ZADD', KEYS[i], came, waiter) end
     redis.call('ZADD', KEYS[i], string.format('%.0f', ms(now) + ALIVE_MS), process_of(waiter))

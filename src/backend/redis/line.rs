@@ -5,12 +5,13 @@
 //! which also finds what a lost message would have told.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connection::Connection;
@@ -36,8 +37,8 @@ pub(super) struct Line {
     link: Link,
     // A std Mutex, because nothing awaits while it is held.
     state: Mutex<State>,
-    /// Whether we hear of releases.
-    hearing: watch::Sender<Hearing>,
+    /// `hearing` or `closed` changed. Those who wait for that go on in the order in which they came.
+    changed: Notify,
     /// Each heartbeat goes into a call of its own.
     alone: AtomicBool,
 }
@@ -47,6 +48,8 @@ struct State {
     waiters: HashMap<u64, Entry>,
     /// A task listens, or tries to.
     attended: bool,
+    /// Whether we hear of releases.
+    hearing: Hearing,
     closed: bool,
 }
 
@@ -57,8 +60,9 @@ struct Entry {
     stands: bool,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 enum Hearing {
+    #[default]
     NotYet,
     Yes,
     No(Error),
@@ -66,34 +70,42 @@ enum Hearing {
 
 impl Line {
     pub fn new(link: Link) -> Self {
-        let hearing = watch::Sender::new(Hearing::NotYet);
-        Self { link, state: Mutex::default(), hearing, alone: AtomicBool::new(false) }
+        Self { link, state: Mutex::default(), changed: Notify::new(), alone: AtomicBool::new(false) }
     }
 
     /// See [`crate::backend::Backend::line_up`].
     pub async fn line_up(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
-        let mut hearing = self.hearing.subscribe();
-        let attended = {
+        {
             let mut state = self.lock();
             if state.closed {
                 return Err(Error::Closed);
             }
             let entry = Entry { resources: resources.clone(), waiter: waiter.clone(), stands: false };
             state.waiters.insert(waiter.number(), entry);
-            std::mem::replace(&mut state.attended, true)
-        };
-        if !attended {
-            self.hearing.send_replace(Hearing::NotYet);
-            tokio::spawn(Arc::clone(self).attend());
+            if !std::mem::replace(&mut state.attended, true) {
+                state.hearing = Hearing::NotYet;
+                tokio::spawn(Arc::clone(self).attend());
+            }
         }
-        let heard = match hearing.wait_for(|hearing| !matches!(hearing, Hearing::NotYet)).await.as_deref() {
-            Ok(Hearing::No(error)) => Err(error.clone()),
-            _ => Ok(()),
-        };
-        if heard.is_err() {
-            self.lock().waiters.remove(&waiter.number());
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Listening before looking, so that nothing is missed in between.
+            changed.as_mut().enable();
+            let hearing = self.lock().hearing.clone();
+            match hearing {
+                Hearing::NotYet => changed.await,
+                Hearing::Yes => return Ok(()),
+                Hearing::No(error) => {
+                    self.lock().waiters.remove(&waiter.number());
+                    return Err(error);
+                }
+            }
         }
-        heard
+    }
+
+    fn now_hears(&self, hearing: Hearing) {
+        self.lock().hearing = hearing;
+        self.changed.notify_waiters();
     }
 
     /// Puts a waiter in line that is not yet, if what it waits for is held; answers for how much longer, as acquire.lua does.
@@ -143,8 +155,7 @@ impl Line {
         for (_, entry) in left {
             entry.waiter.wake();
         }
-        // The listener looks at it.
-        self.hearing.send_modify(|_| {});
+        self.changed.notify_waiters();
     }
 
     /// What cannot be taken out now is taken for dead soon, or is found by a heartbeat.
@@ -158,19 +169,25 @@ impl Line {
 
     /// Listens while anybody waits.
     async fn attend(self: Arc<Self>) {
+        let mut heard = false;
         loop {
             let (sender, mut messages) = mpsc::unbounded_channel();
             match self.listen(sender).await {
                 Ok(_) if self.lock().closed => {}
                 Ok(connection) => {
-                    self.hearing.send_replace(Hearing::Yes);
+                    self.now_hears(Hearing::Yes);
                     // Whatever happened while nobody listened.
                     self.wake_all();
                     self.hear(&mut messages).await;
                     drop(connection);
+                    heard = true;
                 }
                 Err(error) => {
-                    self.hearing.send_replace(Hearing::No(error));
+                    self.now_hears(Hearing::No(error));
+                    if std::mem::take(&mut heard) {
+                        // The server is away, and they are to know.
+                        self.wake_all();
+                    }
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -181,7 +198,7 @@ impl Line {
             }
             drop(state);
             // Whoever comes now waits for the next try instead of hearing of the last one.
-            self.hearing.send_replace(Hearing::NotYet);
+            self.now_hears(Hearing::NotYet);
         }
     }
 
@@ -212,7 +229,7 @@ impl Line {
 
     /// Wakes those whose turn it is, until the connection breaks, or nobody has waited for a while.
     async fn hear(&self, messages: &mut mpsc::UnboundedReceiver<Value>) {
-        let mut changed = self.hearing.subscribe();
+        let mut changed = Box::pin(self.changed.notified());
         let mut beat = Instant::now() + BEAT_EVERY;
         let mut idle_since = None;
         let clock = &self.link.clock;
@@ -247,7 +264,14 @@ impl Line {
                         beat = began + sooner.unwrap_or(BEAT_EVERY).min(BEAT_EVERY);
                     }
                 }
-                _ = changed.changed() => if self.lock().closed { return },
+                () = &mut changed => {
+                    // Listening before looking.
+                    changed.set(self.changed.notified());
+                    changed.as_mut().enable();
+                    if self.lock().closed {
+                        return;
+                    }
+                }
             }
         }
     }

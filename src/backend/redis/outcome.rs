@@ -11,7 +11,7 @@ use crate::error::{Error, Report, Shortfall};
 
 /// What a Redis user needs.
 const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +mget +set +del +exists +pttl +pexpire +time \
-                           +zadd +zrem +zscore +zrangebyscore on the prefix's keys, and +publish +subscribe on its channels \
+                           +zadd +zrem +zscore +zrangebyscore +zrevrangebyscore on the prefix's keys, and +publish +subscribe on its channels \
                            (&<prefix>:wake:*)";
 
 /// What was being done, and where; for messages.

@@ -18,7 +18,8 @@ CREATE TABLE queue (
   place    INTEGER NOT NULL,          -- rises
   process  INTEGER NOT NULL,          -- who waits: a process,
   waiter   INTEGER NOT NULL,          -- and one of its waiters
-  PRIMARY KEY (resource, place)
+  PRIMARY KEY (resource, place),
+  UNIQUE (process, waiter, resource)  -- thousands may leave at once
 ) STRICT, WITHOUT ROWID;
 
 -- The processes that have entries in the queue, and until when each of them is believed to live if it is not heard of.
