@@ -243,7 +243,7 @@ describe('renewals of strong leases', () => {
     const { signal } = doomed
     await failOver(own)
     await eventually('the signal aborts', () => signal.aborted, 9_000)
-    expect((signal.reason as Error).message).toContain('somebody else took it, or it was released')
+    expect((signal.reason as Error).message).toContain('or the backend lost its data')
     expect(doomed.held).toBe(false)
   })
 })
