@@ -94,9 +94,10 @@ fn reply(words: &[&str]) -> String {
     match words {
         ["EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
-            // release.lua takes one key and two words for each request, acquire.lua two keys and five words.
-            let release = rest.len() == keys * 3;
-            let (count, each) = if release { (keys, ":1\r\n") } else { (keys / 2, ":1700000000000000\r\n") };
+            // release.lua takes two keys and two words for each request, acquire.lua three keys and six words.
+            let release = rest.len() == keys * 2;
+            let (count, each) =
+                if release { (keys / 2, ":1\r\n") } else { (keys / 3, ":1700000000000000\r\n") };
             format!("*{count}\r\n{}", each.repeat(count))
         }
         ["WAIT", replicas, ..] => format!(":{replicas}\r\n"),
