@@ -147,7 +147,13 @@ pub async fn wait(
                 retry = (retry * 2).min(RETRY_PAUSES.1);
                 Some(pause)
             }
-            _ => return (request, outcome),
+            _ => {
+                // What was in the way of the first is not in the way of those behind it any more.
+                if let (Ok(_), Some(place)) = (&outcome, &place) {
+                    place.tell(None);
+                }
+                return (request, outcome);
+            }
         };
         match pause(until, cancels, woken(&waiter, again)).await {
             Pause::Passed => {}
