@@ -7,6 +7,9 @@ use std::process::{Child, Command, Stdio};
 /// The argument that makes this program the server.
 pub const ROLE: &str = "--serve";
 
+/// How many digits an owner has.
+const OWNER: usize = 32;
+
 /// The server's process. It ends with its standard input, and so with ours.
 pub struct Server {
     process: Child,
@@ -94,10 +97,13 @@ fn reply(words: &[&str]) -> String {
     match words {
         ["EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
-            // release.lua takes two keys and two words for each request, acquire.lua three keys and six words.
-            let release = rest.len() == keys * 2;
-            let (count, each) =
-                if release { (keys / 2, ":1\r\n") } else { (keys / 3, ":1700000000000000\r\n") };
+            // Requests that are alike: how many; release.lua goes on with how many locks each has and then their owners,
+            // acquire.lua with more numbers before these.
+            let Some([count, _, next]) = rest.get(keys..keys + 3) else {
+                return "-ERR arguments\r\n".to_owned();
+            };
+            let count: usize = count.parse().unwrap_or(0);
+            let each = if next.len() == OWNER { ":1\r\n" } else { ":1700000000000000\r\n" };
             format!("*{count}\r\n{}", each.repeat(count))
         }
         ["WAIT", replicas, ..] => format!(":{replicas}\r\n"),

@@ -1,5 +1,6 @@
 -- KEYS for each request n locks, n fences; then for all of them n lines
--- ARGV for each request n, owner, ttl_ms, min_token, fence_ms, waiter or ''
+-- ARGV for each run of requests that are alike: how many, n, ttl_ms, min_token, fence_ms, 1 if they wait; then for each
+--      owner, and its waiter if it waits
 -- ⇒ a list, for each: token > 0 granted | -1 - left_ms held | 0 held for nobody knows how long | an error, nothing granted
 -- A waiter that is not granted is in line then; one that is granted is not.
 
@@ -15,7 +16,7 @@ local function failed(reply)
 end
 
 local function acquire(k, n, owner, ttl, min, keep)
-  if failed(time) then return time end
+  if time.err then return time end
   -- A single lock needs no look beforehand: NX is the look, and what fails has written nothing.
   if n > 1 then
     for i = k + 1, k + n do
@@ -33,14 +34,15 @@ local function acquire(k, n, owner, ttl, min, keep)
   end
 
   -- The token is the clock (µs), which is above the last token and min_token, as a rule.
-  local last = tonumber(min)
+  local last = min
   for i = k + n + 1, k + 2 * n do
     local stored = try('SET', KEYS[i], stamp, 'PX', keep, 'GET')
     if failed(stored) then
       redis.call('DEL', unpack(KEYS, k + 1, k + n))
       return stored
     end
-    last = math.max(last, tonumber(stored) or 0)
+    stored = tonumber(stored)
+    if stored and stored > last then last = stored end
   end
   if last < now then return now end
   -- Kept until the clock has passed it, too.
@@ -58,7 +60,7 @@ local function acquire_in_turn(k, l, n, waiter, ...)
   if not ok then return error_of(behind) end
   -- Whoever is behind others need not know when the lease ends: it is woken when its turn comes.
   local reply = behind and 0 or acquire(k, n, ...)
-  if waiter == '' or type(reply) ~= 'number' then return reply end
+  if not waiter or type(reply) ~= 'number' then return reply end
   if reply > 0 then
     -- If that fails, it is taken for dead soon.
     for i = l + 1, l + n do try('ZREM', KEYS[i], waiter) end
@@ -69,14 +71,18 @@ local function acquire_in_turn(k, l, n, waiter, ...)
   return stands and reply or error_of(why)
 end
 
-local replies, k, l = {}, 0, 2 * names
-for a = 1, #ARGV, 6 do
-  local n, waiter = tonumber(ARGV[a]), ARGV[a + 5]
-  if anybody_waits or waiter ~= '' then
-    replies[#replies + 1] = acquire_in_turn(k, l, n, waiter, unpack(ARGV, a + 1, a + 4))
-  else
-    replies[#replies + 1] = acquire(k, n, unpack(ARGV, a + 1, a + 4))
+local replies, k, l, a = {}, 0, 2 * names, 1
+while ARGV[a] do
+  local count, n, ttl, min, keep = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), ARGV[a + 2], tonumber(ARGV[a + 3]), ARGV[a + 4]
+  local waits = ARGV[a + 5] == '1'
+  a = a + 6
+  for r = #replies + 1, #replies + count do
+    if waits or anybody_waits then
+      replies[r] = acquire_in_turn(k, l, n, waits and ARGV[a + 1], ARGV[a], ttl, min, keep)
+    else
+      replies[r] = acquire(k, n, ARGV[a], ttl, min, keep)
+    end
+    a, k, l = a + (waits and 2 or 1), k + 2 * n, l + n
   end
-  k, l = k + 2 * n, l + n
 end
 return replies

@@ -1,4 +1,5 @@
--- For each lease: KEYS n locks, n fences · ARGV n, owner, ttl_ms, fence_ms
+-- KEYS for each lease n locks, n fences
+-- ARGV for each run of leases that are alike: how many, n, ttl_ms, fence_ms; then for each owner
 -- ⇒ a list, for each: 1 extended | 0 not the owner's, nothing written | an error, some of it perhaps extended
 
 local function extend(k, n, owner, ttl, keep)
@@ -17,10 +18,13 @@ local function extend(k, n, owner, ttl, keep)
   return 1
 end
 
-local replies, k = {}, 0
-for a = 1, #ARGV, 4 do
-  local n = tonumber(ARGV[a])
-  replies[#replies + 1] = extend(k, n, ARGV[a + 1], ARGV[a + 2], ARGV[a + 3])
-  k = k + 2 * n
+local replies, k, a = {}, 0, 1
+while ARGV[a] do
+  local leases, n, ttl, keep = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
+  for o = a + 4, a + 3 + leases do
+    replies[#replies + 1] = extend(k, n, ARGV[o], ttl, keep)
+    k = k + 2 * n
+  end
+  a = a + 4 + leases
 end
 return replies

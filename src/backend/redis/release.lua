@@ -1,5 +1,5 @@
 -- KEYS for each lease n locks; then for all of them n lines
--- ARGV for each lease n, owner
+-- ARGV for each run of leases with as many locks: how many, n; then for each owner
 -- ⇒ a list, for each: how many were the owner's and are deleted now | one error for all, nothing deleted
 
 -- One MGET and one DEL for all: what a command costs by itself is far more than what a key adds to it. For a key of
@@ -8,21 +8,25 @@ local names = #KEYS / 2
 local stored = redis.pcall('MGET', unpack(KEYS, 1, names))
 if stored.err then return stored end
 
-local replies, mine, lines, k = {}, {}, {}, 0
-for a = 1, #ARGV, 2 do
-  local n, owner, count = tonumber(ARGV[a]), ARGV[a + 1], 0
-  for i = k + 1, k + n do
-    -- Once, even if two requests name the same lease.
-    if stored[i] == owner and not mine[KEYS[i]] then
-      mine[#mine + 1], mine[KEYS[i]] = KEYS[i], true
-      lines[#lines + 1] = KEYS[names + i]
-      count = count + 1
+local replies, mine, lines, freed, k, a = {}, {}, {}, 0, 0, 1
+while ARGV[a] do
+  local leases, n = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
+  for o = a + 2, a + 1 + leases do
+    local owner, before = ARGV[o], freed
+    for i = k + 1, k + n do
+      local key = KEYS[i]
+      -- Once, even if two requests name the same lease.
+      if stored[i] == owner and not mine[key] then
+        freed = freed + 1
+        mine[freed], mine[key], lines[freed] = key, true, KEYS[names + i]
+      end
     end
+    replies[#replies + 1] = freed - before
+    k = k + n
   end
-  replies[#replies + 1] = count
-  k = k + n
+  a = a + 2 + leases
 end
-if #mine == 0 then return replies end
+if freed == 0 then return replies end
 
 local gone = redis.pcall('DEL', unpack(mine))
 if type(gone) == 'table' then return gone end

@@ -48,9 +48,9 @@ pub(super) struct Script {
 struct Takes {
     fences: bool,
     lines: bool,
-    /// How many numbers for each request.
+    /// How many numbers.
     numbers: usize,
-    /// Who waits for each request.
+    /// Whether requests may have somebody who waits.
     waiters: bool,
 }
 
@@ -80,16 +80,24 @@ impl Script {
             if lines {
                 items.clone().for_each(|item| add_keys(cmd, keys, &item.resources, Part::Line));
             }
-            for item in items {
-                cmd.arg(item.resources.as_slice().len()).arg(&item.owner.to_hex()[..]);
-                for &number in &item.numbers[..numbers] {
+            // What requests in a row have in common goes before them, once: each argument costs the server more than what
+            // the script does with it.
+            let mut rest = items;
+            while let Some(first) = rest.clone().next() {
+                let alike = rest.clone().take_while(|item| item.is_like(first)).count();
+                cmd.arg(alike).arg(first.names());
+                for &number in &first.numbers[..numbers] {
                     cmd.arg(number);
                 }
-                match &item.waiter {
-                    Some(waiter) if waiters => cmd.arg(keys.waiter(waiter)),
-                    None if waiters => cmd.arg(""),
-                    _ => cmd,
-                };
+                if waiters {
+                    cmd.arg(u8::from(first.waiter.is_some()));
+                }
+                for item in rest.by_ref().take(alike) {
+                    cmd.arg(&item.owner.to_hex()[..]);
+                    if let Some(waiter) = item.waiter.as_ref().filter(|_| waiters) {
+                        cmd.arg(keys.waiter(waiter));
+                    }
+                }
             }
         });
     }
@@ -191,6 +199,13 @@ impl Item {
         Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone() }
     }
 
+    /// Whether they differ in names, owner and waiter alone.
+    fn is_like(&self, other: &Self) -> bool {
+        self.names() == other.names()
+            && self.numbers == other.numbers
+            && self.waiter.is_some() == other.waiter.is_some()
+    }
+
     /// How many resources it names.
     pub fn names(&self) -> usize {
         self.resources.as_slice().len()
@@ -258,24 +273,26 @@ mod tests {
                 waiter: None,
             })
         };
-        let mut items = [item(&["a", "}b"], 0xab), item(&["c"], 0xcd)];
+        let mut items =
+            [item(&["a", "}b"], 0xab), item(&["c"], 0xcd), item(&["d"], 0xef), item(&["e"], 0x12)];
         let waiter = Waiter::new(true);
-        items[1].waiter = Some(waiter.clone());
+        items[3].waiter = Some(waiter.clone());
         let mut packed = Vec::new();
         ACQUIRE.pack(&keys, items.iter(), &mut Packer::default(), &mut packed);
         let text = String::from_utf8(packed).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).collect();
-        let (first, second) = ("ab".repeat(16), "cd".repeat(16));
+        let owners = ["ab", "cd", "ef", "12"].map(|digits| digits.repeat(16));
         let place = format!("{}:{}:f", keys.process(), waiter.number());
         #[rustfmt::skip]
         let expected = [
-            "EVALSHA", ACQUIRE.sha.as_str(), "9",
+            "EVALSHA", ACQUIRE.sha.as_str(), "15",
             "p:{a}:lock", "p:x{7d62}:lock", "p:{a}:fence", "p:x{7d62}:fence",
-            "p:{c}:lock", "p:{c}:fence",
-            "p:{a}:line", "p:x{7d62}:line", "p:{c}:line",
-            "2", first.as_str(), "500", "7", "604800500", // and an empty one
-            "1", second.as_str(), "500", "7", "604800500", place.as_str(),
+            "p:{c}:lock", "p:{c}:fence", "p:{d}:lock", "p:{d}:fence", "p:{e}:lock", "p:{e}:fence",
+            "p:{a}:line", "p:x{7d62}:line", "p:{c}:line", "p:{d}:line", "p:{e}:line",
+            "1", "2", "500", "7", "604800500", "0", &owners[0],
+            "2", "1", "500", "7", "604800500", "0", &owners[1], &owners[2],
+            "1", "1", "500", "7", "604800500", "1", &owners[3], &place,
         ];
         assert_eq!(words, expected);
     }
