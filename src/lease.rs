@@ -1,6 +1,7 @@
 //! What a lease is made of: resources, owner, TTL, deadline, margin.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::BootInstant;
@@ -13,16 +14,16 @@ pub const MAX_RESOURCE_BYTES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resources(Names);
 
-/// One name is the rule, so it costs one allocation.
+/// One name is the rule, so it costs one allocation. Shared, because an attempt hands it on several times.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Names {
-    One(Box<str>),
-    Many(Box<[Box<str>]>),
+    One(Arc<str>),
+    Many(Arc<[Arc<str>]>),
 }
 
 impl Resources {
     /// A single resource.
-    pub fn one(name: impl Into<Box<str>>) -> Result<Self> {
+    pub fn one(name: impl Into<Arc<str>>) -> Result<Self> {
         let name = name.into();
         Self::check(&name)?;
         Ok(Self(Names::One(name)))
@@ -30,7 +31,7 @@ impl Resources {
 
     /// Several resources, in the caller's order.
     pub fn many(names: Vec<String>) -> Result<Self> {
-        let names: Box<[Box<str>]> = names.into_iter().map(String::into_boxed_str).collect();
+        let names: Arc<[Arc<str>]> = names.into_iter().map(Arc::from).collect();
         if names.is_empty() {
             return Err(Error::invalid("an array of resources must not be empty"));
         }
@@ -54,7 +55,7 @@ impl Resources {
     }
 
     /// The names, in the caller's order.
-    pub fn as_slice(&self) -> &[Box<str>] {
+    pub fn as_slice(&self) -> &[Arc<str>] {
         match &self.0 {
             Names::One(name) => std::slice::from_ref(name),
             Names::Many(names) => names,

@@ -6,8 +6,10 @@ use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use fencelock::error::Result;
 use fencelock::home::Home;
 use fencelock::manager::{Acquired, LeaseId, Manager, Strategy};
+use futures_util::FutureExt;
 use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{TOGETHER, names, wanted};
@@ -35,10 +37,11 @@ pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32)
         for _ in 0..operations {
             let (done, mut acquired) = unbounded_channel();
             for name in names.clone() {
-                let (manager, done) = (Arc::clone(&manager), done.clone());
-                there.spawn(async move {
-                    let _ = done.send(acquire(&manager, strategy, &name).await);
-                });
+                let done = done.clone();
+                let acquire = manager.acquire(strategy, wanted(&name), None);
+                there.spawn(acquire.map(move |acquired| {
+                    let _ = done.send(granted(acquired));
+                }));
             }
             let mut leases = Vec::with_capacity(TOGETHER);
             while leases.len() < TOGETHER {
@@ -60,7 +63,11 @@ pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32)
 }
 
 async fn acquire(manager: &Arc<Manager>, strategy: Strategy, name: &str) -> LeaseId {
-    match manager.acquire(strategy, wanted(name), None).await {
+    granted(manager.acquire(strategy, wanted(name), None).await)
+}
+
+fn granted(acquired: Result<Acquired>) -> LeaseId {
+    match acquired {
         Ok(Acquired::Granted { id, .. }) => id,
         other => panic!("not granted: {other:?}"),
     }

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use napi::Env;
 use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
 use napi_derive::napi;
@@ -64,7 +65,7 @@ impl NativeManager {
         match prepared {
             Err(error) => promise.settle(Outcome::Failed(error)),
             Ok((strategy, home, call)) => {
-                let task = async move { promise.settle(call.await.unwrap_or_else(Outcome::Failed)) };
+                let task = call.map(move |answer| promise.settle(answer.unwrap_or_else(Outcome::Failed)));
                 // A round trip costs far more than the rest of the turn takes. A transaction does not: the file's thread
                 // begins at once, and has done some of them when the last is called.
                 match strategy {
@@ -124,11 +125,10 @@ impl NativeManager {
             let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, terms)?;
             let call = self.waits.begin(slot, !wanted.wait.is_zero());
             let acquire = manager.acquire(strategy, wanted, call.cancel());
-            Ok(async move {
-                let acquired = acquire.await.map(Outcome::Acquired);
+            Ok(acquire.map(move |acquired| {
                 drop(call);
-                acquired
-            })
+                acquired.map(Outcome::Acquired)
+            }))
         });
     }
 

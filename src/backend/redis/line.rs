@@ -293,15 +293,15 @@ impl Line {
     }
 
     /// What is waited for.
-    fn names(&self) -> Vec<Box<str>> {
+    fn names(&self) -> Vec<Arc<str>> {
         let state = self.lock();
-        let names: BTreeSet<&Box<str>> =
+        let names: BTreeSet<&Arc<str>> =
             state.waiters.values().flat_map(|entry| entry.resources.as_slice()).collect();
         names.into_iter().cloned().collect()
     }
 
     /// Shows life, and wakes those whose turn it is. Answers when to look again, if that is soon.
-    async fn beat(&self, names: &[Box<str>]) -> Option<Duration> {
+    async fn beat(&self, names: &[Arc<str>]) -> Option<Duration> {
         let mut sooner = None;
         let mut rest = names;
         while !rest.is_empty() {
@@ -325,7 +325,7 @@ impl Line {
         sooner
     }
 
-    async fn beat_for(&self, names: &[Box<str>]) -> Option<Value> {
+    async fn beat_for(&self, names: &[Arc<str>]) -> Option<Value> {
         let keys = &self.link.config.keys;
         let process = keys.process();
         let names = names.iter().map(AsRef::as_ref);

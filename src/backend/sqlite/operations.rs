@@ -1,5 +1,7 @@
 //! What a lock is, as functions of one transaction. None of them fails half-way: an error rolls everything back.
 
+use std::sync::Arc;
+
 use super::line::Member;
 use super::rows::Tx;
 use crate::backend::{Attempt, Grant, Info, Request, Waiter};
@@ -60,7 +62,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
 }
 
 /// So many rows are new, the last of them this one.
-fn add(tx: &mut Tx<'_>, (count, last): (u32, Option<Box<str>>)) {
+fn add(tx: &mut Tx<'_>, (count, last): (u32, Option<Arc<str>>)) {
     tx.added = (tx.added.0 + count, last.or(tx.added.1.take()));
 }
 

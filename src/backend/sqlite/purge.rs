@@ -1,5 +1,7 @@
 //! Forgetting resources that nobody locks any more, a few rows at a time.
 
+use std::sync::Arc;
+
 use super::rows::Tx;
 use crate::token::FENCE_TTL_MS;
 
@@ -14,7 +16,7 @@ const MOST_STEPS: u32 = 64;
 pub struct Purge {
     /// The row it came to. It starts at the first row this process adds: many short-lived processes then start in
     /// different places, or, if names rise, at the end, behind which the oldest come.
-    cursor: Option<Box<str>>,
+    cursor: Option<Arc<str>>,
 }
 
 impl Purge {

@@ -1,9 +1,10 @@
 //! The rows of leases, read and written inside a transaction. All SQL on them is here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::failure;
 use super::filesystem::Kind;
@@ -25,7 +26,7 @@ pub struct Tx<'a> {
     /// Who was found dead or alive. In a batch many rows may have the same holder, and a probe costs four calls.
     probed: Vec<(Mark, Pulse)>,
     /// How many rows are new, and the last of them.
-    pub added: (u32, Option<Box<str>>),
+    pub added: (u32, Option<Arc<str>>),
     /// Rows that this process granted, and that it released. They count once this is committed.
     pub granted: usize,
     /// See `granted`.
@@ -34,6 +35,9 @@ pub struct Tx<'a> {
     pub ended: bool,
     /// Which processes in the queue live, once that was looked at.
     pub(super) living: Option<Vec<i64>>,
+    /// What most operations of a batch run: looked up in the connection's cache once.
+    grant_if_free: Option<CachedStatement<'a>>,
+    free_if_held: Option<CachedStatement<'a>>,
 }
 
 /// What is known of a resource.
@@ -62,7 +66,22 @@ impl<'a> Tx<'a> {
         let holder = store.holder(&now).map(|holder| holder.encode());
         let (probed, added) = (Vec::new(), (0, None));
         let (granted, released, ended, living) = (0, 0, false, None);
-        Self { connection, store, sent, now, holder, probed, added, granted, released, ended, living }
+        let (grant_if_free, free_if_held) = (None, None);
+        Self {
+            connection,
+            store,
+            sent,
+            now,
+            holder,
+            probed,
+            added,
+            granted,
+            released,
+            ended,
+            living,
+            grant_if_free,
+            free_if_held,
+        }
     }
 
     /// For tests that set what only this connection sees.
@@ -127,40 +146,40 @@ impl<'a> Tx<'a> {
         ttl: Ttl,
     ) -> rusqlite::Result<bool> {
         let ttl = ttl.as_duration();
-        let changed = self
-            .connection
-            .prepare_cached(
-                "UPDATE leases SET token = ?2, owner = ?3, boot_us = ?4, wall_us = ?5, holder = ?6
-                 WHERE resource = ?1 AND owner IS NULL AND token < ?2 AND queued IS NULL",
-            )?
-            .execute(params![
-                resource,
-                signed(token),
-                owner.as_bytes(),
-                signed((self.now.boot + ttl).as_micros()),
-                signed(self.now.wall + ttl.as_micros() as u64),
-                self.holder,
-            ])?;
+        let statement = prepared(
+            &mut self.grant_if_free,
+            self.connection,
+            "UPDATE leases SET token = ?2, owner = ?3, boot_us = ?4, wall_us = ?5, holder = ?6
+             WHERE resource = ?1 AND owner IS NULL AND token < ?2 AND queued IS NULL",
+        )?;
+        let changed = statement.execute(params![
+            resource,
+            signed(token),
+            owner.as_bytes(),
+            signed((self.now.boot + ttl).as_micros()),
+            signed(self.now.wall + ttl.as_micros() as u64),
+            self.holder,
+        ])?;
         Ok(changed == 1)
     }
 
     /// Ends this owner's lease if it has not run out: one statement for what is the rule. Answers whether that was so.
     pub fn free_if_held(&mut self, resource: &str, owner: Owner) -> rusqlite::Result<bool> {
         // As `End::remaining` has it: the boot clock if it is the same, else the wall clock.
-        let changed = self
-            .connection
-            .prepare_cached(
-                "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL
-                 WHERE resource = ?1 AND owner = ?2
-                 AND CASE WHEN substr(holder, 1, 24) = ?3 THEN boot_us > ?4 ELSE wall_us > ?5 END",
-            )?
-            .execute(params![
-                resource,
-                owner.as_bytes(),
-                self.holder.as_ref().filter(|_| self.now.identity.is_some()).map(|holder| &holder[..24]),
-                signed(self.now.boot.as_micros()),
-                signed(self.now.wall),
-            ])?;
+        let statement = prepared(
+            &mut self.free_if_held,
+            self.connection,
+            "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL
+             WHERE resource = ?1 AND owner = ?2
+             AND CASE WHEN substr(holder, 1, 24) = ?3 THEN boot_us > ?4 ELSE wall_us > ?5 END",
+        )?;
+        let changed = statement.execute(params![
+            resource,
+            owner.as_bytes(),
+            self.holder.as_ref().filter(|_| self.now.identity.is_some()).map(|holder| &holder[..24]),
+            signed(self.now.boot.as_micros()),
+            signed(self.now.wall),
+        ])?;
         self.ended |= changed == 1;
         Ok(changed == 1)
     }
@@ -251,7 +270,7 @@ impl<'a> Tx<'a> {
     }
 
     /// The rows after this resource, at most so many; `None` for a row that cannot be read.
-    pub fn after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Box<str>, Option<Row>)>> {
+    pub fn after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Arc<str>, Option<Row>)>> {
         self.connection
             .prepare_cached(
                 "SELECT resource, token, owner, boot_us, wall_us, holder, queued FROM leases
@@ -301,6 +320,18 @@ impl Row {
         let mark = holder.and_then(|holder| holder.mark);
         Ok(Self { token, lease: Some(Lease { owner: Owner::from_bytes(owner), end, mark }), queued })
     }
+}
+
+/// The statement that is kept here.
+fn prepared<'s, 'a>(
+    kept: &'s mut Option<CachedStatement<'a>>,
+    connection: &'a Connection,
+    sql: &str,
+) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
+    if kept.is_none() {
+        *kept = Some(connection.prepare_cached(sql)?);
+    }
+    Ok(kept.as_mut().expect("it was there, or was just made"))
 }
 
 /// SQLite's integers are signed; tokens and times are not negative.

@@ -59,7 +59,7 @@ struct State {
     /// Waiters whose places could not be given up yet.
     left: Vec<(Waiter, Resources)>,
     /// How often waiters of this process got a resource.
-    grants: HashMap<Box<str>, Grants>,
+    grants: HashMap<Arc<str>, Grants>,
     /// Whether the task runs.
     attended: bool,
 }
