@@ -409,10 +409,7 @@ export function brokenSuite(
 }
 
 /** How often a client of this kind waits for the server: in a transaction of the caller's own, and in a guarded one. */
-export async function roundTrips(
-  subject: Subject,
-  own: (client: Client, text: string) => Promise<void>,
-): Promise<{ own: number; guarded: number }> {
+export async function roundTrips(subject: Subject): Promise<{ own: number; guarded: number }> {
   const { proxy, client, direct, guard } = await throughProxy(subject, { record: true })
   const id = await row(direct)
   const count = async (work: () => Promise<void>): Promise<number> => {
@@ -429,7 +426,7 @@ export async function roundTrips(
       .length
   }
   return {
-    own: await count(() => own(client, setTo(id, 1))),
+    own: await count(() => client.transaction((tx) => client.rows(tx, setTo(id, 1)))),
     guarded: await count(() =>
       guard.run({ resource: id, token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
     ),
