@@ -14,6 +14,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  poolSuite,
   raceTokens,
   roundTrips,
   row,
@@ -42,6 +43,9 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
   describe('one pg.Client', () => {
     singleSuite({ client: 'pg.Client', server })
+  })
+  describe.each(pools)('pool of %s', (client) => {
+    poolSuite({ client, server })
   })
   describe('several processes', () => {
     storySuite(pg, 10_000)
@@ -78,13 +82,16 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     const resource = await row(opened)
     await guard.advance({ resource, token: 1n })
     let calls = 0
-    let second: Promise<unknown> | undefined
-    await guard.run({ resource, token: 2n }, async () => {
-      // Its statement waits for our row, then finds it changed since its snapshot: 40001.
-      second = guard.run({ resource, token: 3n }, (tx: any) => {
+    let begin = () => {}
+    // Its statement waits for the row of the first one, then finds it changed since its snapshot: 40001.
+    const second = new Promise<void>((resolve) => (begin = resolve)).then(() =>
+      guard.run({ resource, token: 3n }, (tx: any) => {
         calls++
         return opened.rows(tx, setTo(resource, 3))
-      })
+      }),
+    )
+    await guard.run({ resource, token: 2n }, async () => {
+      begin()
       await eventually(
         'it waits',
         async () =>

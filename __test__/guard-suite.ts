@@ -154,6 +154,49 @@ export function guardSuite(subject: Subject): void {
       expect(await valueOf(client, id)).toBe(1)
     })
 
+    it('passes on what the callback threw, whatever it is', async () => {
+      const id = await row(client)
+      for (const thrown of [undefined, null, 0, 'a word']) {
+        const outcome = guard.run({ resource: id, token: 5n }, (tx: any) => {
+          const written = client.rows(tx, setTo(id, 5))
+          if (subject.sync) throw thrown
+          return written.then(() => {
+            throw thrown
+          })
+        })
+        expect(
+          await outcome.then(
+            () => 'none',
+            (error: unknown) => [error],
+          ),
+        ).toEqual([thrown])
+        expect(await valueOf(client, id)).toBe(0)
+        expect(await guard.highWater(id)).toBe(null)
+      }
+    })
+
+    // Bun waits for each answer with PostgreSQL, so there the question would cost a round trip.
+    it.runIf(subject.client !== 'Bun.sql').each(['COMMIT', 'ROLLBACK'])(
+      'says so when the callback ends the transaction itself: %s',
+      async (word) => {
+        const id = await row(client)
+        const ends = (tx: any) => {
+          const steps = [setTo(id, 1), word, setTo(id, 2)]
+          if (subject.sync) return steps.forEach((text) => client.rows(tx, text))
+          return steps.reduce((before, text) => before.then(() => client.rows(tx, text)), Promise.resolve())
+        }
+        const error = await rejection<OutcomeUnknownError>(guard.run({ resource: id, token: 5n }, ends))
+        expect(error).toMatchObject({
+          code: 'OUTCOME_UNKNOWN',
+          message: expect.stringContaining('had ended before its callback did'),
+        })
+        expect(error).toBeInstanceOf(OutcomeUnknownError)
+        // The client goes on as if nothing had been.
+        await guard.run({ resource: id, token: 6n }, write(id, 6))
+        expect(await valueOf(client, id)).toBe(6)
+      },
+    )
+
     it('does not dead-lock on several resources in any order', async () => {
       const id = await row(client)
       const names = Array.from({ length: 6 }, () => unique())
@@ -497,6 +540,35 @@ export function exampleSuite(
     const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
     expect(promised.length).toBeGreaterThan(0)
     expect(ending.stdout.trim().split('\n')).toEqual(promised)
+  })
+}
+
+/** What holds where every transaction has a connection of its own. */
+export function poolSuite(subject: Subject): void {
+  it('refuses a guard inside of another one for the same resource: nobody would see that circle', async () => {
+    const client = await open(subject)
+    const guard = client.guard()
+    await guard.migrate()
+    const [a, b] = [unique('a'), unique('b')]
+    const lock = { resource: a, token: 1n }
+    for (const inner of [lock, { resources: [b, a], token: 1n }]) {
+      expect(await rejection(guard.run(lock, () => guard.advance(inner)))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining(`for the same resource, "${a}"`),
+      })
+    }
+    // Of another one it is another transaction, and what the first one has not committed it does not see.
+    await guard.run(lock, async () => {
+      await guard.advance({ resource: b, token: 2n })
+      expect(await guard.highWater(a)).toBe(null)
+    })
+    expect([await guard.highWater(a), await guard.highWater(b)]).toEqual([1n, 2n])
+    // What goes on in the background of a callback that is over is not inside of it any more.
+    let later: Promise<unknown> | undefined
+    await guard.run(lock, () => {
+      later = sleep(20).then(() => guard.advance(lock))
+    })
+    await later
   })
 }
 

@@ -12,6 +12,12 @@ const { invalid } = require('../lib/errors.js')
  * @typedef {(script: string, keys: string[], args: (string | Uint8Array)[]) => Promise<unknown>} Call
  */
 function callsOf(client) {
+  // Bun's has methods for scripts too, in some versions and with arguments of their own.
+  if (typeof client.send === 'function' && 'bufferedAmount' in client) {
+    const call = (command) => (text, keys, args) =>
+      client.send(command, [text, String(keys.length), ...keys, ...args])
+    return { isEnded: () => false, evalSha: call('EVALSHA'), eval: call('EVAL') }
+  }
   // node-redis has both spellings, and only this one takes an object.
   if (typeof client.evalSha === 'function' && typeof client.eval === 'function') {
     return {

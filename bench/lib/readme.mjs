@@ -37,11 +37,9 @@ export function writeGuardTable(runtimes) {
   const rows = ids.map((id) => {
     const found = costs.map((all) => all.find((cost) => cost.id === id && cost.unavailable === undefined))
     const trips = found.find((cost) => cost?.trips)?.trips
-    return [
-      names[id] ?? id,
-      trips ? String(trips.guarded - trips.own) : 'none: no server',
-      ...found.map(share),
-    ]
+    return [names[id] ?? id, trips ? String(trips.guarded - trips.own) : 'none: no server'].concat(
+      found.map(share),
+    )
   })
   const head = ['a guarded write', 'round trips more', ...runtimes.map(({ label }) => label)]
   const file = join(root, 'README.md')

@@ -4,6 +4,10 @@
 
 const { mysqlTransaction } = require('./mysql-transaction.js')
 
+/** After these nothing is left of a transaction: dead-lock; MariaDB: changed since the snapshot. */
+const ROLLED_BACK = new Set([1213, 1020])
+const SERVER_STATUS_IN_TRANS = 1
+
 /**
  * @param {any} given
  * @returns {import('../index').SqlAdapter<any> | undefined}
@@ -17,8 +21,44 @@ function mysql2(given) {
   return {
     // Of a connection, not of its promise-giving cover, of which there may be several.
     connection: isPool ? undefined : (client.connection ?? client),
-    transaction: (work, how) => mysqlTransaction(client, isPool, query, work, how),
+    transaction: (work, how) => mysqlTransaction({ client, isPool, query, watch }, work, how),
     query,
+  }
+}
+
+/**
+ * A question to the server would be a round trip. So the answers to the callback's statements are looked at: those that
+ * carry a status say whether the connection is in a transaction, and some errors end one. Where a version of mysql2 has
+ * no such method, nothing is watched.
+ */
+function watch(tx) {
+  const connection = tx.connection ?? tx
+  let ended = false
+  const look = (error, result) => {
+    if (ROLLED_BACK.has(error?.errno)) ended = true
+    const { serverStatus } = result ?? {}
+    if (typeof serverStatus === 'number') ended = (serverStatus & SERVER_STATUS_IN_TRANS) === 0
+  }
+  const { addCommand } = connection
+  if (typeof addCommand === 'function') {
+    connection.addCommand = (command) => {
+      const { onResult } = command
+      if (typeof onResult === 'function') {
+        command.onResult = (error, ...rest) => {
+          look(error, rest[0])
+          onResult.call(command, error, ...rest)
+        }
+      }
+      return addCommand.call(connection, command)
+    }
+  }
+  return {
+    before: [],
+    ended: () => ended,
+    end() {
+      // What was put in front of the class's own method.
+      if (typeof addCommand === 'function') delete connection.addCommand
+    },
   }
 }
 
