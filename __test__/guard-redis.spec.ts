@@ -154,6 +154,23 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     }
   })
 
+  it('writes in the one round trip of the plain command', async () => {
+    const proxy = await startProxy(redis.port, { record: true })
+    const client = await connect(proxy.port)
+    const guard = redisGuard({ client })
+    const resource = unique()
+    const trips = async (work: () => Promise<unknown>): Promise<number> => {
+      await work()
+      proxy.recorded.length = 0
+      await work()
+      const sent = proxy.recorded.map(([direction]) => direction)
+      return sent.filter((each, at) => each === 'toServer' && sent[at - 1] !== 'toServer').length
+    }
+    expect(await trips(() => client.set(resource, 'plain'))).toBe(1)
+    expect(await trips(() => guard.set({ resource, token: 1n }, resource, 'guarded'))).toBe(1)
+    expect(await trips(() => guard.advance({ resource, token: 1n }))).toBe(1)
+  })
+
   it('tells a broken connection as unknown, and a missing one as nothing written', async () => {
     const proxy = await startProxy(redis.port)
     const client = await connect(proxy.port)
@@ -173,7 +190,10 @@ describe.each(Object.keys(clients))('with %s', (name) => {
       resource: lock.resource,
       cause: expect.any(Error),
     })
-    await eventually('the client gave up', () => client.status === 'end' || client.isReady === false)
+    await eventually(
+      'the client gave up',
+      () => client.status === 'end' || client.isReady === false || client.connected === false,
+    )
     const none = await rejection(guard.set(lock, lock.resource, 'never'))
     expect(none).toBeInstanceOf(BackendUnavailableError)
     expect(await get(lock.resource)).toBe('after')

@@ -159,10 +159,12 @@ export function guardSuite(subject: Subject): void {
       for (const thrown of [undefined, null, 0, 'a word']) {
         const outcome = guard.run({ resource: id, token: 5n }, (tx: any) => {
           const written = client.rows(tx, setTo(id, 5))
-          if (subject.sync) throw thrown
-          return written.then(() => {
+          const fail = () => {
+            // What is no error is what this is about.
+            // oxlint-disable-next-line typescript/only-throw-error
             throw thrown
-          })
+          }
+          return subject.sync ? fail() : written.then(fail)
         })
         expect(
           await outcome.then(
@@ -588,6 +590,21 @@ export function storySuite(subject: Subject, writes: number): void {
       args: [JSON.stringify({ client: subject.client, server: subject.server(), ...task })],
       limitMs: 110_000,
     })
+
+  it('8 processes create the table at once', async () => {
+    const table = unique('t').slice(0, 30)
+    const processes = Array.from({ length: 8 }, () =>
+      child({ does: 'migrator', table, locks: join(tempDir(), 'locks.sqlite') }),
+    )
+    await Promise.all(processes.map((one) => one.next()))
+    for (const one of processes) one.tell('go')
+    for (const one of processes) {
+      expect(await one.next()).toBe('migrated')
+      one.hangUp()
+      expect(await one.ended).toMatchObject({ code: 0, stderr: '' })
+    }
+    expect(await client.guard({ table }).highWater('a')).toBe(5n)
+  })
 
   /** A takes the lock and reads, is stopped beyond its lease; B takes it and writes 100; A goes on. */
   async function staleWriter(guarded: boolean): Promise<{ said: any; value: number; tokens: bigint[] }> {
