@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { openClient, TABLE, type Client } from './clients/stores.mjs'
 import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
+import { generatePrisma } from './fixtures/prisma'
 import { startScript } from './fixtures/processes'
 import { startProxy, type Trap } from './fixtures/proxy'
 import { readSnippets, runSnippet } from './fixtures/snippets'
@@ -535,6 +536,7 @@ export function exampleSuite(
     const ending = await runSnippet(snippet, {
       env: { DATABASE_URL: url?.(), NODE_NO_WARNINGS: '1' },
       packages: ['pg', 'mysql2', 'drizzle-orm', 'kysely', 'knex'],
+      prepare: snippet.needs.includes('prisma') ? generatePrisma : undefined,
     })
     await opened?.direct('DROP TABLE account')
     expect(ending.stderr).toBe('')
