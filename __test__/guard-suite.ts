@@ -71,6 +71,10 @@ export function guardSuite(subject: Subject): void {
     await client.direct(TABLE)
   })
   const write = (id: string, value: number) => (tx: any) => client.rows(tx, setTo(id, value))
+  const isMysql = /mysql|mariadb/i.test(subject.client)
+  const quote = (name: string): string =>
+    isMysql ? `\`${name.replaceAll('`', '``')}\`` : `"${name.replaceAll('"', '""')}"`
+  const createSchema = subject.sync ? "ATTACH ':memory:' AS ?" : `CREATE ${isMysql ? 'DATABASE' : 'SCHEMA'} ?`
 
   describe('run', () => {
     it('writes with an equal or higher token, and gives what the callback returned', async () => {
@@ -244,6 +248,18 @@ export function guardSuite(subject: Subject): void {
     await other.advance({ resource: 'a', token: 3n })
     expect(await other.highWater('a')).toBe(3n)
     expect(other.ddl()).toMatch(/^CREATE TABLE IF NOT EXISTS /)
+  })
+
+  it('finds its table in another schema', async () => {
+    const schema = `${unique('s')} "c" \`h\` e.m`.slice(-60)
+    const quoted = quote(schema)
+    await client.direct(createSchema.replace('?', quoted))
+    const other = client.guard({ schema, table: 'f.g' })
+    await other.migrate()
+    await other.advance({ resource: 'a', token: 3n })
+    await other.advance({ resources: ['a', 'b'], token: 4n })
+    expect(await other.highWater('a')).toBe(4n)
+    expect(await client.direct(`SELECT token FROM ${quoted}.${quote('f.g')}`)).toHaveLength(2)
   })
 
   it('migrates twice, and several times at once', async () => {
@@ -556,7 +572,8 @@ export function poolSuite(subject: Subject): void {
     const [a, b] = [unique('a'), unique('b')]
     const lock = { resource: a, token: 1n }
     for (const inner of [lock, { resources: [b, a], token: 1n }]) {
-      expect(await rejection(guard.run(lock, () => guard.advance(inner)))).toMatchObject({
+      // Another guard of the same table is no other fence.
+      expect(await rejection(guard.run(lock, () => client.guard().advance(inner)))).toMatchObject({
         code: 'INVALID_OPTION',
         message: expect.stringContaining(`for the same resource, "${a}"`),
       })

@@ -31,6 +31,7 @@ async function persist(work, isTransient) {
 
 class SqlGuard {
   #adapter
+  #client
   #dialect
   #abortOnLoss
   #isolation
@@ -39,8 +40,9 @@ class SqlGuard {
    * @param {import('./index').SqlAdapter<unknown>} adapter
    * @param {import('./dialects/postgres').Dialect} dialect
    */
-  constructor(adapter, dialect, { abortOnLoss, isolation }) {
+  constructor(adapter, dialect, { client, abortOnLoss, isolation }) {
     this.#adapter = adapter
+    this.#client = client ?? adapter
     this.#dialect = dialect
     this.#abortOnLoss = abortOnLoss
     this.#isolation = isolation
@@ -97,7 +99,7 @@ class SqlGuard {
     const progress = { phase: Phase.FENCE }
     const isTransient = (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error)
     const work = () => persist(() => this.#once(lease, fence, fn, progress), isTransient)
-    return this.#turn(() => fencing(this, lease.names, work))
+    return this.#turn(() => fencing(this.#client, this.#dialect.ddl, lease.names, work))
   }
 
   async #once(lease, fence, fn, progress) {

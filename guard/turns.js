@@ -66,13 +66,16 @@ function inTurn(connection, work) {
  * Runs `work`, which locks the fences of these resources until it ends. On another connection of the pool the same fence
  * would be waited for, and no server sees that circle.
  * @template T
- * @param {object} table
+ * @param {object} client of which there may be several guards
+ * @param {string} table
  * @param {readonly string[]} names
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-function fencing(table, names, work) {
-  const again = holds(table).flatMap((held) => names.filter((name) => held.names.includes(name)))[0]
+function fencing(client, table, names, work) {
+  const fences = names.map((name) => `${table}\0${name}`)
+  const held = new Set(holds(client).flatMap((each) => each.names))
+  const again = names[fences.findIndex((fence) => held.has(fence))]
   if (again !== undefined) {
     throw invalid(
       TypeError,
@@ -80,7 +83,7 @@ function fencing(table, names, work) {
         'outer callback has a transaction whose fence stands: use that',
     )
   }
-  return holding(table, names, work)
+  return holding(client, fences, work)
 }
 
 module.exports = { fencing, inTurn }

@@ -33,11 +33,15 @@ function mysql2(given) {
  */
 function watch(tx) {
   const connection = tx.connection ?? tx
-  let ended = false
+  // Once it is over, it stays so: another one that the callback began has no fence.
+  let [begun, ended] = [false, false]
   const look = (error, result) => {
     if (ROLLED_BACK.has(error?.errno)) ended = true
     const { serverStatus } = result ?? {}
-    if (typeof serverStatus === 'number') ended = (serverStatus & SERVER_STATUS_IN_TRANS) === 0
+    if (typeof serverStatus !== 'number') return
+    // What was never said to begin, by a proxy that does not say, cannot be seen to end.
+    if (serverStatus & SERVER_STATUS_IN_TRANS) begun = true
+    else if (begun) ended = true
   }
   const { addCommand } = connection
   if (typeof addCommand === 'function') {
