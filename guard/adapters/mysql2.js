@@ -44,6 +44,8 @@ function watch(tx) {
     else if (begun) ended = true
   }
   const { addCommand } = connection
+  // Somebody else may watch, too.
+  const wasOwn = Object.hasOwn(connection, 'addCommand')
   if (typeof addCommand === 'function') {
     connection.addCommand = (command) => {
       const { onResult } = command
@@ -60,8 +62,9 @@ function watch(tx) {
     before: [],
     ended: () => ended,
     end() {
-      // What was put in front of the class's own method.
-      if (typeof addCommand === 'function') delete connection.addCommand
+      if (typeof addCommand !== 'function') return
+      if (wasOwn) connection.addCommand = addCommand
+      else delete connection.addCommand
     },
   }
 }
