@@ -70,7 +70,7 @@ export interface SqlGuard<Tx> {
    * for the same resource.
    *
    * `fn` must not end the transaction. What does so is found out and told as {@link OutcomeUnknownError}, but not with
-   * `Bun.sql` on PostgreSQL, nor with an `adapter`.
+   * `Bun.sql` on PostgreSQL, `pg` before 8.17, nor an `adapter`.
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
