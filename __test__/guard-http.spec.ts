@@ -165,6 +165,15 @@ describe('the check', () => {
     expect(guard.stored.size).toBe(0)
   })
 
+  it('lets nothing in when it is not told what the request is about', async () => {
+    const guard = memoryGuard()
+    for (const answer of [undefined, null, [], ['r', undefined], 5, Promise.resolve('r')] as any[]) {
+      const fence = httpFence(guard, { resource: () => answer })
+      expect(await rejection(fence.check(headers('5', 'r')))).toMatchObject({ code: 'INVALID_OPTION' })
+    }
+    expect(guard.stored.size).toBe(0)
+  })
+
   it('lets nothing in when the guard fails otherwise', async () => {
     const failure = new Error('the store is away')
     expect(await rejection(httpFence(memoryGuard(failure)).check(headers('5', 'r')))).toBe(failure)

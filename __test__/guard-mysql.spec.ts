@@ -14,6 +14,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  poolSuite,
   raceTokens,
   roundTrips,
   row,
@@ -44,6 +45,9 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   })
   describe.each(connections)('one %s', (client) => {
     singleSuite({ client, server })
+  })
+  describe.each(pools)('pool of %s', (client) => {
+    poolSuite({ client, server })
   })
   describe('several processes', () => {
     storySuite({ client: 'mysql2', server }, 10_000)
@@ -117,6 +121,62 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     expect(await valueOf(opened, id)).toBe(2)
     const [{ Value: deadlocks }] = await opened.direct("SHOW GLOBAL STATUS LIKE 'Innodb_deadlocks'")
     expect(Number(deadlocks)).toBeGreaterThan(0)
+  })
+
+  it.each([...pools, ...connections])(
+    '%s: a dead-lock whose error the callback caught is told: what came after it was not fenced',
+    async (client) => {
+      const opened = await open({ client, server })
+      const other = await open({ client: 'mysql2', server })
+      const guard = opened.guard()
+      await guard.migrate()
+      await opened.direct(TABLE)
+      const [a, b] = [await row(opened), await row(opened)]
+      let caught: any
+      let begin = () => {}
+      const begun = new Promise<void>((resolve) => (begin = resolve))
+      const error = await rejection(
+        guard.run({ resource: a, token: 1n }, async (tx: any) => {
+          await opened.rows(tx, setTo(a, 1))
+          // It has changed more, so the server ends ours.
+          const circle = other.transaction(async (theirs) => {
+            for (let i = 0; i < 50; i++)
+              await other.rows(theirs, `INSERT INTO data VALUES ('${unique()}', ${i})`)
+            await other.rows(theirs, setTo(b, 7))
+            const waiting = other.rows(theirs, setTo(a, 7))
+            begin()
+            await waiting
+          })
+          await begun
+          await sleep(100)
+          await opened.rows(tx, setTo(b, 1)).catch((thrown: unknown) => (caught = thrown))
+          await circle
+          await opened.rows(tx, setTo(b, 2))
+        }),
+      )
+      expect(caught.message).toContain('Deadlock')
+      expect(error).toMatchObject({
+        code: 'OUTCOME_UNKNOWN',
+        message: expect.stringContaining('a dead-lock whose error was caught'),
+      })
+      expect(await guard.highWater(a)).toBe(null)
+    },
+  )
+
+  it.each([...pools, ...connections])('%s: a callback that changes tables is told so', async (client) => {
+    const opened = await open({ client, server })
+    const guard = opened.guard()
+    await guard.migrate()
+    const table = unique('t').slice(0, 30)
+    const error = await rejection(
+      guard.run({ resource: unique(), token: 1n }, (tx: any) =>
+        opened.rows(tx, `CREATE TABLE \`${table}\` (a int)`),
+      ),
+    )
+    expect(error).toMatchObject({
+      code: 'OUTCOME_UNKNOWN',
+      message: expect.stringContaining('a CREATE or ALTER'),
+    })
   })
 
   it('stores tokens of several resources in tables of InnoDB only', async () => {
@@ -200,15 +260,14 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
 
   it.each([
     ['mysql2', 4],
+    ['mysql2 connection', 4],
     // A pool makes connections in the background, which would count.
     ['mariadb connection', 3],
-  ])('%s: costs at most one round trip more than the caller’s own transaction', async (client, guarded) => {
-    const own = async ({ transaction }: any, text: string): Promise<void> =>
-      transaction(async (tx: any) => {
-        await tx.beginTransaction()
-        await tx.query(text)
-        await tx.query('COMMIT')
-      })
-    expect(await roundTrips({ client, server }, own)).toEqual({ own: 3, guarded })
-  })
+    ...(onBun ? [['Bun.sql (MySQL)', 4] as const] : []),
+  ] as const)(
+    '%s: costs at most one round trip more than the caller’s own transaction',
+    async (client, guarded) => {
+      expect(await roundTrips({ client, server })).toEqual({ own: 3, guarded })
+    },
+  )
 })

@@ -95,6 +95,18 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       expect(await valueOf(client, id)).toBe(0)
     })
 
+    it.runIf(driver === 'node:sqlite')('works with a database that gives arrays and bigints', async () => {
+      // For the type checker a part of newer runtimes.
+      const { DatabaseSync } = await import(/* @vite-ignore */ driver)
+      const db = new DatabaseSync(':memory:', { returnArrays: true, readBigInts: true })
+      const arrays = sqliteGuard({ client: db }) as any
+      arrays.migrateSync()
+      arrays.advanceSync({ resources: ['a', 'b'], token: 7n })
+      expect(arrays.highWaterSync('b')).toBe(7n)
+      expect(() => arrays.advanceSync({ resource: 'a', token: 6n })).toThrow('the data has seen 7')
+      db.close()
+    })
+
     it('refuses a connection that is in a transaction already', () => {
       client.direct('BEGIN')
       const advance = () => guard.advanceSync({ resource: 'a', token: 1n })

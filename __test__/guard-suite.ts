@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { openClient, TABLE, type Client } from './clients/stores.mjs'
 import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
+import { generatePrisma } from './fixtures/prisma'
 import { startScript } from './fixtures/processes'
 import { startProxy, type Trap } from './fixtures/proxy'
 import { readSnippets, runSnippet } from './fixtures/snippets'
@@ -70,6 +71,10 @@ export function guardSuite(subject: Subject): void {
     await client.direct(TABLE)
   })
   const write = (id: string, value: number) => (tx: any) => client.rows(tx, setTo(id, value))
+  const isMysql = /mysql|mariadb/i.test(subject.client)
+  const quote = (name: string): string =>
+    isMysql ? `\`${name.replaceAll('`', '``')}\`` : `"${name.replaceAll('"', '""')}"`
+  const createSchema = subject.sync ? "ATTACH ':memory:' AS ?" : `CREATE ${isMysql ? 'DATABASE' : 'SCHEMA'} ?`
 
   describe('run', () => {
     it('writes with an equal or higher token, and gives what the callback returned', async () => {
@@ -154,6 +159,51 @@ export function guardSuite(subject: Subject): void {
       expect(await valueOf(client, id)).toBe(1)
     })
 
+    it('passes on what the callback threw, whatever it is', async () => {
+      const id = await row(client)
+      for (const thrown of [undefined, null, 0, 'a word']) {
+        const outcome = guard.run({ resource: id, token: 5n }, (tx: any) => {
+          const written = client.rows(tx, setTo(id, 5))
+          const fail = () => {
+            // What is no error is what this is about.
+            // oxlint-disable-next-line typescript/only-throw-error
+            throw thrown
+          }
+          return subject.sync ? fail() : written.then(fail)
+        })
+        expect(
+          await outcome.then(
+            () => 'none',
+            (error: unknown) => [error],
+          ),
+        ).toEqual([thrown])
+        expect(await valueOf(client, id)).toBe(0)
+        expect(await guard.highWater(id)).toBe(null)
+      }
+    })
+
+    // Bun waits for each answer with PostgreSQL, so there the question would cost a round trip.
+    it.runIf(subject.client !== 'Bun.sql').each(['COMMIT', 'ROLLBACK'])(
+      'says so when the callback ends the transaction itself: %s',
+      async (word) => {
+        const id = await row(client)
+        const ends = (tx: any) => {
+          const steps = [setTo(id, 1), word, setTo(id, 2)]
+          if (subject.sync) return steps.forEach((text) => client.rows(tx, text))
+          return steps.reduce((before, text) => before.then(() => client.rows(tx, text)), Promise.resolve())
+        }
+        const error = await rejection<OutcomeUnknownError>(guard.run({ resource: id, token: 5n }, ends))
+        expect(error).toMatchObject({
+          code: 'OUTCOME_UNKNOWN',
+          message: expect.stringContaining('had ended before its callback did'),
+        })
+        expect(error).toBeInstanceOf(OutcomeUnknownError)
+        // The client goes on as if nothing had been.
+        await guard.run({ resource: id, token: 6n }, write(id, 6))
+        expect(await valueOf(client, id)).toBe(6)
+      },
+    )
+
     it('does not dead-lock on several resources in any order', async () => {
       const id = await row(client)
       const names = Array.from({ length: 6 }, () => unique())
@@ -198,6 +248,18 @@ export function guardSuite(subject: Subject): void {
     await other.advance({ resource: 'a', token: 3n })
     expect(await other.highWater('a')).toBe(3n)
     expect(other.ddl()).toMatch(/^CREATE TABLE IF NOT EXISTS /)
+  })
+
+  it('finds its table in another schema', async () => {
+    const schema = `${unique('s')} "c" \`h\` e.m`.slice(-60)
+    const quoted = quote(schema)
+    await client.direct(createSchema.replace('?', quoted))
+    const other = client.guard({ schema, table: 'f.g' })
+    await other.migrate()
+    await other.advance({ resource: 'a', token: 3n })
+    await other.advance({ resources: ['a', 'b'], token: 4n })
+    expect(await other.highWater('a')).toBe(4n)
+    expect(await client.direct(`SELECT token FROM ${quoted}.${quote('f.g')}`)).toHaveLength(2)
   })
 
   it('migrates twice, and several times at once', async () => {
@@ -409,10 +471,7 @@ export function brokenSuite(
 }
 
 /** How often a client of this kind waits for the server: in a transaction of the caller's own, and in a guarded one. */
-export async function roundTrips(
-  subject: Subject,
-  own: (client: Client, text: string) => Promise<void>,
-): Promise<{ own: number; guarded: number }> {
+export async function roundTrips(subject: Subject): Promise<{ own: number; guarded: number }> {
   const { proxy, client, direct, guard } = await throughProxy(subject, { record: true })
   const id = await row(direct)
   const count = async (work: () => Promise<void>): Promise<number> => {
@@ -429,7 +488,7 @@ export async function roundTrips(
       .length
   }
   return {
-    own: await count(() => own(client, setTo(id, 1))),
+    own: await count(() => client.transaction((tx) => client.rows(tx, setTo(id, 1)))),
     guarded: await count(() =>
       guard.run({ resource: id, token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
     ),
@@ -493,6 +552,7 @@ export function exampleSuite(
     const ending = await runSnippet(snippet, {
       env: { DATABASE_URL: url?.(), NODE_NO_WARNINGS: '1' },
       packages: ['pg', 'mysql2', 'drizzle-orm', 'kysely', 'knex'],
+      prepare: snippet.needs.includes('prisma') ? generatePrisma : undefined,
     })
     await opened?.direct('DROP TABLE account')
     expect(ending.stderr).toBe('')
@@ -500,6 +560,36 @@ export function exampleSuite(
     const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
     expect(promised.length).toBeGreaterThan(0)
     expect(ending.stdout.trim().split('\n')).toEqual(promised)
+  })
+}
+
+/** What holds where every transaction has a connection of its own. */
+export function poolSuite(subject: Subject): void {
+  it('refuses a guard inside of another one for the same resource: nobody would see that circle', async () => {
+    const client = await open(subject)
+    const guard = client.guard()
+    await guard.migrate()
+    const [a, b] = [unique('a'), unique('b')]
+    const lock = { resource: a, token: 1n }
+    for (const inner of [lock, { resources: [b, a], token: 1n }]) {
+      // Another guard of the same table is no other fence.
+      expect(await rejection(guard.run(lock, () => client.guard().advance(inner)))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining(`for the same resource, "${a}"`),
+      })
+    }
+    // Of another one it is another transaction, and what the first one has not committed it does not see.
+    await guard.run(lock, async () => {
+      await guard.advance({ resource: b, token: 2n })
+      expect(await guard.highWater(a)).toBe(null)
+    })
+    expect([await guard.highWater(a), await guard.highWater(b)]).toEqual([1n, 2n])
+    // What goes on in the background of a callback that is over is not inside of it any more.
+    let later: Promise<unknown> | undefined
+    await guard.run(lock, () => {
+      later = sleep(20).then(() => guard.advance(lock))
+    })
+    await later
   })
 }
 
@@ -519,6 +609,21 @@ export function storySuite(subject: Subject, writes: number): void {
       args: [JSON.stringify({ client: subject.client, server: subject.server(), ...task })],
       limitMs: 110_000,
     })
+
+  it('8 processes create the table at once', async () => {
+    const table = unique('t').slice(0, 30)
+    const processes = Array.from({ length: 8 }, () =>
+      child({ does: 'migrator', table, locks: join(tempDir(), 'locks.sqlite') }),
+    )
+    await Promise.all(processes.map((one) => one.next()))
+    for (const one of processes) one.tell('go')
+    for (const one of processes) {
+      expect(await one.next()).toBe('migrated')
+      one.hangUp()
+      expect(await one.ended).toMatchObject({ code: 0, stderr: '' })
+    }
+    expect(await client.guard({ table }).highWater('a')).toBe(5n)
+  })
 
   /** A takes the lock and reads, is stopped beyond its lease; B takes it and writes 100; A goes on. */
   async function staleWriter(guarded: boolean): Promise<{ said: any; value: number; tokens: bigint[] }> {

@@ -159,9 +159,17 @@ describe('fencedUpdate', () => {
     expect(fencedUpdate(dialect, update)).toEqual({ text, values: [1, null, '5', 7, 'x', '5'] })
   })
 
+  it('finds a table in another schema', () => {
+    expect(fencedUpdate('mysql', { ...update, schema: 'a`b' }).text).toMatch(/^UPDATE `a``b`\.`t` SET /)
+    expect(fencedUpdate('sqlite', { ...update, schema: 'other' }).text).toMatch(/^UPDATE "other"\."t" SET /)
+  })
+
   it.each([
     ['oracle', update, 'dialect must be "postgres" or "mysql" or "sqlite"'],
-    ['postgres', undefined, 'options must be an object, got undefined'],
+    ['postgres', null, 'options must be an object, got null'],
+    ['postgres', { ...update, shema: 'a' }, 'did you mean "schema"?'],
+    ['postgres', { ...update, where: { id: null } }, 'where.id must be a value, got null'],
+    ['postgres', { ...update, schema: '' }, 'schema must be the name'],
     ['postgres', { ...update, token: 5 }, 'token must be a bigint, got a number'],
     ['postgres', { ...update, token: 0n }, 'token must be from 1n to 9223372036854775807n, got 0n'],
     ['postgres', { ...update, set: {} }, 'set must name a column'],

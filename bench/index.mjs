@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two replicas on
  * loopback, lets the subjects take turns on Node and on Bun, and prints what came out. A full run also writes
- * results.json and results.svg.
+ * results.json, results.svg and the table of the guards in README.md.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,6 +13,7 @@ import { drawChart } from './lib/chart.mjs'
 import { makeFolder } from './lib/children.mjs'
 import { describeMachine, describeVersions } from './lib/machine.mjs'
 import { prepare } from './lib/prepare.mjs'
+import { writeGuardTable } from './lib/readme.mjs'
 import { printBars, printResults } from './lib/report.mjs'
 import { findRuntimes } from './lib/runtimes.mjs'
 import { startServers } from './lib/servers.mjs'
@@ -30,9 +31,9 @@ const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [-
   --fast          with the addon of the tests instead of a release build
   --with-node     another Node to run on
 
-Only a full run writes results.json and results.svg.`
+Only a full run writes results.json, results.svg and the table of the guards in README.md.`
 
-/** With the smaller numbers a run takes about five minutes; with more rounds the medians move less. */
+/** With the smaller numbers a run takes about six minutes; with more rounds the medians move less. */
 const FULL = { rounds: 5, seconds: 0.35 }
 const QUICK = { rounds: 2, seconds: 0.15 }
 
@@ -55,7 +56,10 @@ async function main() {
   const all = values.node === undefined && values.bun === undefined
   const kinds = /** @type {const} */ (['node', 'bun']).filter((kind) => all || values[kind])
 
-  const { env, redisServer, profile } = await prepare(values)
+  const { env, redisServer, profile } = await prepare({
+    ...values,
+    databases: chosen.some(({ id }) => id === 'guards'),
+  })
   const { runtimes, missing } = await findRuntimes(kinds, env, values['with-node'])
   for (const { kind, why } of missing) say(`without ${kind}: ${why}`)
   const settings = { profile, ...(quick ? QUICK : FULL) }
@@ -92,6 +96,8 @@ async function main() {
   const { fencelock, 'redis-server': redis } = versions
   const footer = `fencelock ${fencelock} · Redis ${redis} with two replicas on loopback · ${machine.cpu}, ${machine.cores} cores · ${machine.kernel} · ${date.slice(0, 10)}`
   write('results.svg', drawChart(measured, footer))
+  writeGuardTable(measured)
+  say('written: the table of the guards in README.md')
 }
 
 /** @param {string} name @param {string} text */

@@ -4,9 +4,12 @@
 
 const { kind, oneOf, string, wrongType } = require('../lib/check.js')
 const { invalid } = require('../lib/errors.js')
+const { known } = require('./arguments.js')
 const { quote: backticks } = require('./dialects/mysql.js')
 const { quote } = require('./dialects/postgres.js')
 const { MAX_TOKEN } = require('./lease.js')
+
+const KEYS = ['table', 'schema', 'set', 'where', 'token', 'fence']
 
 /** What a 64-bit integer is called, by dialect. */
 const INTEGER = { postgres: 'bigint', mysql: 'SIGNED', sqlite: 'INTEGER' }
@@ -30,8 +33,7 @@ function columns(name, value) {
 
 function fencedUpdate(dialect, options) {
   oneOf('dialect', dialect, Object.keys(INTEGER))
-  if (typeof options !== 'object' || options === null) throw wrongType('options', 'an object', options)
-  const { table, set, where, token, fence = 'fence' } = options
+  const { table, schema, set, where, token, fence = 'fence' } = known('options', options, KEYS)
   if (typeof token !== 'bigint') throw invalid(TypeError, `token must be a bigint, got ${kind(token)}`)
   if (token < 1n || token > MAX_TOKEN)
     throw invalid(RangeError, `token must be from 1n to ${MAX_TOKEN}n, got ${token}n`)
@@ -45,10 +47,18 @@ function fencedUpdate(dialect, options) {
   // Sent as text, so that no client loses digits, and made a number by the database: as texts '10' is less than '9'.
   const number = () => `CAST(${value(String(token))} AS ${INTEGER[dialect]})`
   const column = name(identifier('fence', fence))
-  const target = name(identifier('table', table))
+  const prefix = schema === undefined ? '' : `${name(identifier('schema', schema))}.`
+  const target = prefix + name(identifier('table', table))
   const changes = columns('set', set).map(pair)
   const text = `UPDATE ${target} SET ${changes.join(', ')}, ${column} = ${number()} `
-  const conditions = columns('where', where).map(pair)
+  const chosen = columns('where', where)
+  for (const [at, of] of chosen) {
+    // It would find no row, and that is how a stale token looks.
+    if (of === null || of === undefined) {
+      throw invalid(TypeError, `where.${at} must be a value, got ${of}: in SQL nothing is equal to NULL`)
+    }
+  }
+  const conditions = chosen.map(pair)
   return { text: `${text}WHERE ${conditions.join(' AND ')} AND ${column} <= ${number()}`, values }
 }
 

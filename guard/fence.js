@@ -3,6 +3,7 @@
 /** The fence of one call: its statement, and what the database's answer to it means. */
 
 const { OutcomeUnknownError } = require('../lib/errors.js')
+const { TransactionEnded } = require('./ended.js')
 const { nameOf, stale } = require('./lease.js')
 
 class Fence {
@@ -51,11 +52,19 @@ class Fence {
   /** A transaction whose end nobody saw. */
   unknown(cause) {
     const { names, token, lock } = this.#lease
-    return new OutcomeUnknownError(
-      `the connection broke at COMMIT, under the lock on ${nameOf(names)}: what was written may stand or not; read it ` +
-        `again, under the same lock: behind the fence of its token ${token} no earlier holder can have changed it`,
-      { code: 'OUTCOME_UNKNOWN', resource: names[0], strategy: lock.strategy, cause },
-    )
+    const message =
+      cause instanceof TransactionEnded
+        ? `the transaction under the lock on ${nameOf(names)} had ended before its callback did: a statement committed it or ` +
+          'rolled it back (COMMIT, ROLLBACK; in MySQL also a CREATE or ALTER, and a dead-lock whose error was caught); what the ' +
+          'callback did after that was not fenced: leave all of these out of the callback, and do not catch errors of statements'
+        : `the connection broke at COMMIT, under the lock on ${nameOf(names)}: what was written may stand or not; read it ` +
+          `again, under the same lock: behind the fence of its token ${token} no earlier holder can have changed it`
+    return new OutcomeUnknownError(message, {
+      code: 'OUTCOME_UNKNOWN',
+      resource: names[0],
+      strategy: lock.strategy,
+      cause,
+    })
   }
 }
 

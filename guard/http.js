@@ -2,7 +2,8 @@
 
 /** Fencing tokens over HTTP: the headers that carry them, and the check before a handler runs. */
 
-const { wrongType } = require('../lib/check.js')
+const { string, wrongType } = require('../lib/check.js')
+const { invalid } = require('../lib/errors.js')
 const { known } = require('./arguments.js')
 const { RESOURCE, TOKEN, readFencing, writeFencing } = require('./http-headers.js')
 const { isStaleResponse, malformed, problemOf, staleOf } = require('./http-problems.js')
@@ -86,7 +87,12 @@ class HttpFence {
   /** A resource that the handler is about, and the token is not. */
   #missing(resources, request) {
     if (this.#resource === undefined) return undefined
-    return [this.#resource(request)].flat().find((name) => !resources.includes(name))
+    const wanted = [this.#resource(request)].flat()
+    // What it is about must be known, or anybody's token would do.
+    if (wanted.length === 0)
+      throw invalid(TypeError, 'the option resource of httpFence answered an empty array')
+    for (const name of wanted) string('what the option resource of httpFence answers', name)
+    return wanted.find((name) => !resources.includes(name))
   }
 
   problem(error) {

@@ -66,12 +66,17 @@ export interface SqlGuard<Tx> {
    * Conflicts with other transactions (dead-locks, serialization failures) at the fence are tried again, up to 30 times
    * within about 2 seconds; later ones are yours, for the guard does not call `fn` twice. A single connection (no pool)
    * runs one guard at a time, the next ones wait. Nothing else should use it meanwhile: its statements would become part
-   * of the transaction.
+   * of the transaction. A guard inside of `fn` is refused where it would wait for the outer one: on the same connection, and
+   * for the same resource.
+   *
+   * `fn` must not end the transaction. What does so is found out and told as {@link OutcomeUnknownError}, but not with
+   * `Bun.sql` on PostgreSQL, `pg` before 8.17, nor an `adapter`.
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
    * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost meanwhile
-   * - {@link OutcomeUnknownError}: the connection broke at COMMIT. What `fn` wrote may stand or not
+   * - {@link OutcomeUnknownError}: the connection broke at COMMIT, or the transaction ended before `fn` did. What `fn` wrote
+   *   may stand or not
    * - what `fn` rejected with, and the client's errors: rolled back
    * @example
    * await guard.run(lock, async (tx) => {
@@ -279,9 +284,11 @@ export function sqliteGuard<Tx>(options: GuardOptions & { adapter: SqlAdapter<Tx
 /** What {@link fencedUpdate} is to write. All names are quoted. */
 export interface FencedUpdate {
   table: string
+  /** The schema (in MySQL and SQLite: the database) of the table. Default: the connection's own. */
+  schema?: string | undefined
   /** The columns to change, and their values. */
   set: Readonly<Record<string, unknown>>
-  /** The columns that choose the row, and their values; all of them must be equal. */
+  /** The columns that choose the row, and their values; all of them must be equal, so none may be null. */
   where: Readonly<Record<string, unknown>>
   /** The lock's token. */
   token: bigint

@@ -12,6 +12,12 @@ const { invalid } = require('../lib/errors.js')
  * @typedef {(script: string, keys: string[], args: (string | Uint8Array)[]) => Promise<unknown>} Call
  */
 function callsOf(client) {
+  // Bun's has methods for scripts too, in some versions and with arguments of their own.
+  if (typeof client.send === 'function' && 'bufferedAmount' in client) {
+    const call = (command) => (text, keys, args) =>
+      client.send(command, [text, String(keys.length), ...keys, ...args])
+    return { isEnded: () => false, evalSha: call('EVALSHA'), eval: call('EVAL') }
+  }
   // node-redis has both spellings, and only this one takes an object.
   if (typeof client.evalSha === 'function' && typeof client.eval === 'function') {
     return {
@@ -30,7 +36,7 @@ function callsOf(client) {
   return undefined
 }
 
-/** ioredis, node-redis, or anything that calls scripts like one of them: clusters, pools, test doubles. */
+/** ioredis, node-redis, Bun's, or anything that calls scripts like one of them: clusters, pools, test doubles. */
 function redisClient(client) {
   const calls = typeof client === 'object' && client !== null ? callsOf(client) : undefined
   if (calls !== undefined) return calls
@@ -38,16 +44,16 @@ function redisClient(client) {
     typeof client === 'object' && client !== null ? 'an object without evalSha or evalsha' : kind(client)
   throw invalid(
     TypeError,
-    `client must be a client of ioredis or node-redis (package redis, version 5 or newer), got ${got}`,
+    `client must be a client of ioredis or node-redis (package redis, version 5 or newer), or Bun’s RedisClient, got ${got}`,
   )
 }
 
 /** The classes of errors that the server sent, in ioredis and node-redis. */
 const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError'])
 
-/** What node-redis says of a command that it never sent; ioredis has a sentence for it. */
+/** What node-redis says of a command that it never sent; ioredis and Bun have a sentence for it. */
 const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
-const UNSENT_SENTENCE = "Stream isn't writeable"
+const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
 
 /** What a server says that did not begin: nothing was written. */
 const REFUSALS = new Set([
@@ -62,6 +68,11 @@ const REFUSALS = new Set([
   'READONLY',
   'TRYAGAIN',
 ])
+
+/** Bun has one class for all; older ones have one code for what the server says and for what is no answer at all. */
+function isBunReply({ code }, word) {
+  return code === 'ERR_REDIS_SERVER_ERROR' || (code === 'ERR_REDIS_INVALID_RESPONSE' && word?.length > 1)
+}
 
 /** Whether one of these words names the error's class or one that it extends. */
 function isA(error, names) {
@@ -83,8 +94,8 @@ function meaning(error) {
   if (code === 'CROSSSLOT') return 'slots'
   if (code === 'NOPERM' || message.startsWith('ERR unknown command')) return 'unsupported'
   if (REFUSALS.has(code)) return 'refused'
-  if (isA(error, REPLIES)) return 'reply'
-  if (isA(error, UNSENT) || message.startsWith(UNSENT_SENTENCE)) return 'unsent'
+  if (isA(error, REPLIES) || isBunReply(error ?? {}, code)) return 'reply'
+  if (isA(error, UNSENT) || UNSENT_SENTENCES.some((sentence) => message.startsWith(sentence))) return 'unsent'
   return error instanceof TypeError ? 'mistake' : 'unknown'
 }
 

@@ -12,6 +12,12 @@ export interface IoredisLike {
   eval(script: string, keys: number, ...rest: (string | Uint8Array)[]): Promise<unknown>
 }
 
+/** Bun's `RedisClient`, also `Bun.redis`. */
+export interface BunRedisLike {
+  send(command: string, args: any): Promise<unknown>
+  readonly bufferedAmount: number
+}
+
 export interface RedisGuardOptions {
   /**
    * The application's own client, of the server that holds the data. It stays yours: the guard neither connects nor closes
@@ -19,7 +25,7 @@ export interface RedisGuardOptions {
    * `autoResendUnfulfilledCommands: false`), a script of {@link RedisGuard.run} may run twice; the token is checked each
    * time.
    */
-  client: IoredisLike | NodeRedisLike
+  client: IoredisLike | NodeRedisLike | BunRedisLike
   /** Begins every fence key: 1 to 64 bytes without braces, spaces and control characters. Default `'fencelock'`. */
   prefix?: string | undefined
   /**

@@ -7,7 +7,7 @@ const { invalid } = require('../lib/errors.js')
 const { mariadb } = require('./adapters/mariadb.js')
 const { mysql2 } = require('./adapters/mysql2.js')
 const { pg } = require('./adapters/pg.js')
-const { postgresJs } = require('./adapters/postgres-js.js')
+const { bunMysql, postgresJs } = require('./adapters/postgres-js.js')
 const { syncSqlite } = require('./adapters/sqlite.js')
 const mysqlDialect = require('./dialects/mysql.js')
 const postgresDialect = require('./dialects/postgres.js')
@@ -98,7 +98,7 @@ function mysqlGuard(options) {
   const settings = readOptions(options, ISOLATED_KEYS)
   const adapter = findAdapter(
     settings,
-    [mysql2, mariadb, postgresJs],
+    [mysql2, mariadb, bunMysql],
     'a pool or connection of mysql2 or of mariadb (its promise API), or Bun.sql',
   )
   const table = tableName(

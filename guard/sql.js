@@ -8,7 +8,7 @@ const { wrongType } = require('../lib/check.js')
 const { resourceName } = require('../lib/options.js')
 const { Fence } = require('./fence.js')
 const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
-const { inTurn } = require('./turns.js')
+const { fencing, inTurn } = require('./turns.js')
 
 /** Each time at least one of those who contend for a row gets through, so this many can, and a pause makes it likely. */
 const MAX_RETRIES = 30
@@ -31,6 +31,7 @@ async function persist(work, isTransient) {
 
 class SqlGuard {
   #adapter
+  #client
   #dialect
   #abortOnLoss
   #isolation
@@ -39,8 +40,9 @@ class SqlGuard {
    * @param {import('./index').SqlAdapter<unknown>} adapter
    * @param {import('./dialects/postgres').Dialect} dialect
    */
-  constructor(adapter, dialect, { abortOnLoss, isolation }) {
+  constructor(adapter, dialect, { client, abortOnLoss, isolation }) {
     this.#adapter = adapter
+    this.#client = client ?? adapter
     this.#dialect = dialect
     this.#abortOnLoss = abortOnLoss
     this.#isolation = isolation
@@ -57,7 +59,7 @@ class SqlGuard {
   }
 
   async highWater(resource) {
-    const text = this.#dialect.select([Buffer.from(resourceName(resource))])
+    const text = this.#dialect.read([Buffer.from(resourceName(resource))])
     const { rows = [] } = await this.#turn(() => this.#plain([text]))
     return rows.length === 0 ? null : BigInt(rows[0].token)
   }
@@ -95,12 +97,9 @@ class SqlGuard {
     assertHeld(lease)
     const fence = new Fence(lease, this.#dialect)
     const progress = { phase: Phase.FENCE }
-    return this.#turn(() =>
-      persist(
-        () => this.#once(lease, fence, fn, progress),
-        (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error),
-      ),
-    )
+    const isTransient = (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error)
+    const work = () => persist(() => this.#once(lease, fence, fn, progress), isTransient)
+    return this.#turn(() => fencing(this.#client, this.#dialect.ddl, lease.names, work))
   }
 
   async #once(lease, fence, fn, progress) {

@@ -62,7 +62,7 @@ class SyncSqliteGuard {
   }
 
   highWaterSync(resource) {
-    const text = this.#dialect.select([Buffer.from(resourceName(resource))])
+    const text = this.#dialect.read([Buffer.from(resourceName(resource))])
     const { rows } = this.#adapter.query(text)
     return rows.length === 0 ? null : BigInt(rows[0].token)
   }

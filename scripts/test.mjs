@@ -81,6 +81,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   if (all || node || bun) {
     await installPackages('__test__/runtimes')
     await installPackages('__test__/redis-clients')
+    await installPackages('__test__/prisma')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : full ? [] : smoke

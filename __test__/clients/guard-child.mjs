@@ -4,6 +4,7 @@
  * - `sleeper`: takes the lock, reads, says so, waits to be told, writes, and says what came of it.
  * - `writers`: four writers, each of which reads, pauses, and writes one more, again and again; says how many of the
  *   writes were acknowledged and how many refused.
+ * - `migrator`: says that it is there, waits to be told, creates the table and advances a fence in it, and says so.
  */
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -85,8 +86,19 @@ async function writer(number) {
   return counts
 }
 
+async function migrator() {
+  say('ready')
+  for await (const _ of createInterface({ input: process.stdin })) break
+  const other = client.guard({ table: task.table })
+  await other.migrate()
+  await other.advance({ resource: 'a', token: 5n })
+  say('migrated')
+}
+
 if (task.does === 'sleeper') {
   await sleeper()
+} else if (task.does === 'migrator') {
+  await migrator()
 } else {
   const all = await Promise.all([0, 1, 2, 3].map((n) => writer(n)))
   say({

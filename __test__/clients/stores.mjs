@@ -14,8 +14,8 @@ const { mysqlGuard, postgresGuard, sqliteGuard } = guards
  * @property {(tx: any, text: string) => any} rows what a statement gives inside of a transaction: a promise, or the rows
  *   themselves where the client is synchronous
  * @property {(text: string) => any} direct the same without a transaction
- * @property {(work: (tx: any) => Promise<void>) => Promise<void>} [transaction] for a transaction of one's own: a connection
- *   of the pool, or a transaction that the client begins and ends
+ * @property {(work: (tx: any) => any) => any} transaction one of the caller's own, without a guard, as the client's manual
+ *   has it
  * @property {(text: string) => any[]} [all] of SQLite: the rows of any statement
  * @property {(text: string, values: any[]) => number | bigint} [change] of SQLite: how many rows a statement changed
  * @property {() => any} end
@@ -36,7 +36,7 @@ const clients = {
       direct: (text) => rows(pool, text),
       async transaction(work) {
         const tx = await pool.connect()
-        await work(tx)
+        await ownPostgres(tx, work)
         tx.release()
       },
       end: () => pool.end(),
@@ -51,6 +51,7 @@ const clients = {
       guard: (options) => postgresGuard({ client, ...options }),
       rows,
       direct: (text) => rows(client, text),
+      transaction: (work) => ownPostgres(client, work),
       end: () => client.end(),
     }
   },
@@ -130,9 +131,16 @@ async function bunSql(adapter, makeGuard, { host, user, ...server }) {
     guard: (/** @type {object | undefined} */ options) => makeGuard({ client: sql, ...options }),
     rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.unsafe(text),
     direct: (/** @type {string} */ text) => sql.unsafe(text),
-    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => sql.begin(work),
+    transaction: (/** @type {(tx: any) => any} */ work) => sql.begin(work),
     end: () => sql.end(),
   }
+}
+
+/** @param {any} tx @param {(tx: any) => any} work */
+async function ownPostgres(tx, work) {
+  await tx.query('BEGIN')
+  await work(tx)
+  await tx.query('COMMIT')
 }
 
 /** @param {any} client */
@@ -142,7 +150,7 @@ function mysql2(client) {
     guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
     rows,
     direct: (/** @type {string} */ text) => rows(client, text),
-    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
+    transaction: (/** @type {(tx: any) => any} */ work) => ownMysql(client, work),
     end: () => client.end(),
   }
 }
@@ -153,17 +161,19 @@ function mariadbClient(client) {
     guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
     rows: (/** @type {any} */ tx, /** @type {string} */ text) => tx.query(text),
     direct: (/** @type {string} */ text) => client.query(text),
-    transaction: (/** @type {(tx: any) => Promise<void>} */ work) => withConnection(client, work),
+    transaction: (/** @type {(tx: any) => any} */ work) => ownMysql(client, work),
     end: () => client.end(),
   }
 }
 
-/** @param {any} pool @param {(tx: any) => Promise<void>} work */
-async function withConnection(pool, work) {
-  if (typeof pool.getConnection !== 'function') return work(pool)
-  const tx = await pool.getConnection()
+/** @param {any} client @param {(tx: any) => any} work */
+async function ownMysql(client, work) {
+  const isPool = typeof client.getConnection === 'function'
+  const tx = isPool ? await client.getConnection() : client
+  await tx.beginTransaction()
   await work(tx)
-  await tx.release()
+  await tx.commit()
+  if (isPool) await tx.release()
 }
 
 /** @param {any} db */
@@ -180,6 +190,11 @@ function sqlite(db) {
     guard: (/** @type {object | undefined} */ options) => sqliteGuard({ client: db, ...options }),
     rows,
     direct: (/** @type {string} */ text) => rows(db, text),
+    transaction(/** @type {(tx: any) => any} */ work) {
+      db.exec('BEGIN IMMEDIATE')
+      work(db)
+      db.exec('COMMIT')
+    },
     change: (/** @type {string} */ text, /** @type {any[]} */ values) =>
       db.prepare(text).run(...values).changes,
     all(/** @type {string} */ text) {

@@ -23,7 +23,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without those that were not measured
  */
 export function judge(results) {
-  const { stall, eventLoop, memory, handOver, renewals } = results
+  const { stall, eventLoop, memory, handOver, renewals, guards } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -55,6 +55,7 @@ export function judge(results) {
     ...(renewals
       ? [below('10,000 leases of 30 s kept alive', 5, renewals.percent, (value) => `${value.toFixed(2)} %`)]
       : []),
+    ...(guards ? roundTrips(guards) : []),
     ...(memory ?? []).flatMap(({ strategy, points }) => {
       const last = points.at(-1)
       if (!last) return []
@@ -99,6 +100,24 @@ function handOvers({ subjects, commands }) {
       bar: '≤ 1.2×',
       value: times(growth),
       reached: growth <= 1.2,
+    },
+  ]
+}
+
+/**
+ * @param {NonNullable<Results['guards']>} guards
+ * @returns {Verdict[]}
+ */
+function roundTrips(guards) {
+  const counted = guards.flatMap(({ id, trips }) => (trips ? [{ id, more: trips.guarded - trips.own }] : []))
+  const most = Math.max(...counted.map(({ more }) => more))
+  const which = counted.filter(({ more }) => more === most).map(({ id }) => id)
+  return [
+    {
+      text: `guarded write, of ${counted.length} clients, against the caller's own`,
+      bar: '≤ 1 round trip more',
+      value: `${most} (${which.join(', ')})`,
+      reached: most <= 1,
     },
   ]
 }

@@ -21,6 +21,7 @@ function guard() {
   guarded = true
   // Every way to end leads here, and only synchronous work is possible. SIGKILL also ends a process that is stopped.
   process.on('exit', () => {
+    // PostgreSQL's own children see within a second that it is gone.
     for (const child of running) child.kill('SIGKILL')
     for (const folder of folders) rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
   })
@@ -71,11 +72,11 @@ export function startModule(runtime, flags, module, args, env) {
   )
 }
 
-/** Ends a child, and waits until it is gone. @param {ChildProcess} child */
-export async function end(child) {
+/** Ends a child, and waits until it is gone. @param {ChildProcess} child @param {NodeJS.Signals} [signal] */
+export async function end(child, signal = 'SIGKILL') {
   if (!running.has(child)) return
   const gone = new Promise((resolve) => child.once('exit', resolve))
-  child.kill('SIGKILL')
+  child.kill(signal)
   await gone
 }
 

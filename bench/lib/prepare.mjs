@@ -12,11 +12,13 @@ import { installPackages, setUp } from '../../scripts/setup.mjs'
 const folder = 'target/bench'
 
 /**
- * @param {{ fast: boolean }} options `fast`: the addon of the tests, which is built sooner and runs a little slower
+ * @param {object} options
+ * @param {boolean} options.fast the addon of the tests, which is built sooner and runs a little slower
+ * @param {boolean} options.databases the guards are measured
  * @returns {Promise<{ env: NodeJS.ProcessEnv, redisServer: string, profile: 'release' | 'fast' }>} `env` for the
  *   processes that load the addon
  */
-export async function prepare({ fast }) {
+export async function prepare({ fast, databases }) {
   /** @type {NodeJS.ProcessEnv} */
   let env = {}
   if (fast) {
@@ -26,6 +28,11 @@ export async function prepare({ fast }) {
     env = { NAPI_RS_NATIVE_LIBRARY_PATH: await buildRelease() }
   }
   await installPackages('bench')
+  if (databases) {
+    await installPackages('__test__/clients')
+    await need('postgres')
+    await need('mariadbd')
+  }
   const redisServer = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
   return { env, redisServer, profile: fast ? 'fast' : 'release' }
 }

@@ -41,6 +41,7 @@ export function printResults(runtime, results) {
   console.log(`\n━━ ${runtime} ━━`)
   for (const measure of throughput) printThroughput(measure, results.throughput[measure.id])
   printOthers(results)
+  printGuards(results)
   printGrowth(results)
 }
 
@@ -139,6 +140,28 @@ function printOthers({ stall, eventLoop, handOver, renewals }) {
       ],
     )
   }
+}
+
+/** @param {Results} results */
+function printGuards({ guards }) {
+  if (!guards) return
+  table(
+    'guarded writes: p50 beside the caller’s own',
+    ['', 'own ms', 'guarded ms', 'of own', 'of by hand', 'trips', ''],
+    guards.map(({ id, write, unavailable, own, guarded, ratio, byHandRatio, trips }) =>
+      unavailable === undefined
+        ? [
+            id,
+            fixed(own),
+            fixed(guarded),
+            times(ratio),
+            times(byHandRatio ?? Number.NaN),
+            trips ? `${trips.own} → ${trips.guarded}` : '–',
+            write,
+          ]
+        : [id, '–', '–', '–', '–', '–', `not here: ${unavailable}`],
+    ),
+  )
 }
 
 /** @param {Results} results */

@@ -72,7 +72,7 @@ export async function inTurns({ runtime, ids, load, rounds, url, folder }) {
  * @param {number} round
  * @returns {T[]}
  */
-function order(entries, round) {
+export function order(entries, round) {
   const first = round % entries.length
   const turned = [...entries.slice(first), ...entries.slice(0, first)]
   return round % 2 === 0 ? turned : turned.toReversed()

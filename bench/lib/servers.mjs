@@ -12,7 +12,7 @@ import { end, startProgram } from './children.mjs'
 
 export const REPLICAS = 2
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
   const { port } = /** @type {import('node:net').AddressInfo} */ (server.address())
@@ -109,7 +109,7 @@ export async function startServers(program, folder) {
     waits: () => calls(port, ['wait']),
     commands: () => calls(port, ['evalsha', 'wait', 'publish']),
     async stop() {
-      await Promise.all(children.map(end))
+      await Promise.all(children.map((child) => end(child)))
     },
   }
 }

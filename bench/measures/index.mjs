@@ -6,6 +6,7 @@ import { join } from 'node:path'
 
 import { measureEventLoop } from './event-loop.mjs'
 import { measureInFlight, measureMemory, measureTable } from './growth.mjs'
+import { measureGuards } from './guards.mjs'
 import { measureHandOver } from './hand-over.mjs'
 import { measureRenewals } from './renewals.mjs'
 import { measureStall } from './stall.mjs'
@@ -27,6 +28,7 @@ import { measureThroughput, throughput } from './throughput.mjs'
  * @property {import('./event-loop.mjs').EventLoop[]} [eventLoop]
  * @property {{ subjects: import('./hand-over.mjs').HandOver[], commands: import('./hand-over.mjs').Commands }} [handOver]
  * @property {import('./renewals.mjs').Renewals} [renewals]
+ * @property {import('./guards.mjs').GuardCost[]} [guards]
  * @property {import('./growth.mjs').Memory[]} [memory]
  * @property {import('./growth.mjs').InFlight[]} [inFlight]
  * @property {import('./growth.mjs').Table} [table]
@@ -68,6 +70,13 @@ export const measures = [
     title: 'ten thousand leases that are kept alive',
     async run(results, context) {
       results.renewals = await measureRenewals(context)
+    },
+  },
+  {
+    id: 'guards',
+    title: 'guarded writes',
+    async run(results, context) {
+      results.guards = await measureGuards(context)
     },
   },
   {

@@ -4,6 +4,8 @@
 
 const { mysqlTransaction } = require('./mysql-transaction.js')
 
+const NO_SUCH_SAVEPOINT = 1305
+
 /**
  * @param {any} client
  * @returns {import('../index').SqlAdapter<any> | undefined}
@@ -16,8 +18,21 @@ function mariadb(client) {
   if (client.constructor?.name.endsWith('Callback')) return undefined
   return {
     connection: isPool ? undefined : client,
-    transaction: (work, how) => mysqlTransaction(client, isPool, query, work, how),
+    transaction: (work, how) => mysqlTransaction({ client, isPool, query, watch }, work, how),
     query,
+  }
+}
+
+/** A transaction that is over has no savepoints any more, whoever ended it. What is sent so early costs no round trip. */
+function watch(tx) {
+  return {
+    before: ['SAVEPOINT fencelock'],
+    ended: () =>
+      query(tx, 'RELEASE SAVEPOINT fencelock').then(
+        () => false,
+        ({ errno }) => errno === NO_SUCH_SAVEPOINT,
+      ),
+    end() {},
   }
 }
 

@@ -3,6 +3,7 @@
 /** `pg`: a Pool, or a Client that is connected. */
 
 const { invalid } = require('../../lib/errors.js')
+const { TransactionEnded } = require('../ended.js')
 
 const noop = () => {}
 
@@ -18,7 +19,7 @@ function pg(client) {
     connection: isPool ? undefined : client,
     async transaction(work, { fence, isolation }) {
       const tx = isPool ? await client.connect() : client
-      if (isOpen(tx)) {
+      if (isOpen(tx) === true) {
         if (isPool) tx.release(true)
         throw invalid(
           TypeError,
@@ -46,7 +47,7 @@ function pg(client) {
 /** Inside of another transaction BEGIN is a warning only, and COMMIT ends the outer one. Before 8.17 pg cannot tell. */
 function isOpen(tx) {
   const status = tx.getTransactionStatus?.()
-  return status === 'T' || status === 'E'
+  return status === undefined ? undefined : status === 'T' || status === 'E'
 }
 
 async function transact(tx, work, { fence, isolation }) {
@@ -54,6 +55,8 @@ async function transact(tx, work, { fence, isolation }) {
   // One message, one round trip: the fence costs no more than BEGIN does.
   const answers = await tx.query(fence === undefined ? begin : `${begin}; ${fence}`)
   const value = await work(tx, fence === undefined ? undefined : answers.at(-1))
+  // COMMIT would succeed, with a warning.
+  if (isOpen(tx) === false) throw new TransactionEnded('no transaction is in progress')
   const { command } = await tx.query('COMMIT')
   if (command === 'COMMIT') return value
   // A statement had failed, the callback went on, and the server says so in this word only.

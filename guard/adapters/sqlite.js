@@ -3,6 +3,7 @@
 /** better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`. */
 
 const { invalid } = require('../../lib/errors.js')
+const { TransactionEnded } = require('../ended.js')
 
 /**
  * @typedef {object} SyncAdapter
@@ -40,6 +41,7 @@ function syncSqlite(client) {
       client.exec('BEGIN IMMEDIATE')
       try {
         const value = work(client)
+        if (inTransaction() === false) throw new TransactionEnded('no transaction is active')
         client.exec('COMMIT')
         return value
       } catch (error) {
@@ -49,6 +51,8 @@ function syncSqlite(client) {
     },
     query(text) {
       const statement = client.prepare(text)
+      // A database of node:sqlite may be set to give arrays.
+      statement.setReturnArrays?.(false)
       const rows = statement.all()
       // bun:sqlite would keep it until it is garbage.
       statement.finalize?.()

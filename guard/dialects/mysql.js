@@ -30,6 +30,9 @@ function tokens({ rows, insertId }, keys) {
   return token > 0n ? new Map([[keys[0].toString('hex'), token]]) : undefined
 }
 
+const selectFrom = (table, keys) =>
+  `SELECT HEX(resource) AS resource, CAST(token AS CHAR) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
+
 /** @param {string} table quoted @returns {import('./postgres').Dialect} */
 function mysql(table) {
   // InnoDB by name: with an engine that has no transactions the fence would protect nothing.
@@ -40,9 +43,9 @@ function mysql(table) {
     fence: (keys, token) =>
       `INSERT INTO ${table} (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, LAST_INSERT_ID(${token}))`).join(', ')} ` +
       'ON DUPLICATE KEY UPDATE token = LAST_INSERT_ID(GREATEST(token, VALUES(token)))',
+    read: (keys) => selectFrom(table, keys),
     // A locking read sees what is committed, and takes no snapshot that the callback's reads would be bound to.
-    select: (keys) =>
-      `SELECT HEX(resource) AS resource, CAST(token AS CHAR) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')}) FOR UPDATE`,
+    select: (keys) => `${selectFrom(table, keys)} FOR UPDATE`,
     tokens,
     isConflict: byCause(({ errno }) => CONFLICTS.has(errno)),
     isTwin: () => false,

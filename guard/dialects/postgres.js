@@ -13,7 +13,8 @@ const { byCause } = require('./errors.js')
  * @property {string} ddl
  * @property {string[]} migration the same, as it is done
  * @property {(keys: Buffer[], token: bigint) => string} fence raises every stored token to this one, lowers none
- * @property {(keys: Buffer[]) => string} select
+ * @property {(keys: Buffer[]) => string} read the tokens, waiting for nobody
+ * @property {(keys: Buffer[]) => string} select the tokens, behind a fence in the same transaction
  * @property {(answer: import('../index').SqlAnswer, keys: Buffer[]) => Map<string, bigint> | undefined} tokens by key in
  *   hexadecimal; undefined when the answer does not tell them
  * @property {(error: unknown) => boolean} isConflict another transaction was in the way: do it again
@@ -46,6 +47,8 @@ const tokens = ({ rows = [] }) => new Map(rows.map(({ resource, token }) => [res
 /** @param {string} table quoted @returns {Dialect} */
 function postgres(table) {
   const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource bytea PRIMARY KEY, token bigint NOT NULL)`
+  const select = (keys) =>
+    `SELECT encode(resource, 'hex') AS resource, token::text AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
     ddl,
     // Without the notice that the table is there already, which some clients print.
@@ -54,8 +57,8 @@ function postgres(table) {
       `INSERT INTO ${table} AS f (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, ${token})`).join(', ')} ` +
       'ON CONFLICT (resource) DO UPDATE SET token = GREATEST(f.token, EXCLUDED.token) ' +
       "RETURNING encode(f.resource, 'hex') AS resource, f.token::text AS token",
-    select: (keys) =>
-      `SELECT encode(resource, 'hex') AS resource, token::text AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`,
+    read: select,
+    select,
     tokens,
     isConflict: byCause((error) => CONFLICTS.has(sqlState(error))),
     isTwin: byCause((error) => TWINS.has(sqlState(error))),

@@ -22,6 +22,8 @@ function tokens({ rows = [] }) {
 /** @param {string} table quoted @returns {import('./postgres').Dialect} */
 function sqlite(table) {
   const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource BLOB NOT NULL PRIMARY KEY, token INTEGER NOT NULL) WITHOUT ROWID`
+  const select = (keys) =>
+    `SELECT hex(resource) AS resource, CAST(token AS TEXT) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
     ddl,
     migration: [ddl],
@@ -29,8 +31,8 @@ function sqlite(table) {
       `INSERT INTO ${table} (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, ${token})`).join(', ')} ` +
       'ON CONFLICT (resource) DO UPDATE SET token = max(token, excluded.token) ' +
       'RETURNING hex(resource) AS resource, CAST(token AS TEXT) AS token',
-    select: (keys) =>
-      `SELECT hex(resource) AS resource, CAST(token AS TEXT) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`,
+    read: select,
+    select,
     tokens,
     isConflict: byCause((error) => isCode(error, BUSY, 'SQLITE_BUSY')),
     isTwin: () => false,

@@ -10,8 +10,10 @@ import { capture, PlainError, root, run, say, which } from './shell.mjs'
 const managers = [
   {
     program: 'apt-get',
-    // Debian's package starts a server where there is a service manager; ours are started by the tests.
-    install: 'apt-get update -q && RUNLEVEL=1 apt-get install -qy --no-install-recommends',
+    // Debian's package starts a server where there is a service manager; ours are started by the tests. PostgreSQL brings
+    // the time zones along, which ask where one is.
+    install:
+      'apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qy --no-install-recommends',
     packages: {
       'redis-server': 'redis-server',
       openssl: 'openssl',

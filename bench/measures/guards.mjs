@@ -1,0 +1,86 @@
+/**
+ * What a guard costs beside the caller's own unguarded write.
+ */
+import { startDatabases } from '../lib/databases.mjs'
+import { startRemote } from '../lib/remote.mjs'
+import { order } from '../lib/rounds.mjs'
+import { median } from '../lib/stats.mjs'
+import { guarded } from '../subjects/guarded.mjs'
+import { apart } from './index.mjs'
+
+/** @typedef {import('./index.mjs').Context} Context */
+/** @typedef {import('../inside/guards.mjs').GuardSample} GuardSample */
+
+/**
+ * @typedef {object} GuardCost medians of the rounds
+ * @property {string} id
+ * @property {string} store
+ * @property {string} write what is done without the guard
+ * @property {string} [unavailable] why it did not take part; then there are no numbers
+ * @property {number} own p50 of a write in milliseconds, as `guarded`
+ * @property {number} guarded
+ * @property {number} ratio the guarded write's time by the own one's, in each round
+ * @property {number | null} byHandRatio by that of the own one with a check of the token written by hand, likewise
+ * @property {{ own: number, guarded: number } | null} trips to the server; null where there is none
+ * @property {GuardSample[]} rounds
+ */
+
+/** @param {Context} context @returns {Promise<GuardCost[]>} */
+export async function measureGuards(context) {
+  const { runtime, rounds, seconds, servers } = context
+  const databases = await startDatabases()
+  const { postgres, mariadb } = databases
+  const entries = guarded.map(({ id, store, own }, index) => ({
+    id,
+    store,
+    write: own,
+    place: { postgres, mariadb, redis: servers.port, folder: apart(context, String(index)).folder },
+    remote: startRemote(runtime, 'guards.mjs'),
+    /** @type {string | undefined} */
+    unavailable: undefined,
+    /** @type {GuardCost['trips']} */
+    trips: null,
+    /** @type {GuardSample[]} */
+    samples: [],
+  }))
+  try {
+    for (const entry of entries) {
+      try {
+        entry.trips = await entry.remote.call('countTrips', entry.id, entry.place)
+        await entry.remote.call('open', entry.id, entry.place)
+        await entry.remote.call('measure', seconds)
+      } catch (error) {
+        // Each runtime has clients of its own.
+        entry.unavailable = String(error instanceof Error ? error.message : error).split('\n')[0]
+      }
+    }
+    const here = entries.filter(({ unavailable }) => unavailable === undefined)
+    for (let round = 0; round < rounds; round++) {
+      for (const { remote, samples } of order(here, round))
+        samples.push(await remote.call('measure', seconds))
+    }
+    await Promise.all(here.map(({ remote }) => remote.call('close')))
+  } finally {
+    await Promise.all(entries.map(({ remote }) => remote.end()))
+    await databases.stop()
+  }
+  return entries.map(toCost)
+}
+
+/** @param {Omit<GuardCost, 'rounds' | 'own' | 'guarded' | 'ratio' | 'byHandRatio'> & { samples: GuardSample[] }} entry */
+function toCost({ id, store, write, unavailable, trips, samples }) {
+  return {
+    id,
+    store,
+    write,
+    ...(unavailable !== undefined && { unavailable }),
+    own: median(samples.map(({ own }) => own)),
+    guarded: median(samples.map((sample) => sample.guarded)),
+    ratio: median(samples.map((sample) => sample.guarded / sample.own)),
+    byHandRatio: samples[0]?.byHand
+      ? median(samples.map((sample) => sample.guarded / (sample.byHand ?? Number.NaN)))
+      : null,
+    trips,
+    rounds: samples,
+  }
+}
