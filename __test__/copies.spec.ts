@@ -14,7 +14,7 @@ function copy(): string {
   const folder = join(tempDir(), 'node_modules', 'fencelock')
   mkdirSync(folder, { recursive: true })
   const addons = readdirSync(root).filter((name) => name.endsWith('.node'))
-  for (const name of ['index.js', 'binding.js', 'package.json', ...addons]) {
+  for (const name of ['index.js', 'package.json', ...addons]) {
     copyFileSync(join(root, name), join(folder, name))
   }
   cpSync(join(root, 'lib'), join(folder, 'lib'), { recursive: true })
