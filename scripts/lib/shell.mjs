@@ -18,14 +18,14 @@ export class PlainError extends Error {}
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, shell?: boolean }} [options]
- *   `onOutput` also gets what the program prints.
+ * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, quiet?: boolean, shell?: boolean }} [options]
+ *   `onOutput` also gets what the program prints; with `quiet` nobody else does.
  * @returns {Promise<{ ok: boolean, why: string }>} `why` says how it failed: exit code, signal or time limit
  */
 export function run(
   command,
   args,
-  { cwd = root, env = process.env, limitMs = 0, onOutput, shell = false } = {},
+  { cwd = root, env = process.env, limitMs = 0, onOutput, quiet = false, shell = false } = {},
 ) {
   return new Promise((resolve) => {
     const group = process.platform !== 'win32'
@@ -51,11 +51,15 @@ export function run(
       process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
       resolve({ ok, why })
     }
-    child.stdout?.on('data', (data) => (process.stdout.write(data), onOutput?.(String(data))))
-    child.stderr?.on('data', (data) => (process.stderr.write(data), onOutput?.(String(data))))
+    for (const name of /** @type {const} */ (['stdout', 'stderr'])) {
+      child[name]?.on('data', (data) => {
+        if (!quiet) process[name].write(data)
+        onOutput?.(String(data))
+      })
+    }
     child.once('error', (error) => settle(false, error.message))
     child.once('close', (code, signal) => {
-      if (late) settle(false, `no end after ${Math.round(limitMs / 60_000)} minutes`)
+      if (late) settle(false, `no end after ${Math.round(limitMs / 1000)} s`)
       else settle(code === 0, signal ? `ended by ${signal}` : `exit code ${code}`)
     })
   })

@@ -1,0 +1,394 @@
+/**
+ * What is installed how, and what has to work then.
+ */
+import { cpSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { capture, PlainError, root, say } from '../shell.mjs'
+import { took } from './project.mjs'
+
+/**
+ * @typedef {object} Ground what the cases stand on
+ * @property {string} tools the `node_modules` with the package managers and checkers
+ * @property {Map<string, string>} runtimes programs by name: `node`, which is the current one, `node-oldest`, `bun-newest`, …
+ * @property {string} tarballs the folder of the packed tarballs
+ * @property {string} registry its address
+ * @property {string} host the platform of this machine, as our packages call it
+ * @property {string} version
+ * @property {boolean} released whether the addons are as they are published
+ * @property {(name: string) => import('./project.mjs').Project} fresh a new project
+ * @property {(name: string) => string} versionOf the version of a development dependency
+ */
+
+/**
+ * @typedef {object} Case
+ * @property {string} name
+ * @property {boolean} [long] only in the long form
+ * @property {(ground: Ground) => Promise<void>} test
+ */
+
+const compilers = ['typescript', 'typescript-oldest']
+
+/** @param {boolean} holds @param {string} message */
+function check(holds, message) {
+  if (!holds) throw new PlainError(message)
+}
+
+/** @param {Ground} ground @param {string} name */
+function runtime({ runtimes }, name) {
+  const path = runtimes.get(name)
+  if (!path) throw new PlainError(`${name} does not exist for this platform`)
+  return path
+}
+
+/** All that can be installed by npm and then runs on a runtime. @param {Ground} ground */
+async function npmProject(ground, name = 'npm') {
+  const project = ground.fresh(name)
+  await project.exec('npm', ['install', 'fencelock'])
+  return project
+}
+
+/** @param {Ground} ground @param {string} name @param {...string} packages */
+async function withPackages(ground, name, ...packages) {
+  const project = ground.fresh(name)
+  await project.exec('npm', ['install', '--ignore-scripts', 'fencelock', ...packages], { limitMs: 300_000 })
+  return project
+}
+
+/**
+ * Type checks what users of each module system write, with nothing skipped.
+ *
+ * @param {Ground} ground @param {string[]} configs @param {string[]} with_
+ */
+async function typeChecks(ground, configs, with_) {
+  const project = await withPackages(ground, 'types', `@types/node@${ground.versionOf('@types/node')}`)
+  cpSync(join(root, '__test__/types'), project.folder, { recursive: true })
+  for (const compiler of with_) {
+    for (const config of configs) {
+      await project.exec(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', config])
+    }
+  }
+}
+
+/** The smallest of several measurements: what the machine was doing beside is in all others. @param {number[]} values */
+const least = (values) => Math.min(...values)
+
+/** @type {Case[]} */
+export const cases = [
+  {
+    name: 'what is in the packages',
+    async test({ tarballs, host, version, released }) {
+      const names = readdirSync(tarballs).filter((name) => name.endsWith('.tgz'))
+      const main = `fencelock-${version}.tgz`
+      const platform = `fencelock-binding-${host}-${version}.tgz`
+      check(names.includes(main) && names.includes(platform), `packed was ${names.join(', ')}`)
+      const list = async (/** @type {string} */ name) =>
+        ((await capture('tar', ['-tzf', join(tarballs, name)])) ?? '').split(/\r?\n/).toSorted()
+      const files = await list(main)
+      const meant =
+        /^package\/((index|lib\/[\w-]+|guard\/([\w-]+\/)?[\w-]+)\.js|(index|guard\/[\w-]+)\.d\.ts|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
+      const others = files.filter((file) => !meant.test(file))
+      check(others.length === 0 && files.length > 10, `not for users: ${others.join(', ')}`)
+      const expected = ['LICENSE', 'README.md', `fencelock.${host}.node`, 'package.json']
+      const found = await list(platform)
+      check(
+        found.join() ===
+          expected
+            .map((file) => `package/${file}`)
+            .toSorted()
+            .join(),
+        `${platform} holds ${found.join(', ')}`,
+      )
+      const sizes = [main, platform].map((name) => statSync(join(tarballs, name)).size / 1e6)
+      say(
+        `${main} ${sizes[0]?.toFixed(2)} MB, ${platform} ${sizes[1]?.toFixed(2)} MB${released ? '' : ' (not as published)'}`,
+      )
+      check(!released || Math.max(...sizes) < 2, 'a package is over 2 MB')
+    },
+  },
+  {
+    name: 'npm',
+    async test(ground) {
+      const project = await npmProject(ground)
+      const manifest = JSON.parse(
+        readFileSync(join(project.folder, 'node_modules/fencelock/package.json'), 'utf8'),
+      )
+      check(
+        !manifest.scripts && !manifest.devDependencies && !manifest.dependencies,
+        'scripts or dependencies in package.json',
+      )
+      check(
+        Object.values(manifest.optionalDependencies).every((wanted) => wanted === ground.version),
+        'the platforms are not named with the exact version',
+      )
+      const installed = readdirSync(join(project.folder, 'node_modules/@fencelock'))
+      check(
+        installed.join() === `binding-${ground.host}`,
+        `installed for this platform: ${installed.join(', ')}`,
+      )
+      await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
+      await project.take(runtime(ground, 'bun-newest'), ['use.mjs'], ['use.cjs'])
+    },
+  },
+  {
+    name: 'bun install',
+    async test(ground) {
+      const project = ground.fresh('bun')
+      const bun = runtime(ground, 'bun-newest')
+      await project.exec(bun, ['add', 'fencelock'])
+      await project.take(bun, ['use.mjs'], ['use.cjs'])
+      await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
+    },
+  },
+  {
+    name: 'TypeScript, nodenext',
+    test: (ground) => typeChecks(ground, ['tsconfig.json'], ['typescript']),
+  },
+  {
+    name: 'TypeScript: node16, nodenext, bundler; the newest and the oldest',
+    long: true,
+    test: (ground) =>
+      typeChecks(ground, ['tsconfig.json', 'tsconfig.node16.json', 'tsconfig.bundler.json'], compilers),
+  },
+  {
+    name: 'without optional dependencies',
+    async test(ground) {
+      const project = ground.fresh('omit')
+      await project.exec('npm', ['install', '--omit=optional', 'fencelock'])
+      for (const program of [process.execPath, runtime(ground, 'bun-newest')]) {
+        for (const file of ['use.mjs', 'use.cjs']) {
+          const output = await project.exec(program, [file], { fails: true })
+          const said = output.includes(`the package @fencelock/binding-${ground.host} was looked for from `)
+          check(said && output.includes('ADDON_NOT_FOUND'), `not the loader's error\n${output}`)
+        }
+      }
+      await project.exec('npm', ['install', '--include=optional'])
+      await project.take(process.execPath, ['use.mjs'])
+    },
+  },
+  {
+    name: 'publint',
+    async test({ tarballs, tools }) {
+      for (const name of readdirSync(tarballs).filter((file) => file.endsWith('.tgz'))) {
+        const args = [join(tools, 'publint/src/cli.js'), 'run', join(tarballs, name), '--strict']
+        const said = await capture(process.execPath, args)
+        check(said?.includes('All good!') ?? false, `publint of ${name}\n${said ?? 'failed'}`)
+      }
+    },
+  },
+  {
+    name: 'are the types wrong',
+    long: true,
+    async test(ground) {
+      const cli = join(ground.tools, '@arethetypeswrong/cli/dist/index.js')
+      const tarball = join(ground.tarballs, `fencelock-${ground.version}.tgz`)
+      await ground.fresh('attw').exec(process.execPath, [cli, tarball, '--no-definitely-typed'])
+    },
+  },
+  {
+    name: 'every runtime',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'runtimes')
+      for (const path of ground.runtimes.values()) await project.take(path, ['use.mjs'], ['use.cjs'])
+    },
+  },
+  {
+    name: 'pnpm',
+    long: true,
+    async test(ground) {
+      const project = ground.fresh('pnpm')
+      await project.exec(process.execPath, [join(ground.tools, 'pnpm/bin/pnpm.mjs'), 'add', 'fencelock'])
+      await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
+      await project.take(runtime(ground, 'bun-newest'), ['use.mjs'])
+    },
+  },
+  {
+    name: 'yarn, node_modules',
+    long: true,
+    async test(ground) {
+      const project = ground.fresh('yarn')
+      await yarn(ground, project, 'node-modules')
+      await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
+    },
+  },
+  {
+    name: 'yarn, Plug’n’Play',
+    long: true,
+    async test(ground) {
+      const project = ground.fresh('pnp')
+      const call = await yarn(ground, project, 'pnp')
+      await project.take(process.execPath, [...call, 'node', 'use.mjs'], [...call, 'node', 'use.cjs'])
+    },
+  },
+  {
+    name: 'worker threads',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'workers')
+      project.write({
+        'main.mjs': `import { Worker } from 'node:worker_threads'
+import './use.mjs'
+for (const file of ['./use.mjs', './use.cjs']) new Worker(new URL(file, import.meta.url))
+`,
+      })
+      for (const name of ['node', 'node-newest', 'bun-newest']) {
+        const output = await project.exec(runtime(ground, name), ['main.mjs'], { limitMs: 30_000 })
+        check(
+          [...output.matchAll(new RegExp(took, 'gm'))].length === 3,
+          `${name}: not three locks\n${output}`,
+        )
+      }
+    },
+  },
+  {
+    name: 'vitest, threads and forks',
+    long: true,
+    async test(ground) {
+      const project = await withPackages(ground, 'vitest', `vitest@${ground.versionOf('vitest')}`)
+      project.write({
+        'use.test.mjs': `import { LockManager } from 'fencelock'
+import { test } from 'vitest'
+test('takes a lock', async () => {
+  const lock = await new LockManager({ local: 'locks.sqlite' }).acquireLocal('vitest')
+  console.log('token ' + lock.token)
+  await lock.release()
+})
+`,
+      })
+      for (const pool of ['threads', 'forks']) {
+        await project.take(process.execPath, ['node_modules/vitest/vitest.mjs', 'run', '--pool', pool])
+      }
+    },
+  },
+  {
+    name: 'esbuild',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'esbuild')
+      const bundle = (/** @type {string[]} */ ...args) =>
+        project.exec(process.execPath, [
+          join(ground.tools, 'esbuild/bin/esbuild'),
+          '--bundle',
+          '--platform=node',
+          ...args,
+        ])
+      await bundle('use.mjs', '--format=esm', '--external:fencelock', '--outfile=dist/use.mjs')
+      await bundle('use.mjs', '--format=cjs', '--external:fencelock', '--outfile=dist/use.cjs')
+      // With the facade in the bundle, and only the addon outside.
+      await bundle('use.mjs', '--format=cjs', '--external:@fencelock/*', '--outfile=dist/all.cjs')
+      await project.take(process.execPath, ['dist/use.mjs'], ['dist/use.cjs'], ['dist/all.cjs'])
+    },
+  },
+  {
+    name: 'Vite, a build for servers',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'vite')
+      const vite = join(root, 'node_modules/vite/bin/vite.js')
+      await project.exec(process.execPath, [vite, 'build', '--ssr', 'use.mjs', '--outDir', 'dist'])
+      const [built] = readdirSync(join(project.folder, 'dist'))
+      await project.take(process.execPath, [`dist/${built}`])
+    },
+  },
+  {
+    name: 'Deno',
+    long: true,
+    async test(ground) {
+      const folder = join(ground.tools, '@deno')
+      const [name] = readdirSync(folder)
+      const deno = join(folder, name ?? '', process.platform === 'win32' ? 'deno.exe' : 'deno')
+      const project = ground.fresh('deno')
+      await project.exec(deno, ['add', 'npm:fencelock'])
+      await project.take(deno, ['run', '--allow-all', 'use.mjs'], ['run', '--allow-all', 'use.cjs'])
+    },
+  },
+  {
+    name: 'packages of another libc',
+    long: true,
+    async test(ground) {
+      const { host } = ground
+      if (!host.startsWith('linux')) return
+      const other = host.endsWith('gnu') ? host.replace('gnu', 'musl') : host.replace('musl', 'gnu')
+      const project = ground.fresh('libc')
+      await project.exec('npm', [
+        'install',
+        `--libc=${other.endsWith('musl') ? 'musl' : 'glibc'}`,
+        'fencelock',
+      ])
+      const output = await project.exec(process.execPath, ['use.mjs'], { fails: true })
+      check(output.includes('ADDON_WRONG_PLATFORM'), `not the loader's error\n${output}`)
+      check(output.includes(`needs the addon for ${host}, and only that for ${other}`), output)
+    },
+  },
+  {
+    name: 'the same package under two names',
+    long: true,
+    async test(ground) {
+      const project = ground.fresh('two')
+      await project.exec('npm', ['install', 'fencelock', 'second@npm:fencelock'])
+      project.write({
+        'both.mjs': `import './use.mjs'
+import { LockManager } from 'second'
+const lock = await new LockManager({ local: 'locks.sqlite' }).acquireLocal('second')
+console.log('second ' + lock.token)
+`,
+      })
+      const output = await project.exec(process.execPath, ['both.mjs'], { limitMs: 30_000 })
+      check(took.test(output) && /^second \d+$/m.test(output), output)
+    },
+  },
+  {
+    name: 'how long it takes',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'speed')
+      // Offline: all comes from the cache, which is what a mirror without a network has, too.
+      const times = []
+      for (let round = 0; round < 3; round++) {
+        rmSync(join(project.folder, 'node_modules'), { recursive: true })
+        const begin = performance.now()
+        await project.exec('npm', ['ci', '--offline'])
+        await project.take(process.execPath, ['use.mjs'])
+        times.push((performance.now() - begin) / 1000)
+      }
+      say(`from npm ci to the first lock, warm cache: ${times.map((time) => time.toFixed(1)).join(', ')} s`)
+      check(Math.max(...times) < 10, 'over 10 s')
+      project.write({
+        'empty.cjs': '',
+        'time.cjs': `const begin = performance.now()
+require('./empty.cjs')
+const middle = performance.now()
+require('fencelock')
+console.log(performance.now() - middle - (middle - begin))
+`,
+      })
+      for (const [name, path] of ground.runtimes) {
+        const loads = []
+        for (let round = 0; round < 10; round++) loads.push(Number(await project.exec(path, ['time.cjs'])))
+        const [best, median] = [least(loads), loads.toSorted((a, b) => a - b)[5] ?? 0]
+        say(`require('fencelock') on ${name}: ${best.toFixed(1)} ms at best, ${median.toFixed(1)} ms median`)
+        check(best < 15, `over 15 ms on ${name}`)
+      }
+    },
+  },
+]
+
+/**
+ * Installs with yarn; answers how to call it.
+ *
+ * @param {Ground} ground @param {import('./project.mjs').Project} project @param {string} linker
+ */
+async function yarn({ tools, registry }, project, linker) {
+  const lines = {
+    nodeLinker: linker,
+    npmRegistryServer: registry.replace(/\/$/, ''),
+    unsafeHttpWhitelist: ['127.0.0.1'],
+    enableTelemetry: false,
+  }
+  // JSON is YAML, too. An empty lock file says that the project ends here.
+  project.write({ '.yarnrc.yml': JSON.stringify(lines), 'yarn.lock': '' })
+  const call = [join(tools, '@yarnpkg/cli-dist/bin/yarn.js')]
+  await project.exec(process.execPath, [...call, 'add', 'fencelock'])
+  return call
+}
