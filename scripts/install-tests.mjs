@@ -138,7 +138,8 @@ function stageAddons(folder, host, from) {
 function userEnvironment(home) {
   mkdirSync(home)
   const env = Object.entries(process.env).filter(
-    ([name]) => !/^(npm_|XDG_|BUN_|PNPM_|YARN_|DENO_|FENCELOCK_|NODE_OPTIONS$|INIT_CWD$)/i.test(name),
+    ([name]) =>
+      !/^(npm_|XDG_|BUN_|PNPM_|YARN_|DENO_|FENCELOCK_|NODE_OPTIONS$|INIT_CWD$|FORCE_COLOR$)/i.test(name),
   )
-  return { ...Object.fromEntries(env), HOME: home, USERPROFILE: home }
+  return { ...Object.fromEntries(env), HOME: home, USERPROFILE: home, NO_COLOR: '1' }
 }

@@ -104,7 +104,8 @@ function stagePlatform(stage, platform, addon, version) {
   cpSync(join(source, 'README.md'), join(folder, 'README.md'))
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'))
   cpSync(addon, join(folder, `fencelock.${platform}.node`))
-  writeJson(join(folder, 'package.json'), { ...readJson(join(source, 'package.json')), version })
+  const manifest = readJson(join(source, 'package.json'))
+  writeJson(join(folder, 'package.json'), { ...manifest, version, type: 'commonjs' })
   return folder
 }
 

@@ -9,7 +9,7 @@ import { PlainError, run } from '../shell.mjs'
 /** One lock and its token. The manager is left open: the process must end by itself all the same. */
 const use = `
   const locks = new LockManager({ local: 'locks.sqlite' })
-  const lock = await locks.acquireLocal('install')
+  const lock = await locks.acquireLocal('install', { waitMs: 10_000 })
   if (fencingHeaders(lock)['Fencing-Token'] !== String(lock.token)) throw new Error('another token')
   if (!(await lock.release())) throw new Error('lost')
   console.log('token ' + lock.token)`
