@@ -18,7 +18,7 @@ import { parseArgs } from 'node:util'
 
 import { installedRuntimes } from '../__test__/runtimes/index.mjs'
 import { cases } from './lib/install/cases.mjs'
-import { Project } from './lib/install/project.mjs'
+import { LeftOut, Project } from './lib/install/project.mjs'
 import { publish, startRegistry } from './lib/install/registry.mjs'
 import { report } from './lib/results.mjs'
 import { PlainError, root, runMain, say } from './lib/shell.mjs'
@@ -91,16 +91,19 @@ async function runCases(folder, chosen, from) {
     for (const { name, test } of chosen) {
       say(name)
       const begin = performance.now()
-      let failed = 0
+      let [passed, failed, skipped] = [1, 0, 0]
+      let note = ''
       try {
         await test(ground)
       } catch (error) {
         if (!(error instanceof PlainError)) throw error
+        passed = 0
+        if (error instanceof LeftOut) [skipped, note] = [1, error.message]
+        else failed = 1
         console.error(error.message)
-        failed = 1
       }
       const seconds = (performance.now() - begin) / 1000
-      results.push({ part: name, passed: 1 - failed, failed, skipped: 0, seconds })
+      results.push({ part: name, passed, failed, skipped, seconds, note })
     }
     return report(results)
   } finally {

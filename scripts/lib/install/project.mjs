@@ -30,6 +30,9 @@ void (async () => {${use}
 /** A program that took a lock says so. */
 export const took = /^token \d{16}$/m
 
+/** What this machine has not got: the case is left out. */
+export class LeftOut extends PlainError {}
+
 export class Project {
   /** @param {string} folder @param {string} registry @param {NodeJS.ProcessEnv} env */
   constructor(folder, registry, env) {

@@ -26,6 +26,10 @@ function freePort() {
  * @returns {Promise<{ url: string, stop: () => Promise<void> }>}
  */
 export async function startRegistry(folder, node) {
+  const version = (await capture(node, ['--version'])) ?? ''
+  if (Number(/^v(\d+)/.exec(version)?.[1]) < 22) {
+    throw new PlainError(`the registry of the install tests needs Node.js 22 or newer; this is ${version}`)
+  }
   const upstream = await capture('npm', ['config', 'get', 'registry'])
   if (!upstream) throw new PlainError('npm does not tell which registry it uses')
   const port = await freePort()
