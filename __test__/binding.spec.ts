@@ -77,7 +77,7 @@ interface Failure {
 /** What `require('fencelock')` throws there, or the version of what it loaded. */
 async function load(
   folder: string,
-  { path, before = '' }: { path?: string; before?: string } = {},
+  { path, before = '', nodeArgs }: { path?: string; before?: string; nodeArgs?: string[] } = {},
 ): Promise<string | Failure> {
   const ending = await runCode(
     `const { createRequire } = await import('node:module')
@@ -89,7 +89,7 @@ async function load(
      } catch (error) {
        say({ code: error.code, message: error.message, cause: error.cause && String(error.cause.message ?? error.cause) })
      }`,
-    { cwd: folder, env: { FENCELOCK_NATIVE_PATH: path } },
+    { cwd: folder, env: { FENCELOCK_NATIVE_PATH: path }, nodeArgs },
   )
   expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
   return JSON.parse(ending.stdout) as string | Failure
@@ -251,6 +251,15 @@ describe('what is said when', () => {
       cause: expect.any(String),
     })
     expect(existsSync(file)).toBe(true)
+  })
+
+  it.skipIf(onBun)('addons are not allowed', async () => {
+    const folder = project()
+    install(folder, host, addon())
+    expect(await load(folder, { nodeArgs: ['--no-addons'] })).toMatchObject({
+      code: 'ADDON_NOT_LOADED',
+      message: expect.stringContaining('allow it (--allow-addons'),
+    })
   })
 
   it('package and addon are of two versions', async () => {

@@ -133,7 +133,9 @@ function fileFailed(file, wanted, error) {
   }
   const reason = String(error?.message ?? error).split('\n', 1)[0]
   let advice = 'install it again'
-  if (found === undefined) advice = 'it is damaged, or no addon: install it again'
+  if (error?.code === 'ERR_DLOPEN_DISABLED')
+    advice = 'allow it (--allow-addons with --permission, no --no-addons)'
+  else if (found === undefined) advice = 'it is damaged, or no addon: install it again'
   else if (reason.includes('GLIBC_')) advice = 'the C library of this system is too old for it'
   return failure('ADDON_NOT_LOADED', `${source(file)} does not load: ${reason}; ${advice}`, error)
 }
