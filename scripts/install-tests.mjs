@@ -60,7 +60,7 @@ await runMain(async () => {
 
 /**
  * @param {string} folder
- * @param {import('./lib/install/cases.mjs').Case[]} chosen
+ * @param {import('./lib/install/ground.mjs').Case[]} chosen
  * @param {string | undefined} from
  */
 async function runCases(folder, chosen, from) {

@@ -1,108 +1,20 @@
 /**
  * What is installed how, and what has to work then.
  */
-import { cpSync, existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { capture, PlainError, root, say } from '../shell.mjs'
+import { root, say } from '../shell.mjs'
+import { check, npmProject, runtime, withPackages } from './ground.mjs'
+import { packageCases } from './packages.mjs'
 import { LeftOut, took } from './project.mjs'
 
-/**
- * @typedef {object} Ground what the cases stand on
- * @property {string} tools the `node_modules` with the package managers and checkers
- * @property {Map<string, string>} runtimes programs by name: `node`, which is the current one, `node-oldest`, `bun-newest`, …
- * @property {string} tarballs the folder of the packed tarballs
- * @property {string} registry its address
- * @property {string} host the platform of this machine, as our packages call it
- * @property {string} version
- * @property {boolean} released whether the addons are as they are published
- * @property {(name: string) => import('./project.mjs').Project} fresh a new project
- * @property {(name: string) => string} versionOf the version of a development dependency
- */
-
-/**
- * @typedef {object} Case
- * @property {string} name
- * @property {boolean} [long] only in the long form
- * @property {(ground: Ground) => Promise<void>} test
- */
-
-const compilers = ['typescript', 'typescript-oldest']
-
-/** @param {boolean} holds @param {string} message */
-function check(holds, message) {
-  if (!holds) throw new PlainError(message)
-}
-
-/** @param {Ground} ground @param {string} name */
-function runtime({ runtimes }, name) {
-  const path = runtimes.get(name)
-  if (!path) throw new LeftOut(`there is no ${name} for this platform`)
-  return path
-}
-
-/** All that can be installed by npm and then runs on a runtime. @param {Ground} ground */
-async function npmProject(ground, name = 'npm') {
-  const project = ground.fresh(name)
-  await project.exec('npm', ['install', 'fencelock'])
-  return project
-}
-
-/** @param {Ground} ground @param {string} name @param {...string} packages */
-async function withPackages(ground, name, ...packages) {
-  const project = ground.fresh(name)
-  await project.exec('npm', ['install', '--ignore-scripts', 'fencelock', ...packages], { limitMs: 300_000 })
-  return project
-}
-
-/**
- * Type checks what users of each module system write, with nothing skipped.
- *
- * @param {Ground} ground @param {string[]} configs @param {string[]} with_
- */
-async function typeChecks(ground, configs, with_) {
-  const project = await withPackages(ground, 'types', `@types/node@${ground.versionOf('@types/node')}`)
-  cpSync(join(root, '__test__/types'), project.folder, { recursive: true })
-  for (const compiler of with_) {
-    for (const config of configs) {
-      await project.exec(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', config])
-    }
-  }
-}
+/** @typedef {import('./ground.mjs').Ground} Ground */
+/** @typedef {import('./ground.mjs').Case} Case */
 
 /** @type {Case[]} */
 export const cases = [
-  {
-    name: 'what is in the packages',
-    async test({ tarballs, host, version, released }) {
-      const names = readdirSync(tarballs).filter((name) => name.endsWith('.tgz'))
-      const main = `fencelock-${version}.tgz`
-      const platform = `fencelock-binding-${host}-${version}.tgz`
-      check(names.includes(main) && names.includes(platform), `packed was ${names.join(', ')}`)
-      const list = async (/** @type {string} */ name) =>
-        ((await capture('tar', ['-tzf', join(tarballs, name)])) ?? '').split(/\r?\n/).toSorted()
-      const files = await list(main)
-      const meant =
-        /^package\/((index|lib\/[\w-]+|guard\/([\w-]+\/)?[\w-]+)\.js|(index|guard\/[\w-]+)\.d\.ts|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
-      const others = files.filter((file) => !meant.test(file))
-      check(others.length === 0 && files.length > 10, `not for users: ${others.join(', ')}`)
-      const expected = ['LICENSE', 'README.md', `fencelock.${host}.node`, 'package.json']
-      const found = await list(platform)
-      check(
-        found.join() ===
-          expected
-            .map((file) => `package/${file}`)
-            .toSorted()
-            .join(),
-        `${platform} holds ${found.join(', ')}`,
-      )
-      const sizes = [main, platform].map((name) => statSync(join(tarballs, name)).size / 1e6)
-      say(
-        `${main} ${sizes[0]?.toFixed(2)} MB, ${platform} ${sizes[1]?.toFixed(2)} MB${released ? '' : ' (not as published)'}`,
-      )
-      check(!released || Math.max(...sizes) < 2, 'a package is over 2 MB')
-    },
-  },
+  ...packageCases,
   {
     name: 'npm',
     async test(ground) {
@@ -138,16 +50,6 @@ export const cases = [
     },
   },
   {
-    name: 'TypeScript, nodenext',
-    test: (ground) => typeChecks(ground, ['tsconfig.json'], ['typescript']),
-  },
-  {
-    name: 'TypeScript: node16, nodenext, bundler; the newest and the oldest',
-    long: true,
-    test: (ground) =>
-      typeChecks(ground, ['tsconfig.json', 'tsconfig.node16.json', 'tsconfig.bundler.json'], compilers),
-  },
-  {
     name: 'without optional dependencies',
     async test(ground) {
       const project = ground.fresh('omit')
@@ -161,25 +63,6 @@ export const cases = [
       }
       await project.exec('npm', ['install', '--include=optional'])
       await project.take(process.execPath, ['use.mjs'])
-    },
-  },
-  {
-    name: 'publint',
-    async test({ tarballs, tools }) {
-      for (const name of readdirSync(tarballs).filter((file) => file.endsWith('.tgz'))) {
-        const args = [join(tools, 'publint/src/cli.js'), 'run', join(tarballs, name), '--strict']
-        const said = await capture(process.execPath, args)
-        check(said?.includes('All good!') ?? false, `publint of ${name}\n${said ?? 'failed'}`)
-      }
-    },
-  },
-  {
-    name: 'are the types wrong',
-    long: true,
-    async test(ground) {
-      const cli = join(ground.tools, '@arethetypeswrong/cli/dist/index.js')
-      const tarball = join(ground.tarballs, `fencelock-${ground.version}.tgz`)
-      await ground.fresh('attw').exec(process.execPath, [cli, tarball, '--no-definitely-typed'])
     },
   },
   {
@@ -278,14 +161,37 @@ test('takes a lock', async () => {
     },
   },
   {
+    name: 'bun build --compile',
+    long: true,
+    async test(ground) {
+      const project = await npmProject(ground, 'compile')
+      await project.exec(runtime(ground, 'bun-newest'), [
+        'build',
+        '--compile',
+        'use.cjs',
+        '--outfile',
+        'program',
+      ])
+      // It has to hold the addon.
+      rmSync(join(project.folder, 'node_modules'), { recursive: true })
+      await project.take(join(project.folder, process.platform === 'win32' ? 'program.exe' : 'program'), [])
+    },
+  },
+  {
     name: 'Vite, a build for servers',
     long: true,
     async test(ground) {
       const project = await npmProject(ground, 'vite')
       const vite = join(root, 'node_modules/vite/bin/vite.js')
-      await project.exec(process.execPath, [vite, 'build', '--ssr', 'use.mjs', '--outDir', 'dist'])
-      const [built] = readdirSync(join(project.folder, 'dist'))
-      await project.take(process.execPath, [`dist/${built}`])
+      project.write({
+        'all.config.mjs': "export default { ssr: { noExternal: true, external: ['fencelock'] } }",
+      })
+      for (const [folder, ...options] of [['dist'], ['all', '--config', 'all.config.mjs']]) {
+        const build = ['build', '--ssr', 'use.mjs', '--outDir', folder ?? '', ...options]
+        await project.exec(process.execPath, [vite, ...build])
+        const [built] = readdirSync(join(project.folder, folder ?? ''))
+        await project.take(process.execPath, [`${folder}/${built}`])
+      }
     },
   },
   {
@@ -299,7 +205,8 @@ test('takes a lock', async () => {
       const project = ground.fresh('deno')
       // It would wait for a day before it takes a new version.
       await project.exec(deno, ['add', '--minimum-dependency-age=0', 'npm:fencelock'])
-      await project.take(deno, ['run', '--allow-all', 'use.mjs'], ['run', '--allow-all', 'use.cjs'])
+      const call = ['run', '--allow-ffi', '--allow-env', '--allow-read', '--allow-write']
+      await project.take(deno, [...call, 'use.mjs'], [...call, 'use.cjs'])
     },
   },
   {
@@ -318,6 +225,8 @@ test('takes a lock', async () => {
       const output = await project.exec(process.execPath, ['use.mjs'], { fails: true })
       check(output.includes('ADDON_WRONG_PLATFORM'), `not the loader's error\n${output}`)
       check(output.includes(`needs the addon for ${host}, and only that for ${other}`), output)
+      await project.exec('npm', ['ci', `--libc=${host.endsWith('musl') ? 'musl' : 'glibc'}`])
+      await project.take(process.execPath, ['use.mjs'])
     },
   },
   {
