@@ -48,9 +48,10 @@ await runMain(async () => {
   await setUp()
   await installPackages('__test__/runtimes')
   await installPackages('__test__/install')
+  const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
+  if (chosen.some((item) => item.long)) await installPackages('__test__/install/long')
   const folder = mkdtempSync(join(tmpdir(), 'fencelock-install-'))
   try {
-    const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
     if (!(await runCases(folder, chosen, from && resolve(from)))) process.exitCode = 1
   } finally {
     if (keep) say(`kept: ${folder}`)
@@ -78,7 +79,7 @@ async function runCases(folder, chosen, from) {
     await publish(registry.url, tarballs, env)
     const ground = {
       registry: registry.url,
-      tools: join(root, '__test__/install/node_modules'),
+      tools: join(root, '__test__/install/long/node_modules'),
       runtimes,
       tarballs,
       host,
@@ -144,5 +145,12 @@ function userEnvironment(home) {
     ([name]) =>
       !/^(npm_|XDG_|BUN_|PNPM_|YARN_|DENO_|FENCELOCK_|NODE_OPTIONS$|INIT_CWD$|FORCE_COLOR$)/i.test(name),
   )
-  return { ...Object.fromEntries(env), HOME: home, USERPROFILE: home, NO_COLOR: '1' }
+  return {
+    ...Object.fromEntries(env),
+    HOME: home,
+    USERPROFILE: home,
+    LOCALAPPDATA: home,
+    APPDATA: home,
+    NO_COLOR: '1',
+  }
 }

@@ -111,17 +111,28 @@ export function which(name) {
 }
 
 /**
+ * How npm is called. It is a script: under `npm run` a variable names it, otherwise only a shell finds npm.cmd on Windows.
+ *
+ * @param {string[]} args
+ * @returns {{ command: string, args: string[], shell: boolean }}
+ */
+export function npmCall(args) {
+  const script = process.env.npm_execpath
+  if (script?.endsWith('npm-cli.js')) {
+    return { command: process.execPath, args: [script, ...args], shell: false }
+  }
+  return { command: 'npm', args, shell: process.platform === 'win32' }
+}
+
+/**
  * Runs npm; throws when it fails.
  *
  * @param {string[]} args
  * @param {{ cwd?: string }} [options]
  */
 export async function npm(args, { cwd = root } = {}) {
-  // npm is a script: under `npm run` this names it, otherwise only a shell finds npm.cmd on Windows.
-  const script = process.env.npm_execpath
-  const { ok, why } = script?.endsWith('npm-cli.js')
-    ? await run(process.execPath, [script, ...args], { cwd })
-    : await run('npm', args, { cwd, shell: process.platform === 'win32' })
+  const call = npmCall(args)
+  const { ok, why } = await run(call.command, call.args, { cwd, shell: call.shell })
   if (!ok) throw new PlainError(`npm ${args.join(' ')} failed: ${why}`)
 }
 

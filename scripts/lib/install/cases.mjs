@@ -78,7 +78,9 @@ export const cases = [
     long: true,
     async test(ground) {
       const project = ground.fresh('pnpm')
-      await project.exec(process.execPath, [join(ground.tools, 'pnpm/bin/pnpm.mjs'), 'add', 'fencelock'])
+      // It needs a newer Node.js than we do.
+      const node = runtime(ground, 'node-newest')
+      await project.exec(node, [join(ground.tools, 'pnpm/bin/pnpm.mjs'), 'add', 'fencelock'])
       await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
       await project.take(runtime(ground, 'bun-newest'), ['use.mjs'])
     },

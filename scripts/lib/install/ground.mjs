@@ -6,7 +6,7 @@ import { LeftOut } from './project.mjs'
 
 /**
  * @typedef {object} Ground what the cases stand on
- * @property {string} tools the `node_modules` with the package managers and checkers
+ * @property {string} tools the `node_modules` with what the long form needs
  * @property {Map<string, string>} runtimes programs by name: `node`, which is the current one, `node-oldest`, `bun-newest`, …
  * @property {string} tarballs the folder of the packed tarballs
  * @property {string} registry its address

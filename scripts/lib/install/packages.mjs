@@ -72,9 +72,14 @@ export const packageCases = [
   },
   {
     name: 'publint',
-    async test({ tarballs, tools }) {
+    async test({ tarballs }) {
       for (const name of readdirSync(tarballs).filter((file) => file.endsWith('.tgz'))) {
-        const args = [join(tools, 'publint/src/cli.js'), 'run', join(tarballs, name), '--strict']
+        const args = [
+          join(root, '__test__/install/node_modules/publint/src/cli.js'),
+          'run',
+          join(tarballs, name),
+          '--strict',
+        ]
         const said = await capture(process.execPath, args)
         check(said?.includes('All good!') ?? false, `publint of ${name}\n${said ?? 'failed'}`)
       }

@@ -4,7 +4,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { PlainError, run } from '../shell.mjs'
+import { npmCall, PlainError, run } from '../shell.mjs'
 
 /** One lock and its token. The manager is left open: the process must end by itself all the same. */
 const use = `
@@ -66,7 +66,12 @@ export class Project {
   async exec(command, args, { limitMs = 120_000, env = {}, fails = false } = {}) {
     let output = ''
     const options = { cwd: this.folder, env: { ...this.env, ...env }, limitMs, quiet: true }
-    const { ok, why } = await run(command, args, { ...options, onOutput: (text) => (output += text) })
+    const call = command === 'npm' ? npmCall(args) : { command, args, shell: false }
+    const { ok, why } = await run(call.command, call.args, {
+      ...options,
+      shell: call.shell,
+      onOutput: (text) => (output += text),
+    })
     const line = [command, ...args].join(' ')
     if (fails && ok) throw new PlainError(`${line}\nshould have failed\n${output}`)
     if (fails ? why.startsWith('no end') : !ok) throw new PlainError(`${line}\n${why}\n${output}`)

@@ -7,7 +7,7 @@ import { readdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 
-import { capture, PlainError, root, run } from '../shell.mjs'
+import { capture, npmCall, PlainError, root, run } from '../shell.mjs'
 
 /** @returns {Promise<number>} */
 function freePort() {
@@ -30,7 +30,8 @@ export async function startRegistry(folder, node) {
   if (Number(/^v(\d+)/.exec(version)?.[1]) < 22) {
     throw new PlainError(`the registry of the install tests needs Node.js 22 or newer; this is ${version}`)
   }
-  const upstream = await capture('npm', ['config', 'get', 'registry'])
+  const ask = npmCall(['config', 'get', 'registry'])
+  const upstream = await capture(ask.command, ask.args)
   if (!upstream) throw new PlainError('npm does not tell which registry it uses')
   const port = await freePort()
   const config = join(folder, 'registry.json')
@@ -93,17 +94,14 @@ export async function publish(url, tarballs, env) {
   const files = readdirSync(tarballs).filter((name) => name.endsWith('.tgz'))
   for (const file of files) {
     let output = ''
-    const options = {
+    const call = npmCall(['publish', `./${file}`, '--tag', 'latest', '--access', 'public'])
+    const { ok, why } = await run(call.command, call.args, {
       cwd: tarballs,
       env,
+      shell: call.shell,
       quiet: true,
-      onOutput: (/** @type {string} */ text) => (output += text),
-    }
-    const { ok, why } = await run(
-      'npm',
-      ['publish', `./${file}`, '--tag', 'latest', '--access', 'public'],
-      options,
-    )
+      onOutput: (text) => (output += text),
+    })
     if (!ok) throw new PlainError(`npm publish ${file} failed: ${why}\n${output}`)
   }
 }
