@@ -13,7 +13,7 @@ export default defineConfig({
   },
   test: {
     include: ['__test__/**/*.spec.ts'],
-    exclude: [...configDefaults.exclude, '__test__/{clients,redis-clients,runtimes}/**'],
+    exclude: [...configDefaults.exclude, '__test__/{clients,install,redis-clients,runtimes}/**'],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
     setupFiles: ['__test__/fixtures/cleanup.ts'],
     // A process per spec file: a crash of the addon takes down one file, and threads would share its process-wide state.
@@ -21,7 +21,7 @@ export default defineConfig({
     // Two cores are what the CI has, and the tests start servers of their own.
     maxWorkers: 2,
     // What is published is what is tested: our own JavaScript is loaded by the runtime, not rewritten by Vite.
-    server: { deps: { external: [/\/(index|binding)\.js$/, /\/(lib|guard)\/([^/]+\/)?[^/]+\.js$/] } },
+    server: { deps: { external: [/\/index\.js$/, /\/(lib|guard)\/([^/]+\/)?[^/]+\.js$/] } },
     testTimeout: 30_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,

@@ -1,6 +1,14 @@
 /** Two copies of the package in one process, as when a package manager installs two versions. */
-import { copyFileSync, cpSync, mkdirSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { unique } from './contract'
@@ -13,19 +21,34 @@ import { root, tempDir } from './fixtures/temp'
 function copy(): string {
   const folder = join(tempDir(), 'node_modules', 'fencelock')
   mkdirSync(folder, { recursive: true })
-  const addons = readdirSync(root).filter((name) => name.endsWith('.node'))
-  for (const name of ['index.js', 'binding.js', 'package.json', ...addons]) {
-    copyFileSync(join(root, name), join(folder, name))
-  }
+  for (const name of ['index.js', 'package.json', addon]) copyFileSync(join(root, name), join(folder, name))
   cpSync(join(root, 'lib'), join(folder, 'lib'), { recursive: true })
   return join(folder, 'index.js')
 }
+
+/** A copy that takes itself for another version, its platform's package beside it. */
+function otherVersion(): string {
+  const path = copy()
+  const folder = dirname(path)
+  const version = '99.0.0'
+  const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as object
+  writeFileSync(join(folder, 'package.json'), JSON.stringify({ ...manifest, version }))
+  const binding = join(folder, 'node_modules', '@fencelock', `binding-${addon.split('.')[1] ?? ''}`)
+  mkdirSync(binding, { recursive: true })
+  renameSync(join(folder, addon), join(binding, addon))
+  writeFileSync(
+    join(binding, 'index.js'),
+    `module.exports = { ...require('./${addon}'), version: () => '${version}' }`,
+  )
+  return path
+}
+
+const addon = readdirSync(root).find((name) => name.endsWith('.node')) ?? 'none'
 
 let redis: RedisServer
 let copies: [string, string]
 beforeAll(async () => {
   redis = await startRedis()
-  copies = [copy(), copy()]
 })
 
 /** Loads both copies as `one` and `two`. */
@@ -51,7 +74,14 @@ async function look(path: string, ...resources: string[]): Promise<unknown> {
   return JSON.parse(ending.stdout)
 }
 
-describe('two copies in one process', () => {
+describe.each([
+  { of: 'one version', second: copy },
+  { of: 'two versions', second: otherVersion },
+])('two copies of $of in one process', ({ second }) => {
+  beforeAll(() => {
+    copies = [copy(), second()]
+  })
+
   it('know each other’s errors, and share Redis', async () => {
     const ending = await runCode(
       `${load()}

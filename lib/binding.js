@@ -1,15 +1,93 @@
 'use strict'
 
-/** The addon, checked to be the one that belongs to this package. */
+/**
+ * Finds and loads the addon, and checks that it belongs to this package. Our own and not the loader that napi-rs
+ * generates: that one starts programs to find out the libc, looks for WebAssembly that we do not ship, and says of
+ * every failure that there is no binding. What failed is told by binding-errors.js.
+ */
 
-const binding = require('../binding.js')
+const { closeSync, existsSync, openSync, readSync } = require('node:fs')
+const { join, resolve } = require('node:path')
 const { version } = require('../package.json')
 
-if (binding.version() !== version) {
-  throw new Error(
-    `fencelock ${version} found an addon of version ${binding.version()}: the packages do not match; ` +
-      'remove node_modules and the lock file’s fencelock entries, and install again',
-  )
+/** Whether this very process runs on musl. Not whether musl, or a glibc for other programs, is installed beside. */
+function isMusl() {
+  // The program names its loader in the first page, /lib/ld-musl-x86_64.so.1 for example.
+  const head = Buffer.alloc(4096)
+  try {
+    const file = openSync(process.execPath, 'r')
+    readSync(file, head)
+    closeSync(file)
+  } catch {
+    // The report tells.
+  }
+  const loader = /\/ld-(linux|musl)-/.exec(head.toString('latin1'))
+  if (loader) return loader[1] === 'musl'
+  // A program that was patched, or started through its loader. This is not the first choice because it takes
+  // milliseconds, and waits for worker threads.
+  const { excludeNetwork } = process.report
+  process.report.excludeNetwork = true // It would look up names.
+  const { header } = process.report.getReport()
+  process.report.excludeNetwork = excludeNetwork
+  return header.glibcVersionRuntime === undefined
 }
 
-module.exports = binding
+/** What this process needs the addon for, in the words of our package names. */
+function target() {
+  const { arch, platform } = process
+  if (platform === 'linux') return `${platform}-${arch}-${isMusl() ? 'musl' : 'gnu'}`
+  return platform === 'win32' ? `${platform}-${arch}-msvc` : `${platform}-${arch}`
+}
+
+/** Each package by its full name, in a `try`: so bundlers and tracers see them, and do not mind those that are missing. */
+function requirePackage(wanted) {
+  try {
+    switch (wanted) {
+      case 'darwin-arm64':
+        return require('@fencelock/binding-darwin-arm64')
+      case 'darwin-x64':
+        return require('@fencelock/binding-darwin-x64')
+      case 'linux-arm64-gnu':
+        return require('@fencelock/binding-linux-arm64-gnu')
+      case 'linux-arm64-musl':
+        return require('@fencelock/binding-linux-arm64-musl')
+      case 'linux-x64-gnu':
+        return require('@fencelock/binding-linux-x64-gnu')
+      case 'linux-x64-musl':
+        return require('@fencelock/binding-linux-x64-musl')
+      case 'win32-arm64-msvc':
+        return require('@fencelock/binding-win32-arm64-msvc')
+      case 'win32-x64-msvc':
+        return require('@fencelock/binding-win32-x64-msvc')
+    }
+  } catch (error) {
+    throw require('./binding-errors.js').packageFailed(wanted, error)
+  }
+  throw require('./binding-errors.js').unsupported(wanted)
+}
+
+function requireFile(file, wanted) {
+  try {
+    return require(file)
+  } catch (error) {
+    throw require('./binding-errors.js').fileFailed(file, wanted, error)
+  }
+}
+
+/** The addon, what it is for, and its file if that is known without looking. */
+function load() {
+  const wanted = target()
+  // A build of the user's own.
+  const named = process.env.FENCELOCK_NATIVE_PATH
+  // In a clone the build leaves it here.
+  const built = join(__dirname, '..', `fencelock.${wanted}.node`)
+  if (!named && !existsSync(built)) return { addon: requirePackage(wanted), wanted }
+  const file = named ? resolve(named) : built
+  return { addon: requireFile(file, wanted), wanted, file }
+}
+
+const { addon, wanted, file } = load()
+const built = addon.version?.()
+if (built !== version) throw require('./binding-errors.js').wrongVersion(built, wanted, file)
+
+module.exports = addon

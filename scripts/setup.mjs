@@ -56,11 +56,11 @@ async function buildAddon() {
     changed('Cargo.lock'),
     changed('.cargo/config.toml'),
     changed('build.rs'),
-    // The name and the version of the package are part of the generated loader.
+    // How it is built.
     changed('package.json'),
   )
   const built = addon()
-  if (built && changed('binding.js') > 0 && changed(built) >= sources) return
+  if (built && changed(built) >= sources) return
   if (!which('cargo'))
     throw new PlainError('cargo is missing: install Rust from https://rustup.rs, then run this again')
   if (process.platform !== 'win32') await need('cc')

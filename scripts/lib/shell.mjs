@@ -18,14 +18,14 @@ export class PlainError extends Error {}
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, shell?: boolean }} [options]
- *   `onOutput` also gets what the program prints.
+ * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, quiet?: boolean, shell?: boolean }} [options]
+ *   `onOutput` also gets what the program prints; with `quiet` nobody else does.
  * @returns {Promise<{ ok: boolean, why: string }>} `why` says how it failed: exit code, signal or time limit
  */
 export function run(
   command,
   args,
-  { cwd = root, env = process.env, limitMs = 0, onOutput, shell = false } = {},
+  { cwd = root, env = process.env, limitMs = 0, onOutput, quiet = false, shell = false } = {},
 ) {
   return new Promise((resolve) => {
     const group = process.platform !== 'win32'
@@ -51,11 +51,15 @@ export function run(
       process.off('SIGINT', interrupted).off('SIGTERM', interrupted)
       resolve({ ok, why })
     }
-    child.stdout?.on('data', (data) => (process.stdout.write(data), onOutput?.(String(data))))
-    child.stderr?.on('data', (data) => (process.stderr.write(data), onOutput?.(String(data))))
+    for (const name of /** @type {const} */ (['stdout', 'stderr'])) {
+      child[name]?.on('data', (data) => {
+        if (!quiet) process[name].write(data)
+        onOutput?.(String(data))
+      })
+    }
     child.once('error', (error) => settle(false, error.message))
     child.once('close', (code, signal) => {
-      if (late) settle(false, `no end after ${Math.round(limitMs / 60_000)} minutes`)
+      if (late) settle(false, `no end after ${Math.round(limitMs / 1000)} s`)
       else settle(code === 0, signal ? `ended by ${signal}` : `exit code ${code}`)
     })
   })
@@ -107,17 +111,28 @@ export function which(name) {
 }
 
 /**
+ * How npm is called. It is a script: under `npm run` a variable names it, otherwise only a shell finds npm.cmd on Windows.
+ *
+ * @param {string[]} args
+ * @returns {{ command: string, args: string[], shell: boolean }}
+ */
+export function npmCall(args) {
+  const script = process.env.npm_execpath
+  if (script?.endsWith('npm-cli.js')) {
+    return { command: process.execPath, args: [script, ...args], shell: false }
+  }
+  return { command: 'npm', args, shell: process.platform === 'win32' }
+}
+
+/**
  * Runs npm; throws when it fails.
  *
  * @param {string[]} args
  * @param {{ cwd?: string }} [options]
  */
 export async function npm(args, { cwd = root } = {}) {
-  // npm is a script: under `npm run` this names it, otherwise only a shell finds npm.cmd on Windows.
-  const script = process.env.npm_execpath
-  const { ok, why } = script?.endsWith('npm-cli.js')
-    ? await run(process.execPath, [script, ...args], { cwd })
-    : await run('npm', args, { cwd, shell: process.platform === 'win32' })
+  const call = npmCall(args)
+  const { ok, why } = await run(call.command, call.args, { cwd, shell: call.shell })
   if (!ok) throw new PlainError(`npm ${args.join(' ')} failed: ${why}`)
 }
 

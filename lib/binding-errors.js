@@ -1,0 +1,154 @@
+'use strict'
+
+/** Why the addon cannot be had: what was looked for, where, and what to do. Loaded only when that is the case. */
+
+const { existsSync, readFileSync } = require('node:fs')
+const { dirname, join } = require('node:path')
+const { version } = require('../package.json')
+
+const home = join(__dirname, '..')
+const targets = [
+  'darwin-arm64',
+  'darwin-x64',
+  'linux-arm64-gnu',
+  'linux-arm64-musl',
+  'linux-x64-gnu',
+  'linux-x64-musl',
+  'win32-arm64-msvc',
+  'win32-x64-msvc',
+]
+
+/** What to do about packages that were installed for or on another system. */
+const install =
+  'install on the system, or in the image, that runs it, instead of copying node_modules from another one'
+
+function failure(code, message, cause) {
+  return Object.assign(new Error(`fencelock ${version}: ${message}`, cause && { cause }), { code })
+}
+
+function packageName(target) {
+  return `@fencelock/binding-${target}`
+}
+
+/** A file of an installed package, or undefined. */
+function find(name) {
+  try {
+    return require.resolve(name)
+  } catch {
+    return undefined
+  }
+}
+
+/** The addon's file in its package, or undefined. */
+function fileOf(target) {
+  return find(packageName(target))
+}
+
+/** What a program file is made for, from its head; undefined when it is no program file. */
+function madeFor(file) {
+  const bytes = readFileSync(file)
+  if (bytes.length < 64) return undefined
+  if (bytes.readUInt32BE(0) === 0x7f_45_4c_46) {
+    const cpu = { 0x3e: 'x64', 0xb7: 'arm64' }[bytes.readUInt16LE(18)]
+    // The name of glibc, among those of the libraries that it is linked to.
+    const libc = bytes.includes('libc.so.6') ? 'gnu' : 'musl'
+    return `linux-${cpu ?? 'another processor'}-${libc}`
+  }
+  if (bytes.readUInt32LE(0) === 0xfe_ed_fa_cf) {
+    const cpu = { 0x01_00_00_07: 'x64', 0x01_00_00_0c: 'arm64' }[bytes.readUInt32LE(4)]
+    return `darwin-${cpu ?? 'another processor'}`
+  }
+  const header = bytes.readUInt32LE(0x3c)
+  if (bytes.readUInt16LE(0) === 0x5a_4d && header + 6 <= bytes.length) {
+    const cpu = { 0x86_64: 'x64', 0xaa_64: 'arm64' }[bytes.readUInt16LE(header + 4)]
+    return `win32-${cpu ?? 'another processor'}-msvc`
+  }
+  return undefined
+}
+
+/** How it came here, which is where it goes away again. */
+function source(file) {
+  return process.env.FENCELOCK_NATIVE_PATH
+    ? `the addon that FENCELOCK_NATIVE_PATH names, ${file},`
+    : `the addon ${file}`
+}
+
+/** No addon is made for this system. */
+function unsupported(wanted) {
+  return failure(
+    'ADDON_UNSUPPORTED_PLATFORM',
+    `there is no addon for ${wanted}, only for ${targets.join(', ')}; ` +
+      'build one from the sources (npm run build), and name its file in FENCELOCK_NATIVE_PATH',
+  )
+}
+
+/** The package of this system is not there, or its addon does not load. */
+function packageFailed(wanted, error) {
+  const file = fileOf(wanted)
+  if (file) return fileFailed(file, wanted, error)
+  const name = packageName(wanted)
+  const manifest = find(`${name}/package.json`)
+  if (manifest) {
+    return failure(
+      'ADDON_NOT_FOUND',
+      `the package ${name} is in ${dirname(manifest)}, and its addon is not: install it again`,
+      error,
+    )
+  }
+  const others = targets.filter(fileOf)
+  const looked = `the package ${name} was looked for from ${home}, and is not there`
+  if (others.length > 0) {
+    return failure(
+      'ADDON_WRONG_PLATFORM',
+      `this process needs the addon for ${wanted}, and only that for ${others.join(', ')} is installed: ${looked}; ${install}`,
+      error,
+    )
+  }
+  return failure(
+    'ADDON_NOT_FOUND',
+    `${looked}: it is an optional dependency, and holds the addon for this system; install with optional dependencies ` +
+      '(without --omit=optional, --no-optional or omit in .npmrc); if they were not left out, the lock file may have been ' +
+      `made without them: install fencelock anew (npm uninstall fencelock, npm install fencelock@${version})`,
+    error,
+  )
+}
+
+/** This file is not there, or does not load. */
+function fileFailed(file, wanted, error) {
+  if (!existsSync(file)) {
+    return failure(
+      'ADDON_NOT_FOUND',
+      `${source(file)} is not there; give a path that is absolute or relative to the working directory (${process.cwd()}), ` +
+        'or unset the variable',
+      error,
+    )
+  }
+  const found = madeFor(file)
+  if (found !== undefined && found !== wanted) {
+    return failure(
+      'ADDON_WRONG_PLATFORM',
+      `${source(file)} is for ${found}, and this process needs that for ${wanted}; ${install}`,
+      error,
+    )
+  }
+  const reason = String(error?.message ?? error).split('\n', 1)[0]
+  let advice = 'install it again'
+  if (error?.code === 'ERR_DLOPEN_DISABLED')
+    advice = 'allow it (--allow-addons with --permission, no --no-addons)'
+  else if (found === undefined) advice = 'it is damaged, or no addon: install it again'
+  else if (reason.includes('GLIBC_')) advice = 'the C library of this system is too old for it'
+  return failure('ADDON_NOT_LOADED', `${source(file)} does not load: ${reason}; ${advice}`, error)
+}
+
+/** An addon of another version, which may understand our calls otherwise. */
+function wrongVersion(built, wanted, file = fileOf(wanted)) {
+  return failure(
+    'ADDON_WRONG_VERSION',
+    `${source(file)} is of version ${built ?? '(unknown)'}, and only that of this version fits; ` +
+      (process.env.FENCELOCK_NATIVE_PATH
+        ? 'build it from the sources of this version'
+        : `remove fencelock and ${packageName(wanted)} from the lock file and node_modules, and install fencelock again`),
+  )
+}
+
+module.exports = { fileFailed, packageFailed, unsupported, wrongVersion }

@@ -1,0 +1,156 @@
+/**
+ * `npm run test:install`: packs, publishes to a throwaway registry on loopback, and installs from there into fresh
+ * projects, as users do. In each of them a lock is taken, and the process has to end by itself.
+ */
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  existsSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+
+import { installedRuntimes } from '../__test__/runtimes/index.mjs'
+import { cases } from './lib/install/cases.mjs'
+import { LeftOut, Project } from './lib/install/project.mjs'
+import { publish, startRegistry } from './lib/install/registry.mjs'
+import { report } from './lib/results.mjs'
+import { PlainError, root, runMain, say } from './lib/shell.mjs'
+import { packAll, platforms } from './pack.mjs'
+import { installPackages, setUp } from './setup.mjs'
+
+const usage = `npm run test:install -- [--long] [--only <part of a name>] [--from <folder>] [--keep]
+
+  --long  every package manager, runtime and bundler; otherwise what fits into everyday checks
+  --only  only the cases whose names hold this
+  --from  addons as they are published, <platform>/fencelock.<platform>.node: their sizes are judged, too;
+          default: the one that npm run build:fast left
+  --keep  leaves the projects where they are`
+
+await runMain(async () => {
+  const { values } = parseArgs({
+    options: {
+      long: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      from: { type: 'string' },
+      keep: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return console.log(usage)
+  const { long, only = '', from, keep } = values
+  await setUp()
+  await installPackages('__test__/runtimes')
+  await installPackages('__test__/install')
+  const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
+  if (chosen.some((item) => item.long)) await installPackages('__test__/install/long')
+  const folder = mkdtempSync(join(tmpdir(), 'fencelock-install-'))
+  try {
+    if (!(await runCases(folder, chosen, from && resolve(from)))) process.exitCode = 1
+  } finally {
+    if (keep) say(`kept: ${folder}`)
+    else rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
+  }
+})
+
+/**
+ * @param {string} folder
+ * @param {import('./lib/install/ground.mjs').Case[]} chosen
+ * @param {string | undefined} from
+ */
+async function runCases(folder, chosen, from) {
+  const host =
+    readdirSync(root)
+      .find((name) => name.endsWith('.node'))
+      ?.split('.')[1] ?? ''
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const tarballs = join(folder, 'tarballs')
+  await packAll({ out: tarballs, from: stageAddons(join(folder, 'addons'), host, from) })
+  const env = userEnvironment(join(folder, 'home'))
+  const runtimes = new Map([['node', process.execPath], ...installedRuntimes().map(nameAndPath)])
+  const registry = await startRegistry(folder, runtimes.get('node-newest') ?? process.execPath)
+  try {
+    await publish(registry.url, tarballs, env)
+    const ground = {
+      registry: registry.url,
+      tools: join(root, '__test__/install/long/node_modules'),
+      runtimes,
+      tarballs,
+      host,
+      version: manifest.version,
+      released: from !== undefined,
+      fresh: (/** @type {string} */ name) => new Project(join(folder, 'projects', name), registry.url, env),
+      versionOf: (/** @type {string} */ name) => manifest.devDependencies[name],
+    }
+    const results = []
+    for (const { name, test } of chosen) {
+      say(name)
+      const begin = performance.now()
+      let [passed, failed, skipped] = [1, 0, 0]
+      let note = ''
+      try {
+        await test(ground)
+      } catch (error) {
+        if (!(error instanceof PlainError)) throw error
+        passed = 0
+        if (error instanceof LeftOut) [skipped, note] = [1, error.message]
+        else failed = 1
+        console.error(error.message)
+      }
+      const seconds = (performance.now() - begin) / 1000
+      results.push({ part: name, passed, failed, skipped, seconds, note })
+    }
+    return report(results)
+  } finally {
+    await registry.stop()
+  }
+}
+
+/** @param {import('../__test__/runtimes/index.mjs').Runtime} runtime @returns {[string, string]} */
+function nameAndPath({ name, path }) {
+  return [name, path]
+}
+
+/**
+ * An addon for each platform, so that all packages can be published: package managers look at them all, and take one.
+ * For platforms without an addon it is a stand-in, which nobody here can load.
+ *
+ * @param {string} folder @param {string} host @param {string | undefined} from
+ */
+function stageAddons(folder, host, from) {
+  for (const platform of platforms()) {
+    const name = `fencelock.${platform}.node`
+    const found = [
+      ...(from ? [join(from, platform, name)] : []),
+      ...(platform === host ? [join(root, name)] : []),
+    ]
+    const addon = found.find((file) => existsSync(file))
+    mkdirSync(join(folder, platform), { recursive: true })
+    if (addon) cpSync(addon, join(folder, platform, name))
+    else writeFileSync(join(folder, platform, name), 'a stand-in')
+  }
+  return folder
+}
+
+/** A user with an empty home folder, so with caches of its own, who runs nothing under npm. @param {string} home */
+function userEnvironment(home) {
+  mkdirSync(home)
+  const env = Object.entries(process.env).filter(
+    ([name]) =>
+      !/^(npm_|XDG_|BUN_|PNPM_|YARN_|DENO_|FENCELOCK_|NODE_OPTIONS$|INIT_CWD$|FORCE_COLOR$)/i.test(name),
+  )
+  return {
+    ...Object.fromEntries(env),
+    HOME: home,
+    USERPROFILE: home,
+    LOCALAPPDATA: home,
+    APPDATA: home,
+    NO_COLOR: '1',
+  }
+}
