@@ -7,10 +7,11 @@ import { basename } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs, promisify } from 'node:util'
 
-import { distTag, readTarballs, repositoryProblems, tarballProblems } from './lib/release.mjs'
+import { distTag, repositoryProblems } from './lib/release.mjs'
 import { PlainError, root, run, runMain, say } from './lib/shell.mjs'
+import { checkTarballs, readTarballs } from './lib/tarballs.mjs'
 
-/** @typedef {import('./lib/release.mjs').Tarball} Tarball */
+/** @typedef {import('./lib/tarballs.mjs').Tarball} Tarball */
 
 const usage = `npm run release:publish -- --dir <tarballs> [--dry-run] [--no-provenance]
 
@@ -27,7 +28,7 @@ const usage = `npm run release:publish -- --dir <tarballs> [--dry-run] [--no-pro
  * @param {NodeJS.ProcessEnv} [options.env] of npm
  */
 export async function publish({ dir, dryRun = false, provenance = true, source = root, env = process.env }) {
-  const { problems, order } = tarballProblems(source, readTarballs(dir))
+  const { problems, order } = checkTarballs(source, readTarballs(dir))
   for (const { manifest } of order) problems.push(...repositoryProblems(manifest, env.GITHUB_REPOSITORY))
   if (problems.length > 0) throw new PlainError(`nothing was published:\n  ${problems.join('\n  ')}`)
 
@@ -51,7 +52,8 @@ export async function publish({ dir, dryRun = false, provenance = true, source =
       ],
       { cwd: dir, env },
     )
-    if (!ok) throw new PlainError(`npm publish ${basename(file)} failed: ${why}; run this again to go on from here`)
+    if (!ok)
+      throw new PlainError(`npm publish ${basename(file)} failed: ${why}; run this again to go on from here`)
     say(`${dryRun ? 'would publish' : 'published'} ${manifest.name}@${manifest.version}`)
   }
 }
@@ -68,7 +70,7 @@ function name({ manifest }) {
  * @param {NodeJS.ProcessEnv} env
  */
 async function isPublished(tarball, env) {
-  const found = await npmView(`${name(tarball)}`, 'dist.integrity', env)
+  const found = await integrityOf(name(tarball), env)
   if (found === undefined) return false
   if (found === tarball.integrity) return true
   throw new PlainError(
@@ -77,13 +79,20 @@ async function isPublished(tarball, env) {
   )
 }
 
-/** @param {string} spec @param {string} field @param {NodeJS.ProcessEnv} env @returns {Promise<unknown>} */
-async function npmView(spec, field, env) {
+/**
+ * What the registry has of a version; undefined when it has none.
+ *
+ * @param {string} spec
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {Promise<string | undefined>}
+ */
+async function integrityOf(spec, env) {
   // `--prefer-online`: a version published a minute ago counts.
-  const args = ['view', spec, field, '--json', '--prefer-online']
+  const args = ['view', spec, 'dist.integrity', '--json', '--prefer-online']
   const { stdout, failed } = await promisify(execFile)('npm', args, { env }).then(
-    (output) => ({ ...output, failed: false }),
-    (error) => ({ stdout: String(error.stdout ?? ''), failed: true }),
+    (output) => ({ stdout: output.stdout, failed: false }),
+    // npm says also in JSON what went wrong.
+    (/** @type {{ stdout?: string }} */ error) => ({ stdout: error.stdout ?? '', failed: true }),
   )
   const answer = stdout.trim() ? JSON.parse(stdout) : undefined
   if (!failed) return answer

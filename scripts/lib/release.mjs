@@ -1,11 +1,9 @@
 /**
- * What must be true of the sources and of the packed packages before a version is published. Node built-ins only: the
+ * What must be true of the sources before a version is published. Node built-ins only, here and in tarballs.mjs: the
  * job that may publish installs nothing.
  */
-import { execFileSync } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 
 /**
  * @typedef {object} Manifest the parts of a package.json that are looked at
@@ -21,14 +19,6 @@ import { join, resolve } from 'node:path'
  * @property {Record<string, string>} [optionalDependencies]
  * @property {string | { url?: string }} [repository]
  * @property {{ packageName: string, targets: string[] }} [napi]
- */
-
-/**
- * @typedef {object} Tarball
- * @property {string} file its path
- * @property {string[]} files what it holds, without the leading `package/`
- * @property {Manifest} manifest
- * @property {string} integrity as the registry states it
  */
 
 /**
@@ -77,7 +67,7 @@ export function versionProblems(folder, tag) {
   const expect = (/** @type {string} */ place, /** @type {string | undefined} */ found) => {
     if (found !== version) problems.push(`${place} says ${found ?? 'nothing'}, package.json says ${version}`)
   }
-  expect('Cargo.toml', /^\[package\][^[]*?^version = "(.+)"$/ms.exec(text('Cargo.toml'))?.[1])
+  expect('Cargo.toml', /^\[package\][^[]*?^version = "(.+)"$/m.exec(text('Cargo.toml'))?.[1])
   expect('Cargo.lock', /^name = "fencelock"\nversion = "(.+)"$/m.exec(text('Cargo.lock'))?.[1])
   expect('package-lock.json', JSON.parse(text('package-lock.json')).version)
   // Its loader compares this with the version of the package that holds the addon.
@@ -133,100 +123,6 @@ export function repositoryProblems({ name, repository }, home) {
   const expected = `git+https://github.com/${home}.git`
   if (url === expected) return []
   return [`"repository" of ${name} must have the url ${expected}; it is ${url ?? 'missing'}`]
-}
-
-/** @param {string} folder of tarballs @returns {Tarball[]} */
-export function readTarballs(folder) {
-  return readdirSync(folder)
-    .filter((name) => name.endsWith('.tgz'))
-    .map((name) => {
-      const file = resolve(folder, name)
-      const tar = (/** @type {string[]} */ ...args) => execFileSync('tar', args, { encoding: 'utf8' })
-      return {
-        file,
-        files: tar('-tzf', file)
-          .split('\n')
-          .filter((path) => path && !path.endsWith('/'))
-          .map((path) => path.replace(/^package\//, '')),
-        manifest: JSON.parse(tar('-xzOf', file, 'package/package.json')),
-        integrity: `sha512-${createHash('sha512').update(readFileSync(file)).digest('base64')}`,
-      }
-    })
-}
-
-/**
- * Whether the tarballs are the whole release and nothing else.
- *
- * @param {string} folder the project's root
- * @param {Tarball[]} tarballs
- * @returns {{ problems: string[], order: Tarball[] }} in the order to publish: the package that depends on all others last
- */
-export function tarballProblems(folder, tarballs) {
-  const { main, platforms, wanted } = readManifests(folder)
-  /** @type {string[]} */
-  const problems = []
-  /** @type {Tarball[]} */
-  const order = []
-  const take = (/** @type {string} */ name) => {
-    const found = tarballs.filter(({ manifest }) => manifest.name === name)
-    if (found.length !== 1) problems.push(`${name}: ${found.length === 0 ? 'missing' : 'more than one'}`)
-    order.push(...found)
-    return found
-  }
-
-  for (const platform of wanted) {
-    const source = platforms.get(platform)
-    const name = source?.name ?? `${main.napi?.packageName}-${platform}`
-    for (const { manifest, files } of take(name)) {
-      const own = [source?.main ?? '', 'package.json', 'README.md', 'LICENSE']
-      problems.push(...commonProblems(manifest, main.version))
-      if (!source?.main || !files.includes(source.main)) problems.push(`${name} holds no addon`)
-      problems.push(...files.filter((file) => !own.includes(file)).map((file) => `${name} holds ${file}`))
-      for (const field of /** @type {const} */ (['os', 'cpu', 'libc', 'main'])) {
-        if (JSON.stringify(manifest[field]) !== JSON.stringify(source?.[field])) {
-          problems.push(`${name} has another "${field}" than npm/${platform}/package.json`)
-        }
-      }
-    }
-  }
-
-  for (const { manifest, files } of take(main.name)) {
-    const own = [...(main.files ?? []), 'package.json', 'README.md', 'LICENSE']
-    const held = (/** @type {string} */ file) =>
-      own.some((entry) => file === entry || (entry.endsWith('/') && file.startsWith(entry)))
-    problems.push(...commonProblems(manifest, main.version))
-    for (const entry of own) {
-      if (!files.some((file) => file === entry || (entry.endsWith('/') && file.startsWith(entry)))) {
-        problems.push(`${main.name} lacks ${entry}`)
-      }
-    }
-    problems.push(
-      ...files
-        .filter((file) => !held(file) || file.endsWith('.node'))
-        .map((file) => `${main.name} holds ${file}`),
-    )
-    const names = wanted.map((platform) => platforms.get(platform)?.name ?? '')
-    const optional = Object.fromEntries(names.map((name) => [name, main.version]))
-    const sorted = (/** @type {object} */ object) => JSON.stringify(Object.entries(object).toSorted())
-    if (sorted(manifest.optionalDependencies ?? {}) !== sorted(optional)) {
-      problems.push(`${main.name} must depend on every platform package in exactly ${main.version}`)
-    }
-    if (manifest.dependencies) problems.push(`${main.name} has dependencies`)
-  }
-
-  for (const { file, manifest } of tarballs) {
-    if (!order.some((known) => known.file === file)) problems.push(`${manifest.name} is no package of ours`)
-  }
-  return { problems, order }
-}
-
-/** @param {Manifest} manifest @param {string} version @returns {string[]} */
-function commonProblems({ name, version: found, scripts = {} }, version) {
-  const problems = found === version ? [] : [`${name} is version ${found}, not ${version}`]
-  for (const script of ['preinstall', 'install', 'postinstall']) {
-    if (scripts[script]) problems.push(`${name} has the script "${script}"`)
-  }
-  return problems
 }
 
 /**
