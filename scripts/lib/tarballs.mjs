@@ -103,12 +103,15 @@ function platformProblems({ manifest, files }, source) {
   return problems
 }
 
+/** Whether a file is meant by an entry of `files`. @param {string} entry @param {string} file */
+function covers(entry, file) {
+  return file === entry || (entry.endsWith('/') && file.startsWith(entry))
+}
+
 /** @param {Tarball} tarball @param {Manifest} source @param {Manifest[]} platforms */
 function mainProblems({ manifest, files }, source, platforms) {
   const { name, version } = source
   const entries = [...(source.files ?? []), ...always]
-  const covers = (/** @type {string} */ entry, /** @type {string} */ file) =>
-    file === entry || (entry.endsWith('/') && file.startsWith(entry))
   const problems = [
     ...entries
       .filter((entry) => !files.some((file) => covers(entry, file)))
