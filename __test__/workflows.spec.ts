@@ -5,7 +5,6 @@ import { expect, it } from 'vitest'
 
 import { platformOf } from '../scripts/lib/release.mjs'
 import { startScript } from './fixtures/processes'
-import { findRuntime, onBun } from './fixtures/runtimes'
 import { root, tempDir } from './fixtures/temp'
 
 const folder = join(root, '.github/workflows')
@@ -66,8 +65,6 @@ async function lint(workflow: string) {
   writeFileSync(join(broken, '.github/workflows/ci.yml'), workflow)
   return startScript(join(root, 'scripts/lint-workflows.mjs'), {
     args: [broken],
-    // The scripts are for Node.
-    ...(onBun && { program: findRuntime('node-newest')?.path }),
     limitMs: 120_000,
   }).ended
 }
