@@ -30,6 +30,14 @@ it('every target is built and tested, on a runner of its own system and processo
   }
 })
 
+it('what the workflows run are scripts of this project', () => {
+  const texts = [...workflows.values()].join('\n')
+  const scripts = [...texts.matchAll(/npm (?:run )?([a-z:]+)/g)].map(([, script]) => script ?? '')
+  expect(scripts).toContain('release:publish')
+  const builtIn = new Set(['ci', 'run'])
+  expect(scripts.filter((name) => !builtIn.has(name) && !(name in manifest.scripts))).toEqual([])
+})
+
 it('only the job that publishes a tag may publish, and none has a secret', () => {
   for (const text of workflows.values()) {
     expect(text).toMatch(/^permissions: \{\}$/m)
