@@ -32,6 +32,16 @@ const smoke = [
   '__test__/guard-sqlite.',
 ]
 
+/** What needs no server: all that runs on Windows, for which there is no Redis. */
+const withoutServers = [
+  '__test__/runtime.',
+  '__test__/options.',
+  '__test__/local.',
+  '__test__/guard.',
+  '__test__/guard-sqlite.',
+]
+const onWindows = process.platform === 'win32'
+
 async function main() {
   const { values } = parseArgs({
     options: {
@@ -67,15 +77,7 @@ async function main() {
 async function runParts(results, { only, rust, node, bun, 'all-runtimes': everywhere = false }) {
   const all = rust === undefined && node === undefined && bun === undefined
   await setUp()
-  const valkey = await findValkey()
-  const env = {
-    ...process.env,
-    FENCELOCK_REDIS_SERVER: await need('redis-server', 'FENCELOCK_REDIS_SERVER'),
-    ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }),
-  }
-  await need('openssl')
-  await need('python3')
-  await needDatabases()
+  const env = { ...process.env, ...(onWindows ? {} : await findServers()) }
 
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {
@@ -84,18 +86,19 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
     await installPackages('__test__/prisma')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
-      const filters = only ? [only] : full ? [] : smoke
+      const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke
       const options = { env, filters, smoke: !full && !only, mayBeEmpty: only !== undefined }
       results.push(await runVitest(runtime, options))
     }
   }
 }
 
-/** The servers that the guards are tested with; the tests find them as this does. */
-async function needDatabases() {
-  if (process.platform === 'win32') return
-  await need('postgres')
-  await need('mariadbd')
+/** All that the tests start, and how they find it: what is not named here they look for where this does. */
+async function findServers() {
+  const valkey = await findValkey()
+  const redis = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
+  for (const name of /** @type {const} */ (['openssl', 'python3', 'postgres', 'mariadbd'])) await need(name)
+  return { FENCELOCK_REDIS_SERVER: redis, ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }) }
 }
 
 /**

@@ -1,0 +1,26 @@
+/**
+ * `npm run release:check`: whether what states the version agrees, and whether the changelog has an entry.
+ */
+import { parseArgs } from 'node:util'
+
+import { readManifests, repositoryProblems, versionProblems } from './lib/release.mjs'
+import { PlainError, root, runMain, say } from './lib/shell.mjs'
+
+const usage = `npm run release:check -- [--tag v1.2.3]
+
+  --tag   that of the release: it must be the version, and the changelog must have a heading for it`
+
+await runMain(async () => {
+  const { values } = parseArgs({
+    options: { tag: { type: 'string' }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (values.help) return console.log(usage)
+  const { main, platforms } = readManifests(root)
+  const home = process.env.GITHUB_REPOSITORY
+  const problems = [
+    ...versionProblems(root, values.tag),
+    ...[main, ...platforms.values()].flatMap((manifest) => repositoryProblems(manifest, home)),
+  ]
+  if (problems.length > 0) throw new PlainError(`this is no release:\n  ${problems.join('\n  ')}`)
+  say(`version ${main.version}: everything agrees`)
+})
