@@ -7,8 +7,8 @@ import { copyFileSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-import { build, buildWindowsGnu, lint, windowsGnu } from './lib/cross.mjs'
 import { crossToolchain } from './lib/cross-toolchain.mjs'
+import { build, buildWindowsGnu, lint, windowsGnu } from './lib/cross.mjs'
 import { gate } from './lib/gate.mjs'
 import { binaryPath, named, platform } from './lib/platforms.mjs'
 import { PlainError, root, runMain, say } from './lib/shell.mjs'
@@ -26,7 +26,8 @@ Builds npm/<platform>/fencelock.<platform>.node for the platforms named, or for 
 
 /** Why a platform cannot be built here, and what builds it; undefined if it can. @param {Platform} platform */
 function obstacle({ os }) {
-  if (os === 'win32') return "Microsoft's libraries are in no package registry; the release workflow builds it on Windows"
+  if (os === 'win32')
+    return "Microsoft's libraries are in no package registry; the release workflow builds it on Windows"
   return undefined
 }
 
@@ -45,7 +46,9 @@ async function main() {
     throw new PlainError(`--std is rustup or debian, not ${source}`)
   }
   if (process.platform !== 'linux' || process.arch !== 'x64') {
-    throw new PlainError(`this builds on Linux x64; here "npm run build" builds for ${process.platform}-${process.arch}`)
+    throw new PlainError(
+      `this builds on Linux x64; here "npm run build" builds for ${process.platform}-${process.arch}`,
+    )
   }
   await (values.check ? checkAll(source) : buildAll(named(positionals), source))
 }

@@ -5,8 +5,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
 import { gate, packedSize } from './lib/gate.mjs'
-import { binaryPath, named } from './lib/platforms.mjs'
 import { loadAll } from './lib/load.mjs'
+import { binaryPath, named } from './lib/platforms.mjs'
 import { PlainError, runMain } from './lib/shell.mjs'
 
 const usage = `npm run gate -- [platform…]

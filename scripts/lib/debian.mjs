@@ -63,7 +63,9 @@ Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
  */
 export async function versionsOf(name) {
   const text = await capture('apt-cache', ['madison', name], { env: await configuration() })
-  return [...new Set((text ?? '').split('\n').map((line) => line.split('|')[1]?.trim() ?? ''))].filter(Boolean)
+  return [...new Set((text ?? '').split('\n').map((line) => line.split('|')[1]?.trim() ?? ''))].filter(
+    Boolean,
+  )
 }
 
 /**
@@ -74,12 +76,17 @@ export async function versionsOf(name) {
  */
 export async function unpack(wanted, into) {
   const folder = join(home, 'packages', wanted.replaceAll(/[:=~+]/g, '_'))
-  const archive = () => (existsSync(folder) ? readdirSync(folder).find((name) => name.endsWith('.deb')) : undefined)
+  const archive = () =>
+    existsSync(folder) ? readdirSync(folder).find((name) => name.endsWith('.deb')) : undefined
   if (!archive()) {
     const env = await configuration()
     mkdirSync(folder, { recursive: true })
     say(`getting ${wanted} from Debian`)
-    const { ok, why } = await run('apt-get', ['download', '-q', wanted], { cwd: folder, env, limitMs: 600_000 })
+    const { ok, why } = await run('apt-get', ['download', '-q', wanted], {
+      cwd: folder,
+      env,
+      limitMs: 600_000,
+    })
     if (!ok) {
       rmSync(folder, { recursive: true, force: true })
       throw new PlainError(`Debian's ${wanted} cannot be fetched: ${why}`)

