@@ -1,5 +1,6 @@
 /**
- * Building the addon for other platforms on one Linux machine, with zig as C compiler and linker.
+ * Building the addon as it is published: for other platforms on one Linux machine, with zig as C compiler and linker; on
+ * macOS and Windows for both their processors, with the system's own tools.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -15,6 +16,9 @@ import { capture, PlainError, root, run } from './shell.mjs'
 
 const output = join(root, 'target/cross/cargo')
 
+/** Without the rlib beside it, for which cargo would leave out the optimisation at link time: a third of the size. */
+const asPublished = ['--release', '--lib', '--crate-type', 'cdylib']
+
 /** zig, and cargo-zigbuild, which drives it. */
 async function compilers() {
   const folder = await wheels('compilers')
@@ -25,19 +29,20 @@ async function compilers() {
  * The environment of a build: the tools, and no path of this machine in the binary.
  *
  * @param {Toolchain} toolchain
- * @param {string} zig
+ * @param {string} zig  its folder; empty where the system's own tools build
  * @param {string[]} flags  for rustc
+ * @returns {NodeJS.ProcessEnv}
  */
 function environment({ env, sysroot }, zig, flags) {
   const registry = join(env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src')
   const remap = [`${registry}=registry`, `${root}=fencelock`].map((pair) => `--remap-path-prefix=${pair}`)
   return {
     ...env,
-    CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'zig'),
     CARGO_TARGET_DIR: output,
     CARGO_ENCODED_RUSTFLAGS: [...remap, ...flags].join('\u001F'),
+    ...(zig && { CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'zig') }),
     // What strips binaries of other systems is linked with LLVM's library; without it they are not stripped.
-    LD_LIBRARY_PATH: join(sysroot, 'lib'),
+    ...(process.platform === 'linux' && { LD_LIBRARY_PATH: join(sysroot, 'lib') }),
   }
 }
 
@@ -50,7 +55,6 @@ function environment({ env, sysroot }, zig, flags) {
  */
 export async function build(platform, toolchain) {
   const { zigbuild, zig } = await compilers()
-  /** @type {NodeJS.ProcessEnv} */
   let env = environment(toolchain, zig, [])
   let { target } = platform
   if (platform.libc === 'glibc') target += `.${oldestGlibc}`
@@ -64,9 +68,26 @@ export async function build(platform, toolchain) {
     // Where Apple's own linker would be asked for; nothing of it is used.
     env.SDKROOT = join(root, 'target/cross/darwin')
   }
-  await cargo(zigbuild, ['zigbuild', '--lib', '--release', '--target', target], toolchain, env)
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env)
   const folder = join(output, platform.target, 'release')
   return join(folder, platform.os === 'darwin' ? 'libfencelock.dylib' : 'libfencelock.so')
+}
+
+/**
+ * Builds a platform's binary with the tools of the system that it is for.
+ *
+ * @param {Platform} platform
+ * @param {Toolchain} toolchain
+ * @returns {Promise<string>} the file
+ */
+export async function buildNatively(platform, toolchain) {
+  // The C runtime comes with it: not every Windows has Microsoft's.
+  const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
+  const env = environment(toolchain, '', flags)
+  if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
+  await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env)
+  const folder = join(output, platform.target, 'release')
+  return join(folder, platform.os === 'darwin' ? 'libfencelock.dylib' : 'fencelock.dll')
 }
 
 /**
@@ -89,7 +110,7 @@ export async function buildWindowsGnu(toolchain) {
     }
   }
   const env = { ...environment(toolchain, zig, []), LIBNODE_PATH: libnode }
-  await cargo(zigbuild, ['zigbuild', '--lib', '--release', '--target', windowsGnu], toolchain, env)
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', windowsGnu], toolchain, env)
   return join(output, windowsGnu, 'release/fencelock.dll')
 }
 

@@ -55,9 +55,9 @@ export function packageFolder({ name }) {
   return join(root, 'npm', name)
 }
 
-/** Where the platform's package has its binary. @param {Platform} platform */
-export function binaryPath(platform) {
-  return join(packageFolder(platform), binaryName(platform))
+/** Where the platform's package has its binary. @param {Platform} target */
+export function binaryPath(target) {
+  return join(packageFolder(target), binaryName(target))
 }
 
 /** The version that is to be published. */
