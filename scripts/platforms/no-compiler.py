@@ -4,8 +4,8 @@ import sys
 
 words = sys.argv[1:]
 for before, word in zip([""] + words, words):
-    for start in ("-o", "/Fo", "-Fo", "/out:", "-out:"):
-        if word.startswith(start) and len(word) > len(start):
-            open(word[len(start) :], "a").close()
+    start = next((start for start in ("/Fo", "-Fo", "/out:", "-out:") if word.startswith(start)), None)
+    if start:
+        open(word[len(start) :], "a").close()
     if before in ("-o", "cq", "cqD", "crs", "s"):
         open(word, "a").close()
