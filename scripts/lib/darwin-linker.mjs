@@ -34,7 +34,7 @@ install-name: '/usr/lib/libiconv.2.dylib'
 `,
   )
   const linker = join(folder, 'ld')
-  // napi-build gives "-Wl", which means something to a compiler only.
+  // napi-build gives "-Wl", which means something to a compiler only. lld signs for Apple's processors only, unless told.
   writeFileSync(
     linker,
     `#!/bin/sh
@@ -42,7 +42,7 @@ for word; do
   shift
   [ "$word" = -Wl ] || set -- "$@" "$word"
 done
-LD_LIBRARY_PATH='${sysroot}/lib' exec '${sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld' "$@"
+LD_LIBRARY_PATH='${sysroot}/lib' exec '${sysroot}/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld' "$@" -adhoc_codesign
 `,
   )
   chmodSync(linker, 0o755)
