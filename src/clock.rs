@@ -102,13 +102,20 @@ mod system {
     use super::BootIdentity;
     use std::sync::OnceLock;
 
+    /// `CLOCK_BOOTTIME` counts suspend.
+    #[cfg(target_os = "linux")]
     pub fn boot_micros() -> u64 {
-        // Linux: CLOCK_BOOTTIME counts suspend. macOS: CLOCK_MONOTONIC_RAW is mach_continuous_time, which does too.
-        #[cfg(target_os = "linux")]
-        let id = rustix::time::ClockId::Boottime;
-        #[cfg(not(target_os = "linux"))]
-        let id = rustix::time::ClockId::MonotonicRaw;
-        let now = rustix::time::clock_gettime(id);
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+    }
+
+    /// `CLOCK_MONOTONIC_RAW` is `mach_continuous_time` there, which counts suspend and which nobody adjusts.
+    #[cfg(not(target_os = "linux"))]
+    pub fn boot_micros() -> u64 {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the function writes one `timespec` to the pointer it is given, which is valid for that.
+        let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_RAW, &raw mut now) };
+        assert_eq!(status, 0, "every macOS that the addon loads on has this clock");
         now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
     }
 

@@ -86,11 +86,11 @@ pub const fn name(_directory: &Path) -> Option<&'static str> {
 /// The kind of file system that this directory is on.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub fn detect(directory: &Path) -> Result<Kind> {
+    // MNT_LOCAL of <sys/mount.h>. macOS sets it for no network and no FUSE file system.
+    const MNT_LOCAL: u32 = 0x1000;
     let facts = rustix::fs::statfs(directory).map_err(|error| {
         super::failure::io("tell the file system of the lock file's directory", directory, &error.into())
     })?;
-    // MNT_LOCAL of <sys/mount.h>. macOS sets it for no network and no FUSE file system.
-    const MNT_LOCAL: u32 = 0x1000;
     Ok(if facts.f_flags & MNT_LOCAL == 0 { Kind::Network("not local (MNT_LOCAL)") } else { Kind::Local })
 }
 

@@ -1,11 +1,14 @@
 //! How the death of a holder is found out, and what must not be taken for it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
+#[cfg(target_os = "linux")]
+use std::fs::OpenOptions;
 use std::path::Path;
 use std::time::Duration;
 
 use super::roles::Actor;
 use super::{Place, request};
+#[cfg(target_os = "linux")]
 use crate::backend::Attempt;
 use crate::lease::Ttl;
 

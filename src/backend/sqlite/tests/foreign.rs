@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
+#[cfg(target_os = "linux")]
 use super::roles::Actor;
 use super::{Place, request};
 use crate::backend::sqlite::filesystem::Kind;
