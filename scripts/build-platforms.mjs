@@ -3,13 +3,13 @@
  * package and holds it against the gate; says of each other platform why not. On Linux that is all but Windows, with
  * nothing but package registries; on macOS and Windows it is the system's own.
  */
-import { copyFileSync, mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
 import { crossToolchain } from './lib/cross-toolchain.mjs'
 import { build, buildNatively, buildWindowsGnu, lint, windowsGnu } from './lib/cross.mjs'
 import { gate } from './lib/gate.mjs'
+import { place } from './lib/place.mjs'
 import { binaryPath, named, platform } from './lib/platforms.mjs'
 import { PlainError, root, runMain, say } from './lib/shell.mjs'
 
@@ -99,13 +99,6 @@ async function checkAll(source) {
   }
   say('linking for Windows with GNU’s ABI')
   place(await buildWindowsGnu(toolchain), join(root, 'target/cross/fencelock.win32-x64-gnu.node'))
-}
-
-/** Whole or not at all, and as a new file: a process may have the old one loaded. @param {string} from @param {string} to */
-function place(from, to) {
-  mkdirSync(join(to, '..'), { recursive: true })
-  copyFileSync(from, `${to}.new`)
-  renameSync(`${to}.new`, to)
 }
 
 await runMain(main)

@@ -25,7 +25,7 @@ export async function prepare({ fast, databases }) {
     await setUp()
   } else {
     await installPackages('.')
-    env = { NAPI_RS_NATIVE_LIBRARY_PATH: await buildRelease() }
+    env = { FENCELOCK_NATIVE_PATH: await buildRelease() }
   }
   await installPackages('bench')
   if (databases) {

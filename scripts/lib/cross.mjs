@@ -8,6 +8,7 @@ import { join } from 'node:path'
 
 import { darwinLinker } from './darwin-linker.mjs'
 import { oldestGlibc } from './platforms.mjs'
+import { asPublished, library, smaller } from './published.mjs'
 import { wheels } from './python.mjs'
 import { capture, PlainError, root, run } from './shell.mjs'
 
@@ -15,9 +16,6 @@ import { capture, PlainError, root, run } from './shell.mjs'
 /** @typedef {import('./cross-toolchain.mjs').Toolchain} Toolchain */
 
 const output = join(root, 'target/cross/cargo')
-
-/** Without the rlib beside it, for which cargo would leave out the optimisation at link time: a third of the size. */
-const asPublished = ['--release', '--lib', '--crate-type', 'cdylib']
 
 /** zig, and cargo-zigbuild, which drives it. */
 async function compilers() {
@@ -68,9 +66,8 @@ export async function build(platform, toolchain) {
     // Where Apple's own linker would be asked for; nothing of it is used.
     env.SDKROOT = join(root, 'target/cross/darwin')
   }
-  await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env)
-  const folder = join(output, platform.target, 'release')
-  return join(folder, platform.os === 'darwin' ? 'libfencelock.dylib' : 'libfencelock.so')
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env, smaller)
+  return join(output, platform.target, 'release', library(platform))
 }
 
 /**
@@ -85,9 +82,8 @@ export async function buildNatively(platform, toolchain) {
   const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
   const env = environment(toolchain, '', flags)
   if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
-  await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env)
-  const folder = join(output, platform.target, 'release')
-  return join(folder, platform.os === 'darwin' ? 'libfencelock.dylib' : 'fencelock.dll')
+  await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
+  return join(output, platform.target, 'release', library(platform))
 }
 
 /**
@@ -110,7 +106,7 @@ export async function buildWindowsGnu(toolchain) {
     }
   }
   const env = { ...environment(toolchain, zig, []), LIBNODE_PATH: libnode }
-  await cargo(zigbuild, ['rustc', ...asPublished, '--target', windowsGnu], toolchain, env)
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', windowsGnu], toolchain, env, smaller)
   return join(output, windowsGnu, 'release/fencelock.dll')
 }
 

@@ -93,7 +93,7 @@ async function tryOn(platform, { command, guest }, redis) {
         PATH: process.env.PATH,
         HOME: project,
         TMPDIR: project,
-        ...(guest && { FENCELOCK_NATIVE_PATH: binary, NAPI_RS_NATIVE_LIBRARY_PATH: binary }),
+        ...(guest && { FENCELOCK_NATIVE_PATH: binary }),
       },
       limitMs,
       onOutput: (text) => (said += text),

@@ -45,6 +45,18 @@ export function platform(name) {
   )
 }
 
+/** The one that this process runs on. */
+export function host() {
+  const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport())
+  const linux = header.glibcVersionRuntime === undefined ? 'musl' : 'glibc'
+  const libc = process.platform === 'linux' ? linux : undefined
+  const found = platforms.find(
+    (each) => each.os === process.platform && each.cpu === process.arch && each.libc === libc,
+  )
+  if (found) return found
+  throw new PlainError(`there is no package for ${process.platform} on ${process.arch}`)
+}
+
 /** What the binary of a platform is called. @param {Platform} platform */
 export function binaryName({ name }) {
   return `fencelock.${name}.node`

@@ -1,0 +1,32 @@
+/**
+ * `npm run build`: builds the addon for this machine as it is published, but for what only `build:platforms` does: that it
+ * runs on older systems, too.
+ */
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+
+import { place } from './lib/place.mjs'
+import { binaryName, host } from './lib/platforms.mjs'
+import { asPublished, library, smaller } from './lib/published.mjs'
+import { PlainError, root, run, runMain } from './lib/shell.mjs'
+
+const usage = `npm run build -- [--output-dir <folder>]
+
+Builds fencelock.<platform>.node in this folder; by default in the root, where it is what the package loads.`
+
+async function main() {
+  const { values } = parseArgs({
+    options: { 'output-dir': { type: 'string', default: root }, help: { type: 'boolean', short: 'h' } },
+  })
+  if (values.help) return console.log(usage)
+  const target = join(root, 'target')
+  const { ok, why } = await run('cargo', ['rustc', ...asPublished, '--locked', ...smaller], {
+    env: { ...process.env, CARGO_TARGET_DIR: target },
+    limitMs: 60 * 60_000,
+  })
+  if (!ok) throw new PlainError(`cargo failed: ${why}`)
+  const platform = host()
+  place(join(target, 'release', library(platform)), join(resolve(values['output-dir']), binaryName(platform)))
+}
+
+await runMain(main)
