@@ -42,6 +42,7 @@ export function startRemote(runtime, module, env = {}) {
   child.once('exit', (code, signal) => close(`the process ended with ${signal ?? `exit code ${code}`}`))
 
   return {
+    pid: Number(child.pid),
     /**
      * Calls a function that the module exports. Rejects when it throws, when the process ends, or when nothing comes.
      *

@@ -40,6 +40,7 @@ function table(title, head, rows) {
 export function printResults(runtime, results) {
   console.log(`\n━━ ${runtime} ━━`)
   for (const measure of throughput) printThroughput(measure, results.throughput[measure.id])
+  printProcessor(results)
   printOthers(results)
   printGuards(results)
   printGrowth(results)
@@ -67,6 +68,27 @@ function printThroughput({ title, note }, rows) {
           ]
         : [label, '–', '–', '–', '–', '–', `not here: ${unavailable}`],
     ),
+  )
+}
+
+/** @param {Results} results */
+function printProcessor({ processor }) {
+  if (!processor || processor.length === 0) return
+  table(
+    'where the time goes: processor time in µs for a pair',
+    ['', 'JS thread', 'others', 'primary', 'replicas', 'sum', 'waits', 'busy cores', ''],
+    processor.map(({ title, label, pairsPerSecond, main, others, primary, replicas, waits, calls }) => {
+      const sum = main + others + primary + replicas
+      return [
+        `${title}: ${label}`,
+        ...[main, others, primary, replicas, sum].map((micros) => fixed(micros, 1)),
+        fixed(waits, 2),
+        fixed((sum * pairsPerSecond) / 1e6, 2),
+        Object.entries(calls ?? {})
+          .map(([name, each]) => `${fixed(each, 1)} ${name}`)
+          .join(', '),
+      ]
+    }),
   )
 }
 

@@ -77,6 +77,7 @@ function startServer(program, folder, port, more) {
  * @typedef {object} Servers
  * @property {string} url of the primary
  * @property {number} port of the primary
+ * @property {number[]} pids of the primary and the replicas
  * @property {() => void} pauseReplica stops one replica in mid-air: its connections stay open and nobody answers
  * @property {() => Promise<void>} resumeReplica
  * @property {() => Promise<number>} waits how many WAITs the primary has served
@@ -101,6 +102,7 @@ export async function startServers(program, folder) {
   return {
     url: `redis://127.0.0.1:${port}`,
     port,
+    pids: children.map((child) => Number(child.pid)),
     pauseReplica: () => void children.at(-1)?.kill('SIGSTOP'),
     async resumeReplica() {
       children.at(-1)?.kill('SIGCONT')

@@ -8,6 +8,7 @@ import { measureEventLoop } from './event-loop.mjs'
 import { measureInFlight, measureMemory, measureTable } from './growth.mjs'
 import { measureGuards } from './guards.mjs'
 import { measureHandOver } from './hand-over.mjs'
+import { measureProcessor } from './processor.mjs'
 import { measureRenewals } from './renewals.mjs'
 import { measureStall } from './stall.mjs'
 import { measureThroughput, throughput } from './throughput.mjs'
@@ -24,6 +25,7 @@ import { measureThroughput, throughput } from './throughput.mjs'
 /**
  * @typedef {object} Results what one runtime reached; a measure that was not asked for is missing
  * @property {Record<string, import('../lib/rounds.mjs').Row[]>} throughput by measure
+ * @property {import('./processor.mjs').Processor[]} [processor]
  * @property {import('./stall.mjs').Stall} [stall]
  * @property {import('./event-loop.mjs').EventLoop[]} [eventLoop]
  * @property {{ subjects: import('./hand-over.mjs').HandOver[], commands: import('./hand-over.mjs').Commands }} [handOver]
@@ -44,6 +46,13 @@ export const measures = [
       results.throughput[measure.id] = await measureThroughput(measure, context)
     },
   })),
+  {
+    id: 'processor',
+    title: 'where the time goes',
+    async run(results, context) {
+      results.processor = await measureProcessor(context)
+    },
+  },
   {
     id: 'stall',
     title: 'a healthy replica beside a stopped one',

@@ -7,7 +7,7 @@
 use std::ffi::c_void;
 use std::future::Future;
 use std::ptr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub(super) struct Settler {
     /// The way to wake JavaScript's thread; `None` before the environment is attached and after it ended. Held by senders
     /// during a wake-up, and by the finalizer.
     wake: Mutex<Option<Wake>>,
+    /// The same function or null, for JavaScript's thread alone, which would otherwise wait for whoever is waking it.
+    own: AtomicPtr<sys::napi_threadsafe_function__>,
     /// Not held during a wake-up: JavaScript's thread would run into it. Always taken after `wake`.
     queue: Mutex<Queue>,
     /// Calls whose promises are not settled: while there are any, the threadsafe function keeps the process alive.
@@ -112,11 +114,10 @@ impl Settler {
 
     /// A call begins: its promise keeps the process alive. On JavaScript's thread.
     pub(super) fn begin(&self, env: Env) {
-        if self.pending.fetch_add(1, Ordering::Relaxed) == 0
-            && let Some(wake) = *self.wake()
-        {
-            // SAFETY: on the thread that made the function, which has not been finalized.
-            unsafe { sys::napi_ref_threadsafe_function(env.raw(), wake.0) };
+        let own = self.own.load(Ordering::Relaxed);
+        if self.pending.fetch_add(1, Ordering::Relaxed) == 0 && !own.is_null() {
+            // SAFETY: on the thread that made the function, whose finalizer runs here too, and has not.
+            unsafe { sys::napi_ref_threadsafe_function(env.raw(), own) };
         }
     }
 
@@ -138,12 +139,10 @@ impl Settler {
     }
 
     fn ended(&self, env: Env, calls: u32) {
-        if calls > 0
-            && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls
-            && let Some(wake) = *self.wake()
-        {
-            // SAFETY: on the thread that made the function, which has not been finalized.
-            unsafe { sys::napi_unref_threadsafe_function(env.raw(), wake.0) };
+        let own = self.own.load(Ordering::Relaxed);
+        if calls > 0 && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls && !own.is_null() {
+            // SAFETY: on the thread that made the function, whose finalizer runs here too, and has not.
+            unsafe { sys::napi_unref_threadsafe_function(env.raw(), own) };
         }
     }
 
@@ -249,6 +248,7 @@ impl Bridge {
         }
         // SAFETY: just made, on this thread.
         check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), function) })?;
+        settler.own.store(function, Ordering::Relaxed);
         *settler.wake() = Some(Wake(function));
         env.add_env_cleanup_hook(Arc::clone(&settler), |settler| settler.abandon_all(Duration::ZERO))?;
         Ok(Self { settler })
@@ -341,6 +341,7 @@ unsafe extern "C" fn call_wake(
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the one strong count that `Bridge::new` gave away, and this runs once.
     let settler = unsafe { Arc::from_raw(data.cast::<Settler>()) };
+    settler.own.store(ptr::null_mut(), Ordering::Relaxed);
     *settler.wake() = None;
     let dropped = std::mem::take(&mut settler.queue().settlements);
     drop(dropped);
