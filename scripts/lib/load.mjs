@@ -180,7 +180,7 @@ async function nodeOnArm() {
 /** @param {'x64' | 'arm64'} cpu @returns {Promise<Runner>} */
 async function nodeOnMusl(cpu) {
   const machine = cpu === 'x64' ? 'x86_64' : 'aarch64'
-  const wheel = await wheels('node-musl', ['--platform', `musllinux_1_2_${machine}`])
+  const wheel = await wheels('scripts/platforms/node-musl.txt', ['--platform', `musllinux_1_2_${machine}`])
   const folder = join(tools, `musl-${cpu}`)
   await system(folder, ['musl'], cpu === 'x64' ? 'amd64' : 'arm64')
   const loader = join(folder, `lib/ld-musl-${machine}.so.1`)

