@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 
 import { distTag, repositoryProblems, versionProblems } from '../scripts/lib/release.mjs'
 import { publish } from '../scripts/release-publish.mjs'
@@ -25,7 +25,7 @@ function makeSource(version = '1.2.3'): string {
   const { napi, version: old } = read(join(root, 'package.json')) as { napi: Json; version: string }
   const targets = ['x86_64-unknown-linux-gnu', 'aarch64-apple-darwin']
   edit(join(source, 'package.json'), { version, napi: { ...napi, targets } })
-  edit(join(source, 'package-lock.json'), { version })
+  editLock(source, { version, packages: { '': { version } } })
   replace(join(source, 'Cargo.toml'), `version = "${old}"`, `version = "${version}"`)
   replace(
     join(source, 'Cargo.lock'),
@@ -34,6 +34,10 @@ function makeSource(version = '1.2.3'): string {
   )
   writeFileSync(join(source, 'CHANGELOG.md'), changelog.replace('1.2.3', version))
   return source
+}
+
+function editLock(source: string, change: Json): void {
+  edit(join(source, 'package-lock.json'), change)
 }
 
 function read(file: string): Json {
@@ -77,8 +81,13 @@ describe('versions and changelog', () => {
     ],
     [
       'package-lock.json',
-      (source) => edit(join(source, 'package-lock.json'), { version: '1.2.2' }),
+      (source) => editLock(source, { version: '1.2.2' }),
       'package-lock.json says 1.2.2, package.json says 1.2.3',
+    ],
+    [
+      'the root in package-lock.json',
+      (source) => editLock(source, { packages: { '': { version: '1.2.2' } } }),
+      'packages[""] of package-lock.json says 1.2.2, package.json says 1.2.3',
     ],
     [
       'a platform',
@@ -134,14 +143,17 @@ describe('versions and changelog', () => {
 
 it('the repository is the one whose workflow runs', () => {
   const manifest = { name: 'fencelock', version: '1.2.3' }
-  const at = (url: string) =>
-    repositoryProblems({ ...manifest, repository: { type: 'git', url } } as never, 'we/lock')
-  expect(at('git+https://github.com/we/lock.git')).toEqual([])
-  expect(at('git+https://github.com/they/lock.git')).toEqual([
-    expect.stringContaining('we/lock.git; it is git+'),
-  ])
-  expect(repositoryProblems(manifest, 'we/lock')).toEqual([expect.stringContaining('it is missing')])
-  expect(repositoryProblems(manifest, undefined)).toEqual([])
+  const at = (url: string) => repositoryProblems([{ ...manifest, repository: { url } }], 'we/lock', false)
+  const nothing = { problems: [], warnings: [] }
+  expect(at('git+https://github.com/we/lock.git')).toEqual(nothing)
+  expect(at('git+https://github.com/they/lock.git')).toEqual({
+    problems: [expect.stringContaining('we/lock.git; it is git+')],
+    warnings: [],
+  })
+  const missing = [expect.stringContaining('it is missing')]
+  expect(repositoryProblems([manifest], 'we/lock', true)).toEqual({ problems: missing, warnings: [] })
+  expect(repositoryProblems([manifest], 'we/lock', false)).toEqual({ problems: [], warnings: missing })
+  expect(repositoryProblems([manifest], undefined, true)).toEqual(nothing)
 })
 
 it('a prerelease gets a dist-tag of its own', () => {
@@ -283,6 +295,30 @@ describe('publishing', { timeout: 120_000 }, () => {
   it('a dry run publishes nothing', async () => {
     const registry = await startRegistry()
     await publish({ ...makeRelease(), dryRun: true, env: registry.env })
+    expect(registry.published).toEqual([])
+  })
+
+  it('a dry run only says that a version is published already', async () => {
+    const registry = await startRegistry()
+    await publish({ ...makeRelease(), provenance: false, env: registry.env })
+    const before = [...registry.published]
+    const other = makeRelease(({ main }) => main.files.push('lib/more.js'))
+    const said = vi.spyOn(console, 'log')
+    await publish({ ...other, dryRun: true, env: registry.env })
+    expect(said.mock.calls.flat().join('\n')).toContain(
+      'fencelock@1.2.3 is published already; a new version is needed',
+    )
+    said.mockRestore()
+    expect(registry.published).toEqual(before)
+  })
+
+  it('a repository that nobody entered yet is no obstacle to a dry run, but to a release', async () => {
+    const registry = await startRegistry()
+    const env = { ...registry.env, GITHUB_REPOSITORY: 'we/lock' }
+    await publish({ ...makeRelease(), dryRun: true, env })
+    await expect(publish({ ...makeRelease(), provenance: false, env })).rejects.toThrow(
+      /nothing was published:\n.*"repository" of .* it is missing/,
+    )
     expect(registry.published).toEqual([])
   })
 

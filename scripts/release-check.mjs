@@ -8,7 +8,8 @@ import { PlainError, root, runMain, say } from './lib/shell.mjs'
 
 const usage = `npm run release:check -- [--tag v1.2.3]
 
-  --tag   that of the release: it must be the version, and the changelog must have a heading for it`
+  --tag   that of the release: it must be the version, the changelog must have a heading for it, and each package.json
+          must name the repository whose workflow this is`
 
 await runMain(async () => {
   const { values } = parseArgs({
@@ -17,10 +18,10 @@ await runMain(async () => {
   if (values.help) return console.log(usage)
   const { main, platforms } = readManifests(root)
   const home = process.env.GITHUB_REPOSITORY
-  const problems = [
-    ...versionProblems(root, values.tag),
-    ...[main, ...platforms.values()].flatMap((manifest) => repositoryProblems(manifest, home)),
-  ]
+  const manifests = [main, ...platforms.values()]
+  const repository = repositoryProblems(manifests, home, values.tag !== undefined)
+  for (const warning of repository.warnings) say(`warning: ${warning}`)
+  const problems = [...versionProblems(root, values.tag), ...repository.problems]
   if (problems.length > 0) throw new PlainError(`this is no release:\n  ${problems.join('\n  ')}`)
   say(`version ${main.version}: everything agrees`)
 })

@@ -29,14 +29,21 @@ const usage = `npm run release:publish -- --dir <tarballs> [--dry-run] [--no-pro
  */
 export async function publish({ dir, dryRun = false, provenance = true, source = root, env = process.env }) {
   const { problems, order } = checkTarballs(source, readTarballs(dir))
-  for (const { manifest } of order) problems.push(...repositoryProblems(manifest, env.GITHUB_REPOSITORY))
+  const manifests = order.map(({ manifest }) => manifest)
+  const repository = repositoryProblems(manifests, env.GITHUB_REPOSITORY, !dryRun)
+  for (const warning of repository.warnings) say(`warning: ${warning}`)
+  problems.push(...repository.problems)
   if (problems.length > 0) throw new PlainError(`nothing was published:\n  ${problems.join('\n  ')}`)
 
   // All of them before the first is published.
   const left = []
   for (const tarball of order) {
-    if (await isPublished(tarball, env)) say(`${name(tarball)} is published already`)
-    else left.push(tarball)
+    const found = await integrityOf(name(tarball), env)
+    if (found === undefined) left.push(tarball)
+    else if (found === tarball.integrity) say(`${name(tarball)} is published already`)
+    // Between two releases the tree has the version of the last one, and that is no mistake.
+    else if (dryRun) say(`${name(tarball)} is published already; a new version is needed`)
+    else throw otherContents(tarball, found)
   }
   for (const { file, manifest } of left) {
     const tag = distTag(manifest.version)
@@ -63,17 +70,9 @@ function name({ manifest }) {
   return `${manifest.name}@${manifest.version}`
 }
 
-/**
- * Whether the registry has this very tarball. Another one of the same version cannot be replaced.
- *
- * @param {Tarball} tarball
- * @param {NodeJS.ProcessEnv} env
- */
-async function isPublished(tarball, env) {
-  const found = await integrityOf(name(tarball), env)
-  if (found === undefined) return false
-  if (found === tarball.integrity) return true
-  throw new PlainError(
+/** What is published cannot be replaced. @param {Tarball} tarball @param {string} found */
+function otherContents(tarball, found) {
+  return new PlainError(
     `nothing was published: the registry has another ${name(tarball)} (${found}, here ${tarball.integrity}). ` +
       'To complete a release, run it with the tarballs that it began with; otherwise take a new version',
   )
@@ -94,10 +93,19 @@ async function integrityOf(spec, env) {
     // npm says also in JSON what went wrong.
     (/** @type {{ stdout?: string }} */ error) => ({ stdout: error.stdout ?? '', failed: true }),
   )
-  const answer = stdout.trim() ? JSON.parse(stdout) : undefined
-  if (!failed) return answer
+  const answer = stdout.trim() ? json(stdout) : undefined
+  if (!failed && answer !== null) return answer
   if (answer?.error?.code === 'E404') return undefined
   throw new PlainError(`npm view ${spec} failed: ${answer?.error?.summary ?? 'no answer'}`)
+}
+
+/** @param {string} text @returns {any} null when it is none: npm may print anything when it breaks */
+function json(text) {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return null
+  }
 }
 
 if (process.argv[1] && pathToFileURL(process.argv[1]).href === import.meta.url) {

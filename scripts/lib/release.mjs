@@ -69,7 +69,9 @@ export function versionProblems(folder, tag) {
   }
   expect('Cargo.toml', /^\[package\][^[]*?^version = "(.+)"$/m.exec(text('Cargo.toml'))?.[1])
   expect('Cargo.lock', /^name = "fencelock"\nversion = "(.+)"$/m.exec(text('Cargo.lock'))?.[1])
-  expect('package-lock.json', JSON.parse(text('package-lock.json')).version)
+  const lock = JSON.parse(text('package-lock.json'))
+  expect('package-lock.json', lock.version)
+  expect('packages[""] of package-lock.json', lock.packages?.['']?.version)
   for (const [platform, manifest] of platforms) {
     expect(`npm/${platform}/package.json`, manifest.version)
     if (!wanted.includes(platform)) problems.push(`npm/${platform} is no target of package.json`)
@@ -109,18 +111,26 @@ function changelogProblems(changelog, version, released) {
 
 /**
  * The provenance of a package names the repository that built it; the registry refuses the package when package.json
- * names another, and it would do so in the middle of a release.
+ * names another or none, and it would do so in the middle of a release.
  *
- * @param {Manifest} manifest
+ * @param {Manifest[]} manifests
  * @param {string | undefined} home `owner/name` of the repository whose workflow this is; undefined outside of one
- * @returns {string[]} what is wrong
+ * @param {boolean} released whether this is a release: before the first one nobody may have entered a repository
+ * @returns {{ problems: string[], warnings: string[] }}
  */
-export function repositoryProblems({ name, repository }, home) {
-  if (!home) return []
-  const url = typeof repository === 'string' ? repository : repository?.url
+export function repositoryProblems(manifests, home, released) {
+  /** @type {string[]} */
+  const problems = []
+  /** @type {string[]} */
+  const warnings = []
   const expected = `git+https://github.com/${home}.git`
-  if (url === expected) return []
-  return [`"repository" of ${name} must have the url ${expected}; it is ${url ?? 'missing'}`]
+  for (const { name, repository } of home ? manifests : []) {
+    const url = typeof repository === 'string' ? repository : repository?.url
+    if (url === expected) continue
+    const where = url === undefined && !released ? warnings : problems
+    where.push(`"repository" of ${name} must have the url ${expected}; it is ${url ?? 'missing'}`)
+  }
+  return { problems, warnings }
 }
 
 /**
