@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
+import { hostName, platforms } from '../scripts/lib/platforms.mjs'
 import { runCode } from './fixtures/processes'
 import { onBun } from './fixtures/runtimes'
 import { root, tempDir } from './fixtures/temp'
@@ -67,6 +68,23 @@ function program(target: string): Buffer {
   }
   return bytes
 }
+
+/** What every list of platforms must have. */
+const all = platforms.map(({ name }) => name).toSorted()
+
+it('the loader knows the platforms that have a package, and no other', () => {
+  const code = readFileSync(join(root, 'lib/binding.js'), 'utf8')
+  const cases = [...code.matchAll(/case '([\w-]+)':\n +return require\('@fencelock\/binding-([\w-]+)'\)/g)]
+  expect(cases.map(([, name]) => name)).toEqual(all)
+  expect(cases.map(([, , required]) => required)).toEqual(all)
+  const errors = readFileSync(join(root, 'lib/binding-errors.js'), 'utf8')
+  const targets = /const targets = \[([^\]]*)\]/.exec(errors)?.[1] ?? ''
+  expect([...targets.matchAll(/'([\w-]+)'/g)].map(([, name]) => name)).toEqual(all)
+})
+
+it('a build is called what the loader looks for', () => {
+  expect(hostName()).toBe(host)
+})
 
 interface Failure {
   code: string
@@ -289,6 +307,67 @@ describe('what is said when', () => {
         `FENCELOCK_NATIVE_PATH names, ${join(folder, 'missing.node')}, is not there`,
       ),
       cause: expect.any(String),
+    })
+  })
+
+  it('FENCELOCK_NATIVE_PATH names a folder', async () => {
+    const folder = project()
+    mkdirSync(join(folder, 'mine'))
+    expect(await load(folder, { path: 'mine' })).toEqual({
+      code: 'ADDON_NOT_LOADED',
+      message: expect.stringContaining(`names, ${join(folder, 'mine')}, is no file; name the file itself`),
+      cause: expect.any(String),
+    })
+  })
+
+  it('FENCELOCK_NATIVE_PATH names a file that this user may not read', async () => {
+    const folder = project()
+    const path = join(folder, 'own.node')
+    writeFileSync(path, 'no addon')
+    // Root may read everything.
+    const before = `const fs = require('node:fs')
+      const read = fs.readFileSync
+      fs.readFileSync = (file, ...rest) => {
+        if (file === ${JSON.stringify(path)}) throw new Error('EACCES: permission denied')
+        return read(file, ...rest)
+      }`
+    expect(await load(folder, { path, before })).toEqual({
+      code: 'ADDON_NOT_LOADED',
+      message: expect.stringMatching(/own\.node, cannot be read: EACCES: permission denied; allow/),
+      cause: expect.any(String),
+    })
+  })
+
+  it('FENCELOCK_NATIVE_PATH names an addon by another name than *.node', async () => {
+    const folder = project()
+    writeFileSync(join(folder, 'own.so'), addon())
+    const error = (await load(folder, { path: 'own.so' })) as Failure
+    expect(error.code).toMatch(/^ADDON_(NOT_LOADED|WRONG_VERSION)$/)
+    expect(error.message).toMatch(/; its name must end in \.node$/)
+  })
+
+  it('FENCELOCK_NATIVE_PATH names a damaged file: that no package brings again', async () => {
+    const folder = project()
+    writeFileSync(join(folder, 'own.node'), 'no addon')
+    const error = (await load(folder, { path: 'own.node' })) as Failure
+    expect(error.code).toBe('ADDON_NOT_LOADED')
+    expect(error.message).toMatch(/it is damaged, or no addon: build it .*, or unset the variable$/)
+  })
+
+  it('what was built in a clone is damaged, or of another version', async () => {
+    const folder = project()
+    const home = join(folder, 'node_modules', 'fencelock')
+    writeFileSync(join(home, built), 'no addon')
+    expect(await load(folder)).toMatchObject({
+      code: 'ADDON_NOT_LOADED',
+      message: expect.stringMatching(/no addon: build it anew \(npm run build:fast\)$/),
+    })
+    writeFileSync(join(home, built), addon())
+    const manifest = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as object
+    writeFileSync(join(home, 'package.json'), JSON.stringify({ ...manifest, version: '9.9.9' }))
+    expect(await load(folder)).toMatchObject({
+      code: 'ADDON_WRONG_VERSION',
+      message: expect.stringMatching(/only that of this version fits; build it anew \(npm run build:fast\)$/),
     })
   })
 

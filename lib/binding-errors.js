@@ -2,7 +2,7 @@
 
 /** Why the addon cannot be had: what was looked for, where, and what to do. Loaded only when that is the case. */
 
-const { existsSync, readFileSync } = require('node:fs')
+const { existsSync, readFileSync, statSync } = require('node:fs')
 const { dirname, join } = require('node:path')
 const { version } = require('../package.json')
 
@@ -45,8 +45,7 @@ function fileOf(target) {
 }
 
 /** What a program file is made for, from its head; undefined when it is no program file. */
-function madeFor(file) {
-  const bytes = readFileSync(file)
+function madeFor(bytes) {
   if (bytes.length < 64) return undefined
   if (bytes.readUInt32BE(0) === 0x7f_45_4c_46) {
     const cpu = { 0x3e: 'x64', 0xb7: 'arm64' }[bytes.readUInt16LE(18)]
@@ -71,6 +70,17 @@ function source(file) {
   return process.env.FENCELOCK_NATIVE_PATH
     ? `the addon that FENCELOCK_NATIVE_PATH names, ${file},`
     : `the addon ${file}`
+}
+
+/** What to do about a file that is of no use; `reinstall` when it came with a package. */
+function replace(file, reinstall) {
+  if (process.env.FENCELOCK_NATIVE_PATH) {
+    // As anything else it would be read as JavaScript.
+    if (!file.endsWith('.node')) return 'its name must end in .node'
+    return 'build it from the sources of this version for this system, or unset the variable'
+  }
+  // In a clone.
+  return file && dirname(file) === home ? 'build it anew (npm run build:fast)' : reinstall
 }
 
 /** No addon is made for this system. */
@@ -123,19 +133,28 @@ function fileFailed(file, wanted, error) {
       error,
     )
   }
-  const found = madeFor(file)
+  if (!statSync(file).isFile()) {
+    return failure('ADDON_NOT_LOADED', `${source(file)} is no file; name the file itself`, error)
+  }
+  let found
+  try {
+    found = madeFor(readFileSync(file))
+  } catch ({ message }) {
+    const advice = `allow the user of this process (or Node's permissions) to read it`
+    return failure('ADDON_NOT_LOADED', `${source(file)} cannot be read: ${message}; ${advice}`, error)
+  }
   if (found !== undefined && found !== wanted) {
     return failure(
       'ADDON_WRONG_PLATFORM',
-      `${source(file)} is for ${found}, and this process needs that for ${wanted}; ${install}`,
+      `${source(file)} is for ${found}, and this process needs that for ${wanted}; ${replace(file, install)}`,
       error,
     )
   }
   const reason = String(error?.message ?? error).split('\n', 1)[0]
-  let advice = 'install it again'
+  let advice = replace(file, 'install it again')
   if (error?.code === 'ERR_DLOPEN_DISABLED')
     advice = 'allow it (--allow-addons with --permission, no --no-addons)'
-  else if (found === undefined) advice = 'it is damaged, or no addon: install it again'
+  else if (found === undefined) advice = `it is damaged, or no addon: ${advice}`
   else if (reason.includes('GLIBC_')) advice = 'the C library of this system is too old for it'
   return failure('ADDON_NOT_LOADED', `${source(file)} does not load: ${reason}; ${advice}`, error)
 }
@@ -145,9 +164,10 @@ function wrongVersion(built, wanted, file = fileOf(wanted)) {
   return failure(
     'ADDON_WRONG_VERSION',
     `${source(file)} is of version ${built ?? '(unknown)'}, and only that of this version fits; ` +
-      (process.env.FENCELOCK_NATIVE_PATH
-        ? 'build it from the sources of this version'
-        : `remove fencelock and ${packageName(wanted)} from the lock file and node_modules, and install fencelock again`),
+      replace(
+        file,
+        `remove fencelock and ${packageName(wanted)} from the lock file and node_modules, and install fencelock again`,
+      ),
   )
 }
 

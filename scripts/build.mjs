@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
 import { place } from './lib/place.mjs'
-import { binaryName, host } from './lib/platforms.mjs'
+import { binaryName, hostName } from './lib/platforms.mjs'
 import { asPublished, library, smaller } from './lib/published.mjs'
 import { PlainError, root, run, runMain } from './lib/shell.mjs'
 
@@ -19,14 +19,15 @@ async function main() {
     options: { 'output-dir': { type: 'string', default: root }, help: { type: 'boolean', short: 'h' } },
   })
   if (values.help) return console.log(usage)
+  // Also where there is no package: then this is how to get an addon.
+  const result = join(resolve(values['output-dir']), binaryName({ name: hostName() }))
   const target = join(root, 'target')
   const { ok, why } = await run('cargo', ['rustc', ...asPublished, '--locked', ...smaller], {
     env: { ...process.env, CARGO_TARGET_DIR: target },
     limitMs: 60 * 60_000,
   })
   if (!ok) throw new PlainError(`cargo failed: ${why}`)
-  const platform = host()
-  place(join(target, 'release', library(platform)), join(resolve(values['output-dir']), binaryName(platform)))
+  place(join(target, 'release', library({ os: process.platform })), result)
 }
 
 await runMain(main)

@@ -45,19 +45,16 @@ export function platform(name) {
   )
 }
 
-/** The one that this process runs on. */
-export function host() {
+/** What lib/binding.js looks for in this process: the name of a platform, or of a system that has no package. */
+export function hostName() {
+  const name = `${process.platform}-${process.arch}`
+  if (process.platform === 'win32') return `${name}-msvc`
+  if (process.platform !== 'linux') return name
   const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport())
-  const linux = header.glibcVersionRuntime === undefined ? 'musl' : 'glibc'
-  const libc = process.platform === 'linux' ? linux : undefined
-  const found = platforms.find(
-    (each) => each.os === process.platform && each.cpu === process.arch && each.libc === libc,
-  )
-  if (found) return found
-  throw new PlainError(`there is no package for ${process.platform} on ${process.arch}`)
+  return `${name}-${header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
 }
 
-/** What the binary of a platform is called. @param {Platform} platform */
+/** What the binary of a platform is called. @param {{ name: string }} platform */
 export function binaryName({ name }) {
   return `fencelock.${name}.node`
 }
