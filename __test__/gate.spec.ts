@@ -124,6 +124,17 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     ])
   })
 
+  test('packed relocations, which glibc reads since 2.36', async ({ skip }) => {
+    const data = 'static int value, *pointer = &value;'
+    const call = 'int napi_register_module_v1(void) { int **volatile at = &pointer; return **at = getpid(); }'
+    const path = library([data, call, stamp()], ['-Wl,-z,pack-relative-relocs'])
+    // Older linkers do not know them.
+    if (!readFileSync(path).includes('GLIBC_ABI_DT_RELR')) skip()
+    expect(await gate(path, gnu)).toEqual([
+      'it needs GLIBC_ABI_DT_RELR, which is no symbol version of glibc 2.17',
+    ])
+  })
+
   test('no entry point, or more than that', async () => {
     expect(await gate(library(['int other(void) { return getpid(); }', stamp()]), gnu)).toEqual([
       'it does not export napi_register_module_v1',

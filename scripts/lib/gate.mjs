@@ -21,7 +21,7 @@ import { PlainError } from './shell.mjs'
  * @property {string[]} libraries  that it is linked to
  * @property {string[]} exports
  * @property {number} end  where the last part that its headers speak of ends
- * @property {string[]} [glibc]  the versions of glibc's symbols that it needs
+ * @property {string[]} [glibc]  the versions of glibc's symbols that it needs, without `GLIBC_`
  * @property {string} [macos]  the oldest macOS that it says it runs on
  * @property {boolean} [signed]
  */
@@ -124,9 +124,16 @@ function exported({ exports }) {
 
 /** @param {string[]} versions */
 function needsGlibc(versions) {
-  const newest = versions.toSorted(compare).at(-1)
-  if (newest === undefined) return ['it does not say which glibc it needs']
-  return compare(newest, oldestGlibc) > 0 ? [`it needs glibc ${newest}, not ${oldestGlibc} at most`] : []
+  const numbers = versions.filter((each) => /^[\d.]+$/.test(each))
+  // Others stand for a way of loading that only newer ones have (ABI_DT_RELR), or for glibc's own use (PRIVATE).
+  const objections = versions
+    .filter((each) => !numbers.includes(each))
+    .map((each) => `it needs GLIBC_${each}, which is no symbol version of glibc ${oldestGlibc}`)
+  const newest = numbers.toSorted(compare).at(-1)
+  if (newest === undefined) objections.push('it does not say which glibc it needs')
+  else if (compare(newest, oldestGlibc) > 0)
+    objections.push(`it needs glibc ${newest}, not ${oldestGlibc} at most`)
+  return objections
 }
 
 /** @param {Facts} facts @param {Platform} platform */

@@ -4,7 +4,6 @@
 """
 
 import json
-import re
 import sys
 
 import lief
@@ -26,7 +25,7 @@ def elf(binary):
         "libraries": list(binary.libraries),
         # Symbols that others can see and that are defined here.
         "exports": sorted({symbol.name for symbol in binary.exported_symbols}),
-        "glibc": [version[6:] for version in versions if re.fullmatch(r"GLIBC_[\d.]+", version)],
+        "glibc": [version[6:] for version in versions if version.startswith("GLIBC_")],
         "end": max(
             [header.section_header_offset + header.numberof_sections * header.section_header_size]
             + [segment.file_offset + segment.physical_size for segment in binary.segments]
