@@ -4,7 +4,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 
@@ -12,6 +12,7 @@ import { gate } from '../scripts/lib/gate.mjs'
 import { platform, platforms, version, type Platform } from '../scripts/lib/platforms.mjs'
 import { wheels } from '../scripts/lib/python.mjs'
 import { root } from '../scripts/lib/shell.mjs'
+import { startScript } from './fixtures/processes'
 import { tempDir } from './fixtures/temp'
 
 const addon = readdirSync(root).find((name) => name.startsWith('fencelock.') && name.endsWith('.node')) ?? ''
@@ -83,6 +84,18 @@ describe('what is no binary of the platform', () => {
       expect(objection).toMatch(new RegExp(`^it is cut off: ${length} bytes are left of \\d+$`))
     }
   })
+})
+
+test('nothing is packed that it refuses', async () => {
+  const [from, out] = [tempDir(), join(tempDir(), 'out')]
+  mkdirSync(join(from, 'linux-x64-gnu'))
+  writeFileSync(join(from, 'linux-x64-gnu/fencelock.linux-x64-gnu.node'), 'no addon')
+  const script = startScript(join(root, 'scripts/pack.mjs'), { args: ['--from', from, '--out', out] })
+  expect(await script.ended).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('nothing was packed:\n  linux-x64-gnu: it is no binary'),
+  })
+  expect(existsSync(out)).toBe(false)
 })
 
 // What a C compiler makes here is what the rules are tried on.

@@ -1,9 +1,10 @@
 /** What the hosted workflows promise, as far as it can be seen from their text. */
+import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { expect, it } from 'vitest'
 
-import { platformOf } from '../scripts/lib/release.mjs'
+import { platformOf } from '../scripts/lib/platforms.mjs'
 import { startScript } from './fixtures/processes'
 import { root, tempDir } from './fixtures/temp'
 
@@ -62,15 +63,57 @@ it('only the job that publishes a tag may publish, and none has a secret', () =>
 it('packs only after every platform passed, and publishes only what was packed', () => {
   expect(workflows.get('platforms.yml')).toMatch(/^ {2}pack:\n {4}name: .*\n {4}needs: \[check, platform\]$/m)
   expect(workflows.get('release.yml')).toMatch(/^ {2}publish:\n {4}name: .*\n {4}needs: platforms$/m)
-  // Either would let a job run though one that it needs failed.
-  for (const text of workflows.values()) expect(text).not.toMatch(/always\(\)|continue-on-error/)
+  // Each would let a job run though one that it needs failed.
+  for (const text of workflows.values())
+    expect(text).not.toMatch(/always\(\)|cancelled\(\)|failure\(\)|continue-on-error/)
 })
 
+it('what will be published is kept before any package is installed and any test is run', () => {
+  const steps = (job: string): string => {
+    const text = workflows.get('platforms.yml')!.replaceAll(/^ *#.*$/gm, '')
+    return new RegExp(`^  ${job}:\\n(?:(?:    .*)?\\n)*`, 'm').exec(text)?.[0] ?? ''
+  }
+  for (const job of ['linux', 'platform', 'pack']) {
+    const kept = steps(job).indexOf('actions/upload-artifact')
+    expect(kept).toBeGreaterThan(steps(job).indexOf('npm run '))
+    const foreign = steps(job).search(/npm ci|npm test|npm run test|docker run/)
+    if (foreign !== -1) expect(kept).toBeLessThan(foreign)
+  }
+  expect(steps('platform')).toContain('npm test')
+  expect(steps('pack')).toContain('npm run test:install -- --long --tarballs dist')
+})
+
+it('a release lies on main', () => {
+  expect(workflows.get('platforms.yml')).toContain(
+    `- if: github.ref_type == 'tag'\n        run: git merge-base --is-ancestor "$GITHUB_SHA" origin/main\n`,
+  )
+})
+
+// Alpine's image has no git.
+const tracked = spawnSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' })
+it.runIf(tracked.status === 0)(
+  'Dependabot looks at every lock file and at everything that pip installs',
+  () => {
+    const list = tracked.stdout.split('\n')
+    const folders = (names: RegExp) =>
+      [...new Set(list.filter((file) => names.test(file)).map((file) => dirname(`/${file}`)))].toSorted()
+    const config = readFileSync(join(root, '.github/dependabot.yml'), 'utf8')
+    const watched = (ecosystem: string) => {
+      const directories = new RegExp(
+        `package-ecosystem: ${ecosystem}\\n    directories:\\n((?:      - .*\\n)+)`,
+      )
+      return [...(directories.exec(config)?.[1] ?? '').matchAll(/- (.*)/g)].map(([, path]) => path)
+    }
+    expect(watched('npm')).toEqual(folders(/(^|\/)package-lock\.json$/))
+    expect(watched('pip')).toEqual(folders(/\.txt$/))
+  },
+)
+
 /** Runs `npm run lint:workflows` on a folder with this workflow. */
-async function lint(workflow: string) {
+async function lint(workflow: string, name = 'ci.yml') {
   const broken = tempDir()
   mkdirSync(join(broken, '.github/workflows'), { recursive: true })
-  writeFileSync(join(broken, '.github/workflows/ci.yml'), workflow)
+  writeFileSync(join(broken, '.github/workflows', name), workflow)
   return startScript(join(root, 'scripts/lint-workflows.mjs'), {
     args: [broken],
     limitMs: 120_000,
@@ -99,6 +142,9 @@ it.runIf(process.platform === 'darwin' || report.header.glibcVersionRuntime)(
   { timeout: 300_000 },
   async () => {
     expect(await lint(sound)).toMatchObject({ code: 0 })
+    expect(await lint(sound.replace('npm test', 'echo ${{ matrix.nothing }}'), 'ci.yaml')).toMatchObject({
+      code: 1,
+    })
 
     const cases = [
       ['ubuntu-24.04', 'ubuntu-24.4', 'actionlint', 'label "ubuntu-24.4" is unknown'],

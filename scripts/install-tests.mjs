@@ -4,13 +4,13 @@
  */
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
-  existsSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -20,18 +20,20 @@ import { installedRuntimes } from '../__test__/runtimes/index.mjs'
 import { cases } from './lib/install/cases.mjs'
 import { LeftOut, Project } from './lib/install/project.mjs'
 import { publish, startRegistry } from './lib/install/registry.mjs'
+import { binaryName, hostName, platforms } from './lib/platforms.mjs'
 import { report } from './lib/results.mjs'
 import { PlainError, root, runMain, say } from './lib/shell.mjs'
-import { packAll, platforms } from './pack.mjs'
+import { packAll } from './pack.mjs'
 import { installPackages, setUp } from './setup.mjs'
 
-const usage = `npm run test:install -- [--long] [--only <part of a name>] [--from <folder>] [--keep]
+const usage = `npm run test:install -- [--long] [--only <part of a name>] [--from <folder> | --tarballs <folder>] [--keep]
 
-  --long  every package manager, runtime and bundler; otherwise what fits into everyday checks
-  --only  only the cases whose names hold this
-  --from  addons as they are published, <platform>/fencelock.<platform>.node: their sizes are judged, too;
-          default: the one that npm run build:fast left
-  --keep  leaves the projects where they are`
+  --long      every package manager, runtime and bundler; otherwise what fits into everyday checks
+  --only      only the cases whose names hold this
+  --from      addons as they are published, <platform>/fencelock.<platform>.node: their sizes are judged, too;
+              default: the one that npm run build:fast left
+  --tarballs  installs these, as "npm run pack:all" left them, instead of packing
+  --keep      leaves the projects where they are`
 
 await runMain(async () => {
   const { values } = parseArgs({
@@ -39,20 +41,22 @@ await runMain(async () => {
       long: { type: 'boolean', default: false },
       only: { type: 'string' },
       from: { type: 'string' },
+      tarballs: { type: 'string' },
       keep: { type: 'boolean', default: false },
       help: { type: 'boolean', short: 'h' },
     },
   })
   if (values.help) return console.log(usage)
-  const { long, only = '', from, keep } = values
-  await setUp()
+  const { long, only = '', from, tarballs, keep } = values
+  // What is packed already needs no addon built here.
+  await (tarballs ? installPackages('.') : setUp())
   await installPackages('__test__/runtimes')
   await installPackages('__test__/install')
   const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
   if (chosen.some((item) => item.long)) await installPackages('__test__/install/long')
   const folder = mkdtempSync(join(tmpdir(), 'fencelock-install-'))
   try {
-    if (!(await runCases(folder, chosen, from && resolve(from)))) process.exitCode = 1
+    if (!(await runCases(folder, chosen, { from, given: tarballs }))) process.exitCode = 1
   } finally {
     if (keep) say(`kept: ${folder}`)
     else rmSync(folder, { recursive: true, force: true, maxRetries: 3 })
@@ -62,16 +66,14 @@ await runMain(async () => {
 /**
  * @param {string} folder
  * @param {import('./lib/install/ground.mjs').Case[]} chosen
- * @param {string | undefined} from
+ * @param {{ from: string | undefined, given: string | undefined }} packages where addons or tarballs are
  */
-async function runCases(folder, chosen, from) {
-  const host =
-    readdirSync(root)
-      .find((name) => name.endsWith('.node'))
-      ?.split('.')[1] ?? ''
+async function runCases(folder, chosen, { from, given }) {
+  const host = hostName()
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   const tarballs = join(folder, 'tarballs')
-  await packAll({ out: tarballs, from: stageAddons(join(folder, 'addons'), host, from) })
+  if (given) copyTarballs(resolve(given), tarballs)
+  else await packAll({ out: tarballs, from: stageAddons(join(folder, 'addons'), host, from) })
   const env = userEnvironment(join(folder, 'home'))
   const runtimes = new Map([['node', process.execPath], ...installedRuntimes().map(nameAndPath)])
   const registry = await startRegistry(folder, runtimes.get('node-newest') ?? process.execPath)
@@ -84,7 +86,7 @@ async function runCases(folder, chosen, from) {
       tarballs,
       host,
       version: manifest.version,
-      released: from !== undefined,
+      released: (from ?? given) !== undefined,
       fresh: (/** @type {string} */ name) => new Project(join(folder, 'projects', name), registry.url, env),
       versionOf: (/** @type {string} */ name) => manifest.devDependencies[name],
     }
@@ -117,6 +119,13 @@ function nameAndPath({ name, path }) {
   return [name, path]
 }
 
+/** A copy: the registry's address goes beside them. @param {string} from @param {string} to */
+function copyTarballs(from, to) {
+  const names = existsSync(from) ? readdirSync(from).filter((name) => name.endsWith('.tgz')) : []
+  if (names.length === 0) throw new PlainError(`there are no tarballs in ${from}`)
+  for (const name of names) cpSync(join(from, name), join(to, name))
+}
+
 /**
  * An addon for each platform, so that all packages can be published: package managers look at them all, and take one.
  * For platforms without an addon it is a stand-in, which nobody here can load.
@@ -124,16 +133,16 @@ function nameAndPath({ name, path }) {
  * @param {string} folder @param {string} host @param {string | undefined} from
  */
 function stageAddons(folder, host, from) {
-  for (const platform of platforms()) {
-    const name = `fencelock.${platform}.node`
+  for (const platform of platforms) {
+    const binary = binaryName(platform)
     const found = [
-      ...(from ? [join(from, platform, name)] : []),
-      ...(platform === host ? [join(root, name)] : []),
+      ...(from ? [join(resolve(from), platform.name, binary)] : []),
+      ...(platform.name === host ? [join(root, binary)] : []),
     ]
     const addon = found.find((file) => existsSync(file))
-    mkdirSync(join(folder, platform), { recursive: true })
-    if (addon) cpSync(addon, join(folder, platform, name))
-    else writeFileSync(join(folder, platform, name), 'a stand-in')
+    mkdirSync(join(folder, platform.name), { recursive: true })
+    if (addon) cpSync(addon, join(folder, platform.name, binary))
+    else writeFileSync(join(folder, platform.name, binary), 'a stand-in')
   }
   return folder
 }

@@ -3,28 +3,24 @@
  * platforms as optional dependencies. Only the packed package.json does: in a clone, `npm ci` would look for packages that
  * are not published yet.
  */
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 
+import { gate } from './lib/gate.mjs'
+import { binaryName, packageFolder, packageName, platforms } from './lib/platforms.mjs'
 import { capture, npm, PlainError, root, runMain, say } from './lib/shell.mjs'
 
-const usage = `npm run pack:all -- --out <folder> [--version <version>] [--from <folder>]
+/** @typedef {import('./lib/platforms.mjs').Platform} Platform */
 
-  --out      where the tarballs go
-  --version  must be the one that the addons were built as; default: that of package.json
-  --from     where the addons are: <platform>/fencelock.<platform>.node; default: npm/`
+const usage = `npm run pack:all -- --out <folder> [--from <folder>]
+
+Packs nothing when "npm run gate" would refuse one of the addons.
+
+  --out   where the tarballs go
+  --from  where the addons are: <platform>/fencelock.<platform>.node; default: npm/`
 
 /** @param {string} file @returns {Record<string, any>} */
 function readJson(file) {
@@ -36,41 +32,29 @@ function writeJson(file, value) {
   writeFileSync(file, `${JSON.stringify(value, undefined, 2)}\n`)
 }
 
-/** The platforms there are packages for. */
-export function platforms() {
-  return readdirSync(join(root, 'npm')).toSorted()
-}
-
-/** @param {string} platform */
-function packageName(platform) {
-  return `@fencelock/binding-${platform}`
-}
-
-/** @param {string} from @param {string} platform */
+/** @param {string} from @param {Platform} platform */
 function addonOf(from, platform) {
-  return join(from, platform, `fencelock.${platform}.node`)
+  return join(from, platform.name, binaryName(platform))
 }
 
-/**
- * @param {{ out: string, version?: string, from?: string }} options
- * @returns {Promise<{ packed: string[], missing: string[] }>} platforms that were packed, and those without an addon
- */
-export async function packAll({ out, version, from = join(root, 'npm') }) {
+/** The platforms whose addon is there. @param {string} from */
+function present(from) {
+  return platforms.filter((platform) => existsSync(addonOf(from, platform)))
+}
+
+/** @param {{ out: string, from: string }} options */
+export async function packAll({ out, from }) {
   const manifest = readJson(join(root, 'package.json'))
-  version ??= /** @type {string} */ (manifest.version)
   const stage = mkdtempSync(join(tmpdir(), 'fencelock-pack-'))
   try {
-    const withAddon = (/** @type {string} */ platform) => existsSync(addonOf(from, platform))
-    const packed = platforms().filter(withAddon)
-    const folders = [stageRoot(stage, manifest, version)]
-    for (const platform of packed)
-      folders.push(stagePlatform(stage, platform, addonOf(from, platform), version))
+    const folders = [stageRoot(stage, manifest)]
+    for (const platform of present(from))
+      folders.push(stagePlatform(stage, platform, addonOf(from, platform)))
     await tryOut(stage)
     mkdirSync(out, { recursive: true })
     for (const folder of folders) {
       await npm(['pack', folder, '--pack-destination', out, '--ignore-scripts', '--silent'])
     }
-    return { packed, missing: platforms().filter((platform) => !packed.includes(platform)) }
   } finally {
     rmSync(stage, { recursive: true, force: true })
   }
@@ -81,9 +65,8 @@ export async function packAll({ out, version, from = join(root, 'npm') }) {
  *
  * @param {string} stage
  * @param {Record<string, any>} manifest
- * @param {string} version
  */
-function stageRoot(stage, manifest, version) {
+function stageRoot(stage, manifest) {
   const folder = join(stage, 'node_modules', 'fencelock')
   for (const name of [...manifest.files, 'README.md', 'LICENSE']) {
     cpSync(join(root, name), join(folder, name), { recursive: true })
@@ -91,21 +74,21 @@ function stageRoot(stage, manifest, version) {
   const ours = new Set(['devDependencies', 'napi', 'overrides', 'scripts'])
   const published = Object.fromEntries(Object.entries(manifest).filter(([key]) => !ours.has(key)))
   const optionalDependencies = Object.fromEntries(
-    platforms().map((platform) => [packageName(platform), version]),
+    platforms.map((platform) => [packageName(platform), manifest.version]),
   )
-  writeJson(join(folder, 'package.json'), { ...published, version, optionalDependencies })
+  writeJson(join(folder, 'package.json'), { ...published, optionalDependencies })
   return folder
 }
 
-/** @param {string} stage @param {string} platform @param {string} addon @param {string} version */
-function stagePlatform(stage, platform, addon, version) {
+/** @param {string} stage @param {Platform} platform @param {string} addon */
+function stagePlatform(stage, platform, addon) {
   const folder = join(stage, 'node_modules', packageName(platform))
-  const source = join(root, 'npm', platform)
+  const source = packageFolder(platform)
   cpSync(join(source, 'README.md'), join(folder, 'README.md'))
   cpSync(join(root, 'LICENSE'), join(folder, 'LICENSE'))
-  cpSync(addon, join(folder, `fencelock.${platform}.node`))
+  cpSync(addon, join(folder, binaryName(platform)))
   const manifest = readJson(join(source, 'package.json'))
-  writeJson(join(folder, 'package.json'), { ...manifest, version, type: 'commonjs' })
+  writeJson(join(folder, 'package.json'), { ...manifest, type: 'commonjs' })
   return folder
 }
 
@@ -120,22 +103,31 @@ async function tryOut(stage) {
     throw new PlainError(`the packages do not load: ${said ?? 'the process crashed'}`)
 }
 
+/** Whether all that is there may be published. @param {string} from */
+async function gateAll(from) {
+  const objections = []
+  for (const platform of present(from)) {
+    for (const objection of await gate(addonOf(from, platform), platform)) {
+      objections.push(`${platform.name}: ${objection}`)
+    }
+  }
+  if (objections.length > 0) throw new PlainError(`nothing was packed:\n  ${objections.join('\n  ')}`)
+}
+
 async function main() {
   const { values } = parseArgs({
     options: {
       out: { type: 'string' },
-      version: { type: 'string' },
-      from: { type: 'string' },
+      from: { type: 'string', default: join(root, 'npm') },
       help: { type: 'boolean', short: 'h' },
     },
   })
   if (values.help || !values.out) return console.log(usage)
-  const { version, from } = values
-  const { missing } = await packAll({
-    out: resolve(values.out),
-    ...(version && { version }),
-    ...(from && { from: resolve(from) }),
-  })
+  const from = resolve(values.from)
+  await gateAll(from)
+  await packAll({ out: resolve(values.out), from })
+  const packed = present(from)
+  const missing = platforms.filter((platform) => !packed.includes(platform)).map(({ name }) => name)
   if (missing.length > 0) say(`no addon, so no package for ${missing.join(', ')}`)
 }
 

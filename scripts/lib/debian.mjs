@@ -94,5 +94,8 @@ export async function unpack(wanted, into) {
   }
   mkdirSync(into, { recursive: true })
   const { ok, why } = await run('dpkg-deb', ['-x', join(folder, archive() ?? ''), into])
-  if (!ok) throw new PlainError(`Debian's ${wanted} cannot be unpacked: ${why}`)
+  if (ok) return
+  // The download may be what is damaged, and a half of it would pass for all.
+  for (const each of [folder, into]) rmSync(each, { recursive: true, force: true })
+  throw new PlainError(`Debian's ${wanted} cannot be unpacked: ${why}`)
 }

@@ -4,13 +4,13 @@
  */
 import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { installedRuntimes } from '../../__test__/runtimes/index.mjs'
 import { unpack } from './debian.mjs'
-import { binaryName, packageFolder } from './platforms.mjs'
+import { freePort } from './free-port.mjs'
+import { binaryName, packageFolder, packageName } from './platforms.mjs'
 import { wheels } from './python.mjs'
 import { npm, PlainError, root, run, say } from './shell.mjs'
 import { need } from './tools.mjs'
@@ -32,7 +32,8 @@ const limitMs = 5 * 60_000
  * Tries each binary wherever it can run.
  *
  * @param {Platform[]} platforms
- * @returns {Promise<boolean>} false when one does not work; one that nothing can run here is no failure
+ * @returns {Promise<boolean>} false when one does not work, or what would run it cannot be fetched; one that nothing can run
+ *   here is no failure
  */
 export async function loadAll(platforms) {
   const redis = await startRedis()
@@ -41,9 +42,11 @@ export async function loadAll(platforms) {
   let good = true
   try {
     for (const platform of platforms) {
-      const runners = await runnersFor(platform).catch(missing)
-      if (typeof runners === 'string') {
-        lines.push(`${platform.name}: not loaded: ${runners}`)
+      const runners = await runnersFor(platform).catch(unfetched)
+      if (!Array.isArray(runners)) {
+        const failed = typeof runners !== 'string'
+        good &&= !failed
+        lines.push(`${platform.name}: not ${failed ? `tried: ${runners.message}` : `loaded: ${runners}`}`)
         continue
       }
       for (const runner of runners) {
@@ -60,9 +63,9 @@ export async function loadAll(platforms) {
   return good
 }
 
-/** What cannot be had here is said in a line. @param {unknown} error */
-function missing(error) {
-  if (error instanceof PlainError) return error.message
+/** A runner that cannot be had is said in a line. @param {unknown} error */
+function unfetched(error) {
+  if (error instanceof PlainError) return error
   throw error
 }
 
@@ -78,10 +81,10 @@ async function tryOn(platform, { command, guest }, redis) {
     for (const file of ['package.json', ...files]) {
       cpSync(join(root, file), join(project, 'node_modules/fencelock', file), { recursive: true })
     }
-    const { name } = JSON.parse(readFileSync(join(packageFolder(platform), 'package.json'), 'utf8'))
-    const binary = join(project, 'node_modules', name, binaryName(platform))
+    const home = join(project, 'node_modules', packageName(platform))
+    const binary = join(home, binaryName(platform))
     for (const file of ['package.json', binaryName(platform)]) {
-      cpSync(join(packageFolder(platform), file), join(project, 'node_modules', name, file))
+      cpSync(join(packageFolder(platform), file), join(home, file))
     }
     cpSync(join(root, 'scripts/platforms/trial.mjs'), join(project, 'trial.mjs'))
     const [program = '', ...words] = command
@@ -200,23 +203,22 @@ async function startRedis() {
   const port = await freePort()
   const options = ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--dir', tmpdir()]
   const server = spawn(program, options, { stdio: ['ignore', 'pipe', 'inherit'] })
+  const stop = () => server.kill()
+  // Also when the script is interrupted.
+  process.once('exit', stop)
   await new Promise((resolve, reject) => {
+    server.once('error', (error) => reject(new PlainError(`redis-server does not start: ${error.message}`)))
     server.once('exit', (code) => reject(new PlainError(`redis-server ended with ${code}`)))
     server.stdout.on(
       'data',
       (text) => String(text).includes('Ready to accept connections') && resolve(undefined),
     )
   })
-  return { url: `redis://127.0.0.1:${port}`, stop: () => server.kill() }
-}
-
-/** @returns {Promise<number>} */
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
+  return {
+    url: `redis://127.0.0.1:${port}`,
+    stop() {
+      process.off('exit', stop)
+      stop()
+    },
+  }
 }

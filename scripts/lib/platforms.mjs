@@ -45,6 +45,13 @@ export function platform(name) {
   )
 }
 
+/** The name of the platform that Rust calls so. @param {string} target */
+export function platformOf(target) {
+  const found = platforms.find((each) => each.target === target)
+  if (found) return found.name
+  throw new PlainError(`there is no platform for the target ${target}`)
+}
+
 /** What lib/binding.js looks for in this process: the name of a platform, or of a system that has no package. */
 export function hostName() {
   const name = `${process.platform}-${process.arch}`
@@ -57,6 +64,11 @@ export function hostName() {
 /** What the binary of a platform is called. @param {{ name: string }} platform */
 export function binaryName({ name }) {
   return `fencelock.${name}.node`
+}
+
+/** The name of the platform's package. @param {{ name: string }} platform */
+export function packageName({ name }) {
+  return `@fencelock/binding-${name}`
 }
 
 /** The platform's package. @param {Platform} platform */

@@ -5,6 +5,8 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { platformOf } from './platforms.mjs'
+
 /**
  * @typedef {object} Manifest the parts of a package.json that are looked at
  * @property {string} name
@@ -20,18 +22,6 @@ import { join } from 'node:path'
  * @property {string | { url?: string }} [repository]
  * @property {{ packageName: string, targets: string[] }} [napi]
  */
-
-/**
- * The name of a platform, as in `npm/<platform>`, of a Rust target.
- *
- * @param {string} target for example `x86_64-unknown-linux-gnu`
- */
-export function platformOf(target) {
-  const [cpu = '', , system = '', abi] = target.split('-')
-  const names = { x86_64: 'x64', aarch64: 'arm64', windows: 'win32' }
-  const short = (/** @type {string} */ word) => names[/** @type {keyof typeof names} */ (word)] ?? word
-  return [short(system), short(cpu), abi].filter(Boolean).join('-')
-}
 
 /** @param {string} folder @param {string} path @returns {Manifest} */
 function readManifest(folder, path) {

@@ -4,21 +4,10 @@
  */
 import { spawn } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { join } from 'node:path'
 
+import { freePort } from '../free-port.mjs'
 import { capture, npmCall, PlainError, root, run } from '../shell.mjs'
-
-/** @returns {Promise<number>} */
-function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
-  })
-}
 
 /**
  * @param {string} folder for its files
