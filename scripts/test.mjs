@@ -38,6 +38,8 @@ const withoutServers = [
   '__test__/runtime.',
   '__test__/options.',
   '__test__/local.',
+  '__test__/binding.',
+  '__test__/gate.',
   '__test__/guard.',
   '__test__/guard-sqlite.',
 ]
