@@ -70,14 +70,6 @@ export async function build(platform, toolchain) {
   return join(output, platform.target, 'release', library(platform))
 }
 
-/** What the system's own linkers are told. @type {Partial<Record<Platform['os'], string[]>>} */
-const nativeFlags = {
-  // Apple's signs by itself for Apple's processors only.
-  darwin: ['-Clink-arg=-Wl,-adhoc_codesign'],
-  // The C runtime comes with it: not every Windows has Microsoft's. These flags replace those of .cargo/config.toml.
-  win32: ['-Ctarget-feature=+crt-static'],
-}
-
 /**
  * Builds a platform's binary with the tools of the system that it is for.
  *
@@ -86,10 +78,18 @@ const nativeFlags = {
  * @returns {Promise<string>} the file
  */
 export async function buildNatively(platform, toolchain) {
-  const env = environment(toolchain, '', nativeFlags[platform.os] ?? [])
+  // The C runtime comes with it: not every Windows has Microsoft's. This replaces the flags of .cargo/config.toml.
+  const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
+  const env = environment(toolchain, '', flags)
   if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
   await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
-  return join(output, platform.target, 'release', library(platform))
+  const file = join(output, platform.target, 'release', library(platform))
+  // Apple's linker signs by itself for Apple's processors only, and what is stripped afterwards has no valid signature.
+  if (platform.os === 'darwin') {
+    const { ok, why } = await run('codesign', ['--force', '--sign', '-', file])
+    if (!ok) throw new PlainError(`codesign failed: ${why}`)
+  }
+  return file
 }
 
 /**
