@@ -100,7 +100,8 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
 async function findServers() {
   const valkey = await findValkey()
   const redis = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
-  for (const name of /** @type {const} */ (['openssl', 'python3', 'postgres', 'mariadbd'])) await need(name)
+  for (const name of /** @type {const} */ (['openssl', 'python3', 'pip', 'postgres', 'mariadbd']))
+    await need(name)
   return { FENCELOCK_REDIS_SERVER: redis, ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }) }
 }
 
