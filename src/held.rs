@@ -62,10 +62,17 @@ pub struct Held {
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
     pub(crate) watched: AtomicBool,
-    /// One extension at a time. Made for the first one: most leases are never extended.
-    pub(crate) extending: OnceLock<Box<tokio::sync::Mutex<()>>>,
+    /// Made when it is needed: most leases are neither extended nor kept alive, and a service may hold very many.
+    more: OnceLock<Box<More>>,
+}
+
+/// What only some leases need.
+#[derive(Debug, Default)]
+struct More {
+    /// One extension at a time.
+    extending: tokio::sync::Mutex<()>,
     /// For leases that are kept alive.
-    pub(crate) renewal: Option<Box<Renewal>>,
+    renewal: Option<Renewal>,
 }
 
 /// The lease counts until its deadline.
@@ -84,6 +91,8 @@ impl Held {
         deadline: BootInstant,
         renew: Option<Limits>,
     ) -> Self {
+        let more =
+            renew.map(|limits| Box::new(More { renewal: Some(Renewal::new(limits)), ..More::default() }));
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,
@@ -97,9 +106,18 @@ impl Held {
             longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
-            extending: OnceLock::new(),
-            renewal: renew.map(|limits| Box::new(Renewal::new(limits))),
+            more: more.map_or_else(OnceLock::new, OnceLock::from),
         }
+    }
+
+    /// What it takes to extend it: one extension at a time.
+    pub(crate) fn extending(&self) -> &tokio::sync::Mutex<()> {
+        &self.more.get_or_init(Box::default).extending
+    }
+
+    /// For leases that are kept alive.
+    pub(crate) fn renewal(&self) -> Option<&Renewal> {
+        self.more.get()?.renewal.as_ref()
     }
 
     /// When it must be assumed lost.

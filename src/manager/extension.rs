@@ -19,7 +19,7 @@ impl Manager {
 
     /// Extends a lease by this TTL, once whoever is at it is done.
     pub(super) async fn prolong(&self, held: &Held, ttl: Ttl) -> Result<()> {
-        let turn = held.extending.get_or_init(Box::default).lock().await;
+        let turn = held.extending().lock().await;
         if held.remaining(self.clock.boot()).is_zero() {
             self.lose(held, "its deadline passed");
             return Err(ended());

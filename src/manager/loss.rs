@@ -7,6 +7,7 @@ use super::{FILE_GONE, Manager};
 use crate::clock::BootInstant;
 use crate::error::Result;
 use crate::held::{Held, LOST, LeaseId, Strategy};
+use crate::renew::Renewal;
 use crate::stats::count;
 use crate::watch;
 
@@ -34,7 +35,7 @@ impl Manager {
             return Some(warning);
         }
         let left = now.until(held.deadline()).as_millis();
-        let why = held.renewal.as_ref().and_then(|renewal| renewal.obstacle());
+        let why = held.renewal().and_then(Renewal::obstacle);
         let why = why.as_deref().unwrap_or("it was not extended");
         (self.observer)(
             held.id,

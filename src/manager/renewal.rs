@@ -15,7 +15,7 @@ impl Manager {
 
     /// The wheel's turn: renews a lease that is due, or answers when to look again.
     pub(crate) fn renew_if_due(self: &Arc<Self>, held: &Arc<Held>) -> Option<BootInstant> {
-        let renewal = held.renewal.as_deref()?;
+        let renewal = held.renewal()?;
         match renewal.turn(held, self.clock.boot(), &*self.pulse) {
             Turn::Over => None,
             Turn::Later(at) => Some(renew::tick(at, held.ttl)),
@@ -32,14 +32,14 @@ impl Manager {
     /// One renewal. It never revives a lease, as no extension does.
     pub(super) async fn renew(self: Arc<Self>, held: Arc<Held>) {
         let result = self.prolong(&held, held.ttl).await;
-        let Some(renewal) = held.renewal.as_deref() else { return };
+        let Some(renewal) = held.renewal() else { return };
         if let Some(at) = renewal.renewed(&held, result, self.clock.boot()) {
             self.look_again(&held, at);
         }
     }
 
     fn look_again(self: &Arc<Self>, held: &Arc<Held>, at: BootInstant) {
-        let Some(renewal) = held.renewal.as_deref() else { return };
+        let Some(renewal) = held.renewal() else { return };
         if let Err(error) = renew::add(at, self, held) {
             renewal.failed(error);
         }

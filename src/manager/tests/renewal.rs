@@ -22,15 +22,15 @@ fn lease(start: BootInstant, limits: Limits) -> Held {
 }
 
 fn turn(held: &Held, at: BootInstant, pulse: &FakePulse) -> Turn {
-    held.renewal.as_ref().unwrap().turn(held, at, pulse)
+    held.renewal().unwrap().turn(held, at, pulse)
 }
 
 fn done(held: &Held, at: BootInstant, result: Result<()>) -> Option<BootInstant> {
-    held.renewal.as_ref().unwrap().renewed(held, result, at)
+    held.renewal().unwrap().renewed(held, result, at)
 }
 
 fn obstacle(held: &Held) -> String {
-    held.renewal.as_ref().unwrap().obstacle().unwrap_or_default()
+    held.renewal().unwrap().obstacle().unwrap_or_default()
 }
 
 fn start() -> (BootInstant, FakePulse) {
