@@ -33,7 +33,7 @@ const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [-
 
 Only a full run writes results.json, results.svg and the table of the guards in README.md.`
 
-/** With the smaller numbers a run takes about six minutes; with more rounds the medians move less. */
+/** With the smaller numbers a run takes about ten minutes; with more rounds the medians move less. */
 const FULL = { rounds: 5, seconds: 0.35 }
 const QUICK = { rounds: 2, seconds: 0.15 }
 
