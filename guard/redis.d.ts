@@ -62,8 +62,8 @@ export interface RedisScriptOptions {
  * Every write rejects with
  * - a `StaleTokenError` that has both tokens when the stored one is higher: nothing was written;
  * - a `LockLostError` when `lock.held` is false: nothing was sent;
- * - an `OutcomeUnknownError` when the connection broke before the answer: the write may have been done. Read the data
- *   under the same lock, or write again: an equal token passes;
+ * - an `OutcomeUnknownError` when the connection broke before the answer: the write may have been done, or may still be.
+ *   {@link RedisGuard.advance} under the same lock and then read, or write again: an equal token passes;
  * - a `BackendUnavailableError` when there is no connection, or the server refuses to write;
  * - an `UnsupportedError` when the keys are not in one slot of a cluster, or scripts are not allowed;
  * - the client's own error when the write itself fails, for example with WRONGTYPE;

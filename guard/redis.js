@@ -179,7 +179,7 @@ function failed(what, error, lease) {
     case 'unknown':
       return new OutcomeUnknownError(
         `${about}: there was no answer (${error?.message ?? error}); the write may have been done, or may still be: ` +
-          'read the data under the same lock, or write again with it (an equal token passes)',
+          'advance under the same lock and read, or write again with it (an equal token passes)',
         { code: 'OUTCOME_UNKNOWN', ...fields },
       )
     default:
