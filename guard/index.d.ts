@@ -283,6 +283,7 @@ export function sqliteGuard<Tx>(options: GuardOptions & { adapter: SqlAdapter<Tx
 
 /** What {@link fencedUpdate} is to write. All names are quoted. */
 export interface FencedUpdate {
+  /** The table of the row. */
   table: string
   /** The schema (in MySQL and SQLite: the database) of the table. Default: the connection's own. */
   schema?: string | undefined
