@@ -105,7 +105,8 @@ fn reply(words: &[&str]) -> String {
             let count: usize = count.parse().unwrap_or(0);
             let locks: usize = locks.parse().unwrap_or(0);
             // For each lock a line, and to acquire it also a fence.
-            let (kinds, each) = if next.len() == OWNER { (2, ":1\r\n") } else { (3, ":1700000000000000\r\n") };
+            let (kinds, each) =
+                if next.len() == OWNER { (2, ":1\r\n") } else { (3, ":1700000000000000\r\n") };
             // What comes after the first run would get no answer, and its caller would wait for ever.
             assert_eq!(keys, kinds * locks * count, "the requests of a call are not all alike");
             format!("*{count}\r\n{}", each.repeat(count))
