@@ -10,7 +10,6 @@ const { TransactionEnded } = require('../ended.js')
 /** Errors with which SQLite has undone the transaction by itself. */
 const undoes = byCause((error) =>
   [
-    [5, 'SQLITE_BUSY'],
     [7, 'SQLITE_NOMEM'],
     [9, 'SQLITE_INTERRUPT'],
     [10, 'SQLITE_IOERR'],
