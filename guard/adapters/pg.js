@@ -32,12 +32,12 @@ function pg(client) {
       // A connection that breaks also emits an error, which without a listener ends the process; its queries reject.
       tx.on('error', noop)
       let broken
+      let isOver = false
       try {
-        return await transact(tx, work, { fence, isolation })
+        return await transact(tx, work, { fence, isolation, over: () => (isOver = true) })
       } catch (error) {
         // Once the connection is broken, this fails at once.
-        if (tx.getTransactionStatus?.() !== 'I')
-          await tx.query('ROLLBACK').catch((failure) => (broken = failure))
+        if (!isOver) await tx.query('ROLLBACK').catch((failure) => (broken = failure))
         throw error
       } finally {
         tx.off('error', noop)
@@ -54,7 +54,7 @@ function isOpen(tx) {
   return status === undefined ? undefined : status === 'T' || status === 'E'
 }
 
-async function transact(tx, work, { fence, isolation }) {
+async function transact(tx, work, { fence, isolation, over }) {
   const begin = isolation === undefined ? 'BEGIN' : `BEGIN ISOLATION LEVEL ${isolation}`
   // One message, one round trip: the fence costs no more than BEGIN does.
   const answers = await tx.query(fence === undefined ? begin : `${begin}; SAVEPOINT fencelock; ${fence}`)
@@ -63,7 +63,7 @@ async function transact(tx, work, { fence, isolation }) {
     await tx.query('COMMIT')
     return value
   }
-  const value = await attempt(tx, () => work(tx, answers.at(-1)))
+  const value = await attempt(tx, over, () => work(tx, answers.at(-1)))
   try {
     // One message again. COMMIT alone would succeed, with a warning, where no transaction is, or another one.
     await tx.query('RELEASE SAVEPOINT fencelock; COMMIT')
@@ -83,13 +83,14 @@ async function transact(tx, work, { fence, isolation }) {
 }
 
 /** What the callback threw may hide that it had ended the transaction before. */
-async function attempt(tx, work) {
+async function attempt(tx, over, work) {
   try {
     return await work()
   } catch (error) {
     try {
       // One message. It works where a statement had failed, too.
       await tx.query('ROLLBACK TO SAVEPOINT fencelock; ROLLBACK')
+      over()
     } catch ({ code, message }) {
       if (ENDED.has(code)) throw new TransactionEnded(message, { cause: error })
     }
