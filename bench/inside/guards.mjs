@@ -30,16 +30,22 @@ const LACKING = new Set([
  * @param {GuardedPlace} place
  * @returns {Promise<string | undefined>} why this runtime lacks the client; anything else that fails is an error
  */
-export async function open(id, place) {
+export async function findLack(id, place) {
   if (/^Bun\.|^bun:/.test(id) && !process.versions.bun) return 'is a part of Bun'
   try {
-    writes = await findGuarded(id).open(place)
+    const { close: stop } = await findGuarded(id).open(place)
+    await stop()
     return undefined
   } catch (error) {
     const { code, message } = /** @type {NodeJS.ErrnoException} */ (error)
     if (!LACKING.has(code ?? '')) throw error
     return message.split('\n')[0]
   }
+}
+
+/** @param {string} id @param {GuardedPlace} place */
+export async function open(id, place) {
+  writes = await findGuarded(id).open(place)
 }
 
 /** @param {number} seconds @returns {Promise<GuardSample>} */

@@ -47,9 +47,10 @@ export async function measureGuards(context) {
   }))
   try {
     for (const entry of entries) {
-      entry.unavailable ??= await entry.remote.call('open', entry.id, entry.place)
+      entry.unavailable ??= await entry.remote.call('findLack', entry.id, entry.place)
       if (entry.unavailable !== undefined) continue
       entry.trips = await entry.remote.call('countTrips', entry.id, entry.place)
+      await entry.remote.call('open', entry.id, entry.place)
       await entry.remote.call('measure', seconds)
     }
     const here = entries.filter(({ unavailable }) => unavailable === undefined)
