@@ -624,7 +624,10 @@ export class InsufficientReplicasError extends LockError {
   readonly rolledBack: boolean
 }
 
-/** The connection broke after the request was sent: the grant may stand until its TTL. Cleanup goes on. */
+/**
+ * The connection broke after the request was sent: the grant may stand until its TTL. Cleanup goes on. From a guard: the
+ * write may stand or not; advance the fence under the same lock, then read.
+ */
 export class OutcomeUnknownError extends LockError {
   readonly code: 'OUTCOME_UNKNOWN'
 }
@@ -636,12 +639,12 @@ export class LockLostError extends LockError {
   readonly result?: unknown
 }
 
-/** The backend cannot be reached, opened or logged into, or refuses to serve; nothing was granted. */
+/** The backend cannot be reached, opened or logged into, or refuses to serve; nothing was granted. From a guard: nothing was written. */
 export class BackendUnavailableError extends LockError {
   readonly code: 'BACKEND_UNAVAILABLE'
 }
 
-/** The backend lacks something that the strategy needs; nothing was granted. */
+/** The backend lacks something that the strategy needs; nothing was granted. From a guard: nothing was written. */
 export class UnsupportedError extends LockError {
   readonly code: 'UNSUPPORTED'
 }

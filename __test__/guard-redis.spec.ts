@@ -94,6 +94,20 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(String(await rejection(guard.run(lock, "return redis.error_reply('ODD luck')")))).toContain(
       'ODD luck',
     )
+    // A word with which servers refuse, of the script's: it has written before.
+    const writes = "redis.call('SET', KEYS[1], 'half'); "
+    for (const fails of [
+      "return redis.error_reply('BUSY doing half')",
+      "return {err = 'READONLY doing half'}",
+      "error('NOSCRIPT doing half')",
+      "redis.call('LPUSH', KEYS[1], 'x')",
+    ]) {
+      const half = unique()
+      const error = await rejection(guard.run(lock, writes + fails, { keys: [half] }))
+      expect(error).not.toBeInstanceOf(BackendUnavailableError)
+      expect(error.message).toMatch(/doing half|WRONGTYPE/)
+      expect(await get(half)).toBe('half')
+    }
     expect(String(await rejection(guard.run(lock, 'this is no Lua')))).toMatch(/compiling script/)
   })
 
@@ -334,11 +348,13 @@ it('writes nothing where the fence key is something else', async () => {
     const resource = unique()
     await redis.cmd('SET', guard.fenceKey(resource), odd)
     expect(await rejection(guard.set({ resource, token: 9n }, resource, 1))).toBeInstanceOf(UnsupportedError)
+    expect(await rejection(guard.highWater(resource))).toBeInstanceOf(UnsupportedError)
     expect(await get(resource)).toBeNull()
   }
   const resource = unique()
   await redis.cmd('LPUSH', guard.fenceKey(resource), 'x')
   expect(await rejection(guard.set({ resource, token: 9n }, resource, 1))).toBeInstanceOf(UnsupportedError)
+  expect(await rejection(guard.highWater(resource))).toBeInstanceOf(UnsupportedError)
 })
 
 it('tells of servers that refuse to write, or to run scripts', async () => {
@@ -438,6 +454,11 @@ describe('arguments', () => {
       () => guard.hset(lock, 'k', 'a'),
       () => guard.hset(lock, 'k', Object.fromEntries(Array.from({ length: 4_000 }, (_, i) => [`f${i}`, i]))),
       () => guard.del(lock, []),
+      () =>
+        guard.del(
+          lock,
+          Array.from({ length: 7_001 }, (_, n) => `key:${n}`),
+        ),
       () => guard.run(lock, 1),
       () => guard.run(lock, 'return 1', { keys: 'k' }),
       () => guard.run(lock, 'return 1', { args: [null] }),

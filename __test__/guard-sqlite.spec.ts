@@ -115,6 +115,25 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       advance()
     })
 
+    it('finds out that the transaction ended without a client that tells', async () => {
+      // As an early node:sqlite.
+      const blind = sqliteGuard({
+        client: {
+          exec: (text: string) => client.direct(text),
+          prepare: (text: string) => ({ all: () => client.all?.(text) }),
+        },
+      })
+      const id = await row(client)
+      const ends = () => ['COMMIT', setTo(id, 1)].forEach((text) => client.direct(text))
+      expect(await rejection(blind.run({ resource: id, token: 1n }, ends))).toMatchObject({
+        code: 'OUTCOME_UNKNOWN',
+        message: expect.stringContaining('had ended before its callback did'),
+      })
+      expect(await valueOf(client, id)).toBe(1)
+      blind.runSync({ resource: id, token: 2n }, () => client.direct(setTo(id, 2)))
+      expect(blind.highWaterSync(id)).toBe(2n)
+    })
+
     it('waits for another connection that has the database locked, and then sees its token', async () => {
       const other = await open(subject)
       client.direct('PRAGMA busy_timeout = 1')

@@ -71,6 +71,16 @@ export function guardSuite(subject: Subject): void {
     await client.direct(TABLE)
   })
   const write = (id: string, value: number) => (tx: any) => client.rows(tx, setTo(id, value))
+  /** One statement after the other, then `last`. */
+  const steps = (tx: any, texts: string[], last = () => {}): unknown => {
+    if (subject.sync) {
+      for (const text of texts) client.rows(tx, text)
+      return last()
+    }
+    return texts
+      .reduce((before, text) => before.then(() => client.rows(tx, text)), Promise.resolve())
+      .then(last)
+  }
   const isMysql = /mysql|mariadb/i.test(subject.client)
   const quote = (name: string): string =>
     isMysql ? `\`${name.replaceAll('`', '``')}\`` : `"${name.replaceAll('"', '""')}"`
@@ -183,15 +193,11 @@ export function guardSuite(subject: Subject): void {
     })
 
     // Bun waits for each answer with PostgreSQL, so there the question would cost a round trip.
-    it.runIf(subject.client !== 'Bun.sql').each(['COMMIT', 'ROLLBACK'])(
+    it.runIf(subject.client !== 'Bun.sql').each(['COMMIT', 'ROLLBACK', 'COMMIT, BEGIN'])(
       'says so when the callback ends the transaction itself: %s',
-      async (word) => {
+      async (words) => {
         const id = await row(client)
-        const ends = (tx: any) => {
-          const steps = [setTo(id, 1), word, setTo(id, 2)]
-          if (subject.sync) return steps.forEach((text) => client.rows(tx, text))
-          return steps.reduce((before, text) => before.then(() => client.rows(tx, text)), Promise.resolve())
-        }
+        const ends = (tx: any) => steps(tx, [setTo(id, 1), ...words.split(', '), setTo(id, 2)])
         const error = await rejection<OutcomeUnknownError>(guard.run({ resource: id, token: 5n }, ends))
         expect(error).toMatchObject({
           code: 'OUTCOME_UNKNOWN',
@@ -204,14 +210,22 @@ export function guardSuite(subject: Subject): void {
       },
     )
 
-    it('does not dead-lock on several resources in any order', async () => {
+    it('says so, too, when it throws after that: it was not rolled back', async () => {
       const id = await row(client)
-      const names = Array.from({ length: 6 }, () => unique())
-      const runs = Array.from({ length: 40 }, () =>
-        guard.run({ resources: names.toSorted(() => Math.random() - 0.5), token: 1n }, write(id, 1)),
+      const defect = new Error('of the callback')
+      const error = await rejection<OutcomeUnknownError>(
+        guard.run({ resource: id, token: 5n }, (tx: any) =>
+          steps(tx, [setTo(id, 1), 'COMMIT', setTo(id, 2)], () => {
+            throw defect
+          }),
+        ),
       )
-      await Promise.all(runs)
-      expect(await guard.highWater(names[0] ?? '')).toBe(1n)
+      expect(error).toBeInstanceOf(OutcomeUnknownError)
+      expect(error.message).toContain('had ended before its callback did')
+      expect((error.cause as Error).cause).toBe(defect)
+      expect(await valueOf(client, id)).toBe(2)
+      await guard.run({ resource: id, token: 6n }, write(id, 6))
+      expect(await valueOf(client, id)).toBe(6)
     })
   })
 
@@ -470,8 +484,11 @@ export function brokenSuite(
   })
 }
 
-/** How often a client of this kind waits for the server: in a transaction of the caller's own, and in a guarded one. */
-export async function roundTrips(subject: Subject): Promise<{ own: number; guarded: number }> {
+/**
+ * How often a client of this kind waits for the server: in a transaction of the caller's own, in a guarded one, and in one
+ * of two resources.
+ */
+export async function roundTrips(subject: Subject): Promise<{ own: number; guarded: number; ofTwo: number }> {
   const { proxy, client, direct, guard } = await throughProxy(subject, { record: true })
   const id = await row(direct)
   const count = async (work: () => Promise<void>): Promise<number> => {
@@ -491,6 +508,9 @@ export async function roundTrips(subject: Subject): Promise<{ own: number; guard
     own: await count(() => client.transaction((tx) => client.rows(tx, setTo(id, 1)))),
     guarded: await count(() =>
       guard.run({ resource: id, token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
+    ),
+    ofTwo: await count(() =>
+      guard.run({ resources: [id, `${id} too`], token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
     ),
   }
 }

@@ -1,9 +1,11 @@
 /** What holds for all guards without a database: loading, options, and the text of fenced updates. */
 import { StaleTokenError } from 'fencelock'
+import type { SqlAnswer, SqlGuard } from 'fencelock/guard'
 import * as guards from 'fencelock/guard'
 import { createRequire } from 'node:module'
 import { describe, expect, it } from 'vitest'
 
+import { rejection } from './contract'
 import { runCode } from './fixtures/processes'
 
 const { fencedUpdate, mysqlGuard, postgresGuard, sqliteGuard } = guards
@@ -121,6 +123,8 @@ describe('options of a guard', () => {
 
 describe('an adapter that does not pass answers on', () => {
   it.each([
+    undefined,
+    null,
     {},
     { rows: [] },
     { rows: [{ resource: '61', token: '4' }] },
@@ -128,15 +132,93 @@ describe('an adapter that does not pass answers on', () => {
   ])('is an error, and the callback is not called: %o', async (answer) => {
     const adapter = {
       transaction: <T>(work: (tx: string) => Promise<T>) => work('tx'),
-      query: async () => answer,
+      query: async () => answer as SqlAnswer,
     }
-    for (const guard of [mysqlGuard({ adapter }), postgresGuard({ adapter })]) {
+    for (const guard of [mysqlGuard({ adapter }), postgresGuard({ adapter }), sqliteGuard({ adapter })]) {
       let called = false
       const outcome = guard.run({ resource: 'a', token: 5n }, () => (called = true))
       await expect(outcome).rejects.toThrow('did not advance to 5')
       expect(called).toBe(false)
+      if (answer === undefined || answer === null)
+        await expect(guard.highWater('a')).rejects.toThrow(
+          'the adapter does not pass the database’s answer on',
+        )
     }
   })
+})
+
+it('advances several fences in one order, whoever asks: no two wait for each other', async () => {
+  const inserted = async (make: (options: any) => SqlGuard<unknown>, resources: string[]) => {
+    const texts: string[] = []
+    const adapter = {
+      transaction: <T>(work: (tx: string) => Promise<T>) => work('tx'),
+      async query(_: string, text: string) {
+        texts.push(text)
+        return {}
+      },
+    }
+    await make({ adapter })
+      .advance({ resources, token: 5n })
+      .catch(() => {})
+    return texts[0]
+  }
+  for (const make of [mysqlGuard, postgresGuard, sqliteGuard]) {
+    const text = await inserted(make, ['b', 'é', 'a', 'B'])
+    expect(text).toMatch(/^INSERT .*'42'.*'61'.*'62'.*'c3a9'/)
+    expect(await inserted(make, ['é', 'B', 'b', 'a'])).toBe(text)
+  }
+})
+
+describe('an answer to COMMIT', () => {
+  const endOf = async (error: object) => {
+    const adapter = {
+      async transaction<T>(work: (tx: string) => Promise<T>): Promise<T> {
+        await work('tx')
+        throw Object.assign(new Error('at COMMIT'), error)
+      },
+      query: async () => ({ rows: [{ resource: '61', token: '5' }] }),
+    }
+    const outcome = postgresGuard({ adapter }).advance({ resource: 'a', token: 5n })
+    return rejection<{ code: string } & Error>(outcome)
+  }
+
+  // The word for the severity is in the server's language.
+  it.each(['23505', '40001', '57014', '25P02'])('that refuses is told as it is: %s', async (code) => {
+    expect(await endOf({ code, severity: 'FEHLER' })).toMatchObject({ code, message: 'at COMMIT' })
+  })
+
+  it.each(['08006', '53200', '57P01', '58030', 'XX000', '25P03', '25P04', '40003', 'ECONNRESET', undefined])(
+    'that leaves it open is told as unknown, with what to do: %s',
+    async (code) => {
+      const error = await endOf({ code, severity: 'ERROR' })
+      expect(error).toMatchObject({
+        code: 'OUTCOME_UNKNOWN',
+        message: expect.stringContaining(
+          'advance again under the same lock (guard.advance(lock)), then read',
+        ),
+      })
+    },
+  )
+})
+
+it('does not keep the event loop for long when SQLite is locked', async () => {
+  let tries = 0
+  const client = {
+    exec() {
+      tries++
+      // As a driver with a busy timeout.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 900)
+      throw Object.assign(new Error('database is locked'), { code: 'SQLITE_BUSY' })
+    },
+    prepare() {},
+  }
+  const guard = sqliteGuard({ client })
+  for (const call of [() => guard.advance({ resource: 'a', token: 1n }), () => guard.migrate()]) {
+    tries = 0
+    expect(await rejection(call())).toMatchObject({ code: 'SQLITE_BUSY' })
+    expect(tries).toBeGreaterThan(1)
+    expect(tries).toBeLessThan(5)
+  }
 })
 
 describe('fencedUpdate', () => {

@@ -44,15 +44,20 @@ function redisKey(value) {
   return value
 }
 
-/** What a command takes, in the two types that every client sends as they are. */
-function parts(name, values) {
+/** The same values, if they are not too many for one command. */
+function few(name, values) {
   if (values.length > MAX_PARTS) {
     throw invalid(
       RangeError,
       `${name} must have at most ${MAX_PARTS} parts, got ${values.length}: use several calls, a lock of the same token passes`,
     )
   }
-  return values.map((value) => {
+  return values
+}
+
+/** What a command takes, in the two types that every client sends as they are. */
+function parts(name, values) {
+  return few(name, values).map((value) => {
     if (typeof value === 'string') return string(name, value)
     if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
     if (typeof value === 'bigint' || Number.isFinite(value)) return String(value)
@@ -64,4 +69,4 @@ function parts(name, values) {
   })
 }
 
-module.exports = { keyPrefix, known, parts, redisKey }
+module.exports = { few, keyPrefix, known, parts, redisKey }

@@ -56,9 +56,11 @@ class Fence {
       cause instanceof TransactionEnded
         ? `the transaction under the lock on ${nameOf(names)} had ended before its callback did: a statement committed it or ` +
           'rolled it back (COMMIT, ROLLBACK; in MySQL also a CREATE or ALTER, and a dead-lock whose error was caught); what the ' +
-          'callback did after that was not fenced: leave all of these out of the callback, and do not catch errors of statements'
-        : `the connection broke at COMMIT, under the lock on ${nameOf(names)}: what was written may stand or not; read it ` +
-          `again, under the same lock: behind the fence of its token ${token} no earlier holder can have changed it`
+          'callback did after that was not fenced: leave all of these out of the callback, and do not catch errors of ' +
+          'statements; to see what stands, advance again under the same lock (guard.advance(lock)), then read'
+        : `COMMIT got no clear answer, under the lock on ${nameOf(names)}: what was written may stand or not, and so may the ` +
+          'fence; advance again under the same lock (guard.advance(lock)), then read: behind the fence of its token ' +
+          `${token} no earlier holder can change it any more`
     return new OutcomeUnknownError(message, {
       code: 'OUTCOME_UNKNOWN',
       resource: names[0],

@@ -16,7 +16,8 @@ type FetchResponse = Fetch extends (...args: never[]) => Promise<infer R> ? R : 
 
 /**
  * The headers that carry a lock's token: `Fencing-Token`, a decimal, and `Fencing-Resource`, percent-encoded UTF-8, several
- * resources separated by commas. For any HTTP client.
+ * resources separated by commas. For any HTTP client. A token from 2^53 on, which no lock reaches, is written here, and
+ * {@link httpFence} answers 400 to it.
  *
  * Throws a `TypeError` or `RangeError` of code `INVALID_OPTION` for what is no lock.
  * @example
@@ -46,10 +47,12 @@ export interface FencingProblem {
   readonly body: string
 }
 
+/** What {@link HttpFence.check} found: the request may pass, or what to answer. */
 export type FencingResult =
   | { readonly passed: true; readonly fencing: Fencing }
   | ({ readonly passed: false } & FencingProblem)
 
+/** The options of {@link httpFence}. */
 export interface HttpFenceOptions {
   /**
    * The resource, or the resources, that a request is about: the headers must name it, or the answer is 400. It gets what

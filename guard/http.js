@@ -116,6 +116,8 @@ class HttpFence {
       request.fencing = result.fencing
       return next()
     }
+    // Another handler was sooner, for example one for time-outs.
+    if (response.headersSent) return undefined
     response.writeHead(result.status, result.headers)
     return response.end(result.body)
   }

@@ -67,17 +67,21 @@ export interface SqlGuard<Tx> {
    * within about 2 seconds; later ones are yours, for the guard does not call `fn` twice. A single connection (no pool)
    * runs one guard at a time, the next ones wait. Nothing else should use it meanwhile: its statements would become part
    * of the transaction. A guard inside of `fn` is refused where it would wait for the outer one: on the same connection, and
-   * for the same resource.
+   * for the same resource. What it cannot see: a pool that is used up, and the same table through another client object or
+   * under another spelling of its name.
    *
-   * `fn` must not end the transaction. What does so is found out and told as {@link OutcomeUnknownError}, but not with
-   * `Bun.sql` on PostgreSQL, `pg` before 8.17, nor an `adapter`.
+   * `fn` must not end the transaction. What does so is found out and told as {@link OutcomeUnknownError}, also when `fn`
+   * begins another one, or rejects afterwards; with `Bun.sql` on PostgreSQL only when it rejects, and not with an `adapter`.
+   * So `fn` runs in a savepoint called `fencelock`, except with `mysql2` and `Bun.sql` on PostgreSQL.
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
    * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost meanwhile
-   * - {@link OutcomeUnknownError}: the connection broke at COMMIT, or the transaction ended before `fn` did. What `fn` wrote
-   *   may stand or not
-   * - what `fn` rejected with, and the client's errors: rolled back
+   * - {@link OutcomeUnknownError}: COMMIT got no clear answer (the connection broke, or with SQLite the disk failed), or the
+   *   transaction ended before `fn` did. What `fn` wrote may stand or not, and so may the fence: `advance` under the same
+   *   lock, then read
+   * - what `fn` rejected with, and the client's errors: rolled back, unless `fn` had ended the transaction before and that
+   *   could not be seen (see above)
    * @example
    * await guard.run(lock, async (tx) => {
    *   const { rows } = await tx.query('SELECT balance FROM account WHERE id = 1')
@@ -123,7 +127,8 @@ export interface SqlGuard<Tx> {
 export interface SqliteGuard<Client> extends Omit<SqlGuard<Client>, 'run'> {
   /**
    * As in {@link SqlGuard.run}, in one synchronous step. When another process has the database locked for longer than
-   * the client's own busy timeout, it is tried again.
+   * the client's own busy timeout, it is tried again until about 2 seconds have passed. The event loop waits meanwhile, but
+   * for short pauses: a try lasts as long as that timeout.
    * @example
    * await guard.run(lock, (db) => db.prepare('UPDATE account SET balance = ?').run(10))
    */
@@ -179,12 +184,18 @@ export interface SqlAdapter<Tx> {
    * back when it rejects, and rejects with its error.
    *
    * @param work takes the transaction, and the answer to `how.fence` if the adapter sent that together with its BEGIN
-   * @param how `fence` is the first statement of the transaction: sent by `work` unless the adapter did. `isolation` is
-   *   the level that was asked for; an adapter that does not heed it must not be given that option
+   * @param how `fence` is the first statement of the transaction: sent by `work` unless the adapter did. `question` comes
+   *   next, with several resources: an adapter that sends both at once gives the answer to this one instead; only MySQL and
+   *   MariaDB need it. `isolation` is the level that was asked for; an adapter that does not heed it must not be given that
+   *   option
    */
   transaction<T>(
     work: (tx: Tx, fenceAnswer?: SqlAnswer) => Promise<T>,
-    how: { fence?: string | undefined; isolation?: IsolationLevel | undefined },
+    how: {
+      fence?: string | undefined
+      question?: string | undefined
+      isolation?: IsolationLevel | undefined
+    },
   ): Promise<T>
   /** Sends one statement, as it is and without parameters, inside of a transaction. */
   query(tx: Tx, text: string): Promise<SqlAnswer>
@@ -245,7 +256,8 @@ export function postgresGuard<Tx>(options: IsolatedGuardOptions & { adapter: Sql
 /**
  * A guard of data in MySQL or MariaDB (InnoDB), for pools and connections of `mysql2`, `mysql2/promise` and `mariadb` (its
  * promise API), and for `Bun.sql`; for any other client give an `adapter` instead. START TRANSACTION and fence are one
- * round trip with `mariadb`; with the others the fence is one more. The callback gets a connection that gives promises.
+ * round trip with `mariadb` (unless `pipelining: false`); with the others the fence is one more, and with several resources
+ * another one. The callback gets a connection that gives promises. It is tested against MariaDB.
  *
  * What commits by itself in MySQL (`CREATE TABLE`, `ALTER TABLE`, …) must not be done in the callback. Neither may a
  * single connection be in a transaction when a guard begins: the server would commit it.
@@ -283,6 +295,7 @@ export function sqliteGuard<Tx>(options: GuardOptions & { adapter: SqlAdapter<Tx
 
 /** What {@link fencedUpdate} is to write. All names are quoted. */
 export interface FencedUpdate {
+  /** The table of the row. */
   table: string
   /** The schema (in MySQL and SQLite: the database) of the table. Default: the connection's own. */
   schema?: string | undefined

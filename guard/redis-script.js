@@ -50,8 +50,11 @@ function script(body) {
   return plain(`${FENCE}${body}${ANSWER}`)
 }
 
-/** The stored token. */
-const READ = plain("return redis.call('GET', KEYS[1])")
+/** The stored token; empty where the key is something else. */
+const READ = plain(`\
+local stored = redis.pcall('GET', KEYS[1])
+if type(stored) == 'table' and string.find(stored.err, '^WRONGTYPE') then return '' end
+return stored`)
 
 /** Only the fence. */
 const ADVANCE = script('local result = 1')
@@ -63,9 +66,17 @@ for i = 1, #keys do command[#command + 1] = keys[i] end
 for i = 2, #args do command[#command + 1] = args[i] end
 local result = redis.pcall(unpack(command))`)
 
-/** The caller's own; its KEYS and ARGV are without ours. On lines of its own, for it may end with a comment. */
+/**
+ * The caller's own; its KEYS and ARGV are without ours. On lines of its own, for it may end with a comment. Its errors are
+ * told apart from the server's, which say that nothing was written: ⇒ {'failed', the error}
+ */
 function custom(body) {
-  return script(`local result = (function(KEYS, ARGV, TOKEN)\n${body}\nend)(keys, args, token)`)
+  return script(`\
+local passed, result = pcall(function(KEYS, ARGV, TOKEN)
+${body}
+end, keys, args, token)
+if not passed and type(result) ~= 'table' then return {'failed', tostring(result)} end
+if type(result) == 'table' and result.err then return {'failed', tostring(result.err)} end`)
 }
 
 module.exports = { ADVANCE, COMMAND, READ, custom }

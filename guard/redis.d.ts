@@ -18,6 +18,7 @@ export interface BunRedisLike {
   readonly bufferedAmount: number
 }
 
+/** The options of {@link redisGuard}. Wrong or unknown ones are a `TypeError` or `RangeError` of code `INVALID_OPTION`. */
 export interface RedisGuardOptions {
   /**
    * The application's own client, of the server that holds the data. It stays yours: the guard neither connects nor closes
@@ -35,6 +36,7 @@ export interface RedisGuardOptions {
   fenceTtlMs?: number | undefined
 }
 
+/** The options of {@link RedisGuard.set}: those of SET. */
 export interface RedisSetOptions {
   /** The value's TTL in milliseconds. Default: none, as with SET. */
   ttlMs?: number | undefined
@@ -47,6 +49,7 @@ export interface RedisSetOptions {
 /** What a value may be. Numbers and bigints are written as decimals. */
 export type RedisValue = string | number | bigint | Uint8Array
 
+/** What {@link RedisGuard.run} gives to the script. */
 export interface RedisScriptOptions {
   /** The keys that the script touches; all of them must be named. Default none. */
   keys?: readonly string[] | undefined
@@ -62,11 +65,12 @@ export interface RedisScriptOptions {
  * Every write rejects with
  * - a `StaleTokenError` that has both tokens when the stored one is higher: nothing was written;
  * - a `LockLostError` when `lock.held` is false: nothing was sent;
- * - an `OutcomeUnknownError` when the connection broke before the answer: the write may have been done. Read the data
- *   under the same lock, or write again: an equal token passes;
+ * - an `OutcomeUnknownError` when the connection broke before the answer: the write may have been done, or may still be.
+ *   {@link RedisGuard.advance} under the same lock and then read, or write again: an equal token passes;
  * - a `BackendUnavailableError` when there is no connection, or the server refuses to write;
  * - an `UnsupportedError` when the keys are not in one slot of a cluster, or scripts are not allowed;
- * - the client's own error when the write itself fails, for example with WRONGTYPE;
+ * - the client's own error when the write itself fails, for example with WRONGTYPE; of {@link RedisGuard.run} an `Error` with
+ *   what the script failed with;
  * - a `TypeError` or `RangeError` of code `INVALID_OPTION` for arguments it cannot take.
  *
  * A server that evicts (`maxmemory-policy` other than `noeviction`) may forget a fence. In a cluster the keys of the data
@@ -91,14 +95,15 @@ export interface RedisGuard {
     fields: Readonly<Record<string, RedisValue>> | ReadonlyMap<string | Uint8Array, RedisValue>,
   ): Promise<number>
   /**
-   * DEL, if the token passes. Resolves with the number of keys that were there.
+   * DEL, if the token passes. Resolves with the number of keys that were there. At most 7,000 keys.
    * @example
    * await guard.del(lock, ['account:1', 'account:1:history'])
    */
   del(lock: FencedLock, key: string | readonly string[]): Promise<number>
   /**
    * Runs the body of a Lua script, if the token passes. It has KEYS and ARGV as given here, and TOKEN as a decimal string;
-   * what it returns is what this resolves with (`null` for nothing). Redis undoes nothing when a script fails half-way.
+   * what it returns is what this resolves with (`null` for nothing). Redis undoes nothing when a script fails half-way: then
+   * this rejects with an `Error` that has the script's message, whatever it says.
    * @example
    * const balance = await guard.run(lock, "return redis.call('INCRBY', KEYS[1], ARGV[1])", {
    *   keys: ['account:1'],
@@ -117,7 +122,7 @@ export interface RedisGuard {
   advance(lock: FencedLock): Promise<void>
   /**
    * The highest token that the data has seen; `null` if none. To seed `minToken` when the lock service was restored from a
-   * backup.
+   * backup. Rejects with an `UnsupportedError` when the key of the fence holds no token.
    * @example
    * const minToken = (await guard.highWater('account:1')) ?? undefined
    * const lock = await locks.acquire('account:1', { minToken })

@@ -10,7 +10,7 @@ const {
   invalid,
 } = require('../lib/errors.js')
 const { resourceName } = require('../lib/options.js')
-const { keyPrefix, known, parts, redisKey } = require('./arguments.js')
+const { few, keyPrefix, known, parts, redisKey } = require('./arguments.js')
 const { assertHeld, nameOf, readLock, stale } = require('./lease.js')
 const { meaning, redisClient } = require('./redis-clients.js')
 const { ADVANCE, COMMAND, READ, custom } = require('./redis-script.js')
@@ -44,7 +44,9 @@ class RedisGuard {
   async highWater(resource) {
     const name = resourceName(resource)
     const stored = await this.#send(READ, [this.fenceKey(name)], [], { names: [name], lock: {} })
-    return stored === null || stored === undefined ? null : BigInt(String(stored))
+    if (stored === null || stored === undefined) return null
+    if (!/^[1-9]\d*$/.test(String(stored))) throw odd(this.fenceKey(name), name)
+    return BigInt(String(stored))
   }
 
   async set(lock, key, value, options) {
@@ -72,7 +74,7 @@ class RedisGuard {
   async del(lock, key) {
     const keys = Array.isArray(key) ? Array.from(key, (each) => redisKey(each)) : [redisKey(key)]
     if (keys.length === 0) throw invalid(RangeError, 'an array of keys must not be empty')
-    return Number(await this.#command(lock, 'DEL', keys, []))
+    return Number(await this.#command(lock, 'DEL', few('an array of keys', keys), []))
   }
 
   async run(lock, body, options) {
@@ -117,11 +119,9 @@ class RedisGuard {
       case 'stale':
         throw stale(lease, names[detail - 1], BigInt(String(stored)))
       case 'odd':
-        throw new UnsupportedError(
-          `the key ${JSON.stringify(fences[detail - 1])} holds no token, so nothing was written: something else uses it; ` +
-            'delete it, or give the guard another prefix',
-          { code: 'UNSUPPORTED', resource: names[detail - 1], strategy: lease.lock.strategy },
-        )
+        throw odd(fences[detail - 1], names[detail - 1], lease.lock.strategy)
+      case 'failed':
+        throw new Error(String(detail))
       default:
         throw failed('unknown', new Error('the client’s answer is none of the script’s'), lease)
     }
@@ -149,6 +149,15 @@ function hashTag(name) {
   if (tag !== null && tag.index === 0) return tag[1]
   // A tag ends at the first brace, so a name that has one can be no tag.
   return name.includes('}') ? Buffer.from(name).toString('hex') : name
+}
+
+/** Of a fence that is none. */
+function odd(key, resource, strategy) {
+  return new UnsupportedError(
+    `the key ${JSON.stringify(key)} holds no token, so nothing was written: something else uses it; ` +
+      'delete it, or give the guard another prefix',
+    { code: 'UNSUPPORTED', resource, strategy },
+  )
 }
 
 /** What to tell of a script that has no result. Errors of the caller's part stay what the client made of them. */
@@ -179,7 +188,7 @@ function failed(what, error, lease) {
     case 'unknown':
       return new OutcomeUnknownError(
         `${about}: there was no answer (${error?.message ?? error}); the write may have been done, or may still be: ` +
-          'read the data under the same lock, or write again with it (an equal token passes)',
+          'advance under the same lock and read, or write again with it (an equal token passes)',
         { code: 'OUTCOME_UNKNOWN', ...fields },
       )
     default:

@@ -6,6 +6,7 @@ const { setTimeout: sleep } = require('node:timers/promises')
 
 const { wrongType } = require('../lib/check.js')
 const { resourceName } = require('../lib/options.js')
+const { TransactionEnded } = require('./ended.js')
 const { Fence } = require('./fence.js')
 const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
 const { fencing, inTurn } = require('./turns.js')
@@ -17,16 +18,22 @@ const MAX_PAUSE_MS = 100
 /** How far a transaction is. Only before the callback may it be done again. */
 const Phase = { FENCE: 0, CALLBACK: 1, COMMIT: 2 }
 
-/** Does `work` again while it fails in a way that passes. */
-async function persist(work, isTransient) {
+/** Does `work` again while it fails in a way that passes; not any more once `patienceMs` are over. */
+async function persist(work, isTransient, patienceMs = Infinity) {
+  const limit = performance.now() + patienceMs
   for (let retries = 0; ; retries++) {
     try {
       return await work()
     } catch (error) {
-      if (retries === MAX_RETRIES || !isTransient(error)) throw error
+      if (retries === MAX_RETRIES || performance.now() > limit || !isTransient(error)) throw error
     }
     await sleep(Math.random() * Math.min(2 ** retries, MAX_PAUSE_MS))
   }
+}
+
+/** Whether nobody can say if it was committed. The database's own error at COMMIT says no; a broken connection says nothing. */
+function isUnknown(error, isCommitting, dialect) {
+  return error instanceof TransactionEnded || (isCommitting && !dialect.isRefusal(error))
 }
 
 class SqlGuard {
@@ -60,7 +67,11 @@ class SqlGuard {
 
   async highWater(resource) {
     const text = this.#dialect.read([Buffer.from(resourceName(resource))])
-    const { rows = [] } = await this.#turn(() => this.#plain([text]))
+    const answer = await this.#turn(() => this.#plain([text]))
+    if (typeof answer !== 'object' || answer === null) {
+      throw new TypeError('the adapter does not pass the database’s answer on as SqlAdapter documents it')
+    }
+    const { rows = [] } = answer
     return rows.length === 0 ? null : BigInt(rows[0].token)
   }
 
@@ -105,6 +116,8 @@ class SqlGuard {
   async #once(lease, fence, fn, progress) {
     assertHeld(lease)
     const { statement, question } = fence
+    // One insert id cannot tell of several tokens: a client that sends several statements at once sends this one, too.
+    const more = lease.names.length > 1 ? question : undefined
     try {
       return await this.#adapter.transaction(
         async (tx, early) => {
@@ -116,14 +129,13 @@ class SqlGuard {
           progress.phase = Phase.COMMIT
           return value
         },
-        { fence: statement, isolation: this.#isolation },
+        { fence: statement, question: more, isolation: this.#isolation },
       )
     } catch (error) {
-      // The database's own error says that nothing was committed; a broken connection says nothing.
-      if (progress.phase === Phase.COMMIT && !this.#dialect.isRefusal(error)) throw fence.unknown(error)
+      if (isUnknown(error, progress.phase === Phase.COMMIT, this.#dialect)) throw fence.unknown(error)
       throw error
     }
   }
 }
 
-module.exports = { SqlGuard, persist }
+module.exports = { SqlGuard, isUnknown, persist }

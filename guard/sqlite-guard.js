@@ -12,7 +12,7 @@ const { invalid } = require('../lib/errors.js')
 const { resourceName } = require('../lib/options.js')
 const { Fence } = require('./fence.js')
 const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
-const { persist } = require('./sql.js')
+const { isUnknown, persist } = require('./sql.js')
 
 function asynchronous() {
   return invalid(
@@ -21,6 +21,9 @@ function asynchronous() {
       'become part of the transaction; nothing was written by the transaction: read and compute before run, after advance',
   )
 }
+
+/** A try waits for the client's busy timeout, and the event loop with it: then they must not be many. */
+const PATIENCE_MS = 2_000
 
 class SyncSqliteGuard {
   #adapter
@@ -42,6 +45,7 @@ class SyncSqliteGuard {
     return persist(
       () => this.#once(lock, fn, progress),
       (error) => !progress.begun && this.#dialect.isConflict(error),
+      PATIENCE_MS,
     )
   }
 
@@ -72,7 +76,7 @@ class SyncSqliteGuard {
   }
 
   async migrate() {
-    await persist(() => this.migrateSync(), this.#dialect.isConflict)
+    await persist(() => this.migrateSync(), this.#dialect.isConflict, PATIENCE_MS)
   }
 
   migrateSync() {
@@ -101,7 +105,7 @@ class SyncSqliteGuard {
         return value
       })
     } catch (error) {
-      if (progress.committing === true && !this.#dialect.isRefusal(error)) throw fence.unknown(error)
+      if (isUnknown(error, progress.committing === true, this.#dialect)) throw fence.unknown(error)
       throw error
     }
   }

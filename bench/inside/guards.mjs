@@ -1,7 +1,7 @@
-import { summary } from '../lib/stats.mjs'
 /**
  * What a guard costs: the caller's own write and the guarded one, one after the other by the same client.
  */
+import { summary } from '../lib/stats.mjs'
 import { startCounter } from '../lib/trips.mjs'
 import { findGuarded } from '../subjects/guarded.mjs'
 
@@ -17,6 +17,31 @@ import { findGuarded } from '../subjects/guarded.mjs'
 
 /** @type {Writes} */
 let writes
+
+/** A client that is a part of another runtime, or of a newer version of this one. */
+const LACKING = new Set([
+  'ERR_MODULE_NOT_FOUND',
+  'ERR_UNKNOWN_BUILTIN_MODULE',
+  'ERR_UNSUPPORTED_ESM_URL_SCHEME',
+])
+
+/**
+ * @param {string} id
+ * @param {GuardedPlace} place
+ * @returns {Promise<string | undefined>} why this runtime lacks the client; anything else that fails is an error
+ */
+export async function findLack(id, place) {
+  if (/^Bun\.|^bun:/.test(id) && !process.versions.bun) return 'is a part of Bun'
+  try {
+    const { close: stop } = await findGuarded(id).open(place)
+    await stop()
+    return undefined
+  } catch (error) {
+    const { code, message } = /** @type {NodeJS.ErrnoException} */ (error)
+    if (!LACKING.has(code ?? '')) throw error
+    return message.split('\n')[0]
+  }
+}
 
 /** @param {string} id @param {GuardedPlace} place */
 export async function open(id, place) {
@@ -57,11 +82,13 @@ export async function measure(seconds) {
 export async function countTrips(id, place) {
   const { store, open: openStore } = findGuarded(id)
   if (store === 'sqlite') return null
-  const counter = await startCounter(store === 'redis' ? place.redis : place[store].port)
+  const own = place[store]
+  if (own === null) return null
+  const counter = await startCounter(typeof own === 'number' ? own : own.port)
   const { port } = counter
   const counted = await openStore({
     ...place,
-    ...(store === 'redis' ? { redis: port } : { [store]: { ...place[store], port } }),
+    [store]: typeof own === 'number' ? port : { ...own, port },
   })
   try {
     return { own: await counter.count(counted.own), guarded: await counter.count(counted.guarded) }

@@ -117,7 +117,7 @@ function roundTrips(guards) {
       text: `guarded write, of ${counted.length} clients, against the caller's own`,
       bar: '≤ 1 round trip more',
       value: `${most} (${which.join(', ')})`,
-      reached: most <= 1,
+      reached: counted.length > 0 && most <= 1,
     },
   ]
 }

@@ -5,31 +5,33 @@ import { chmodSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { makeMariadb, makePostgres } from '../../__test__/clients/servers.mjs'
 import { PlainError } from '../../scripts/lib/shell.mjs'
 import { end, makeFolder, startProgram } from './children.mjs'
 import { freePort } from './servers.mjs'
 
 /** @typedef {import('../../__test__/clients/servers.mjs').Server} Server */
 
-/** @typedef {{ postgres: Server, mariadb: Server, stop: () => Promise<void> }} Databases */
+/** @typedef {{ postgres: Server | null, mariadb: Server | null, stop: () => Promise<void> }} Databases null: not installed */
 
 const PATIENCE_MS = 20_000
 
 /** @returns {Promise<Databases>} */
 export async function startDatabases() {
+  // Only now: it looks for programs that may have been installed since this one began.
+  const { isMariadbThere, isPostgresThere, makeMariadb, makePostgres } =
+    await import('../../__test__/clients/servers.mjs')
   // Not below the run's own folder, which only we can walk through.
   const folder = makeFolder()
   chmodSync(folder, 0o711)
   const [postgres, mariadb] = await Promise.all([
-    start(makePostgres(below(folder, 'postgres'), await freePort())),
-    start(makeMariadb(below(folder, 'mariadb'), await freePort())),
+    isPostgresThere ? start(makePostgres(below(folder, 'postgres'), await freePort())) : null,
+    isMariadbThere ? start(makeMariadb(below(folder, 'mariadb'), await freePort())) : null,
   ])
   return {
-    postgres: postgres.server,
-    mariadb: mariadb.server,
+    postgres: postgres && postgres.server,
+    mariadb: mariadb && mariadb.server,
     async stop() {
-      await Promise.all([postgres.stop(), mariadb.stop()])
+      await Promise.all([postgres?.stop(), mariadb?.stop()])
     },
   }
 }

@@ -36,8 +36,10 @@ export async function measureGuards(context) {
     write: own,
     place: { postgres, mariadb, redis: servers.port, folder: apart(context, String(index)).folder },
     remote: startRemote(runtime, 'guards.mjs'),
-    /** @type {string | undefined} */
-    unavailable: undefined,
+    unavailable:
+      store in databases && databases[/** @type {'postgres'} */ (store)] === null
+        ? `${store} is not installed`
+        : undefined,
     /** @type {GuardCost['trips']} */
     trips: null,
     /** @type {GuardSample[]} */
@@ -45,14 +47,11 @@ export async function measureGuards(context) {
   }))
   try {
     for (const entry of entries) {
-      try {
-        entry.trips = await entry.remote.call('countTrips', entry.id, entry.place)
-        await entry.remote.call('open', entry.id, entry.place)
-        await entry.remote.call('measure', seconds)
-      } catch (error) {
-        // Each runtime has clients of its own.
-        entry.unavailable = String(error instanceof Error ? error.message : error).split('\n')[0]
-      }
+      entry.unavailable ??= await entry.remote.call('findLack', entry.id, entry.place)
+      if (entry.unavailable !== undefined) continue
+      entry.trips = await entry.remote.call('countTrips', entry.id, entry.place)
+      await entry.remote.call('open', entry.id, entry.place)
+      await entry.remote.call('measure', seconds)
     }
     const here = entries.filter(({ unavailable }) => unavailable === undefined)
     for (let round = 0; round < rounds; round++) {

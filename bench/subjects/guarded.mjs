@@ -20,8 +20,8 @@ const { fencingHeaders, httpFence, redisGuard } = guards
 
 /**
  * @typedef {object} GuardedPlace where its store is
- * @property {import('../../__test__/clients/servers.mjs').Server} postgres
- * @property {import('../../__test__/clients/servers.mjs').Server} mariadb
+ * @property {import('../../__test__/clients/servers.mjs').Server | null} postgres null: not installed
+ * @property {import('../../__test__/clients/servers.mjs').Server | null} mariadb likewise
  * @property {number} redis a port
  * @property {string} folder of its own
  */
@@ -67,7 +67,9 @@ function sql(store, id) {
  * @returns {Promise<Writes>}
  */
 async function openSql(store, id, place) {
-  const client = await openClient(id, store === 'sqlite' ? join(place.folder, 'data.sqlite') : place[store])
+  const server = store === 'sqlite' ? join(place.folder, 'data.sqlite') : place[store]
+  if (server === null) throw new Error(`there is no ${store}`)
+  const client = await openClient(id, server)
   const guard = client.guard()
   await guard.migrate()
   await client.direct(TABLE)
@@ -136,7 +138,7 @@ async function openHttp(port) {
   let token = BigInt(Date.now())
   const put = async (/** @type {string} */ path, /** @type {Record<string, string>} */ headers) => {
     const response = await fetch(`http://127.0.0.1:${own}${path}`, { method: 'PUT', headers })
-    if ((await response.text()) !== 'done') throw new Error(`answered ${response.status}`)
+    if (!response.ok || (await response.text()) !== 'done') throw new Error(`answered ${response.status}`)
   }
   return {
     own: () => put('/own', {}),

@@ -99,11 +99,16 @@ fn reply(words: &[&str]) -> String {
             let keys: usize = keys.parse().unwrap_or(0);
             // Requests that are alike: how many; release.lua goes on with how many locks each has and then their owners,
             // acquire.lua with more numbers before these.
-            let Some([count, _, next]) = rest.get(keys..keys + 3) else {
+            let Some([count, locks, next]) = rest.get(keys..keys + 3) else {
                 return "-ERR arguments\r\n".to_owned();
             };
             let count: usize = count.parse().unwrap_or(0);
-            let each = if next.len() == OWNER { ":1\r\n" } else { ":1700000000000000\r\n" };
+            let locks: usize = locks.parse().unwrap_or(0);
+            // For each lock a line, and to acquire it also a fence.
+            let (kinds, each) =
+                if next.len() == OWNER { (2, ":1\r\n") } else { (3, ":1700000000000000\r\n") };
+            // What comes after the first run would get no answer, and its caller would wait for ever.
+            assert_eq!(keys, kinds * locks * count, "the requests of a call are not all alike");
             format!("*{count}\r\n{}", each.repeat(count))
         }
         ["WAIT", replicas, ..] => format!(":{replicas}\r\n"),

@@ -1,5 +1,6 @@
 'use strict'
 
+const { undoes } = require('../dialects/mysql.js')
 const { TransactionEnded } = require('../ended.js')
 
 /**
@@ -16,7 +17,7 @@ const { TransactionEnded } = require('../ended.js')
  * @property {() => boolean | Promise<boolean>} ended asked when the callback is done
  * @property {() => void} end
  */
-async function mysqlTransaction({ client, isPool, query, watch }, work, { fence, isolation }) {
+async function mysqlTransaction({ client, isPool, query, watch }, work, { fence, question, isolation }) {
   const tx = isPool ? await client.getConnection() : client
   let broken = false
   // Without a fence it is a migration, which commits by itself.
@@ -26,10 +27,10 @@ async function mysqlTransaction({ client, isPool, query, watch }, work, { fence,
       ...(isolation === undefined ? [] : [`SET TRANSACTION ISOLATION LEVEL ${isolation}`]),
       'START TRANSACTION',
       ...watched.before,
-      ...(fence === undefined ? [] : [fence]),
+      ...[fence, question].filter((text) => text !== undefined),
     ]
     const answers = await settled(begin.map((text) => query(tx, text)))
-    const value = await work(tx, fence === undefined ? undefined : answers.at(-1))
+    const value = await attempt(watched, () => work(tx, fence === undefined ? undefined : answers.at(-1)))
     // Before the next statement is sent: COMMIT itself ends the transaction.
     const ended = watched.ended()
     const [outcome] = await Promise.allSettled([query(tx, 'COMMIT')])
@@ -44,6 +45,16 @@ async function mysqlTransaction({ client, isPool, query, watch }, work, { fence,
     // A connection whose state nobody knows must not be used again.
     if (isPool && broken) await tx.destroy()
     else if (isPool) await tx.release()
+  }
+}
+
+/** What the callback threw may hide that it had ended the transaction before. */
+async function attempt(watched, work) {
+  try {
+    return await work()
+  } catch (error) {
+    if (undoes(error) || !(await watched.ended())) throw error
+    throw new TransactionEnded('no transaction is in progress', { cause: error })
   }
 }
 

@@ -7,6 +7,9 @@ const { TransactionEnded } = require('../ended.js')
 
 const noop = () => {}
 
+/** No transaction, no such savepoint: a transaction's savepoints are gone with it, also when another one has begun since. */
+const ENDED = new Set(['25P01', '3B001'])
+
 /**
  * @param {any} client
  * @returns {import('../index').SqlAdapter<any> | undefined}
@@ -29,11 +32,12 @@ function pg(client) {
       // A connection that breaks also emits an error, which without a listener ends the process; its queries reject.
       tx.on('error', noop)
       let broken
+      let isOver = false
       try {
-        return await transact(tx, work, { fence, isolation })
+        return await transact(tx, work, { fence, isolation, over: () => (isOver = true) })
       } catch (error) {
         // Once the connection is broken, this fails at once.
-        await tx.query('ROLLBACK').catch((failure) => (broken = failure))
+        if (!isOver) await tx.query('ROLLBACK').catch((failure) => (broken = failure))
         throw error
       } finally {
         tx.off('error', noop)
@@ -50,23 +54,48 @@ function isOpen(tx) {
   return status === undefined ? undefined : status === 'T' || status === 'E'
 }
 
-async function transact(tx, work, { fence, isolation }) {
+async function transact(tx, work, { fence, isolation, over }) {
   const begin = isolation === undefined ? 'BEGIN' : `BEGIN ISOLATION LEVEL ${isolation}`
   // One message, one round trip: the fence costs no more than BEGIN does.
-  const answers = await tx.query(fence === undefined ? begin : `${begin}; ${fence}`)
-  const value = await work(tx, fence === undefined ? undefined : answers.at(-1))
-  // COMMIT would succeed, with a warning.
-  if (isOpen(tx) === false) throw new TransactionEnded('no transaction is in progress')
-  const { command } = await tx.query('COMMIT')
-  if (command === 'COMMIT') return value
-  // A statement had failed, the callback went on, and the server says so in this word only.
-  throw Object.assign(
-    new Error(
-      `COMMIT was answered with ${command}: a statement of the callback had failed, so the server rolled everything back; ` +
-        'nothing was written: do not catch the error of a statement, or use a savepoint',
-    ),
-    { code: '25P02' },
-  )
+  const answers = await tx.query(fence === undefined ? begin : `${begin}; SAVEPOINT fencelock; ${fence}`)
+  if (fence === undefined) {
+    const value = await work(tx)
+    await tx.query('COMMIT')
+    return value
+  }
+  const value = await attempt(tx, over, () => work(tx, answers.at(-1)))
+  try {
+    // One message again. COMMIT alone would succeed, with a warning, where no transaction is, or another one.
+    await tx.query('RELEASE SAVEPOINT fencelock; COMMIT')
+    return value
+  } catch (error) {
+    if (ENDED.has(error?.code)) throw new TransactionEnded(error.message)
+    if (error?.code !== '25P02') throw error
+    throw Object.assign(
+      new Error(
+        'a statement of the callback had failed, and its error was caught: PostgreSQL gives up a transaction with that, so ' +
+          'nothing was written: do not catch the error of a statement, or use a savepoint',
+        { cause: error },
+      ),
+      { code: '25P02' },
+    )
+  }
+}
+
+/** What the callback threw may hide that it had ended the transaction before. */
+async function attempt(tx, over, work) {
+  try {
+    return await work()
+  } catch (error) {
+    try {
+      // One message. It works where a statement had failed, too.
+      await tx.query('ROLLBACK TO SAVEPOINT fencelock; ROLLBACK')
+      over()
+    } catch ({ code, message }) {
+      if (ENDED.has(code)) throw new TransactionEnded(message, { cause: error })
+    }
+    throw error
+  }
 }
 
 function query(tx, text) {

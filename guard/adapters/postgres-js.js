@@ -2,18 +2,29 @@
 
 /** `postgres` (postgres.js), and `Bun.sql`, which has the same methods; for `Bun.sql` also with MySQL or MariaDB. */
 
+const { undoes } = require('../dialects/mysql.js')
 const { TransactionEnded } = require('../ended.js')
 
 const SAVEPOINT = 'SAVEPOINT fencelock'
 
 /**
- * What only works inside of a transaction, sent right before COMMIT where the client does not wait for the answer to send
- * on: so it costs no round trip. Bun waits, with PostgreSQL.
+ * A transaction that is over has no savepoints any more, whoever ended it, also when another one has begun since. Sent right
+ * behind BEGIN and right before COMMIT where the client does not wait for the answer to send on: so it costs no round trip.
+ * Bun waits, with PostgreSQL: there it is asked only when the callback has failed.
  */
-const postgres = { before: undefined, after: SAVEPOINT, ended: '25P01' }
-const bunPostgres = { before: undefined, after: undefined, ended: undefined }
-/** Here a transaction that is over has no savepoints any more, whoever ended it. */
-const mysql = { before: SAVEPOINT, after: `RELEASE ${SAVEPOINT}`, ended: 1305 }
+const postgres = {
+  before: SAVEPOINT,
+  after: `RELEASE ${SAVEPOINT}`,
+  failed: `ROLLBACK TO ${SAVEPOINT}`,
+  ended: new Set(['25P01', '3B001']),
+}
+const bunPostgres = { before: undefined, after: undefined, failed: SAVEPOINT, ended: new Set(['25P01']) }
+const mysql = {
+  before: SAVEPOINT,
+  after: `RELEASE ${SAVEPOINT}`,
+  failed: `RELEASE ${SAVEPOINT}`,
+  ended: new Set([1305]),
+}
 
 /** @param {any} client */
 function postgresJs(client) {
@@ -29,7 +40,8 @@ function bunMysql(client) {
  * @param {any} client
  * @returns {import('../index').SqlAdapter<any> | undefined}
  */
-function adapter(client, { before, after, ended }) {
+function adapter(client, { before, after, failed, ended }) {
+  const isEnded = ({ code, errno }) => [code, errno].some((each) => ended.has(each))
   if (
     typeof client !== 'function' ||
     typeof client.begin !== 'function' ||
@@ -44,14 +56,20 @@ function adapter(client, { before, after, ended }) {
         // A migration, which commits by itself in MySQL.
         if (fence === undefined) return work(tx)
         if (before !== undefined) tx.unsafe(before).catch(() => {})
-        const value = await work(tx)
-        if (after !== undefined) {
-          isOver = tx.unsafe(after).then(
+        const ask = (text) =>
+          tx.unsafe(text).then(
             () => undefined,
-            (error) => (error.code === ended || error.errno === ended ? error : undefined),
+            (error) => (isEnded(error) ? error : undefined),
           )
+        try {
+          const value = await work(tx)
+          if (after !== undefined) isOver = ask(after)
+          return value
+        } catch (error) {
+          // What the callback threw may hide that it had ended the transaction before.
+          const over = undoes(error) ? undefined : await ask(failed)
+          throw over === undefined ? error : new TransactionEnded(over.message, { cause: error })
         }
-        return value
       }
       const value = await (isolation === undefined
         ? client.begin(checked)

@@ -3,7 +3,19 @@
 /** better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`. */
 
 const { invalid } = require('../../lib/errors.js')
+const { byCause } = require('../dialects/errors.js')
+const { isCode } = require('../dialects/sqlite.js')
 const { TransactionEnded } = require('../ended.js')
+
+/** Errors with which SQLite has undone the transaction by itself. */
+const undoes = byCause((error) =>
+  [
+    [7, 'SQLITE_NOMEM'],
+    [9, 'SQLITE_INTERRUPT'],
+    [10, 'SQLITE_IOERR'],
+    [13, 'SQLITE_FULL'],
+  ].some(([number, name]) => isCode(error, number, name)),
+)
 
 /**
  * @typedef {object} SyncAdapter
@@ -29,6 +41,15 @@ function syncSqlite(client) {
       // The error that led here is the one to tell.
     }
   }
+  /** The savepoint is gone with the transaction, whoever ended it, and also when another one has begun since. */
+  const assertOpen = (cause) => {
+    try {
+      client.exec('RELEASE fencelock')
+    } catch (error) {
+      if (/no such savepoint/.test(error?.message)) throw new TransactionEnded(error.message, { cause })
+      if (cause === undefined) throw error
+    }
+  }
   return {
     transaction(work) {
       if (inTransaction() === true) {
@@ -40,8 +61,9 @@ function syncSqlite(client) {
       // The write lock at once: a transaction that reads first and then writes can fail in between.
       client.exec('BEGIN IMMEDIATE')
       try {
-        const value = work(client)
-        if (inTransaction() === false) throw new TransactionEnded('no transaction is active')
+        client.exec('SAVEPOINT fencelock')
+        const value = attempt(() => work(client), assertOpen)
+        assertOpen()
         client.exec('COMMIT')
         return value
       } catch (error) {
@@ -61,6 +83,16 @@ function syncSqlite(client) {
     exec(text) {
       client.exec(text)
     },
+  }
+}
+
+/** What the callback threw may hide that it had ended the transaction before. */
+function attempt(work, assertOpen) {
+  try {
+    return work()
+  } catch (error) {
+    if (!undoes(error)) assertOpen(error)
+    throw error
   }
 }
 

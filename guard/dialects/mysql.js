@@ -6,6 +6,8 @@ const { byCause } = require('./errors.js')
 
 /** Dead-lock; MariaDB: changed since the snapshot. */
 const CONFLICTS = new Set([1213, 1020])
+/** With these the server has rolled back all of the transaction by itself. */
+const undoes = byCause(({ errno }) => CONFLICTS.has(errno))
 /** What a COMMIT can be answered with when nothing was committed: those, a cluster's conflict, a read-only server. */
 const REFUSALS = new Set([...CONFLICTS, 3101, 1290, 1836])
 
@@ -21,7 +23,8 @@ const exact = (value) => typeof value !== 'number' || Number.isSafeInteger(value
  * token and gives it to LAST_INSERT_ID, which the server sends in its answer: one round trip. There is only one such
  * number, so the tokens of several resources are asked for; their rows are locked by then.
  */
-function tokens({ rows, insertId }, keys) {
+function tokens(answer, keys) {
+  const { rows, insertId } = answer ?? {}
   if (rows !== undefined && rows.length > 0) {
     return new Map(rows.map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
   }
@@ -47,10 +50,10 @@ function mysql(table) {
     // A locking read sees what is committed, and takes no snapshot that the callback's reads would be bound to.
     select: (keys) => `${selectFrom(table, keys)} FOR UPDATE`,
     tokens,
-    isConflict: byCause(({ errno }) => CONFLICTS.has(errno)),
+    isConflict: undoes,
     isTwin: () => false,
     isRefusal: byCause(({ errno }) => REFUSALS.has(errno)),
   }
 }
 
-module.exports = { mysql, quote }
+module.exports = { mysql, quote, undoes }

@@ -26,8 +26,11 @@ const { byCause } = require('./errors.js')
 const CONFLICTS = new Set(['40001', '40P01'])
 /** Tables and their types are unique, too. */
 const TWINS = new Set(['23505', '42P07', '42710'])
-/** Connection exceptions, "completion unknown", and servers that end: these may come after the commit. */
-const UNKNOWN = /^(08|57P|40003)/
+/**
+ * Connection exceptions, "completion unknown", and what a server says that is out of resources, fails or ends: these may come
+ * after the commit. 25P03 and 25P04 end the connection. By their codes, for the server speaks its own language else.
+ */
+const UNKNOWN = /^(08|53|57P|58|XX|25P0[34]|40003)/
 
 const sqlState = (error) => {
   // Bun has a code of its own, and the server's in errno.
@@ -42,7 +45,8 @@ const quote = (name) => `"${name.replaceAll('"', '""')}"`
 const bytes = (key) => `decode('${key.toString('hex')}','hex')`
 
 /** Text and hexadecimal: whatever a client's type parsers make of numbers and bytes, these stay what they are. */
-const tokens = ({ rows = [] }) => new Map(rows.map(({ resource, token }) => [resource, BigInt(token)]))
+const tokens = (answer) =>
+  new Map((answer?.rows ?? []).map(({ resource, token }) => [resource, BigInt(token)]))
 
 /** @param {string} table quoted @returns {Dialect} */
 function postgres(table) {
@@ -66,8 +70,7 @@ function postgres(table) {
       // Bun's word for a COMMIT that was answered with ROLLBACK.
       if (error.code === 'ERR_POSTGRES_COMMIT_ROLLED_BACK') return true
       const state = sqlState(error)
-      // FATAL and PANIC end the connection, perhaps after the commit.
-      return state !== undefined && !UNKNOWN.test(state) && (error.severity ?? 'ERROR') === 'ERROR'
+      return state !== undefined && !UNKNOWN.test(state)
     }),
   }
 }

@@ -15,8 +15,8 @@ function isCode(error, number, name) {
 
 const bytes = (key) => `X'${key.toString('hex')}'`
 
-function tokens({ rows = [] }) {
-  return new Map(rows.map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
+function tokens(answer) {
+  return new Map((answer?.rows ?? []).map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
 }
 
 /** @param {string} table quoted @returns {import('./postgres').Dialect} */
@@ -43,4 +43,4 @@ function sqlite(table) {
   }
 }
 
-module.exports = { quote, sqlite }
+module.exports = { isCode, quote, sqlite }
