@@ -17,14 +17,19 @@ import { which } from '../../scripts/lib/shell.mjs'
 /** @param {number} pid @returns {Usage} */
 export function usage(pid) {
   const folder = `/proc/${pid}/task`
-  return new Map(
-    readdirSync(folder).map((thread) => {
+  /** @type {Usage} */
+  const threads = new Map()
+  for (const thread of readdirSync(folder)) {
+    try {
       const [nanos] = readFileSync(`${folder}/${thread}/schedstat`, 'utf8').split(' ')
       const status = readFileSync(`${folder}/${thread}/status`, 'utf8')
       const waits = /^voluntary_ctxt_switches:\s*(\d+)/m.exec(status)?.[1]
-      return [thread, { micros: Number(nanos) / 1000, waits: Number(waits) }]
-    }),
-  )
+      threads.set(thread, { micros: Number(nanos) / 1000, waits: Number(waits) })
+    } catch {
+      // It has ended.
+    }
+  }
+  return threads
 }
 
 /**
