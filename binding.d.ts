@@ -21,22 +21,20 @@ export declare class Bridge {
 
 /** A manager of one environment. */
 export declare class NativeManager {
+  /** Begins so many calls. `names` are the resources of the acquires among them. */
+  call(count: number, records: Float64Array, names: Array<string>): void
   /** Extends a lease; without a TTL, by the one it was granted with. */
   extend(slot: number, strategy: number, lease: number, ttlMs?: number | undefined | null): void
-  /** Ends a lease. */
-  release(slot: number, strategy: number, lease: number): void
   /** Ends a local lease on this thread. */
   releaseSync(lease: number): boolean | Failure
   /** Has the facade told before a lease ends. `false`: it is too late for that. */
   watch(lease: number): boolean | Failure
   /** The handle is gone: its lease runs out. Answers the resource if the lease still stood. */
   forget(lease: number): string | null
-  /** One attempt. `others` names further resources of the same lease. */
-  acquire(slot: number, strategy: number, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, required: number, timeoutMs: number, waitMs: number, fair: boolean, maxHoldMs: number, maxStallMs: number): void
   /** The call in this slot need not be waited for any more. */
   cancel(slot: number): void
-  /** One attempt for a local lock, on this thread. Answers the owner and writes lease and token; null: busy. */
-  acquireSync(numbers: Float64Array, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, maxHoldMs: number, maxStallMs: number): string | null | Failure
+  /** One attempt for a local lock, on this thread. `true`: granted, and lease, token and owner written; `false`: busy. */
+  acquireSync(numbers: Float64Array, first: string, others: Array<string> | undefined | null, ttlMs: number, minToken: number, maxHoldMs: number, maxStallMs: number): boolean | Failure
   /** Who holds a resource. */
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends whatever lease a resource has. */

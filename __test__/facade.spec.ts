@@ -8,7 +8,7 @@ import { closing, rejection, unique } from './contract'
 import { startPrimary, type Deployment } from './fixtures/redis'
 import { tempDir } from './fixtures/temp'
 
-type Native = Record<'acquire' | 'release' | 'watch', (...args: unknown[]) => unknown>
+type Native = Record<'call' | 'watch', (...args: unknown[]) => unknown>
 const { prototype: native } = (
   createRequire(import.meta.url)('../lib/binding.js') as { NativeManager: { prototype: Native } }
 ).NativeManager
@@ -25,27 +25,42 @@ describe('a call that the addon does not take', () => {
   it('rejects, and no other call is settled in its place', async () => {
     const locks = local()
     const defect = new Error('no such argument')
-    const acquire = vi.spyOn(native, 'acquire').mockImplementation(() => {
+    const call = vi.spyOn(native, 'call').mockImplementation(() => {
       throw defect
     })
     const { signal } = new AbortController()
     expect(await rejection(locks.acquireLocal(unique()))).toBe(defect)
     expect(await rejection(locks.acquireLocal(unique(), { signal }))).toBe(defect)
-    acquire.mockRestore()
+    call.mockRestore()
     const names = Array.from({ length: 5 }, () => unique())
     const held = await Promise.all(names.map((name) => locks.acquireLocal(name, { signal })))
     expect(held.map((lock) => lock.resource)).toEqual(names)
   })
 
+  it('rejects alone, if those before it can be handed over later', async () => {
+    const locks = local()
+    const defect = new Error('not now')
+    const call = vi.spyOn(native, 'call').mockImplementationOnce(() => {
+      throw defect
+    })
+    // One more than is handed over at a time.
+    const names = Array.from({ length: 17 }, () => unique())
+    const answers = await Promise.allSettled(names.map((name) => locks.acquireLocal(name)))
+    call.mockRestore()
+    expect(answers.pop()).toEqual({ status: 'rejected', reason: defect })
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 16 }, () => 'fulfilled'))
+  })
+
   it('rejects although the addon settles it after all, and no other call is settled in its place', async () => {
     const locks = local()
     const defect = new Error('panicked')
-    const { acquire } = native
-    const spy = vi.spyOn(native, 'acquire').mockImplementation(function (this: unknown, ...args) {
-      acquire.apply(this, args)
+    const { call } = native
+    const spy = vi.spyOn(native, 'call').mockImplementation(function (this: unknown, ...args) {
+      call.apply(this, args)
       throw defect
     })
     const lost = rejection(locks.acquireLocal(unique()))
+    await lost
     spy.mockRestore()
     const resource = unique()
     const lock = await locks.acquireLocal(resource)

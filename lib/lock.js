@@ -35,13 +35,13 @@ class Keeper {
   #registry = new FinalizationRegistry((signed) => {
     const lease = Math.abs(signed)
     this.#less(signed < 0)
-    const resource = this.native.forget(lease)
+    const resource = this.calls.direct.forget(lease)
     if (resource !== null) warnOfDropped(resource)
   })
 
-  /** @param {import('../binding').NativeManager} native */
-  constructor(native) {
-    this.native = native
+  /** @param {import('./calls').Calls} calls */
+  constructor(calls) {
+    this.calls = calls
   }
 
   /**
@@ -79,11 +79,8 @@ class Lock {
   #keeper
   #strategy
   #names
-  #lease
-  #token
-  #owner
+  #grant
   #required
-  #received
   #renewed
   #controller
   #release
@@ -91,19 +88,18 @@ class Lock {
   /**
    * @param {Keeper} keeper of its manager
    * @param names a resource, or a frozen array of them
-   * @param {{ lease: number, token: number, owner: string, required: number, received: number, renewed: boolean }} grant
+   * @param {import('./settle').Grant} grant
+   * @param {number} required acknowledgements
+   * @param {boolean} renewed
    */
-  constructor(keeper, strategy, names, { lease, token, owner, required, received, renewed }) {
+  constructor(keeper, strategy, names, grant, required, renewed) {
     this.#keeper = keeper
     this.#strategy = strategy
     this.#names = names
-    this.#lease = lease
-    this.#token = token
-    this.#owner = owner
+    this.#grant = grant
     this.#required = required
-    this.#received = received
     this.#renewed = renewed
-    keeper.add(this, lease, renewed)
+    keeper.add(this, grant.lease, renewed)
   }
 
   get resource() {
@@ -120,15 +116,16 @@ class Lock {
   }
 
   get owner() {
-    return this.#owner
+    return this.#grant.owner
   }
 
   get token() {
-    return BigInt(this.#token)
+    return BigInt(this.#grant.token)
   }
 
   get acks() {
-    return this.#received < 0 ? null : { required: this.#required, received: this.#received }
+    const { received } = this.#grant
+    return received < 0 ? null : { required: this.#required, received }
   }
 
   get held() {
@@ -136,7 +133,7 @@ class Lock {
   }
 
   get remainingMs() {
-    return this.#release === undefined ? this.#keeper.native.remainingMs(this.#lease) : 0
+    return this.#release === undefined ? this.#keeper.calls.direct.remainingMs(this.#grant.lease) : 0
   }
 
   get signal() {
@@ -148,11 +145,11 @@ class Lock {
     this.#controller = new AbortController()
     // The end of a lease that was given back is nobody's loss, whenever the signal is read.
     if (this.#release !== undefined) return
-    watched.set(this.#lease, this)
+    watched.set(this.#grant.lease, this)
     expect(1)
-    const watching = this.#keeper.native.watch(this.#lease)
+    const watching = this.#keeper.calls.direct.watch(this.#grant.lease)
     if (watching === true) return
-    unwatch(this.#lease)
+    unwatch(this.#grant.lease)
     if (watching !== false) {
       // The lease stands, but nobody would tell of its end.
       const { message, cause } = watching
@@ -175,7 +172,7 @@ class Lock {
       throw lost(this.#strategy, this.resource, 'it was released, so it cannot be extended; acquire it anew')
     }
     const outcome = await submit((slot) => {
-      this.#keeper.native.extend(slot, STRATEGIES[this.#strategy], this.#lease, ttl)
+      this.#keeper.calls.direct.extend(slot, STRATEGIES[this.#strategy], this.#grant.lease, ttl)
     })
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
   }
@@ -192,16 +189,16 @@ class Lock {
   async #end() {
     this.#letGo()
     const outcome = await submit((slot) => {
-      this.#keeper.native.release(slot, STRATEGIES[this.#strategy], this.#lease)
+      this.#keeper.calls.release(slot, this.#strategy, this.#grant.lease)
     })
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
-    return outcome.a === 1
+    return outcome.value === 1
   }
 
   /** From now on nobody has to be told of anything. */
   #letGo() {
     this.#keeper.remove(this, this.#renewed)
-    unwatch(this.#lease)
+    unwatch(this.#grant.lease)
   }
 
   /** @internal Whether a release was asked for. */
@@ -213,7 +210,7 @@ class Lock {
   static releaseSync(lock) {
     if (lock.#release !== undefined) return false
     lock.#letGo()
-    const released = lock.#keeper.native.releaseSync(lock.#lease)
+    const released = lock.#keeper.calls.direct.releaseSync(lock.#grant.lease)
     if (typeof released === 'boolean') {
       lock.#release = Promise.resolve(released)
       return released
@@ -235,8 +232,8 @@ class Lock {
       resource: this.resource,
       resources: this.resources,
       strategy: this.#strategy,
-      owner: this.#owner,
-      token: String(this.#token),
+      owner: this.owner,
+      token: String(this.#grant.token),
       acks: this.acks,
       held: this.held,
       remainingMs: this.remainingMs,

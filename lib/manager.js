@@ -4,6 +4,7 @@
 
 const { abortable } = require('./abort.js')
 const binding = require('./binding.js')
+const { Calls } = require('./calls.js')
 const { wrongType } = require('./check.js')
 const { fromFailure, held, lost } = require('./errors.js')
 const { guarantee } = require('./guarantee.js')
@@ -17,10 +18,10 @@ const {
   resources,
   strategyOption,
 } = require('./options.js')
-const { Kind, attach, submit } = require('./settle.js')
+const { Grant, Kind, attach, submit } = require('./settle.js')
 
-/** Lease and token of a synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
-const numbers = new Float64Array(new ArrayBuffer(2 * Float64Array.BYTES_PER_ELEMENT))
+/** A synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
+const numbers = new Float64Array(new ArrayBuffer(6 * Float64Array.BYTES_PER_ELEMENT))
 
 function first(names) {
   return typeof names === 'string' ? names : names[0]
@@ -45,7 +46,7 @@ function lostWith(result, strategy, resource) {
 
 class LockManager {
   #settings
-  #native
+  #calls
   /** What locks need of their manager. */
   #keeper
   #closing
@@ -54,8 +55,8 @@ class LockManager {
     this.#settings = managerOptions(options)
     const native = binding.openManager(attach(), this.#settings.config)
     if (native.code !== undefined) throw fromFailure(native)
-    this.#native = native
-    this.#keeper = new Keeper(native)
+    this.#calls = new Calls(native)
+    this.#keeper = new Keeper(this.#calls)
   }
 
   async connect() {
@@ -64,7 +65,7 @@ class LockManager {
   }
 
   async #connect(strategy) {
-    const outcome = await submit((slot) => this.#native.connect(slot, STRATEGIES[strategy]))
+    const outcome = await submit((slot) => this.#calls.direct.connect(slot, STRATEGIES[strategy]))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
   }
 
@@ -115,47 +116,25 @@ class LockManager {
   async #acquire(strategy, resource, options, insist, otherwise) {
     const names = resources(resource)
     const request = acquireOptions(strategy, options, this.#settings, otherwise)
-    const { ttlMs, signal, minToken, acks, ackTimeoutMs, fair, maxHoldMs, maxStallMs } = request
+    const { signal, acks, maxHoldMs } = request
     if (signal?.aborted) throw signal.reason
     const waitMs = insist ? request.waitMs : 0
     let slot
     const call = submit((given) => {
       slot = given
-      this.#native.acquire(
-        slot,
-        STRATEGIES[strategy],
-        first(names),
-        others(names),
-        ttlMs,
-        minToken,
-        acks,
-        ackTimeoutMs,
-        waitMs,
-        fair,
-        maxHoldMs,
-        maxStallMs,
-      )
+      this.#calls.acquire(slot, strategy, names, request, waitMs)
     })
     const outcome = await (signal
       ? abortable(
           call,
           signal,
-          () => this.#native.cancel(slot),
+          () => this.#calls.direct.cancel(slot),
           (late) => this.#discard(strategy, late),
         )
       : call)
     switch (outcome.kind) {
-      case Kind.GRANTED: {
-        const { a: lease, b: token, c: received, detail: owner } = outcome
-        return this.#hold(strategy, names, {
-          lease,
-          token,
-          owner,
-          required: acks,
-          received,
-          renewed: maxHoldMs > 0,
-        })
-      }
+      case Kind.GRANTED:
+        return this.#hold(strategy, names, outcome, acks, maxHoldMs > 0)
       case Kind.LATE:
         void this.#discard(strategy, outcome)
         throw lost(
@@ -166,21 +145,20 @@ class LockManager {
         )
       case Kind.BUSY:
         if (!insist) return null
-        throw held(strategy, first(names), waitMs, outcome.a < 0 ? undefined : outcome.a)
+        throw held(strategy, first(names), waitMs, outcome.value < 0 ? undefined : outcome.value)
       default:
         throw fromFailure(outcome.detail, strategy, first(names))
     }
   }
 
-  #hold(strategy, names, grant) {
+  #hold(strategy, names, grant, required, renewed) {
     const Handle = strategy === 'local' ? LocalLock : Lock
-    return new Handle(this.#keeper, strategy, names, grant)
+    return new Handle(this.#keeper, strategy, names, grant, required, renewed)
   }
 
   /** Gives back what was granted to a call that nobody waits for any more. */
-  async #discard(strategy, { kind, a: lease }) {
-    if (kind === Kind.GRANTED || kind === Kind.LATE)
-      await submit((slot) => this.#native.release(slot, STRATEGIES[strategy], lease))
+  async #discard(strategy, outcome) {
+    if (outcome instanceof Grant) await submit((slot) => this.#calls.release(slot, strategy, outcome.lease))
   }
 
   tryAcquireLocalSync(resource, options) {
@@ -191,7 +169,7 @@ class LockManager {
       this.#settings,
     )
     if (signal?.aborted) throw signal.reason
-    const owner = this.#native.acquireSync(
+    const granted = this.#calls.direct.acquireSync(
       numbers,
       first(names),
       others(names),
@@ -200,19 +178,17 @@ class LockManager {
       maxHoldMs,
       maxStallMs,
     )
-    if (owner === null) return null
-    if (typeof owner !== 'string') throw fromFailure(owner, 'local', first(names))
-    const [lease, token] = numbers
-    const renewed = maxHoldMs > 0
-    return this.#hold('local', names, { lease, token, owner, required: 0, received: -1, renewed })
+    if (granted === false) return null
+    if (granted !== true) throw fromFailure(granted, 'local', first(names))
+    return this.#hold('local', names, new Grant(Kind.GRANTED, numbers, 0), 0, maxHoldMs > 0)
   }
 
   async inspect(resource, options) {
     const name = resourceName(resource)
     const strategy = strategyOption(options, this.#settings.strategy)
-    const outcome = await submit((slot) => this.#native.inspect(slot, STRATEGIES[strategy], name))
+    const outcome = await submit((slot) => this.#calls.direct.inspect(slot, STRATEGIES[strategy], name))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
-    if (outcome.detail === undefined) return null
+    if (outcome.kind === Kind.NOTHING) return null
     const { owner, token, remainingMs } = outcome.detail
     const info = {
       resource: name,
@@ -227,25 +203,25 @@ class LockManager {
   async forceRelease(resource, options) {
     const name = resourceName(resource)
     const strategy = strategyOption(options, this.#settings.strategy)
-    const outcome = await submit((slot) => this.#native.forceRelease(slot, STRATEGIES[strategy], name))
+    const outcome = await submit((slot) => this.#calls.direct.forceRelease(slot, STRATEGIES[strategy], name))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
-    return outcome.a === 1
+    return outcome.value === 1
   }
 
   async describe(options) {
     const strategy = strategyOption(options, this.#settings.strategy)
     const acks = strategy === 'strong' ? this.#settings.defaults.acks : null
-    const outcome = await submit((slot) => this.#native.describe(slot, STRATEGIES[strategy], acks ?? 0))
+    const outcome = await submit((slot) => this.#calls.direct.describe(slot, STRATEGIES[strategy], acks ?? 0))
     if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
     return guarantee(strategy, acks, outcome.detail)
   }
 
   stats() {
-    return this.#native.stats()
+    return this.#calls.direct.stats()
   }
 
   close() {
-    this.#closing ??= submit((slot) => this.#native.close(slot)).then(() => {})
+    this.#closing ??= submit((slot) => this.#calls.direct.close(slot)).then(() => {})
     return this.#closing
   }
 

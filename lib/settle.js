@@ -7,15 +7,16 @@
 
 const { isMainThread } = require('node:worker_threads')
 const binding = require('./binding.js')
+const { giveUp, handOver } = require('./calls.js')
 
 /** The runtime's own, also where tests replace the global ones later. */
 const { clearInterval, queueMicrotask, setInterval } = globalThis
 const { nextTick } = process
 
-/** src/js/outcome.rs has the same: slot, kind, three numbers, index of the detail. */
-const STRIDE = 6
+/** src/js/outcome.rs has the same: slot, kind, six numbers. */
+const STRIDE = 8
 /** What a record says. src/js/outcome.rs has the same. */
-const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5, LATE: 6 }
+const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5, LATE: 6, NOTHING: 7 }
 
 const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYTES_PER_ELEMENT))
 
@@ -23,15 +24,40 @@ const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYT
 const waiting = []
 const free = []
 
-/** What became of a call. */
+/** What became of a call that brought no lease. */
 class Outcome {
-  constructor(kind, a, b, c, detail) {
+  constructor(kind, value, detail) {
     this.kind = kind
-    this.a = a
-    this.b = b
-    this.c = c
+    this.value = value
     this.detail = detail
   }
+}
+
+/** A lease, in numbers, as the addon writes it. */
+class Grant {
+  #high
+  #middle
+  #low
+
+  /** @param {Float64Array} numbers lease, token, acknowledgements (none: -1), and the owner's 12, 12 and 8 digits */
+  constructor(kind, numbers, at) {
+    this.kind = kind
+    this.lease = numbers[at]
+    this.token = numbers[at + 1]
+    this.received = numbers[at + 2]
+    this.#high = numbers[at + 3]
+    this.#middle = numbers[at + 4]
+    this.#low = numbers[at + 5]
+  }
+
+  /** A text that few ask for, so that it is made when they do. */
+  get owner() {
+    return hex(this.#high, 12) + hex(this.#middle, 12) + hex(this.#low, 8)
+  }
+}
+
+function hex(number, digits) {
+  return number.toString(16).padStart(digits, '0')
 }
 
 let bridge
@@ -67,7 +93,10 @@ function attach() {
   if (bridge === undefined) {
     bridge = new binding.Bridge(drain)
     // Neither runtime tells an addon of process.exit(). A worker that is terminated emits no event, but ends its addon.
-    atExit(() => bridge.end(isMainThread))
+    atExit(() => {
+      endTurnNow()
+      bridge.end(isMainThread)
+    })
   }
   return bridge
 }
@@ -86,18 +115,35 @@ function atExit(end) {
 let turnEnds = false
 
 /**
- * Hands over what was called in this turn, once all callbacks and promises of the turn have run: what was called
- * together travels together. Nothing waits longer for it, because no answer could be taken before the turn's end.
+ * Sends what was called in this turn, once all callbacks and promises of the turn have run: what was called together
+ * travels together. Nothing waits longer for it, because no answer could be taken before the turn's end.
  */
 function endTurn() {
   if (turnEnds) return
   turnEnds = true
-  nextTick(handOver)
+  nextTick(endTurnNow)
 }
 
-function handOver() {
+function endTurnNow() {
   turnEnds = false
+  try {
+    handOver()
+  } catch (error) {
+    // A defect of ours, as below.
+    for (const slot of giveUp()) abandon(slot)?.(Promise.reject(error))
+  }
   bridge.flush()
+}
+
+/**
+ * Gives up a slot, for ever: something may have been queued for it, which must not settle another call.
+ * @returns the resolver that waits in it
+ */
+function abandon(slot) {
+  const resolve = waiting[slot]
+  waiting[slot] = undefined
+  expect(-1)
+  return resolve
 }
 
 /** Slots that were settled. Those who cancel a call by its slot learn of its end only in a promise's reaction. */
@@ -113,18 +159,18 @@ function drain() {
   for (;;) {
     const { count, details } = bridge.drain(records)
     for (let at = 0; at < count * STRIDE; at += STRIDE) {
-      const detail = records[at + 5] < 0 ? undefined : details[records[at + 5]]
-      if (records[at + 1] === Kind.ENDS) {
-        tellEnd(records[at], detail)
+      const slot = records[at]
+      const kind = records[at + 1]
+      if (kind === Kind.ENDS) {
+        tellEnd(slot, details[records[at + 2]])
         continue
       }
-      const slot = records[at]
       const resolve = waiting[slot]
       if (resolve === undefined) continue
       waiting[slot] = undefined
       settled.push(slot)
       expect(-1)
-      resolve(new Outcome(records[at + 1], records[at + 2], records[at + 3], records[at + 4], detail))
+      resolve(outcome(kind, at + 2, details))
     }
     if (count < records.length / STRIDE) break
   }
@@ -132,10 +178,18 @@ function drain() {
   if (settled.length > 0) queueMicrotask(freeSettled)
 }
 
+/** What a record says whose numbers are here. */
+function outcome(kind, at, details) {
+  if (kind === Kind.GRANTED || kind === Kind.LATE) return new Grant(kind, records, at)
+  const value = records[at]
+  const isDetail = kind === Kind.FAILED || kind === Kind.DETAIL
+  return new Outcome(kind, value, isDetail ? details[value] : undefined)
+}
+
 /**
  * Starts a call of the addon under a new slot.
  * @param {(slot: number) => void} start
- * @returns {Promise<Outcome>} failures are outcomes; it rejects only with what `start` throws
+ * @returns {Promise<Outcome | Grant>} failures are outcomes; it rejects only with what `start` throws
  */
 function submit(start) {
   return new Promise((resolve) => {
@@ -146,10 +200,8 @@ function submit(start) {
     try {
       start(slot)
     } catch (error) {
-      // The addon takes every argument that lib/options.js lets through, so this is a defect of ours. The slot is given
-      // up for ever: something may have been queued for it, which must not settle another call.
-      waiting[slot] = undefined
-      expect(-1)
+      // The addon takes every argument that lib/options.js lets through, so this is a defect of ours.
+      abandon(slot)
       throw error
     }
   })
@@ -160,4 +212,4 @@ function onEnd(listener) {
   tellEnd = listener
 }
 
-module.exports = { Kind, attach, expect, onEnd, submit }
+module.exports = { Grant, Kind, attach, expect, onEnd, submit }

@@ -22,6 +22,8 @@ const RETRY_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration:
 pub struct Wanted {
     /// All of them, or none.
     pub resources: Resources,
+    /// Of the first attempt.
+    pub owner: Owner,
     /// How long the lease lasts.
     pub ttl: Ttl,
     /// The token must be above this.
@@ -37,11 +39,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A new attempt, which has an owner of its own. That asks the operating system for randomness, which is best done off
-    /// JavaScript's thread.
-    pub fn attempt(&self) -> Request {
-        let Self { ref resources, ttl, min_token, acks, .. } = *self;
-        Request { resources: resources.clone(), owner: Owner::random(), ttl, min_token, acks, waiter: None }
+    /// The first attempt.
+    pub fn first(&self) -> Request {
+        let Self { ref resources, owner, ttl, min_token, acks, .. } = *self;
+        Request { resources: resources.clone(), owner, ttl, min_token, acks, waiter: None }
+    }
+
+    /// Another attempt, which has an owner of its own.
+    fn again(&self) -> Request {
+        Request { owner: Owner::random(), ..self.first() }
     }
 }
 
@@ -98,16 +104,16 @@ pub async fn wait(
             // What the first of the line is told is true for all of it.
             Pause::TimeOver => {
                 let outcome = place.trouble().map_or(Ok(Outcome::Busy(None)), Err);
-                return (wanted.attempt(), outcome);
+                return (wanted.first(), outcome);
             }
-            Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
-            Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
+            Pause::Cancelled => return (wanted.first(), Ok(Outcome::Busy(None))),
+            Pause::Closed => return (wanted.first(), Err(Error::Closed)),
         }
     }
     let mut was_busy = false;
     if at_once {
         // Mostly it is free, and then nobody need be told of a waiter.
-        let request = wanted.attempt();
+        let request = wanted.first();
         let outcome = attempt(backend, clock, &request).await;
         if !matches!(outcome, Ok(Outcome::Busy(_))) {
             return (request, outcome);
@@ -120,15 +126,15 @@ pub async fn wait(
     let line_up = async { heard = backend.line_up(&wanted.resources, &waiter).await };
     match pause(until, cancels, line_up).await {
         Pause::Passed => {}
-        Pause::TimeOver | Pause::Cancelled => return (wanted.attempt(), Ok(Outcome::Busy(None))),
-        Pause::Closed => return (wanted.attempt(), Err(Error::Closed)),
+        Pause::TimeOver | Pause::Cancelled => return (wanted.first(), Ok(Outcome::Busy(None))),
+        Pause::Closed => return (wanted.first(), Err(Error::Closed)),
     }
     if let Err(error) = heard {
-        return (wanted.attempt(), Err(error));
+        return (wanted.first(), Err(error));
     }
     let mut retry = RETRY_PAUSES.0;
     loop {
-        let request = Request { waiter: Some(waiter.clone()), ..wanted.attempt() };
+        let request = Request { waiter: Some(waiter.clone()), ..wanted.again() };
         let outcome = attempt(backend, clock, &request).await;
         let again = match &outcome {
             Ok(Outcome::Busy(left)) => {

@@ -74,12 +74,19 @@ impl Resources {
 pub struct Owner([u8; 16]);
 
 impl Owner {
-    /// A new owner. Straight from the operating system every time: buffered randomness would repeat in the
+    /// A new owner, to be used now. Straight from the operating system every time: buffered randomness would repeat in the
     /// clones of a virtual machine's snapshot, and then one clone's cleanup could end the other's lease.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("the operating system has randomness once it has booted");
+        fill(&mut bytes);
         Self(bytes)
+    }
+
+    /// So many new owners, all of them to be used now: one question to the operating system instead of many.
+    pub fn several(count: usize) -> impl Iterator<Item = Self> {
+        let mut bytes = vec![[0; 16]; count];
+        fill(bytes.as_flattened_mut());
+        bytes.into_iter().map(Self)
     }
 
     /// The owner with these bytes.
@@ -102,6 +109,10 @@ impl Owner {
         }
         hex
     }
+}
+
+fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system has randomness once it has booted");
 }
 
 impl fmt::Display for Owner {
@@ -190,6 +201,10 @@ mod tests {
     #[test]
     fn owners_are_all_different_and_print_as_hex() {
         assert_ne!(Owner::random(), Owner::random());
+        let mut several: Vec<_> = Owner::several(100).map(|owner| owner.to_string()).collect();
+        several.sort_unstable();
+        several.dedup();
+        assert_eq!(several.len(), 100);
         let owner = Owner::from_bytes([0x0f, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
         assert_eq!(owner.to_string(), "0fa000000000000000000000000000ff");
     }

@@ -192,7 +192,7 @@ impl Manager {
             let manager = &pending.0;
             let backend = manager.open_backend(strategy)?;
             let (request, outcome) = if wanted.wait.is_zero() {
-                let request = wanted.attempt();
+                let request = wanted.first();
                 let outcome = acquire::attempt(backend, &manager.clock, &request).await;
                 (request, outcome)
             } else {
@@ -218,7 +218,7 @@ impl Manager {
 
     /// Makes one attempt on the calling thread, which only local locks can.
     pub fn acquire_sync(self: &Arc<Self>, wanted: &Wanted) -> Result<Acquired> {
-        let request = &wanted.attempt();
+        let request = &wanted.first();
         let Backend::Sqlite(sqlite) = &**self.open_backend(Strategy::Local)? else {
             unreachable!("local locks live in SQLite")
         };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use fencelock::acquire::Wanted;
 use fencelock::backend::AckPolicy;
 use fencelock::clock::{BootInstant, Clock};
-use fencelock::lease::{Resources, Ttl};
+use fencelock::lease::{Owner, Resources, Ttl};
 use fencelock::renew::Pulse;
 
 /// One hot path.
@@ -102,6 +102,7 @@ impl Pulse for Alive {
 fn wanted(name: &str) -> Wanted {
     Wanted {
         resources: Resources::one(name).expect("a short name"),
+        owner: Owner::random(),
         ttl: Ttl::from_millis(10_000).expect("in range"),
         min_token: 0,
         // Long enough for a run that is slowed down by being counted.

@@ -24,7 +24,7 @@ pub fn token_rule(operations: u32) -> Duration {
 pub fn new_request(operations: u32) -> Duration {
     let clock = Clock::System;
     repeat(operations, || {
-        let request = wanted(black_box("order:12345")).attempt();
+        let request = wanted(black_box("order:12345")).first();
         let sent = clock.boot();
         Held::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent), None)
     })
@@ -72,5 +72,5 @@ async fn answer(mut stream: DuplexStream) {
 }
 
 fn requests() -> Vec<Request> {
-    names().iter().map(|name| wanted(name).attempt()).collect()
+    names().iter().map(|name| wanted(name).first()).collect()
 }

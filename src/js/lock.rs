@@ -19,19 +19,6 @@ impl NativeManager {
         });
     }
 
-    /// Ends a lease.
-    #[napi(catch_unwind)]
-    pub fn release(&self, env: Env, slot: u32, strategy: u32, lease: f64) {
-        if !self.manager.is_held(lease as u64) {
-            // As after closing the manager. There may be no thread left to do anything.
-            self.settler.begin(env);
-            return self.settler.settle(slot, Outcome::Flag(false));
-        }
-        self.run(env, slot, strategy, |manager, _| {
-            Ok(async move { manager.release(lease as u64).await.map(Outcome::Flag) })
-        });
-    }
-
     /// Ends a local lease on this thread.
     #[napi(catch_unwind)]
     pub fn release_sync(&self, lease: f64) -> Either<bool, Failure> {

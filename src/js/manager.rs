@@ -6,15 +6,18 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use napi::Env;
-use napi::bindgen_prelude::{Either, Either3, Float64ArraySlice, Null};
+use napi::bindgen_prelude::{Either, Float64ArraySlice};
 use napi_derive::napi;
 
 use super::options::{self, ManagerConfig, Terms};
-use super::outcome::{Failure, Outcome, Stats, millis};
+use super::outcome::{Failure, Outcome, Stats, grant, millis};
 use super::settle::{Bridge, Settler};
 use super::waits::Waits;
+use crate::backend::AckPolicy;
 use crate::clock::Clock;
 use crate::error::{Error, Report, Result};
+use crate::home::{Home, Job};
+use crate::lease::{Owner, Resources};
 use crate::manager::{Acquired, Manager, Strategy};
 use crate::renew::Pulse;
 
@@ -23,7 +26,7 @@ use crate::renew::Pulse;
 pub struct NativeManager {
     pub(super) manager: Arc<Manager>,
     pub(super) settler: Arc<Settler>,
-    waits: Waits,
+    pub(super) waits: Waits,
 }
 
 /// Checks the configuration and makes a manager; no I/O.
@@ -55,6 +58,24 @@ impl NativeManager {
     ) where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
+        match self.begin(env, slot, strategy, prepare) {
+            None => {}
+            Some(Begun { strategy: Strategy::Strong, job, .. }) => self.settler.send(job),
+            Some(Begun { strategy: Strategy::Local, home, job }) => home.run([job]),
+        }
+    }
+
+    /// The part of [`Self::run`] that comes before the thread. `None`: the slot is settled already.
+    pub(super) fn begin<F>(
+        &self,
+        env: Env,
+        slot: u32,
+        strategy: u32,
+        prepare: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
+    ) -> Option<Begun>
+    where
+        F: Future<Output = Result<Outcome>> + Send + 'static,
+    {
         self.settler.begin(env);
         let mut promise = Promised { settler: Arc::clone(&self.settler), slot: Some(slot) };
         let prepared = options::strategy(strategy).and_then(|strategy| {
@@ -63,18 +84,23 @@ impl NativeManager {
             Ok((strategy, self.manager.open_backend(strategy)?.home()?, call))
         });
         match prepared {
-            Err(error) => promise.settle(Outcome::Failed(error)),
+            Err(error) => {
+                promise.settle(Outcome::Failed(error));
+                None
+            }
             Ok((strategy, home, call)) => {
-                let task = call.map(move |answer| promise.settle(answer.unwrap_or_else(Outcome::Failed)));
-                // A round trip costs far more than the rest of the turn takes. A transaction does not: the file's thread
-                // begins at once, and has done some of them when the last is called.
-                match strategy {
-                    Strategy::Strong => self.settler.send(task),
-                    Strategy::Local => home.spawn(task),
-                }
+                let job = call.map(move |answer| promise.settle(answer.unwrap_or_else(Outcome::Failed)));
+                Some(Begun { strategy, home, job: Box::pin(job) })
             }
         }
     }
+}
+
+/// A call that is ready to run on its backend's thread.
+pub(super) struct Begun {
+    pub(super) strategy: Strategy,
+    pub(super) home: Home,
+    pub(super) job: Job,
 }
 
 /// Settles a slot, also when the task that was to do so panicked: its promise would keep the process alive for ever.
@@ -93,52 +119,25 @@ impl Promised {
 
 impl Drop for Promised {
     fn drop(&mut self) {
-        self.settle(Outcome::Failed(Error::OutcomeUnknown(Report::new(
-            "fencelock failed inside, so nobody knows what became of it; a lease may stand until its TTL. Please report it",
-        ))));
+        if self.slot.is_some() {
+            self.settle(Outcome::Failed(Error::OutcomeUnknown(Report::new(
+                "fencelock failed inside, so nobody knows what became of it; a lease may stand until its TTL. \
+                 Please report it",
+            ))));
+        }
     }
 }
 
 #[allow(clippy::too_many_arguments, reason = "one flat call is what makes an acquire cheap")]
 #[napi]
 impl NativeManager {
-    /// One attempt. `others` names further resources of the same lease.
-    #[napi(catch_unwind)]
-    pub fn acquire(
-        &self,
-        env: Env,
-        slot: u32,
-        strategy: u32,
-        first: String,
-        others: Option<Vec<String>>,
-        ttl_ms: u32,
-        min_token: f64,
-        required: u32,
-        timeout_ms: u32,
-        wait_ms: f64,
-        fair: bool,
-        max_hold_ms: f64,
-        max_stall_ms: f64,
-    ) {
-        self.run(env, slot, strategy, |manager, strategy| {
-            let terms = Terms { wait_ms, fair, renew: options::renew(max_hold_ms, max_stall_ms) };
-            let wanted = options::wanted(first, others, ttl_ms, min_token, required, timeout_ms, terms)?;
-            let call = self.waits.begin(slot, !wanted.wait.is_zero());
-            let acquire = manager.acquire(strategy, wanted, call.cancel());
-            Ok(acquire.map(move |acquired| {
-                drop(call);
-                acquired.map(Outcome::Acquired)
-            }))
-        });
-    }
-
     /// The call in this slot need not be waited for any more.
     #[napi(catch_unwind)]
     pub fn cancel(&self, slot: u32) {
         self.waits.cancel(slot);
     }
 
-    /// One attempt for a local lock, on this thread. Answers the owner and writes lease and token; null: busy.
+    /// One attempt for a local lock, on this thread. `true`: granted, and lease, token and owner written; `false`: busy.
     #[napi(catch_unwind)]
     pub fn acquire_sync(
         &self,
@@ -149,21 +148,25 @@ impl NativeManager {
         min_token: f64,
         max_hold_ms: f64,
         max_stall_ms: f64,
-    ) -> Either3<String, Null, Failure> {
+    ) -> Either<bool, Failure> {
         self.settler.beat(Clock::System.boot());
         let terms = Terms { renew: options::renew(max_hold_ms, max_stall_ms), ..Terms::default() };
-        let acquired = options::wanted(first, others, ttl_ms, min_token, 0, 0, terms)
+        let resources = match others {
+            None => Resources::one(first),
+            Some(others) => Resources::many(std::iter::once(first).chain(others).collect()),
+        };
+        let acquired = resources
+            .and_then(|resources| {
+                options::wanted(resources, Owner::random(), ttl_ms, min_token, AckPolicy::default(), terms)
+            })
             .and_then(|wanted| self.manager.acquire_sync(&wanted));
         match acquired {
-            Err(error) => Either3::C(error.into()),
-            Ok(Acquired::Busy(_)) => Either3::B(Null),
+            Err(error) => Either::B(error.into()),
+            Ok(Acquired::Busy(_)) => Either::A(false),
             Ok(Acquired::Granted { id, owner, token, .. }) => {
                 // SAFETY: the facade's own array, which no other code writes to during this call.
-                if let [lease, stored, ..] = unsafe { numbers.as_mut() } {
-                    *lease = id as f64;
-                    *stored = token as f64;
-                }
-                Either3::A(owner.to_string())
+                unsafe { numbers.as_mut() }.copy_from_slice(&grant(id, token, None, owner));
+                Either::A(true)
             }
         }
     }

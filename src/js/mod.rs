@@ -5,6 +5,7 @@
 //! when a worker is terminated. Every export is `catch_unwind`: a panic becomes an exception instead of ending the
 //! process.
 
+mod calls;
 mod guarantee;
 mod lock;
 mod manager;

@@ -10,7 +10,7 @@ use crate::backend::{AckPolicy, Backend};
 use crate::backend::{redis, sqlite};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::lease::{Resources, Ttl};
+use crate::lease::{Owner, Resources, Ttl};
 use crate::manager::Strategy;
 use crate::renew::Limits;
 use crate::token::MIN_TOKEN_LIMIT;
@@ -133,30 +133,27 @@ pub(super) fn renew(max_hold_ms: f64, max_stall_ms: f64) -> Option<Limits> {
 
 /// What an acquire asks for, checked.
 pub(super) fn wanted(
-    first: String,
-    others: Option<Vec<String>>,
+    resources: Resources,
+    owner: Owner,
     ttl_ms: u32,
     min_token: f64,
-    required: u32,
-    timeout_ms: u32,
+    acks: AckPolicy,
     terms: Terms,
 ) -> Result<Wanted> {
-    let resources = match others {
-        None => Resources::one(first)?,
-        Some(others) => Resources::many(std::iter::once(first).chain(others).collect())?,
-    };
     if !(0.0..MIN_TOKEN_LIMIT as f64).contains(&min_token) {
         return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
     }
     let ttl = Ttl::from_millis(ttl_ms)?;
-    if required > 0 && !(1..=ttl_ms / 2).contains(&timeout_ms) {
-        return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {timeout_ms}")));
+    if acks.required > 0 && !(1..=ttl_ms / 2).contains(&acks.timeout_ms) {
+        return Err(Error::invalid(format!(
+            "ackTimeoutMs must be 1 to half of ttlMs, got {}",
+            acks.timeout_ms
+        )));
     }
-    let acks = AckPolicy { required, timeout_ms };
     let Terms { wait_ms, fair, renew } = terms;
     // Also for ever: longer than any process lives.
     let wait = Duration::try_from_secs_f64(wait_ms / 1_000.0).unwrap_or(Duration::MAX);
-    Ok(Wanted { resources, ttl, min_token: min_token as u64, acks, wait, fair, renew })
+    Ok(Wanted { resources, owner, ttl, min_token: min_token as u64, acks, wait, fair, renew })
 }
 
 /// How a lease is waited for and held. Neither waited for nor renewed by default.

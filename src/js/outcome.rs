@@ -9,10 +9,11 @@ use super::guarantee::Guarantee;
 use crate::backend;
 use crate::clock::BootInstant;
 use crate::error::Error;
-use crate::manager::{self, Acquired};
+use crate::lease::{Acks, Owner};
+use crate::manager::{self, Acquired, LeaseId};
 
-/// Doubles in a record: slot, kind, three numbers, the index of the detail. lib/settle.js has the same.
-pub(super) const STRIDE: usize = 6;
+/// Doubles in a record: slot, kind, six numbers. lib/settle.js has the same.
+pub(super) const STRIDE: usize = 8;
 
 /// The result of one call, or the end of a watched lease.
 pub(super) enum Outcome {
@@ -25,7 +26,7 @@ pub(super) enum Outcome {
     Ends(String),
 }
 
-/// A string (an owner, a message) or an object.
+/// A message or an object.
 pub(super) type Detail = Either4<String, Failure, Info, Boxed<Guarantee>>;
 
 /// What is seldom and large: a batch of owners shall not take its room.
@@ -46,42 +47,47 @@ const FAILED: f64 = 3.0;
 const DETAIL: f64 = 4.0;
 const ENDS: f64 = 5.0;
 const LATE: f64 = 6.0;
+const NOTHING: f64 = 7.0;
 
 impl Outcome {
     pub(super) const fn settles_a_call(&self) -> bool {
         !matches!(self, Self::Ends(_))
     }
 
-    /// Writes kind, numbers and the detail's index. A lease that ended before JavaScript's thread came to take it (`now`)
-    /// is told apart from one that counts.
+    /// Writes kind and numbers, which for a detail are its index. A lease that ended before JavaScript's thread came to take
+    /// it (`now`) is told apart from one that counts.
     pub(super) fn write(self, now: BootInstant, record: &mut [f64], details: &mut Vec<Detail>) {
-        let mut detail = |detail| {
+        let mut detail = |kind, detail| {
             details.push(detail);
-            (details.len() - 1) as f64
+            (kind, [(details.len() - 1) as f64, 0.0, 0.0, 0.0, 0.0, 0.0])
         };
-        let numbers = match self {
-            Self::Acquired(Acquired::Granted { id, owner, token, held, acks }) => [
-                if now < held.deadline() { GRANTED } else { LATE },
-                id as f64,
-                token as f64,
-                acks.map_or(-1.0, |acks| f64::from(acks.received)),
-                detail(Either4::A(owner.to_string())),
-            ],
-            Self::Acquired(Acquired::Busy(remaining)) => {
-                [BUSY, remaining.map_or(-1.0, millis), 0.0, 0.0, -1.0]
+        let number = |kind, number| (kind, [number, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let (kind, numbers) = match self {
+            Self::Acquired(Acquired::Granted { id, owner, token, held, acks }) => {
+                let kind = if now < held.deadline() { GRANTED } else { LATE };
+                (kind, grant(id, token, acks, owner))
             }
-            Self::Done => [VALUE, 0.0, 0.0, 0.0, -1.0],
-            Self::Flag(flag) => [VALUE, f64::from(u8::from(flag)), 0.0, 0.0, -1.0],
-            Self::Info(None) => [DETAIL, 0.0, 0.0, 0.0, -1.0],
-            Self::Info(Some(info)) => [DETAIL, 0.0, 0.0, 0.0, detail(Either4::C(info.into()))],
-            Self::Guarantee(guarantee) => {
-                [DETAIL, 0.0, 0.0, 0.0, detail(Either4::D(Boxed(Box::new((*guarantee).into()))))]
-            }
-            Self::Failed(error) => [FAILED, 0.0, 0.0, 0.0, detail(Either4::B(error.into()))],
-            Self::Ends(message) => [ENDS, 0.0, 0.0, 0.0, detail(Either4::A(message))],
+            Self::Acquired(Acquired::Busy(remaining)) => number(BUSY, remaining.map_or(-1.0, millis)),
+            Self::Done => number(VALUE, 0.0),
+            Self::Flag(flag) => number(VALUE, f64::from(u8::from(flag))),
+            Self::Info(None) => number(NOTHING, 0.0),
+            Self::Info(Some(info)) => detail(DETAIL, Either4::C(info.into())),
+            Self::Guarantee(guarantee) => detail(DETAIL, Either4::D(Boxed(Box::new((*guarantee).into())))),
+            Self::Failed(error) => detail(FAILED, Either4::B(error.into())),
+            Self::Ends(message) => detail(ENDS, Either4::A(message)),
         };
-        record.copy_from_slice(&numbers);
+        record[0] = kind;
+        record[1..].copy_from_slice(&numbers);
     }
+}
+
+/// A lease in numbers, which doubles hold exactly. An owner is 12, 12 and 8 of its hexadecimal digits: the facade makes a text
+/// of them when somebody asks for it, which is seldom.
+pub(super) fn grant(id: LeaseId, token: u64, acks: Option<Acks>, owner: Owner) -> [f64; 6] {
+    let received = acks.map_or(-1.0, |acks| f64::from(acks.received));
+    let bits = u128::from_be_bytes(*owner.as_bytes());
+    let digits = |after: u32, count: u32| ((bits >> (4 * after)) & ((1 << (4 * count)) - 1)) as f64;
+    [id as f64, token as f64, received, digits(20, 12), digits(8, 12), digits(0, 8)]
 }
 
 /// Whole milliseconds, rounded up: a lease with any time left never shows zero.

@@ -5,7 +5,6 @@
 //! neither a threadsafe function nor a native deferred, and an environment that ends has nothing left to be settled.
 
 use std::ffi::c_void;
-use std::future::Future;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
@@ -122,8 +121,8 @@ impl Settler {
     }
 
     /// Runs a call on the I/O thread, when this turn of the event loop ends.
-    pub(super) fn send(&self, call: impl Future<Output = ()> + Send + 'static) {
-        self.outgoing().push(Box::pin(call));
+    pub(super) fn send(&self, call: Job) {
+        self.outgoing().push(call);
     }
 
     /// The turn ends.

@@ -10,7 +10,7 @@ use super::*;
 use crate::backend::AckPolicy;
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
 use crate::clock::fake::FakeClock;
-use crate::lease::{Resources, Ttl};
+use crate::lease::{Owner, Resources, Ttl};
 
 struct Stage {
     directory: tempfile::TempDir,
@@ -117,6 +117,7 @@ impl Stage {
 fn wanted(name: &str, ttl_ms: u32) -> Wanted {
     Wanted {
         resources: Resources::one(name).unwrap(),
+        owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
         min_token: 0,
         acks: AckPolicy::default(),
@@ -202,7 +203,7 @@ fn whoever_holds_leases_in_a_file_that_is_gone_is_told() {
 #[test]
 fn a_grant_that_comes_too_late_is_not_worth_anything() {
     let clock = FakeClock::new();
-    let asked = wanted("r", 1_000).attempt();
+    let asked = wanted("r", 1_000).first();
     let grant = Grant { token: 1, sent: clock.clock().boot(), acks: None };
     let answer = || Ok(crate::backend::Attempt::Granted(grant.clone()));
     clock.advance(ms(987));
