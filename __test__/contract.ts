@@ -903,6 +903,24 @@ export function contract(subject: () => Subject): void {
       for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
     })
 
+    it('carries out the releases that were asked for just before it closes', async () => {
+      const own = subject().manager()
+      const locks = await Promise.all(Array.from({ length: 20 }, () => own.acquire(unique())))
+      const releases = locks.map((lock) => lock.release())
+      await own.close()
+      expect(await Promise.all(releases)).toEqual(locks.map(() => true))
+
+      const another = subject().manager()
+      let closed
+      const result = another.withLock(unique(), () => {
+        // The routine is done then, and its lock is being released.
+        setImmediate(() => (closed = another.close()))
+        return 'done'
+      })
+      expect(await result).toBe('done')
+      await closed
+    })
+
     it('gives back what is granted while it closes', async () => {
       const [one, two] = [manager(), manager()]
       const names = Array.from({ length: 50 }, () => unique())

@@ -40,10 +40,11 @@ describe('a call that the addon does not take', () => {
   it('rejects alone, if those before it can be handed over later', async () => {
     const locks = local()
     const defect = new Error('not now')
-    const call = vi.spyOn(native, 'call').mockImplementationOnce(() => {
+    const refuse = () => {
       throw defect
-    })
-    // One more than is handed over at a time.
+    }
+    // The first goes at once, or with the others; 17 are one more than are handed over at a time.
+    const call = vi.spyOn(native, 'call').mockImplementationOnce(refuse).mockImplementationOnce(refuse)
     const names = Array.from({ length: 17 }, () => unique())
     const answers = await Promise.allSettled(names.map((name) => locks.acquireLocal(name)))
     call.mockRestore()
@@ -66,6 +67,41 @@ describe('a call that the addon does not take', () => {
     const lock = await locks.acquireLocal(resource)
     expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
     expect(await lost).toBe(defect)
+  })
+})
+
+describe('calls that are handed over when hardly any of the stack is left', () => {
+  it('go over once', async () => {
+    const locks = local()
+    // The first of a turn is not gathered.
+    const gather = () => [locks.tryAcquireLocal(unique()), locks.tryAcquireLocal(unique())]
+    await Promise.all(gather())
+    // Frames of other sizes end in other places.
+    for (let size = 0; size < 40; size++) {
+      const before = locks.stats().granted
+      const calls = gather()
+      let looked = false
+      const fall = (...frame: number[]): void => {
+        try {
+          fall(...frame)
+        } catch (error) {
+          if (looked) throw error
+          try {
+            locks.stats()
+            looked = true
+          } catch {
+            // Not even that much is left of it.
+          }
+          throw error
+        }
+      }
+      expect(() => fall(...Array.from({ length: size }, () => 0))).toThrow(RangeError)
+      await Promise.all(calls)
+      expect(looked).toBe(true)
+      // Another call, so that what was handed over with it is over, too.
+      await locks.inspect(unique())
+      expect(locks.stats().granted).toBe(before + 2)
+    }
   })
 })
 

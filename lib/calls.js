@@ -23,26 +23,39 @@ const gathered = {
 
 /** Hands over what was gathered. If it throws, nothing was. */
 function handOver() {
-  const { native, count, records, names } = gathered
-  if (count === 0) return
-  native.call(count, records, names)
-  forget()
-}
-
-function forget() {
+  if (gathered.count === 0) return
+  gathered.native.call(gathered.count, gathered.records, gathered.names)
+  // No function is called here, which could throw when little is left of the stack: all would go over once more.
   gathered.native = undefined
   gathered.count = 0
   gathered.names = []
 }
 
-/** Gives up what was gathered, and answers its slots. */
-function giveUp() {
-  const slots = Array.from({ length: gathered.count }, (_, index) => gathered.records[index * STRIDE])
-  forget()
-  return slots
+/** Whether a lock file's thread has nothing of this turn. */
+let idle = true
+
+/** A call was gathered. The first of a turn for a lock file goes at once, for its thread has nothing to do. */
+function startLocal(strategy) {
+  if (!idle || strategy !== 'local') return
+  idle = false
+  handOver()
 }
 
-/** Room for one more call. */
+/** The turn ends. Answers the slots of the calls that cannot be handed over, and why. */
+function endTurn() {
+  idle = true
+  try {
+    handOver()
+    return undefined
+  } catch (error) {
+    const { count, records } = gathered
+    gathered.count = 0
+    gathered.names = []
+    return { error, slots: Array.from({ length: count }, (_, index) => records[index * STRIDE]) }
+  }
+}
+
+/** Where to write one more call. */
 function next(native) {
   if (gathered.count === MOST || gathered.native !== native) handOver()
   gathered.native = native
@@ -81,6 +94,11 @@ class Calls {
       gathered.names.push(...names)
     }
     gathered.count++
+    try {
+      startLocal(strategy)
+    } catch {
+      // It goes with the others.
+    }
   }
 
   release(slot, strategy, lease) {
@@ -90,13 +108,22 @@ class Calls {
     records[at + 1] = STRATEGIES[strategy]
     records[at + 2] = lease
     gathered.count++
+    try {
+      startLocal(strategy)
+    } catch {
+      // It goes with the others.
+    }
   }
 
   /** For every other call: what was called before comes before it. */
   get direct() {
-    handOver()
+    try {
+      handOver()
+    } catch {
+      // Those whose calls these are are told when the turn ends, if it fails again.
+    }
     return this.#native
   }
 }
 
-module.exports = { Calls, giveUp, handOver }
+module.exports = { Calls, endTurn }

@@ -158,7 +158,9 @@ class LockManager {
 
   /** Gives back what was granted to a call that nobody waits for any more. */
   async #discard(strategy, outcome) {
-    if (outcome instanceof Grant) await submit((slot) => this.#calls.release(slot, strategy, outcome.lease))
+    if (!(outcome instanceof Grant)) return
+    // Nobody is there to be told of an error, and the cleanup goes on by itself.
+    await submit((slot) => this.#calls.release(slot, strategy, outcome.lease)).catch(() => {})
   }
 
   tryAcquireLocalSync(resource, options) {

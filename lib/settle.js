@@ -7,7 +7,7 @@
 
 const { isMainThread } = require('node:worker_threads')
 const binding = require('./binding.js')
-const { giveUp, handOver } = require('./calls.js')
+const { endTurn } = require('./calls.js')
 
 /** The runtime's own, also where tests replace the global ones later. */
 const { clearInterval, queueMicrotask, setInterval } = globalThis
@@ -94,7 +94,7 @@ function attach() {
     bridge = new binding.Bridge(drain)
     // Neither runtime tells an addon of process.exit(). A worker that is terminated emits no event, but ends its addon.
     atExit(() => {
-      endTurnNow()
+      send()
       bridge.end(isMainThread)
     })
   }
@@ -115,23 +115,22 @@ function atExit(end) {
 let turnEnds = false
 
 /**
- * Sends what was called in this turn, once all callbacks and promises of the turn have run: what was called together
- * travels together. Nothing waits longer for it, because no answer could be taken before the turn's end.
+ * Sends what was called in this turn, when the callback that runs now and those that it queued with `process.nextTick`
+ * have run: what was called together travels together. No caller waits longer for it, because none could take an answer
+ * before the turn's end.
  */
-function endTurn() {
+function sendSoon() {
   if (turnEnds) return
+  // This may throw, when little is left of the stack.
+  nextTick(send)
   turnEnds = true
-  nextTick(endTurnNow)
 }
 
-function endTurnNow() {
+function send() {
   turnEnds = false
-  try {
-    handOver()
-  } catch (error) {
-    // A defect of ours, as below.
-    for (const slot of giveUp()) abandon(slot)?.(Promise.reject(error))
-  }
+  const failed = endTurn()
+  // As below.
+  if (failed) for (const slot of failed.slots) abandon(slot)?.(Promise.reject(failed.error))
   bridge.flush()
 }
 
@@ -196,11 +195,11 @@ function submit(start) {
     const slot = free.pop() ?? waiting.length
     waiting[slot] = resolve
     expect(1)
-    endTurn()
     try {
+      sendSoon()
       start(slot)
     } catch (error) {
-      // The addon takes every argument that lib/options.js lets through, so this is a defect of ours.
+      // The end of the stack; or a defect of ours, for the addon takes every argument that lib/options.js lets through.
       abandon(slot)
       throw error
     }

@@ -283,22 +283,25 @@ impl Manager {
         Ok(held)
     }
 
-    /// Whether the lease is in the books: granted, and neither released nor dropped.
-    pub fn is_held(&self, id: LeaseId) -> bool {
-        self.lock().held.contains_key(&id)
-    }
-
     /// For how much longer the holder may count on the lease; zero when it may not.
     pub fn remaining(&self, id: LeaseId) -> Duration {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
     }
 
-    /// Ends a lease. `false`: it was no longer ours.
-    pub async fn release(&self, id: LeaseId) -> Result<bool> {
-        let Some(held) = self.let_go(id) else { return Ok(false) };
-        let released =
-            self.backend(held.strategy)?.release(&held.resources, held.owner, held.longest()).await;
-        self.booked(released)
+    /// Ends a lease. It is out of the books at once, so that a manager that is closed next finds nothing to end; the future
+    /// does the rest, and answers `false` if the backend knew the lease no more. `None`: it is not in the books.
+    pub fn release(
+        self: &Arc<Self>,
+        id: LeaseId,
+    ) -> Option<impl Future<Output = Result<bool>> + Send + use<>> {
+        let held = self.let_go(id)?;
+        // Closing waits for it.
+        let pending = Pending::new(self);
+        Some(async move {
+            let manager = &pending.0;
+            let backend = manager.backend(held.strategy)?;
+            manager.booked(backend.release(&held.resources, held.owner, held.longest()).await)
+        })
     }
 
     /// Ends a local lease on the calling thread.

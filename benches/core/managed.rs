@@ -73,8 +73,8 @@ fn granted(acquired: Result<Acquired>) -> LeaseId {
     }
 }
 
-async fn release(manager: &Manager, lease: LeaseId) -> bool {
-    manager.release(lease).await.expect("the backend answers")
+async fn release(manager: &Arc<Manager>, lease: LeaseId) -> bool {
+    manager.release(lease).expect("it is held").await.expect("the backend answers")
 }
 
 fn home(manager: &Manager, strategy: Strategy) -> Home {

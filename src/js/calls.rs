@@ -32,7 +32,7 @@ impl NativeManager {
         let mut local = Local::default();
         for &[slot, strategy, lease, ref terms @ ..] in records {
             let (slot, strategy) = (slot as u32, strategy as u32);
-            // A call that panics settles its own slot, and takes no other with it.
+            // A call that panics in `begin` settles its own slot, and none takes another with it.
             let begun = catch_unwind(AssertUnwindSafe(|| {
                 if lease > 0.0 {
                     self.release(env, slot, strategy, lease as u64)
@@ -81,15 +81,13 @@ impl NativeManager {
     }
 
     fn release(&self, env: Env, slot: u32, strategy: u32, lease: LeaseId) -> Option<Begun> {
-        if !self.manager.is_held(lease) {
+        let Some(released) = self.manager.release(lease) else {
             // As after closing the manager. There may be no thread left to do anything.
             self.settler.begin(env);
             self.settler.settle(slot, Outcome::Flag(false));
             return None;
-        }
-        self.begin(env, slot, strategy, |manager, _| {
-            Ok(async move { manager.release(lease).await.map(Outcome::Flag) })
-        })
+        };
+        self.begin(env, slot, strategy, |_, _| Ok(released.map(|released| released.map(Outcome::Flag))))
     }
 }
 

@@ -128,7 +128,7 @@ impl Drop for Promised {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "one flat call is what makes an acquire cheap")]
+#[allow(clippy::too_many_arguments, reason = "one flat call is what makes a synchronous acquire cheap")]
 #[napi]
 impl NativeManager {
     /// The call in this slot need not be waited for any more.

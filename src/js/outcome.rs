@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Either4, ToNapiValue};
+use napi::bindgen_prelude::Either4;
 use napi_derive::napi;
 
 use super::guarantee::Guarantee;
@@ -27,17 +27,7 @@ pub(super) enum Outcome {
 }
 
 /// A message or an object.
-pub(super) type Detail = Either4<String, Failure, Info, Boxed<Guarantee>>;
-
-/// What is seldom and large: a batch of owners shall not take its room.
-pub struct Boxed<T>(Box<T>);
-
-impl<T: ToNapiValue> ToNapiValue for Boxed<T> {
-    unsafe fn to_napi_value(env: napi::sys::napi_env, value: Self) -> napi::Result<napi::sys::napi_value> {
-        // SAFETY: the caller's promise about `env` is the one that is asked for here.
-        unsafe { T::to_napi_value(env, *value.0) }
-    }
-}
+pub(super) type Detail = Either4<String, Failure, Info, Guarantee>;
 
 // The kinds of records. lib/settle.js has the same.
 const GRANTED: f64 = 0.0;
@@ -72,7 +62,7 @@ impl Outcome {
             Self::Flag(flag) => number(VALUE, f64::from(u8::from(flag))),
             Self::Info(None) => number(NOTHING, 0.0),
             Self::Info(Some(info)) => detail(DETAIL, Either4::C(info.into())),
-            Self::Guarantee(guarantee) => detail(DETAIL, Either4::D(Boxed(Box::new((*guarantee).into())))),
+            Self::Guarantee(guarantee) => detail(DETAIL, Either4::D((*guarantee).into())),
             Self::Failed(error) => detail(FAILED, Either4::B(error.into())),
             Self::Ends(message) => detail(ENDS, Either4::A(message)),
         };

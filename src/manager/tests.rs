@@ -235,6 +235,8 @@ fn the_futures_of_the_usual_ways_are_small() {
     let stage = Stage::new();
     let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000), None);
     assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));
-    let release = stage.manager.release(1);
+    let lease = stage.manager.acquire_sync(&wanted("held", 1_000)).unwrap();
+    let Acquired::Granted { id, .. } = lease else { panic!("not granted: {lease:?}") };
+    let release = stage.manager.release(id).expect("it is held");
     assert!(size_of_val(&release) <= 768, "{}", size_of_val(&release));
 }
