@@ -911,12 +911,16 @@ export function contract(subject: () => Subject): void {
       expect(await Promise.all(releases)).toEqual(locks.map(() => true))
 
       const another = subject().manager()
-      let closed
-      const result = another.withLock(unique(), () => {
-        // The routine is done then, and its lock is being released.
-        setImmediate(() => (closed = another.close()))
+      const ends: (() => void)[] = []
+      const result = another.withLock(unique(), async () => {
+        await new Promise<void>((resolve) => ends.push(resolve))
         return 'done'
       })
+      await eventually('the routine runs', () => ends.length > 0)
+      ends.forEach((end) => end())
+      // The routine ends, and asks for the release of its lock, in this turn of the event loop.
+      for (let steps = 0; steps < 20; steps++) await Promise.resolve()
+      const closed = another.close()
       expect(await result).toBe('done')
       await closed
     })
