@@ -375,7 +375,7 @@ it('tells of servers that refuse to write, or to run scripts', async () => {
 describe('in a cluster', () => {
   let node: RedisServer
   beforeAll(async () => {
-    node = await startRedis({ config: ['cluster-enabled yes', 'cluster-announce-ip 127.0.0.1'] })
+    node = await startRedis({ cluster: true, config: ['cluster-announce-ip 127.0.0.1'] })
     await node.cmd('CLUSTER', 'ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
     await eventually('the cluster is up', async () =>
       String(await node.cmd('CLUSTER', 'INFO')).includes('cluster_state:ok'),

@@ -406,7 +406,7 @@ describe('with a server of its own', () => {
   })
 
   it('shows life in a cluster of one, whose server takes no keys of several slots in one call', async () => {
-    const server = await startRedis({ config: ['cluster-enabled yes'] })
+    const server = await startRedis({ cluster: true })
     await server.cmd('CLUSTER', 'ADDSLOTSRANGE', 0, 16_383)
     await eventually('the cluster is up', async () => {
       return String(await server.cmd('CLUSTER', 'INFO')).includes('cluster_state:ok')
