@@ -46,16 +46,17 @@ class Keeper {
 
   /**
    * From now on the loss of this handle is noticed. While a lease is renewed, the addon asks the event loop for signs of
-   * life. The registry keeps the lease, negative if it is renewed, for that costs no object per lock.
+   * life.
+   * @param {number} signed the lease, negative if it is renewed: a number costs the registry no object per lock
    */
-  add(lock, lease, renewed) {
-    this.#registry.register(lock, renewed ? -lease : lease, lock)
-    if (renewed) expect(1)
+  add(lock, signed) {
+    this.#registry.register(lock, signed, lock)
+    if (signed < 0) expect(1)
     if (this.#handles++ === 0) keepers.add(this)
   }
 
-  remove(lock, renewed) {
-    if (this.#registry.unregister(lock)) this.#less(renewed)
+  remove(lock, signed) {
+    if (this.#registry.unregister(lock)) this.#less(signed < 0)
   }
 
   #less(renewed) {
@@ -75,13 +76,23 @@ function warnOfDropped(resource) {
   )
 }
 
+function hex(number, digits) {
+  return number.toString(16).padStart(digits, '0')
+}
+
+/** Flat, and with few fields: there may be many of them. */
 class Lock {
   #keeper
-  #strategy
   #names
-  #grant
+  /** Negative while it is renewed. */
+  #signed
+  #token
   #required
-  #renewed
+  #received
+  /** The owner's digits. */
+  #high
+  #middle
+  #low
   #controller
   #release
 
@@ -92,14 +103,21 @@ class Lock {
    * @param {number} required acknowledgements
    * @param {boolean} renewed
    */
-  constructor(keeper, strategy, names, grant, required, renewed) {
+  constructor(keeper, names, grant, required, renewed) {
     this.#keeper = keeper
-    this.#strategy = strategy
     this.#names = names
-    this.#grant = grant
+    this.#signed = renewed ? -grant.lease : grant.lease
+    this.#token = grant.token
     this.#required = required
-    this.#renewed = renewed
-    keeper.add(this, grant.lease, renewed)
+    this.#received = grant.received
+    this.#high = grant.high
+    this.#middle = grant.middle
+    this.#low = grant.low
+    keeper.add(this, this.#signed)
+  }
+
+  get #lease() {
+    return Math.abs(this.#signed)
   }
 
   get resource() {
@@ -112,20 +130,20 @@ class Lock {
   }
 
   get strategy() {
-    return this.#strategy
+    return 'strong'
   }
 
   get owner() {
-    return this.#grant.owner
+    // A text that few ask for, so that it is made when they do.
+    return hex(this.#high, 12) + hex(this.#middle, 12) + hex(this.#low, 8)
   }
 
   get token() {
-    return BigInt(this.#grant.token)
+    return BigInt(this.#token)
   }
 
   get acks() {
-    const { received } = this.#grant
-    return received < 0 ? null : { required: this.#required, received }
+    return this.#received < 0 ? null : { required: this.#required, received: this.#received }
   }
 
   get held() {
@@ -133,7 +151,7 @@ class Lock {
   }
 
   get remainingMs() {
-    return this.#release === undefined ? this.#keeper.calls.direct.remainingMs(this.#grant.lease) : 0
+    return this.#release === undefined ? this.#keeper.calls.direct.remainingMs(this.#lease) : 0
   }
 
   get signal() {
@@ -145,11 +163,11 @@ class Lock {
     this.#controller = new AbortController()
     // The end of a lease that was given back is nobody's loss, whenever the signal is read.
     if (this.#release !== undefined) return
-    watched.set(this.#grant.lease, this)
+    watched.set(this.#lease, this)
     expect(1)
-    const watching = this.#keeper.calls.direct.watch(this.#grant.lease)
+    const watching = this.#keeper.calls.direct.watch(this.#lease)
     if (watching === true) return
-    unwatch(this.#grant.lease)
+    unwatch(this.#lease)
     if (watching !== false) {
       // The lease stands, but nobody would tell of its end.
       const { message, cause } = watching
@@ -162,19 +180,19 @@ class Lock {
   /** Aborts the signal of a lock whose lease ends. */
   static end(lock, message, cause) {
     lock.#controller.abort(
-      lost(lock.#strategy, lock.resource, message, cause === undefined ? undefined : new Error(cause)),
+      lost(lock.strategy, lock.resource, message, cause === undefined ? undefined : new Error(cause)),
     )
   }
 
   async extend(ttlMs) {
     const ttl = extendTtl(ttlMs)
     if (this.#release !== undefined) {
-      throw lost(this.#strategy, this.resource, 'it was released, so it cannot be extended; acquire it anew')
+      throw lost(this.strategy, this.resource, 'it was released, so it cannot be extended; acquire it anew')
     }
     const outcome = await submit((slot) => {
-      this.#keeper.calls.direct.extend(slot, STRATEGIES[this.#strategy], this.#grant.lease, ttl)
+      this.#keeper.calls.direct.extend(slot, STRATEGIES[this.strategy], this.#lease, ttl)
     })
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.strategy, this.resource)
   }
 
   release() {
@@ -189,16 +207,16 @@ class Lock {
   async #end() {
     this.#letGo()
     const outcome = await submit((slot) => {
-      this.#keeper.calls.release(slot, this.#strategy, this.#grant.lease)
+      this.#keeper.calls.release(slot, this.strategy, this.#lease)
     })
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.#strategy, this.resource)
+    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.strategy, this.resource)
     return outcome.value === 1
   }
 
   /** From now on nobody has to be told of anything. */
   #letGo() {
-    this.#keeper.remove(this, this.#renewed)
-    unwatch(this.#grant.lease)
+    this.#keeper.remove(this, this.#signed)
+    unwatch(this.#lease)
   }
 
   /** @internal Whether a release was asked for. */
@@ -210,13 +228,13 @@ class Lock {
   static releaseSync(lock) {
     if (lock.#release !== undefined) return false
     lock.#letGo()
-    const released = lock.#keeper.calls.direct.releaseSync(lock.#grant.lease)
+    const released = lock.#keeper.calls.direct.releaseSync(lock.#lease)
     if (typeof released === 'boolean') {
       lock.#release = Promise.resolve(released)
       return released
     }
     lock.#release = Promise.resolve(false)
-    throw fromFailure(released, lock.#strategy, lock.resource)
+    throw fromFailure(released, lock.strategy, lock.resource)
   }
 
   async [Symbol.asyncDispose]() {
@@ -231,9 +249,9 @@ class Lock {
     return {
       resource: this.resource,
       resources: this.resources,
-      strategy: this.#strategy,
+      strategy: this.strategy,
       owner: this.owner,
-      token: String(this.#grant.token),
+      token: String(this.#token),
       acks: this.acks,
       held: this.held,
       remainingMs: this.remainingMs,
@@ -246,6 +264,10 @@ class Lock {
 }
 
 class LocalLock extends Lock {
+  get strategy() {
+    return 'local'
+  }
+
   releaseSync() {
     return Lock.releaseSync(this)
   }

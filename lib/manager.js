@@ -153,7 +153,7 @@ class LockManager {
 
   #hold(strategy, names, grant, required, renewed) {
     const Handle = strategy === 'local' ? LocalLock : Lock
-    return new Handle(this.#keeper, strategy, names, grant, required, renewed)
+    return new Handle(this.#keeper, names, grant, required, renewed)
   }
 
   /** Gives back what was granted to a call that nobody waits for any more. */

@@ -35,29 +35,16 @@ class Outcome {
 
 /** A lease, in numbers, as the addon writes it. */
 class Grant {
-  #high
-  #middle
-  #low
-
   /** @param {Float64Array} numbers lease, token, acknowledgements (none: -1), and the owner's 12, 12 and 8 digits */
   constructor(kind, numbers, at) {
     this.kind = kind
     this.lease = numbers[at]
     this.token = numbers[at + 1]
     this.received = numbers[at + 2]
-    this.#high = numbers[at + 3]
-    this.#middle = numbers[at + 4]
-    this.#low = numbers[at + 5]
+    this.high = numbers[at + 3]
+    this.middle = numbers[at + 4]
+    this.low = numbers[at + 5]
   }
-
-  /** A text that few ask for, so that it is made when they do. */
-  get owner() {
-    return hex(this.#high, 12) + hex(this.#middle, 12) + hex(this.#low, 8)
-  }
-}
-
-function hex(number, digits) {
-  return number.toString(16).padStart(digits, '0')
 }
 
 let bridge
