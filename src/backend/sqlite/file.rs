@@ -12,7 +12,7 @@ use super::registry::Registry;
 use super::rows::Tx;
 use super::store::{Done, Store};
 use super::watcher::Watch;
-use super::{failure, open, operations, place, sweep};
+use super::{failure, open, operations, place, snapshot, sweep};
 use crate::clock::BootInstant;
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -145,6 +145,7 @@ impl File {
             *slot = open::open(self.registry, &path, terms, wait)?;
             if let Some(store) = &*slot {
                 self.home.spawn(sweep::sweep(Arc::downgrade(store)));
+                self.home.spawn(snapshot::attend(store.attention(), Arc::downgrade(store)));
             }
         }
         Ok(slot.clone())

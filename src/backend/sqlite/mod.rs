@@ -6,7 +6,7 @@
 //! operations   acquire, extend, release … as functions of a transaction · describe · purge · sweep
 //! rows         the leases, in SQL · holder: whose lease it is, and when it ends
 //! watcher      who waits, and how they are woken · line: the fair waiters, in SQL
-//! store        the open file: one transaction at a time, on one connection · side: its -wal and -shm
+//! store        the open file: one transaction at a time, on one connection · snapshot: kept between them · side: its -wal and -shm
 //! open         identity (whose file is it) → liveness → connection · create: making it, raced by others
 //! place  filesystem  busy  failure   paths and inodes, network or not, patience, errors in words
 //! ```
@@ -38,6 +38,7 @@ mod queue;
 mod registry;
 mod rows;
 mod side;
+mod snapshot;
 mod store;
 mod sweep;
 #[cfg(test)]

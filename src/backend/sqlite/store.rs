@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use tokio::sync::Notify;
 
 use super::busy::Wait;
 use super::failure;
@@ -17,6 +18,7 @@ use super::place::{self, FileId};
 use super::purge::Purge;
 use super::rows::Tx;
 use super::side::SideFiles;
+use super::snapshot::Snapshot;
 use crate::clock::{BootInstant, Clock};
 use crate::error::Result;
 
@@ -74,6 +76,8 @@ pub struct Store {
     stands: AtomicBool,
     /// Transactions of this process that ended something.
     ended: AtomicU64,
+    /// Wakes whoever sees to it that a snapshot is let go.
+    attention: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -81,6 +85,7 @@ struct Writer {
     connection: Connection,
     side: SideFiles,
     purge: Purge,
+    snapshot: Snapshot,
     full: bool,
 }
 
@@ -96,8 +101,8 @@ impl Store {
         // Enough for every statement there is; the default is 16.
         connection.set_prepared_statement_cache_capacity(64);
         let full = kind.is_network();
-        let (side, purge) = (SideFiles::default(), Purge::default());
-        let writer = Mutex::new(Writer { connection, side, purge, full });
+        let (side, purge, snapshot) = (SideFiles::default(), Purge::default(), Snapshot::default());
+        let writer = Mutex::new(Writer { connection, side, purge, snapshot, full });
         Self {
             writer,
             liveness,
@@ -109,6 +114,7 @@ impl Store {
             process: liveness::nonce().cast_signed(),
             stands: AtomicBool::new(false),
             ended: AtomicU64::new(0),
+            attention: Arc::default(),
         }
     }
 
@@ -153,6 +159,10 @@ impl Store {
             }
             let mut writer = self.writer();
             let sent = clock.boot();
+            // With a rollback journal, whoever reads keeps the others from committing.
+            if access == Access::Write && !self.kind.is_network() {
+                writer.snapshot.count(sent);
+            }
             match writer.begin(access, self.full.load(Ordering::Relaxed)) {
                 Ok(()) => return self.run(&mut writer, clock, sent, wait, work),
                 Err(error) if failure::is_busy(&error) => {}
@@ -185,7 +195,7 @@ impl Store {
             .is_current()
             .map(|current| current && (self.kind.is_network() || side.are_current(&self.path, sent)));
         if !matches!(whole, Ok(true)) {
-            roll_back(connection);
+            writer.roll_back();
             return whole.map(|_| Done::Replaced);
         }
         let now = Now::read(clock, self.kind.is_network());
@@ -194,10 +204,13 @@ impl Store {
         let (granted, released, ended) = (tx.granted, tx.released, tx.ended);
         drop(tx);
         if let Err(error) = outcome {
-            roll_back(connection);
+            writer.roll_back();
             return Err(failure::sql(&self.path, &error));
         }
-        self.commit(connection, wait)?;
+        if writer.snapshot.keep(&writer.connection) {
+            self.attention.notify_one();
+        }
+        self.commit(writer, wait)?;
         self.ended.fetch_add(u64::from(ended), Ordering::Relaxed);
         self.unreleased.fetch_add(granted, Ordering::Relaxed);
         let fewer = |unreleased: usize| Some(unreleased.saturating_sub(released));
@@ -205,18 +218,18 @@ impl Store {
         Ok(Done::Committed { ended })
     }
 
-    fn commit(&self, connection: &Connection, wait: &mut Wait) -> Result<()> {
+    fn commit(&self, writer: &mut Writer, wait: &mut Wait) -> Result<()> {
         loop {
-            let Err(error) = execute(connection, "COMMIT") else { return Ok(()) };
+            let Err(error) = execute(&writer.connection, "COMMIT") else { return Ok(()) };
             // Only with a rollback journal: readers are in the way. The transaction stands meanwhile.
-            if failure::is_busy(&error) && !connection.is_autocommit() {
+            if failure::is_busy(&error) && !writer.connection.is_autocommit() {
                 if wait.again() {
                     continue;
                 }
-                roll_back(connection);
+                writer.roll_back();
                 return Err(failure::locked_out(&self.path, wait.waited()));
             }
-            roll_back(connection);
+            writer.roll_back();
             // What cannot be said to have been undone is not said to be.
             return Err(match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::SystemIoFailure) | None => failure::unknown(&self.path, &error),
@@ -244,10 +257,28 @@ impl Store {
             return None;
         }
         let ours = self.ended.load(Ordering::Relaxed);
-        let writer = self.writer();
-        let mut version = writer.connection.prepare_cached("PRAGMA data_version").ok()?;
+        let Writer { connection, snapshot, .. } = &mut *self.writer();
+        // In it, nothing that others do is seen.
+        snapshot.let_go(connection);
+        let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
         let others = version.query_row([], |row| row.get(0)).ok()?;
         Some(Glimpse { others, ours })
+    }
+
+    /// Wakes whoever [attends](super::snapshot::attend) to its snapshot, when one is held or the store is over.
+    pub fn attention(&self) -> Arc<Notify> {
+        Arc::clone(&self.attention)
+    }
+
+    /// Whether the run of transactions has ended since this was asked last. See [`super::snapshot`].
+    pub fn is_idle(&self) -> bool {
+        self.writer().snapshot.is_idle()
+    }
+
+    /// Nobody attends to the snapshot any more.
+    pub fn leave_alone(&self) {
+        let Writer { connection, snapshot, .. } = &mut *self.writer();
+        snapshot.leave_alone(connection);
     }
 
     /// This process, as the queue names it.
@@ -300,6 +331,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        self.attention.notify_one();
         if *self.unreleased.get_mut() > 0
             && let Some(liveness) = self.liveness.take()
         {
@@ -311,9 +343,10 @@ impl Drop for Store {
 impl Writer {
     fn begin(&mut self, access: Access, full: bool) -> rusqlite::Result<()> {
         if !self.connection.is_autocommit() {
-            roll_back(&self.connection);
+            self.roll_back();
         }
         if full != self.full {
+            self.snapshot.let_go(&self.connection);
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             // macOS keeps what was synced in the disk's own cache otherwise.
             self.connection.pragma_update(None, "fullfsync", true)?;
@@ -321,24 +354,42 @@ impl Writer {
             self.full = full;
         }
         match access {
-            Access::Write => execute(&self.connection, "BEGIN IMMEDIATE"),
+            Access::Write => self.begin_to_write(),
             Access::Read => {
+                self.snapshot.let_go(&self.connection);
                 execute(&self.connection, "BEGIN")?;
                 // The snapshot is taken by the first read; if that is in somebody's way, it shows now.
                 let begun = self.connection.prepare_cached("SELECT 1 FROM leases LIMIT 1")?.exists([]);
-                begun.map(|_| ()).inspect_err(|_| roll_back(&self.connection))
+                begun.map(|_| ()).inspect_err(|_| self.roll_back())
             }
+        }
+    }
+
+    fn begin_to_write(&mut self) -> rusqlite::Result<()> {
+        loop {
+            match execute(&self.connection, "BEGIN IMMEDIATE") {
+                Err(error) if failure::is_busy(&error) => {
+                    let was_held = self.snapshot.is_held();
+                    self.snapshot.give_up(&self.connection);
+                    // Without it, nobody may be in the way.
+                    if !was_held {
+                        return Err(error);
+                    }
+                }
+                begun => return begun,
+            }
+        }
+    }
+
+    /// Ends a transaction, if SQLite has not done so itself.
+    fn roll_back(&mut self) {
+        self.snapshot.let_go(&self.connection);
+        if !self.connection.is_autocommit() {
+            let _ = execute(&self.connection, "ROLLBACK");
         }
     }
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
-}
-
-/// Ends a transaction, if SQLite has not done so itself.
-fn roll_back(connection: &Connection) {
-    if !connection.is_autocommit() {
-        let _ = execute(connection, "ROLLBACK");
-    }
 }

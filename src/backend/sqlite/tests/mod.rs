@@ -11,6 +11,7 @@ mod names;
 mod patience;
 mod replacement;
 mod roles;
+mod snapshot;
 mod waiting;
 
 use std::future::Future;
