@@ -20,17 +20,17 @@ use crate::clock::BootInstant;
 
 /// Transactions that follow each other this fast are a run.
 const PAUSE: Duration = Duration::from_millis(1);
-/// How many transactions of a run, undisturbed, come before one that keeps its snapshot. Several times [`MOST_USES`], so that
-/// among processes that write in turn, it is seldom that any holds one.
+/// How many transactions of a run come before one that keeps its snapshot. Whoever finds that others write starts anew, so
+/// among processes that write in turn, hardly any holds one.
 const RUN: u32 = 256;
-/// How many transactions begin in one snapshot. They share what the calls for it cost; the WAL may be longer by as many
-/// before it is copied into the database.
-const MOST_USES: u32 = 64;
+/// How many transactions share one snapshot, each counted together with the rows that it changes: 64 or so that take or give
+/// back one lock. The WAL may be longer by about as many frames before it is copied into the database.
+const MOST_USES: u64 = 128;
 /// How often it is looked for one that nothing uses any more.
 const IDLE: Duration = Duration::from_millis(5);
 
 /// A query that is begun and not ended keeps the snapshot. Of a table that no transaction writes: a change would have to
-/// save where the query stands. It has rows that are not asked for, or it would end with the first.
+/// save where the query stands. It is not asked for a second row.
 const QUERY: &str = "SELECT 1 FROM sqlite_schema";
 
 /// A connection's read snapshot, held between its transactions or not.
@@ -40,12 +40,20 @@ pub struct Snapshot {
     run: u32,
     /// When the last of them began.
     last: Option<BootInstant>,
-    /// How many transactions began in the one that is held. `None`: none is held.
-    uses: Option<u32>,
+    /// The one that is held.
+    held: Option<Held>,
     /// The run went on since somebody asked.
     fresh: bool,
     /// Somebody sees to it that it is let go.
     attended: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// How many transactions share it.
+    transactions: u64,
+    /// How many rows the connection had changed before.
+    changes: u64,
 }
 
 impl Snapshot {
@@ -55,29 +63,24 @@ impl Snapshot {
         self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
     }
 
-    /// Whether one is held.
-    pub const fn is_held(&self) -> bool {
-        self.uses.is_some()
-    }
-
     /// In a transaction, right before its commit: keeps its snapshot, or lets it go. `true`: one is held that nobody attends
     /// to yet.
     pub fn keep(&mut self, connection: &Connection) -> bool {
         self.fresh = self.run > RUN;
-        match self.uses {
+        match &mut self.held {
             None if self.fresh => self.hold(connection),
-            Some(uses) if self.fresh && uses < MOST_USES => self.uses = Some(uses + 1),
+            Some(held) if self.fresh && held.uses(connection) < MOST_USES => held.transactions += 1,
             // The commit's own checkpoint finds none.
             _ => self.let_go(connection),
         }
-        self.is_held() && !std::mem::replace(&mut self.attended, true)
+        self.held.is_some() && !std::mem::replace(&mut self.attended, true)
     }
 
     fn hold(&mut self, connection: &Connection) {
         let Ok(mut query) = connection.prepare_cached(QUERY) else { return };
         let Ok(mut rows) = query.query([]) else { return };
         if matches!(rows.next(), Ok(Some(_))) {
-            self.uses = Some(0);
+            self.held = Some(Held { transactions: 1, changes: connection.total_changes() });
             // Dropping them would end the query. It goes back to the connection's cache as it is, and the next who takes it
             // from there, see `let_go`, finds it so. Were it thrown out, or ended, then so would be the snapshot, and the
             // next transaction would begin as any other does.
@@ -87,55 +90,86 @@ impl Snapshot {
 
     /// Lets it go, if one is held.
     pub fn let_go(&mut self, connection: &Connection) {
-        if self.uses.take().is_some()
+        if self.held.take().is_some()
             && let Ok(mut query) = connection.prepare_cached(QUERY)
         {
             drop(query.query([]));
         }
     }
 
-    /// Somebody else writes: lets it go, and holds none until another run has come so far.
-    pub fn give_up(&mut self, connection: &Connection) {
+    /// Somebody else writes: lets it go, and holds none until another run has come so far. Answers whether one was held.
+    pub fn give_up(&mut self, connection: &Connection) -> bool {
+        let was_held = self.held.is_some();
         self.let_go(connection);
         self.run = 0;
+        was_held
     }
 
-    /// Whether the run has ended since this was asked last.
-    pub fn is_idle(&mut self) -> bool {
-        !std::mem::take(&mut self.fresh)
+    /// Lets it go if the run has ended since this was asked last; nobody attends to it then. Answers whether that was so.
+    pub fn let_go_if_idle(&mut self, connection: &Connection) -> bool {
+        let is_idle = !std::mem::take(&mut self.fresh);
+        if is_idle {
+            self.attended = false;
+            self.let_go(connection);
+        }
+        is_idle
     }
+}
 
-    /// Nobody attends to it any more.
-    pub fn leave_alone(&mut self, connection: &Connection) {
-        self.attended = false;
-        self.let_go(connection);
+impl Held {
+    /// See [`MOST_USES`].
+    fn uses(&self, connection: &Connection) -> u64 {
+        self.transactions + connection.total_changes().saturating_sub(self.changes)
     }
 }
 
 /// Sees to it that a store's snapshots are let go soon after a run's end, for as long as there is the store.
 pub async fn attend(attention: Arc<Notify>, store: Weak<Store>) {
+    let _next = Next(&attention);
     while store.strong_count() > 0 {
         attention.notified().await;
-        let attendant = Attendant(&store);
         loop {
             tokio::time::sleep(IDLE).await;
-            if store.upgrade().is_none_or(|store| store.is_idle()) {
+            if store.upgrade().is_none_or(|store| store.let_go_if_idle()) {
                 break;
             }
         }
-        drop(attendant);
     }
-    // There is another, if the path is spelled in two ways.
-    attention.notify_one();
 }
 
-/// Lets go also when its task is thrown away, together with the thread that it is on.
-struct Attendant<'a>(&'a Weak<Store>);
+/// Where a store is used through two spellings of its path, two threads attend to it. When one of them ends, with or without
+/// the store, the other goes on.
+struct Next<'a>(&'a Notify);
 
-impl Drop for Attendant<'_> {
+impl Drop for Next<'_> {
     fn drop(&mut self) {
-        if let Some(store) = self.0.upgrade() {
-            store.leave_alone();
-        }
+        self.0.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_kept_in_a_long_run_that_nobody_disturbs() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE leases (resource)").unwrap();
+        let (mut snapshot, mut now) = (Snapshot::default(), BootInstant::from_micros(1));
+        let mut transactions_until_held = |snapshot: &mut Snapshot, pause| {
+            (1..1000).find(|_| {
+                now = now + pause;
+                snapshot.count(now);
+                snapshot.keep(&connection);
+                snapshot.held.is_some()
+            })
+        };
+        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(RUN + 1));
+        assert!(snapshot.give_up(&connection));
+        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(RUN + 1));
+        snapshot.let_go(&connection);
+        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(1));
+        snapshot.let_go(&connection);
+        assert_eq!(transactions_until_held(&mut snapshot, PAUSE + Duration::from_micros(1)), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -270,15 +270,17 @@ impl Store {
         Arc::clone(&self.attention)
     }
 
-    /// Whether the run of transactions has ended since this was asked last. See [`super::snapshot`].
-    pub fn is_idle(&self) -> bool {
-        self.writer().snapshot.is_idle()
-    }
-
-    /// Nobody attends to the snapshot any more.
-    pub fn leave_alone(&self) {
-        let Writer { connection, snapshot, .. } = &mut *self.writer();
-        snapshot.leave_alone(connection);
+    /// Lets a snapshot go if the run of transactions has ended since this was asked last, and answers whether that was so.
+    /// Never waits.
+    pub fn let_go_if_idle(&self) -> bool {
+        let mut writer = match self.writer.try_lock() {
+            Ok(writer) => writer,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // The run goes on.
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let Writer { connection, snapshot, .. } = &mut *writer;
+        snapshot.let_go_if_idle(connection)
     }
 
     /// This process, as the queue names it.
@@ -324,7 +326,7 @@ impl Store {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A panic leaves at worst a transaction open, and `begin` ends that.
+        // A panic leaves at worst a transaction open, and `begin` ends that; its snapshot is let go as any other is.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -346,7 +348,6 @@ impl Writer {
             self.roll_back();
         }
         if full != self.full {
-            self.snapshot.let_go(&self.connection);
             self.connection.pragma_update(None, "synchronous", "FULL")?;
             // macOS keeps what was synced in the disk's own cache otherwise.
             self.connection.pragma_update(None, "fullfsync", true)?;
@@ -366,19 +367,12 @@ impl Writer {
     }
 
     fn begin_to_write(&mut self) -> rusqlite::Result<()> {
-        loop {
-            match execute(&self.connection, "BEGIN IMMEDIATE") {
-                Err(error) if failure::is_busy(&error) => {
-                    let was_held = self.snapshot.is_held();
-                    self.snapshot.give_up(&self.connection);
-                    // Without it, nobody may be in the way.
-                    if !was_held {
-                        return Err(error);
-                    }
-                }
-                begun => return begun,
-            }
+        let begun = execute(&self.connection, "BEGIN IMMEDIATE");
+        if begun.is_ok() || !self.snapshot.give_up(&self.connection) {
+            return begun;
         }
+        // What was in the way may have been the snapshot: it is not the newest, as a rule.
+        execute(&self.connection, "BEGIN IMMEDIATE")
     }
 
     /// Ends a transaction, if SQLite has not done so itself.

@@ -1,5 +1,6 @@
 //! A read snapshot that is kept between the transactions of a run: nobody sees less for it, and the WAL stays small.
 
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,8 @@ use crate::backend::Attempt;
 use crate::backend::sqlite::busy::Wait;
 use crate::backend::sqlite::filesystem::Kind;
 use crate::backend::sqlite::registry::Registry;
-use crate::backend::sqlite::store::{Access, Store};
+use crate::backend::sqlite::rows::Tx;
+use crate::backend::sqlite::store::{Access, Done, Store};
 use crate::backend::sqlite::{Config, SqliteBackend, operations, place};
 use crate::clock::Clock;
 
@@ -52,6 +54,13 @@ fn hold(process: &Process, name: &str, other: &Connection) {
     assert!(runs_until_held.is_some(), "no run left a snapshot");
 }
 
+fn transact(
+    store: &Store,
+    work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+) -> crate::error::Result<Done> {
+    store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), work)
+}
+
 fn is_let_go(other: &Connection) -> bool {
     let end = Instant::now() + Duration::from_secs(5);
     while is_read(other) {
@@ -78,6 +87,8 @@ fn it_is_let_go_when_the_run_ends() {
         assert!(is_let_go(&other));
     }
     drop(other);
+    // Nor is it in the way of closing in good order.
+    run(&process, "r", PAIRS);
     process.close();
     assert_eq!(place.names(), ["locks.sqlite"]);
 }
@@ -134,11 +145,24 @@ fn what_others_commit_meanwhile_is_seen_at_once() {
 }
 
 #[test]
+fn one_that_is_not_the_newest_keeps_nobody_waiting() {
+    let place = Place::new();
+    let registry = registry();
+    let (process, other) = (place.process_in(registry, &place.path), place.process());
+    run(&process, "r", 1);
+    let (store, raw) = (store(registry, &place.path), place.raw());
+    hold(&process, "r", &raw);
+    run(&other, "s", 1);
+    let done = transact(&store, &mut |_| Ok(()));
+    assert_eq!(done.unwrap(), Done::Committed { ended: false });
+}
+
+#[test]
 fn a_long_run_does_not_hold_back_its_own_checkpoints() {
     let place = Place::new();
     let process = place.process();
     run(&process, "r", 10_000);
-    // A checkpoint is due at 1000, and may come one snapshot late; so may the start from the front after it.
+    // A checkpoint is due at 1000, and may come one snapshot late.
     assert!(wal_frames(&place) < 1300, "{}", wal_frames(&place));
 }
 
@@ -166,14 +190,24 @@ fn what_fails_in_a_run_is_undone() {
     let process = place.process_in(registry, &place.path);
     run(&process, "r", 1);
     let (store, raw) = (store(registry, &place.path), place.raw());
-    hold(&process, "r", &raw);
     let doomed = request(&["r", "s"], 60_000);
-    let failed =
-        store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), &mut |tx| {
-            assert!(matches!(operations::acquire(tx, &doomed)?, Attempt::Granted(_)));
-            Err(rusqlite::Error::QueryReturnedNoRows)
-        });
+    hold(&process, "r", &raw);
+    let failed = transact(&store, &mut |tx| {
+        assert!(matches!(operations::acquire(tx, &doomed)?, Attempt::Granted(_)));
+        Err(rusqlite::Error::QueryReturnedNoRows)
+    });
     assert_eq!(failed.unwrap_err().code(), "BACKEND_UNAVAILABLE");
+    assert!(!is_read(&raw));
+    assert_eq!(process.inspect("s").unwrap(), None);
+
+    hold(&process, "r", &raw);
+    let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        transact(&store, &mut |tx| {
+            assert!(matches!(operations::acquire(tx, &doomed)?, Attempt::Granted(_)));
+            panic!("on purpose");
+        })
+    }));
+    assert!(panicked.is_err());
     assert_eq!(process.inspect("s").unwrap(), None);
     hold(&process, "r", &raw);
     assert!(is_let_go(&raw));
@@ -196,22 +230,27 @@ fn a_file_that_is_replaced_meanwhile_is_noticed() {
 #[test]
 #[cfg(unix)]
 fn one_spelling_of_the_path_lets_go_when_another_has_closed() {
-    let place = Place::new();
-    let registry = registry();
-    let link = place.path.with_file_name("link.sqlite");
-    std::os::unix::fs::symlink(&place.path, &link).unwrap();
-    let direct = place.process_in(registry, &place.path);
-    run(&direct, "r", 1);
-    let linked = place.process_in(registry, &link);
-    let raw = place.raw();
-    hold(&linked, "r", &raw);
-    assert!(is_let_go(&raw));
-    // While it sees to it: its thread takes the task down with it.
-    hold(&direct, "r", &raw);
-    direct.close();
-    assert!(is_let_go(&raw));
-    hold(&linked, "r", &raw);
-    assert!(is_let_go(&raw));
+    // Whose turn it is to see to it goes from one to the other.
+    for before in [0, 1] {
+        let place = Place::new();
+        let registry = registry();
+        let link = place.path.with_file_name("link.sqlite");
+        std::os::unix::fs::symlink(&place.path, &link).unwrap();
+        let (direct, linked) = (place.process_in(registry, &place.path), place.process_in(registry, &link));
+        run(&direct, "r", 1);
+        run(&linked, "r", 1);
+        let raw = place.raw();
+        for _ in 0..before {
+            hold(&linked, "r", &raw);
+            assert!(is_let_go(&raw));
+        }
+        hold(&linked, "r", &raw);
+        // Its thread takes the task that may be at it down with it.
+        direct.close();
+        assert!(is_let_go(&raw));
+        hold(&linked, "r", &raw);
+        assert!(is_let_go(&raw));
+    }
 }
 
 #[test]
