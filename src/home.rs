@@ -2,11 +2,15 @@
 //! of ours runs on libuv's pool, and JavaScript's thread only hands work over.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 
-use tokio::sync::Notify;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::task::unconstrained;
 
 use crate::error::{Error, Report, Result};
 
@@ -28,13 +32,14 @@ struct Door(Arc<Jobs>);
 struct Jobs {
     // A std Mutex, because nothing awaits while it is held.
     queue: Mutex<Queue>,
-    changed: Notify,
 }
 
 #[derive(Default)]
 struct Queue {
     jobs: Vec<Job>,
     closed: bool,
+    /// The thread's, once it has found nothing.
+    waker: Option<Waker>,
 }
 
 impl Home {
@@ -52,15 +57,24 @@ impl Home {
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                runtime.block_on(async move {
-                    while let Some(taken) = jobs.take().await {
-                        for job in taken {
-                            tokio::spawn(job);
+                // One task for all jobs: a task of the runtime for each would cost about what many of them do.
+                let mut running = FuturesUnordered::new();
+                let all = poll_fn(move |context| {
+                    let is_over = loop {
+                        match jobs.poll_take(context) {
+                            // A task that panics must not end the thread.
+                            Poll::Ready(Some(taken)) => running
+                                .extend(taken.into_iter().map(|job| AssertUnwindSafe(job).catch_unwind())),
+                            Poll::Ready(None) => break true,
+                            Poll::Pending => break false,
                         }
-                        // However many come, those that are under way have their turn.
-                        tokio::task::yield_now().await;
-                    }
+                    };
+                    while let Poll::Ready(Some(_)) = running.poll_next_unpin(context) {}
+                    if is_over { Poll::Ready(()) } else { Poll::Pending }
                 });
+                // A task of the runtime, because waking its outermost future takes a system call; without a budget, for that
+                // is meant for one job, not for all.
+                let _ = runtime.block_on(async { tokio::spawn(unconstrained(all)).await });
             })
             .map_err(|error| {
                 Error::BackendUnavailable(Report::caused("cannot start a thread; nothing was granted", error))
@@ -99,29 +113,26 @@ impl Drop for Door {
 impl Jobs {
     fn change(&self, change: impl FnOnce(&mut Queue)) {
         let mut queue = self.lock();
-        let was_empty = queue.jobs.is_empty();
         change(&mut queue);
+        // Whoever came first woke the thread, and it has not looked since.
+        let waker = queue.waker.take();
         drop(queue);
-        // Otherwise the thread was woken by whoever came first.
-        if was_empty {
-            self.changed.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 
     /// What there is to do, once there is something; `None` when there will be nothing more.
-    async fn take(&self) -> Option<Vec<Job>> {
-        loop {
-            {
-                let mut queue = self.lock();
-                if !queue.jobs.is_empty() {
-                    return Some(std::mem::take(&mut queue.jobs));
-                }
-                if queue.closed {
-                    return None;
-                }
-            }
-            self.changed.notified().await;
+    fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Vec<Job>>> {
+        let mut queue = self.lock();
+        if !queue.jobs.is_empty() {
+            return Poll::Ready(Some(std::mem::take(&mut queue.jobs)));
         }
+        if queue.closed {
+            return Poll::Ready(None);
+        }
+        queue.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -152,5 +163,45 @@ mod tests {
             done.send(std::thread::current().name().map(str::to_owned)).unwrap();
         });
         assert_eq!(wait.recv_timeout(Duration::from_secs(5)).unwrap().as_deref(), Some("fl-test"));
+    }
+
+    #[test]
+    fn runs_more_tasks_side_by_side_than_a_budget_allows_and_drops_what_waits_at_its_end() {
+        struct Dropped(std_mpsc::Sender<&'static str>);
+        impl Drop for Dropped {
+            fn drop(&mut self) {
+                let _ = self.0.send("dropped");
+            }
+        }
+        let home = Home::start("fl-test").unwrap();
+        let (tell, told) = std_mpsc::channel();
+        let dropped = Dropped(tell.clone());
+        home.spawn(async move {
+            std::future::pending::<()>().await;
+            drop(dropped);
+        });
+        let mut going = Vec::new();
+        home.run((0..1000).map(|_| {
+            let (go, gone) = tokio::sync::oneshot::channel::<()>();
+            going.push(go);
+            let tell = tell.clone();
+            Box::pin(async move {
+                gone.await.unwrap();
+                tokio::task::yield_now().await;
+                tell.send("done").unwrap();
+            }) as Job
+        }));
+        for go in going {
+            go.send(()).unwrap();
+        }
+        for _ in 0..1000 {
+            assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "done");
+        }
+        // Whoever is ready runs once more.
+        let last = tell.clone();
+        home.spawn(async move { last.send("last").unwrap() });
+        drop(home);
+        assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "last");
+        assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "dropped");
     }
 }
