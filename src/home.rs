@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -62,18 +62,24 @@ impl Home {
                 let all = poll_fn(move |context| {
                     let is_over = loop {
                         match jobs.poll_take(context) {
-                            // A task that panics must not end the thread.
                             Poll::Ready(Some(taken)) => running
                                 .extend(taken.into_iter().map(|job| AssertUnwindSafe(job).catch_unwind())),
                             Poll::Ready(None) => break true,
                             Poll::Pending => break false,
                         }
                     };
-                    while let Poll::Ready(Some(_)) = running.poll_next_unpin(context) {}
-                    if is_over { Poll::Ready(()) } else { Poll::Pending }
+                    // A task that panics must not end the thread: neither while it runs nor, here, when it is dropped.
+                    let mut next = || catch_unwind(AssertUnwindSafe(|| running.poll_next_unpin(context)));
+                    while let Ok(Poll::Ready(Some(_))) | Err(_) = next() {}
+                    if !is_over {
+                        return Poll::Pending;
+                    }
+                    // It was pending for those that give way to others, too.
+                    (0..running.len()).for_each(|_| drop(running.poll_next_unpin(context)));
+                    Poll::Ready(())
                 });
-                // A task of the runtime, because waking its outermost future takes a system call; without a budget, for that
-                // is meant for one job, not for all.
+                // A task of the runtime, because running its outermost future again takes a system call; without a budget,
+                // for that is meant for one job, not for all.
                 let _ = runtime.block_on(async { tokio::spawn(unconstrained(all)).await });
             })
             .map_err(|error| {
@@ -153,11 +159,28 @@ mod tests {
     use std::sync::mpsc as std_mpsc;
     use std::time::Duration;
 
+    /// Tells when it is dropped, and panics then if it is to.
+    struct Dropped(std_mpsc::Sender<&'static str>, bool);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+            assert!(!self.1, "on purpose");
+        }
+    }
+
     #[test]
     fn runs_tasks_on_its_own_thread_and_survives_a_panic() {
         let home = Home::start("fl-test").unwrap();
         let (done, wait) = std_mpsc::channel();
         home.spawn(async { panic!("a task that fails must not end the thread") });
+        let (tell, told) = std_mpsc::channel();
+        let panics = Dropped(tell, true);
+        home.spawn(poll_fn(move |_| {
+            let _ = &panics;
+            Poll::Ready(())
+        }));
+        assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "dropped");
         home.spawn(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             done.send(std::thread::current().name().map(str::to_owned)).unwrap();
@@ -167,15 +190,9 @@ mod tests {
 
     #[test]
     fn runs_more_tasks_side_by_side_than_a_budget_allows_and_drops_what_waits_at_its_end() {
-        struct Dropped(std_mpsc::Sender<&'static str>);
-        impl Drop for Dropped {
-            fn drop(&mut self) {
-                let _ = self.0.send("dropped");
-            }
-        }
         let home = Home::start("fl-test").unwrap();
         let (tell, told) = std_mpsc::channel();
-        let dropped = Dropped(tell.clone());
+        let dropped = Dropped(tell.clone(), false);
         home.spawn(async move {
             std::future::pending::<()>().await;
             drop(dropped);
@@ -197,9 +214,21 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "done");
         }
-        // Whoever is ready runs once more.
+        // Whoever is ready runs once more, also behind those that give way.
+        let gives_way = || async {
+            let mut gave = false;
+            poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if std::mem::replace(&mut gave, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        };
         let last = tell.clone();
-        home.spawn(async move { last.send("last").unwrap() });
+        home.run([
+            Box::pin(gives_way()) as Job,
+            Box::pin(gives_way()),
+            Box::pin(async move { last.send("last").unwrap() }),
+        ]);
         drop(home);
         assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "last");
         assert_eq!(told.recv_timeout(Duration::from_secs(5)).unwrap(), "dropped");

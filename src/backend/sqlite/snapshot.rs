@@ -23,8 +23,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How many transactions of a run come before one that keeps its snapshot. Whoever finds that others write starts anew, so
 /// among processes that write in turn, hardly any holds one.
 const RUN: u32 = 256;
-/// How many transactions share one snapshot, each counted together with the rows that it changes: 64 or so that take or give
-/// back one lock. The WAL may be longer by about as many frames before it is copied into the database.
+/// How many transactions share one snapshot, each counted together with the rows that it changes: 64 that take or give back one
+/// lock; none that do so for many. The WAL may be longer by about as many frames before it is copied into the database.
 const MOST_USES: u64 = 128;
 /// How often it is looked for one that nothing uses any more.
 const IDLE: Duration = Duration::from_millis(5);
@@ -40,20 +40,14 @@ pub struct Snapshot {
     run: u32,
     /// When the last of them began.
     last: Option<BootInstant>,
-    /// The one that is held.
-    held: Option<Held>,
+    /// A count for the one that is held; see [`MOST_USES`].
+    uses: Option<u64>,
+    /// How many rows the connection had changed by the end of the last transaction.
+    changes: u64,
     /// The run went on since somebody asked.
     fresh: bool,
     /// Somebody sees to it that it is let go.
     attended: bool,
-}
-
-#[derive(Debug)]
-struct Held {
-    /// How many transactions share it.
-    transactions: u64,
-    /// How many rows the connection had changed before.
-    changes: u64,
 }
 
 impl Snapshot {
@@ -66,31 +60,24 @@ impl Snapshot {
     /// In a transaction, right before its commit: keeps its snapshot, or lets it go. `true`: one is held that nobody attends
     /// to yet.
     pub fn keep(&mut self, connection: &Connection) -> bool {
+        let changes =
+            connection.total_changes() - std::mem::replace(&mut self.changes, connection.total_changes());
+        let uses = self.uses.unwrap_or(0) + 1 + changes;
         self.fresh = self.run > RUN;
-        match &mut self.held {
-            None if self.fresh => self.hold(connection),
-            Some(held) if self.fresh && held.uses(connection) < MOST_USES => held.transactions += 1,
+        if self.fresh && uses < MOST_USES {
+            if self.uses.is_some() || hold(connection) {
+                self.uses = Some(uses);
+            }
+        } else {
             // The commit's own checkpoint finds none.
-            _ => self.let_go(connection),
+            self.let_go(connection);
         }
-        self.held.is_some() && !std::mem::replace(&mut self.attended, true)
-    }
-
-    fn hold(&mut self, connection: &Connection) {
-        let Ok(mut query) = connection.prepare_cached(QUERY) else { return };
-        let Ok(mut rows) = query.query([]) else { return };
-        if matches!(rows.next(), Ok(Some(_))) {
-            self.held = Some(Held { transactions: 1, changes: connection.total_changes() });
-            // Dropping them would end the query. It goes back to the connection's cache as it is, and the next who takes it
-            // from there, see `let_go`, finds it so. Were it thrown out, or ended, then so would be the snapshot, and the
-            // next transaction would begin as any other does.
-            std::mem::forget(rows);
-        }
+        self.uses.is_some() && !std::mem::replace(&mut self.attended, true)
     }
 
     /// Lets it go, if one is held.
     pub fn let_go(&mut self, connection: &Connection) {
-        if self.held.take().is_some()
+        if self.uses.take().is_some()
             && let Ok(mut query) = connection.prepare_cached(QUERY)
         {
             drop(query.query([]));
@@ -99,7 +86,7 @@ impl Snapshot {
 
     /// Somebody else writes: lets it go, and holds none until another run has come so far. Answers whether one was held.
     pub fn give_up(&mut self, connection: &Connection) -> bool {
-        let was_held = self.held.is_some();
+        let was_held = self.uses.is_some();
         self.let_go(connection);
         self.run = 0;
         was_held
@@ -116,11 +103,18 @@ impl Snapshot {
     }
 }
 
-impl Held {
-    /// See [`MOST_USES`].
-    fn uses(&self, connection: &Connection) -> u64 {
-        self.transactions + connection.total_changes().saturating_sub(self.changes)
+/// Keeps the snapshot of a transaction beyond its end.
+fn hold(connection: &Connection) -> bool {
+    let Ok(mut query) = connection.prepare_cached(QUERY) else { return false };
+    let Ok(mut rows) = query.query([]) else { return false };
+    if !matches!(rows.next(), Ok(Some(_))) {
+        return false;
     }
+    // Dropping them would end the query. It goes back to the connection's cache as it is, and the next who takes it from
+    // there, see `Snapshot::let_go`, finds it so. Were it thrown out, or ended, then so would be the snapshot, and the next
+    // transaction would begin as any other does.
+    std::mem::forget(rows);
+    true
 }
 
 /// Sees to it that a store's snapshots are let go soon after a run's end, for as long as there is the store.
@@ -161,7 +155,7 @@ mod tests {
                 now = now + pause;
                 snapshot.count(now);
                 snapshot.keep(&connection);
-                snapshot.held.is_some()
+                snapshot.uses.is_some()
             })
         };
         assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(RUN + 1));
@@ -171,5 +165,27 @@ mod tests {
         assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(1));
         snapshot.let_go(&connection);
         assert_eq!(transactions_until_held(&mut snapshot, PAUSE + Duration::from_micros(1)), None);
+    }
+
+    #[test]
+    fn is_shared_by_so_many_transactions_or_rows() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE leases (resource)").unwrap();
+        let (mut snapshot, now) = (Snapshot::default(), BootInstant::from_micros(1));
+        let mut uses_of = |rows: usize| {
+            snapshot.give_up(&connection);
+            (0..RUN).for_each(|_| snapshot.count(now));
+            let held = (0..).take_while(|_| {
+                for _ in 0..rows {
+                    connection.execute("INSERT INTO leases VALUES (1)", []).unwrap();
+                }
+                snapshot.count(now);
+                snapshot.keep(&connection);
+                snapshot.uses.is_some()
+            });
+            // The last of them lets it go.
+            held.count() + 1
+        };
+        assert_eq!([0, 1, 3, 126, 127].map(&mut uses_of), [128, 64, 32, 2, 1]);
     }
 }
