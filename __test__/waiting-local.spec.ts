@@ -184,24 +184,30 @@ it('costs next to nothing to wait', async () => {
   const file = path()
   const locks = closing(new LockManager({ local: file }))
   const lock = await locks.acquire('r', { ttlMs: 600_000 })
-  const [idle, waiting] = await waiters(file, 2)
+  const [idle, waiting, ticking] = await waiters(file, 3)
   const cpu = async (script: Script): Promise<number> => {
     script.tell({ cpu: true })
     return (await script.next<Word>()).cpu
   }
   for (let id = 0; id < 100; id++) waiting!.tell({ wait: 'r', id })
+  // As often as the file is looked at.
+  ticking!.tell({ tickMs: 3 })
   await sleep(1_000)
   // Cold caches make it cost more while the machine does other things, so the best of several counts.
-  const costs: number[] = []
+  const [costs, timers]: [number[], number[]] = [[], []]
   for (let round = 0; round < 4; round++) {
-    const before = [await cpu(idle!), await cpu(waiting!)]
+    const read = (): Promise<number[]> => Promise.all([idle!, waiting!, ticking!].map(cpu))
+    const before = await read()
     await sleep(1_000)
-    const after = [await cpu(idle!), await cpu(waiting!)]
-    costs.push((after[1]! - before[1]! - (after[0]! - before[0]!)) / 1_000)
+    const [nothing, waits, ticks] = (await read()).map((ms, at) => ms - before[at]!)
+    costs.push((waits! - nothing!) / 1_000)
+    timers.push((ticks! - nothing!) / 1_000)
   }
-  const cost = Math.min(...costs)
-  console.log(`100 waiters: ${(cost * 100).toFixed(2)} % of a core`)
-  expect(cost).toBeLessThan(0.02)
+  const [cost, timer] = [Math.min(...costs), Math.min(...timers)]
+  const percent = (share: number): string => `${(share * 100).toFixed(2)} % of a core`
+  console.log(`100 waiters: ${percent(cost)}; a timer of JavaScript alone: ${percent(timer)}`)
+  // Where a mere timer, which takes no file lock, costs a third of that, it is the machine.
+  expect(cost).toBeLessThan(Math.max(0.02, 3 * timer))
   await lock.release()
   await eventually('all of them got it', () => grants([waiting!]).length === 100)
 })
