@@ -57,7 +57,7 @@ impl Home {
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                // One task for all jobs: a task of the runtime for each would cost about what many of them do.
+                // One task for all jobs: one for each would cost an aligned allocation and the scheduler's books.
                 let mut running = FuturesUnordered::new();
                 let all = poll_fn(move |context| {
                     let is_over = loop {
@@ -74,7 +74,7 @@ impl Home {
                     if !is_over {
                         return Poll::Pending;
                     }
-                    // It was pending for those that give way to others, too.
+                    // Others may be ready behind those that gave way.
                     (0..running.len()).for_each(|_| drop(running.poll_next_unpin(context)));
                     Poll::Ready(())
                 });

@@ -75,7 +75,7 @@ function printThroughput({ title, note }, rows) {
 function printProcessor({ processor }) {
   if (!processor || processor.length === 0) return
   table(
-    'where the time goes: processor time in µs for a pair; system calls as strace counts them, too slow to be in a run',
+    'where the time goes: processor time in µs for a pair; system calls, without runs of transactions (strace slows them down)',
     ['', 'JS thread', 'others', 'primary', 'replicas', 'sum', 'waits', 'busy cores', ''],
     processor.map(({ title, label, pairsPerSecond, main, others, primary, replicas, waits, calls }) => {
       const sum = main + others + primary + replicas

@@ -51,7 +51,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Another transaction that writes is about to begin.
+    /// Another transaction is about to begin, also one that only reads: without, it would pass for one of a run that is over.
     pub fn count(&mut self, now: BootInstant) {
         let goes_on = self.last.replace(now).is_some_and(|last| now <= last + PAUSE);
         self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
@@ -60,9 +60,9 @@ impl Snapshot {
     /// In a transaction, right before its commit: keeps its snapshot, or lets it go. `true`: one is held that nobody attends
     /// to yet.
     pub fn keep(&mut self, connection: &Connection) -> bool {
-        let changes =
-            connection.total_changes() - std::mem::replace(&mut self.changes, connection.total_changes());
-        let uses = self.uses.unwrap_or(0) + 1 + changes;
+        let changes = connection.total_changes();
+        let uses = self.uses.unwrap_or(0) + 1 + (changes - self.changes);
+        self.changes = changes;
         self.fresh = self.run > RUN;
         if self.fresh && uses < MOST_USES {
             if self.uses.is_some() || hold(connection) {

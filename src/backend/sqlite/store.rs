@@ -160,7 +160,7 @@ impl Store {
             let mut writer = self.writer();
             let sent = clock.boot();
             // With a rollback journal, whoever reads keeps the others from committing.
-            if access == Access::Write && !self.kind.is_network() {
+            if !self.kind.is_network() {
                 writer.snapshot.count(sent);
             }
             match writer.begin(access, self.full.load(Ordering::Relaxed)) {
@@ -333,6 +333,7 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
+        // Whoever attends to it ends.
         self.attention.notify_one();
         if *self.unreleased.get_mut() > 0
             && let Some(liveness) = self.liveness.take()

@@ -22,8 +22,11 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::busy::Wait;
 use super::registry::Registry;
-use super::{Config, Durability, SqliteBackend};
+use super::rows::Tx;
+use super::store::{Access, Done, Store};
+use super::{Config, Durability, SqliteBackend, place};
 use crate::backend::{AckPolicy, Attempt, Grant, Guarantee, Info, Request};
 use crate::clock::{BootInstant, Clock};
 use crate::error::Result;
@@ -65,6 +68,11 @@ impl Place {
         Process::of(SqliteBackend::in_registry(config, registry))
     }
 
+    /// The file, as the process that this registry stands for has it open.
+    fn store(&self, registry: &Registry) -> Arc<Store> {
+        registry.store(place::look(&self.path).unwrap().unwrap().id).unwrap()
+    }
+
     /// The names in the directory, in order.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.directory.path())
@@ -85,6 +93,11 @@ impl Place {
     fn raw(&self) -> Connection {
         raw(&self.path)
     }
+}
+
+/// A transaction that waits for nobody.
+fn transact(store: &Store, work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>) -> Result<Done> {
+    store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), work)
 }
 
 fn raw(path: &Path) -> Connection {

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::roles::Actor;
-use super::{Held, Place, Process, held, request};
+use super::{Held, Place, Process, held, request, transact};
 use crate::backend::Attempt;
 use crate::backend::sqlite::SqliteBackend;
-use crate::backend::sqlite::busy::Wait;
-use crate::backend::sqlite::place;
 use crate::backend::sqlite::registry::Registry;
-use crate::backend::sqlite::store::{Access, Done};
+use crate::backend::sqlite::store::Done;
 use crate::clock::Clock;
 
 #[test]
@@ -172,9 +170,9 @@ fn whoever_waited_for_another_transaction_looks_at_the_file_after_that() {
     place.process_in(registry, &place.path).acquire(&["r"], 60_000);
     let process = place.process_in(registry, &place.path);
     process.connect().unwrap();
-    let store = registry.store(place::look(&place.path).unwrap().unwrap().id).unwrap();
+    let store = place.store(registry);
     let transact = |work: &mut dyn FnMut()| {
-        store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), &mut |_| {
+        transact(&store, &mut |_| {
             work();
             Ok(())
         })
@@ -199,14 +197,12 @@ fn what_one_call_finds_out_of_side_files_every_later_one_does_too() {
     let process = place.process_in(registry, &place.path);
     process.acquire(&["r"], 60_000);
     std::thread::sleep(Duration::from_millis(20));
-    let store = registry.store(place::look(&place.path).unwrap().unwrap().id).unwrap();
+    let store = place.store(registry);
     for suffix in ["-wal", "-shm"] {
         std::fs::remove_file(place.path.with_file_name(format!("locks.sqlite{suffix}"))).unwrap();
     }
     for _ in 0..3 {
-        let mut wait = Wait::at_most(Duration::ZERO);
-        let done = store.transact(Access::Write, &Clock::System, &mut wait, &mut |_| Ok(()));
-        assert_eq!(done.unwrap(), Done::Replaced);
+        assert_eq!(transact(&store, &mut |_| Ok(())).unwrap(), Done::Replaced);
     }
 }
 

@@ -1,19 +1,16 @@
 //! A read snapshot that is kept between the transactions of a run: nobody sees less for it, and the WAL stays small.
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::{Place, Process, held, request};
+use super::{Place, Process, held, request, transact};
 use crate::backend::Attempt;
-use crate::backend::sqlite::busy::Wait;
 use crate::backend::sqlite::filesystem::Kind;
 use crate::backend::sqlite::registry::Registry;
-use crate::backend::sqlite::rows::Tx;
-use crate::backend::sqlite::store::{Access, Done, Store};
+use crate::backend::sqlite::store::{Done, Store};
 use crate::backend::sqlite::{Config, SqliteBackend, operations, place};
 use crate::clock::Clock;
 
@@ -26,8 +23,12 @@ fn registry() -> &'static Registry {
     Box::leak(Box::new(Registry::new(Clock::System)))
 }
 
-fn store(registry: &Registry, path: &Path) -> Arc<Store> {
-    registry.store(place::look(path).unwrap().unwrap().id).unwrap()
+/// A process that has the file open, its store, and somebody who looks on.
+fn watched(place: &Place) -> (Process, Arc<Store>, Connection) {
+    let registry = registry();
+    let process = place.process_in(registry, &place.path);
+    run(&process, "r", 1);
+    (process, place.store(registry), place.raw())
 }
 
 /// Locks and unlocks a resource, again and again without a pause.
@@ -54,13 +55,6 @@ fn hold(process: &Process, name: &str, other: &Connection) {
     assert!(runs_until_held.is_some(), "no run left a snapshot");
 }
 
-fn transact(
-    store: &Store,
-    work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
-) -> crate::error::Result<Done> {
-    store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), work)
-}
-
 fn is_let_go(other: &Connection) -> bool {
     let end = Instant::now() + Duration::from_secs(5);
     while is_read(other) {
@@ -79,14 +73,17 @@ fn wal_frames(place: &Place) -> u64 {
 #[test]
 fn it_is_let_go_when_the_run_ends() {
     let place = Place::new();
-    let process = place.process();
-    run(&process, "r", 1);
-    let other = place.raw();
+    let (process, store, other) = watched(&place);
     for _ in 0..3 {
         hold(&process, "r", &other);
         assert!(is_let_go(&other));
+        // Whoever only looks, later, is in no run. (Something has to be in the WAL for it to be read from.)
+        std::thread::sleep(Duration::from_millis(2));
+        other.execute("UPDATE leases SET token = token + 1", []).unwrap();
+        assert!(process.inspect("r").unwrap().is_none());
+        assert!(!is_read(&other));
     }
-    drop(other);
+    drop((store, other));
     // Nor is it in the way of closing in good order.
     run(&process, "r", PAIRS);
     process.close();
@@ -112,11 +109,8 @@ fn transactions_with_pauses_keep_none() {
 #[test]
 fn what_others_commit_meanwhile_is_seen_at_once() {
     let place = Place::new();
-    let registry = registry();
-    let (process, other) = (place.process_in(registry, &place.path), place.process());
-    run(&process, "r", 1);
+    let ((process, store, raw), other) = (watched(&place), place.process());
     run(&other, "s", 1);
-    let (store, raw) = (store(registry, &place.path), place.raw());
     let mut last = 0;
     for _ in 0..10 {
         hold(&process, "r", &raw);
@@ -147,10 +141,7 @@ fn what_others_commit_meanwhile_is_seen_at_once() {
 #[test]
 fn one_that_is_not_the_newest_keeps_nobody_waiting() {
     let place = Place::new();
-    let registry = registry();
-    let (process, other) = (place.process_in(registry, &place.path), place.process());
-    run(&process, "r", 1);
-    let (store, raw) = (store(registry, &place.path), place.raw());
+    let ((process, store, raw), other) = (watched(&place), place.process());
     hold(&process, "r", &raw);
     run(&other, "s", 1);
     let done = transact(&store, &mut |_| Ok(()));
@@ -169,10 +160,7 @@ fn a_long_run_does_not_hold_back_its_own_checkpoints() {
 #[test]
 fn what_fails_in_a_run_is_undone() {
     let place = Place::new();
-    let registry = registry();
-    let process = place.process_in(registry, &place.path);
-    run(&process, "r", 1);
-    let (store, raw) = (store(registry, &place.path), place.raw());
+    let (process, store, raw) = watched(&place);
     let doomed = request(&["r", "s"], 60_000);
     hold(&process, "r", &raw);
     let failed = transact(&store, &mut |tx| {
