@@ -14,7 +14,6 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { unique } from './contract'
 import { posixLocks, runCode, startCode } from './fixtures/processes'
 import { startRedis, type RedisServer } from './fixtures/redis'
-import { onBunWithFragileWorkers } from './fixtures/runtimes'
 import { root, tempDir } from './fixtures/temp'
 
 /** A copy of what is published, together with its addon. Returns the module's path. */
@@ -177,7 +176,7 @@ describe.each([
     expect(await script.ended).toMatchObject({ code: 0, signal: null, stderr: '' })
   })
 
-  it.skipIf(onBunWithFragileWorkers)('work in workers, side by side', async () => {
+  it('work in workers, side by side', async () => {
     const dir = tempDir()
     const ending = await runCode(
       `${load()}

@@ -32,8 +32,8 @@ struct Settlement {
 /// One environment's queue. Shared with every thread that settles something for it.
 #[derive(Default)]
 pub(super) struct Settler {
-    /// The way to wake JavaScript's thread; `None` before the environment is attached and after it ended. Held by senders
-    /// during a wake-up, and by the finalizer.
+    /// The way to wake JavaScript's thread; `None` before the environment is attached and once it ends. Held by senders
+    /// during a wake-up, and by the environment's end.
     wake: Mutex<Option<Wake>>,
     /// The same function or null, for JavaScript's thread alone, which would otherwise wait for whoever is waking it.
     own: AtomicPtr<sys::napi_threadsafe_function__>,
@@ -57,12 +57,12 @@ struct Queue {
     woken: bool,
 }
 
-/// A threadsafe function. It may be called as long as its finalizer has not run.
+/// A threadsafe function. It may be called until its environment ends, or its finalizer runs, whichever comes first.
 #[derive(Clone, Copy)]
 struct Wake(sys::napi_threadsafe_function);
 
-// SAFETY: threadsafe functions are made to be called from any thread. The pointer is used only under the mutex that its
-// finalizer takes to remove it (reference counting: on JavaScript's thread alone, which also runs the finalizer).
+// SAFETY: threadsafe functions are made to be called from any thread. The pointer is used only under the mutex that
+// the end of the environment takes to remove it (reference counting: on JavaScript's thread alone, where it ends).
 unsafe impl Send for Wake {}
 
 impl Settler {
@@ -95,7 +95,7 @@ impl Settler {
             !std::mem::replace(&mut queue.woken, true)
         };
         if first {
-            // SAFETY: the finalizer has not run, for it takes this mutex to clear `wake`.
+            // SAFETY: the environment has not ended, for that takes this mutex to clear `wake`.
             let status = unsafe {
                 sys::napi_call_threadsafe_function(
                     function.0,
@@ -115,7 +115,7 @@ impl Settler {
     pub(super) fn begin(&self, env: Env) {
         let own = self.own.load(Ordering::Relaxed);
         if self.pending.fetch_add(1, Ordering::Relaxed) == 0 && !own.is_null() {
-            // SAFETY: on the thread that made the function, whose finalizer runs here too, and has not.
+            // SAFETY: on the thread that made the function, where its environment ends too, and has not.
             unsafe { sys::napi_ref_threadsafe_function(env.raw(), own) };
         }
     }
@@ -140,7 +140,7 @@ impl Settler {
     fn ended(&self, env: Env, calls: u32) {
         let own = self.own.load(Ordering::Relaxed);
         if calls > 0 && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls && !own.is_null() {
-            // SAFETY: on the thread that made the function, whose finalizer runs here too, and has not.
+            // SAFETY: on the thread that made the function, where its environment ends too, and has not.
             unsafe { sys::napi_unref_threadsafe_function(env.raw(), own) };
         }
     }
@@ -150,6 +150,15 @@ impl Settler {
         let mut managers = self.managers.lock().unwrap_or_else(PoisonError::into_inner);
         managers.retain(|manager| manager.strong_count() > 0);
         managers.push(Arc::downgrade(manager));
+    }
+
+    /// The environment is gone in a moment. Node ends the threadsafe function with it and says so by the finalizer; Bun
+    /// frees what the function points to and says nothing, and whoever calls it later ends the process.
+    fn detach(&self) {
+        self.own.store(ptr::null_mut(), Ordering::Relaxed);
+        *self.wake() = None;
+        let dropped = std::mem::take(&mut self.queue().settlements);
+        drop(dropped);
     }
 
     fn abandon_all(&self, patience: Duration) {
@@ -249,7 +258,10 @@ impl Bridge {
         check_status!(unsafe { sys::napi_unref_threadsafe_function(env.raw(), function) })?;
         settler.own.store(function, Ordering::Relaxed);
         *settler.wake() = Some(Wake(function));
-        env.add_env_cleanup_hook(Arc::clone(&settler), |settler| settler.abandon_all(Duration::ZERO))?;
+        env.add_env_cleanup_hook(Arc::clone(&settler), |settler| {
+            settler.detach();
+            settler.abandon_all(Duration::ZERO);
+        })?;
         Ok(Self { settler })
     }
 
@@ -340,8 +352,5 @@ unsafe extern "C" fn call_wake(
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the one strong count that `Bridge::new` gave away, and this runs once.
     let settler = unsafe { Arc::from_raw(data.cast::<Settler>()) };
-    settler.own.store(ptr::null_mut(), Ordering::Relaxed);
-    *settler.wake() = None;
-    let dropped = std::mem::take(&mut settler.queue().settlements);
-    drop(dropped);
+    settler.detach();
 }
