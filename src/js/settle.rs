@@ -152,8 +152,8 @@ impl Settler {
         managers.push(Arc::downgrade(manager));
     }
 
-    /// The environment is gone in a moment. Node ends the threadsafe function with it and says so by the finalizer; Bun 1.2
-    /// frees what the function points to and says nothing, and whoever calls it later ends the process.
+    /// The environment is gone in a moment. Node ends the threadsafe function with it and says so by the finalizer; Bun
+    /// before 1.4 frees what the function points to and says nothing: whoever calls it later ends the process.
     fn detach(&self) {
         self.own.store(ptr::null_mut(), Ordering::Relaxed);
         *self.wake() = None;
