@@ -11,7 +11,7 @@ import {
 import { dirname, join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { unique } from './contract'
+import { unique } from './fixtures/locks'
 import { posixLocks, runCode, startCode } from './fixtures/processes'
 import { startRedis, type RedisServer } from './fixtures/redis'
 import { root, tempDir } from './fixtures/temp'

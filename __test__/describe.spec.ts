@@ -2,7 +2,7 @@
 import { LockManager, type Guarantee, type Survives } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
-import { closing } from './contract'
+import { closing } from './fixtures/locks'
 import { startCode } from './fixtures/processes'
 import { startPrimary, startRedis, valkeyProgram, type RedisServerOptions } from './fixtures/redis'
 import { tempDir } from './fixtures/temp'

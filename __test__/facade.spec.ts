@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startPrimary, type Deployment } from './fixtures/redis'
 import { tempDir } from './fixtures/temp'
 

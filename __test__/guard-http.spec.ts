@@ -13,8 +13,8 @@ import { createServer, request as httpRequest, type RequestListener } from 'node
 import type { AddressInfo } from 'node:net'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startRedis, type RedisServer } from './fixtures/redis'
 import { clients, load, runExample } from './fixtures/redis-clients'
 import { tempDir } from './fixtures/temp'

@@ -10,8 +10,8 @@ import {
 } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startCode } from './fixtures/processes'
 import { startProxy } from './fixtures/proxy'
 import { startRedis, type RedisServer } from './fixtures/redis'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { TABLE, type Client } from './clients/stores.mjs'
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { onBun } from './fixtures/runtimes'
 import { sleep, tempDir } from './fixtures/temp'
 import { exampleSuite, guardSuite, open, row, setTo, storySuite, valueOf } from './guard-suite'

@@ -5,7 +5,7 @@ import * as guards from 'fencelock/guard'
 import { createRequire } from 'node:module'
 import { describe, expect, it } from 'vitest'
 
-import { rejection } from './contract'
+import { rejection } from './fixtures/locks'
 import { runCode } from './fixtures/processes'
 
 const { fencedUpdate, mysqlGuard, postgresGuard, sqliteGuard } = guards

@@ -5,7 +5,7 @@ import { cpSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 
-import { closing } from './contract'
+import { closing } from './fixtures/locks'
 import { startCode, type Script } from './fixtures/processes'
 import { eventually, sleep, tempDir } from './fixtures/temp'
 import { walFrames } from './fixtures/wal'

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startCode, startScript, type Script } from './fixtures/processes'
 import { eventually, sleep, tempDir } from './fixtures/temp'
 import { hasWallClock, wallClock } from './fixtures/wall-clock'

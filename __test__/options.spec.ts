@@ -4,7 +4,7 @@ import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { root, tempDir } from './fixtures/temp'
 
 const { LockManager, LockError, LockHeldError, LockLostError } = fencelock

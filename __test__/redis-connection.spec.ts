@@ -3,7 +3,7 @@ import { BackendUnavailableError, LockManager, type RedisOptions } from 'fencelo
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startRedis, type RedisServer } from './fixtures/redis'
 import { makeCertificates, type Certificates } from './fixtures/tls'
 

@@ -2,8 +2,8 @@
 import { InsufficientReplicasError, LockManager, OutcomeUnknownError } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
 import { onCleanup } from './fixtures/cleanup'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startProxy } from './fixtures/proxy'
 import { startPrimary, startRedis, type Deployment } from './fixtures/redis'
 import { eventually, sleep } from './fixtures/temp'

@@ -2,7 +2,8 @@
 import { InsufficientReplicasError, LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { closing, contract, rejection, unique } from './contract'
+import { contract } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startPrimary, type Deployment } from './fixtures/redis'
 import { eventually } from './fixtures/temp'
 

@@ -3,7 +3,7 @@ import { LockManager } from 'fencelock'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
-import { closing, unique } from './contract'
+import { closing, unique } from './fixtures/locks'
 import { startScript, type Script } from './fixtures/processes'
 import { eventually, root, sleep, tempDir } from './fixtures/temp'
 

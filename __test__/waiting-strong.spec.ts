@@ -2,7 +2,7 @@
 import { LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { closing, rejection, unique } from './contract'
+import { closing, rejection, unique } from './fixtures/locks'
 import { startCode, type Script } from './fixtures/processes'
 import { startPrimary, startRedis, type Deployment, type RedisServer } from './fixtures/redis'
 import { eventually, sleep } from './fixtures/temp'

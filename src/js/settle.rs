@@ -157,8 +157,7 @@ impl Settler {
     fn detach(&self) {
         self.own.store(ptr::null_mut(), Ordering::Relaxed);
         *self.wake() = None;
-        let dropped = std::mem::take(&mut self.queue().settlements);
-        drop(dropped);
+        self.queue().settlements = Vec::new();
     }
 
     fn abandon_all(&self, patience: Duration) {
