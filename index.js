@@ -11,7 +11,7 @@ const {
   StaleTokenError,
   UnsupportedError,
 } = require('./lib/errors.js')
-const { LockManager } = require('./lib/manager.js')
+const { LockManager } = require('./lib/lock-manager.js')
 
 // Spelled out, so that ES modules can import each by its name.
 module.exports = {

@@ -73,11 +73,11 @@ function program(target: string): Buffer {
 const all = platforms.map(({ name }) => name).toSorted()
 
 it('the loader knows the platforms that have a package, and no other', () => {
-  const code = readFileSync(join(root, 'lib/binding.js'), 'utf8')
+  const code = readFileSync(join(root, 'lib/native/load.js'), 'utf8')
   const cases = [...code.matchAll(/case '([\w-]+)':\n +return require\('@fencelock\/binding-([\w-]+)'\)/g)]
   expect(cases.map(([, name]) => name)).toEqual(all)
   expect(cases.map(([, , required]) => required)).toEqual(all)
-  const errors = readFileSync(join(root, 'lib/binding-errors.js'), 'utf8')
+  const errors = readFileSync(join(root, 'lib/native/load-errors.js'), 'utf8')
   const targets = /const targets = \[([^\]]*)\]/.exec(errors)?.[1] ?? ''
   expect([...targets.matchAll(/'([\w-]+)'/g)].map(([, name]) => name)).toEqual(all)
 })
@@ -103,7 +103,7 @@ async function load(
      ${before}
      try {
        require('fencelock')
-       say(require('./node_modules/fencelock/lib/binding.js').version())
+       say(require('./node_modules/fencelock/lib/native/load.js').version())
      } catch (error) {
        say({ code: error.code, message: error.message, cause: error.cause && String(error.cause.message ?? error.cause) })
      }`,

@@ -10,7 +10,7 @@ import { tempDir } from './fixtures/temp'
 
 type Native = Record<'call' | 'watch', (...args: unknown[]) => unknown>
 const { prototype: native } = (
-  createRequire(import.meta.url)('../lib/binding.js') as { NativeManager: { prototype: Native } }
+  createRequire(import.meta.url)('../lib/native/load.js') as { NativeManager: { prototype: Native } }
 ).NativeManager
 
 let redis: Deployment

@@ -2,7 +2,7 @@
 
 /** The column form: for those who keep the token in a column of their own row instead of in the guard's table. */
 
-const { kind, oneOf, string, wrongType } = require('../lib/check.js')
+const { kind, oneOf, string, wrongType } = require('../lib/options/validate.js')
 const { invalid } = require('../lib/errors.js')
 const { known } = require('./arguments.js')
 const { quote: backticks } = require('./dialects/mysql.js')

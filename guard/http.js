@@ -2,7 +2,7 @@
 
 /** Fencing tokens over HTTP: the headers that carry them, and the check before a handler runs. */
 
-const { string, wrongType } = require('../lib/check.js')
+const { string, wrongType } = require('../lib/options/validate.js')
 const { invalid } = require('../lib/errors.js')
 const { known } = require('./arguments.js')
 const { RESOURCE, TOKEN, readFencing, writeFencing } = require('./http-headers.js')

@@ -2,7 +2,7 @@
 
 /** The clients a Redis guard can run its scripts on, and what their errors mean. */
 
-const { kind } = require('../lib/check.js')
+const { kind } = require('../lib/options/validate.js')
 const { invalid } = require('../lib/errors.js')
 
 /**

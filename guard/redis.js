@@ -2,14 +2,14 @@
 
 /** The guard for data in Redis: a script compares the token and writes, in one atomic step. */
 
-const { boolean, integer, oneOf, wrongType } = require('../lib/check.js')
+const { boolean, integer, oneOf, wrongType } = require('../lib/options/validate.js')
 const {
   BackendUnavailableError,
   OutcomeUnknownError,
   UnsupportedError,
   invalid,
 } = require('../lib/errors.js')
-const { resourceName } = require('../lib/options.js')
+const { resourceName } = require('../lib/options/index.js')
 const { few, keyPrefix, known, parts, redisKey } = require('./arguments.js')
 const { assertHeld, nameOf, readLock, stale } = require('./lease.js')
 const { meaning, redisClient } = require('./redis-clients.js')

@@ -2,7 +2,7 @@
 
 /** The guards of SQL stores, as users make them. */
 
-const { boolean, kind, nearest, oneOf, string, wrongType } = require('../lib/check.js')
+const { boolean, kind, nearest, oneOf, string, wrongType } = require('../lib/options/validate.js')
 const { invalid } = require('../lib/errors.js')
 const { mariadb } = require('./adapters/mariadb.js')
 const { mysql2 } = require('./adapters/mysql2.js')

@@ -4,8 +4,8 @@
 
 const { setTimeout: sleep } = require('node:timers/promises')
 
-const { wrongType } = require('../lib/check.js')
-const { resourceName } = require('../lib/options.js')
+const { wrongType } = require('../lib/options/validate.js')
+const { resourceName } = require('../lib/options/index.js')
 const { TransactionEnded } = require('./ended.js')
 const { Fence } = require('./fence.js')
 const { assertHeld, assertNotAborted, readLock } = require('./lease.js')

@@ -7,9 +7,9 @@
 
 const { types } = require('node:util')
 
-const { wrongType } = require('../lib/check.js')
+const { wrongType } = require('../lib/options/validate.js')
 const { invalid } = require('../lib/errors.js')
-const { resourceName } = require('../lib/options.js')
+const { resourceName } = require('../lib/options/index.js')
 const { Fence } = require('./fence.js')
 const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
 const { isUnknown, persist } = require('./sql.js')

@@ -3,8 +3,8 @@
 /** The handles of leases. */
 
 const { fromFailure, lost } = require('./errors.js')
-const { STRATEGIES, extendTtl } = require('./options.js')
-const { Kind, expect, onEnd, submit } = require('./settle.js')
+const { STRATEGIES, extendTtl } = require('./options/index.js')
+const { Kind, expect, onEnd, submit } = require('./native/completions.js')
 
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
@@ -39,7 +39,7 @@ class Keeper {
     if (resource !== null) warnOfDropped(resource)
   })
 
-  /** @param {import('./calls').Calls} calls */
+  /** @param {import('./native/call-batch').Calls} calls */
   constructor(calls) {
     this.calls = calls
   }
@@ -99,7 +99,7 @@ class Lock {
   /**
    * @param {Keeper} keeper of its manager
    * @param names a resource, or a frozen array of them
-   * @param {import('./settle').Grant} grant
+   * @param {import('./native/completions').Grant} grant
    * @param {number} required acknowledgements
    * @param {boolean} renewed
    */

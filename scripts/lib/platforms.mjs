@@ -52,7 +52,7 @@ export function platformOf(target) {
   throw new PlainError(`there is no platform for the target ${target}`)
 }
 
-/** What lib/binding.js looks for in this process: the name of a platform, or of a system that has no package. */
+/** What lib/native/load.js looks for in this process: the name of a platform, or of a system that has no package. */
 export function hostName() {
   const name = `${process.platform}-${process.arch}`
   if (process.platform === 'win32') return `${name}-msvc`

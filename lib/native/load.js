@@ -3,12 +3,12 @@
 /**
  * Finds and loads the addon, and checks that it belongs to this package. Our own and not the loader that napi-rs
  * generates: that one starts programs to find out the libc, looks for WebAssembly that we do not ship, and says of
- * every failure that there is no binding. What failed is told by binding-errors.js.
+ * every failure that there is no binding. What failed is told by load-errors.js.
  */
 
 const { closeSync, existsSync, openSync, readSync } = require('node:fs')
 const { join, resolve } = require('node:path')
-const { version } = require('../package.json')
+const { version } = require('../../package.json')
 
 /** Whether this very process runs on musl. Not whether musl, or a glibc for other programs, is installed beside. */
 function isMusl() {
@@ -61,16 +61,16 @@ function requirePackage(wanted) {
         return require('@fencelock/binding-win32-x64-msvc')
     }
   } catch (error) {
-    throw require('./binding-errors.js').packageFailed(wanted, error)
+    throw require('./load-errors.js').packageFailed(wanted, error)
   }
-  throw require('./binding-errors.js').unsupported(wanted)
+  throw require('./load-errors.js').unsupported(wanted)
 }
 
 function requireFile(file, wanted) {
   try {
     return require(file)
   } catch (error) {
-    throw require('./binding-errors.js').fileFailed(file, wanted, error)
+    throw require('./load-errors.js').fileFailed(file, wanted, error)
   }
 }
 
@@ -80,7 +80,7 @@ function load() {
   // A build of the user's own.
   const named = process.env.FENCELOCK_NATIVE_PATH
   // In a clone the build leaves it here.
-  const built = join(__dirname, '..', `fencelock.${wanted}.node`)
+  const built = join(__dirname, '../..', `fencelock.${wanted}.node`)
   if (!named && !existsSync(built)) return { addon: requirePackage(wanted), wanted }
   const file = named ? resolve(named) : built
   return { addon: requireFile(file, wanted), wanted, file }
@@ -88,6 +88,6 @@ function load() {
 
 const { addon, wanted, file } = load()
 const built = addon.version?.()
-if (built !== version) throw require('./binding-errors.js').wrongVersion(built, wanted, file)
+if (built !== version) throw require('./load-errors.js').wrongVersion(built, wanted, file)
 
 module.exports = addon

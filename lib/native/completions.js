@@ -6,8 +6,8 @@
  */
 
 const { isMainThread } = require('node:worker_threads')
-const binding = require('./binding.js')
-const { endTurn } = require('./calls.js')
+const binding = require('./load.js')
+const { endTurn } = require('./call-batch.js')
 
 /** The runtime's own, also where tests replace the global ones later. */
 const { clearInterval, queueMicrotask, setInterval } = globalThis
@@ -186,7 +186,7 @@ function submit(start) {
       sendSoon()
       start(slot)
     } catch (error) {
-      // The end of the stack; or a defect of ours, for the addon takes every argument that lib/options.js lets through.
+      // The end of the stack; or a defect of ours, for the addon takes every argument that lib/options/ lets through.
       abandon(slot)
       throw error
     }

@@ -29,8 +29,8 @@ function file({ path, exists, filesystem, isNetwork, isDurable, journal }) {
 /**
  * @param {'strong' | 'local'} strategy
  * @param {number | null} acks that an acquire asks for by default
- * @param {import('../binding').Guarantee} seen
- * @returns {import('../index').Guarantee}
+ * @param {import('../../binding').Guarantee} seen
+ * @returns {import('../../index').Guarantee}
  */
 function guarantee(strategy, acks, seen) {
   const { summary, warnings, survives, replicasDeclared: declared, replicasConnected: connected } = seen

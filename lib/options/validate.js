@@ -2,7 +2,7 @@
 
 /** What the options of every kind are checked with. Messages never show a value that may be a secret. */
 
-const { invalid } = require('./errors.js')
+const { invalid } = require('../errors.js')
 
 /**
  * What messages say of a value that is none of what is expected. Never the value itself: what is given in the wrong

@@ -4,9 +4,9 @@
 
 const { existsSync, readFileSync, statSync } = require('node:fs')
 const { dirname, join } = require('node:path')
-const { version } = require('../package.json')
+const { version } = require('../../package.json')
 
-const home = join(__dirname, '..')
+const home = join(__dirname, '../..')
 const targets = [
   'darwin-arm64',
   'darwin-x64',

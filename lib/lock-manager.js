@@ -3,11 +3,11 @@
 /** The manager: JavaScript idioms around the addon's calls. */
 
 const { abortable } = require('./abort.js')
-const binding = require('./binding.js')
-const { Calls } = require('./calls.js')
-const { wrongType } = require('./check.js')
+const binding = require('./native/load.js')
+const { Calls } = require('./native/call-batch.js')
+const { wrongType } = require('./options/validate.js')
 const { fromFailure, held, lost } = require('./errors.js')
-const { guarantee } = require('./guarantee.js')
+const { guarantee } = require('./native/describe.js')
 const { Keeper, LocalLock, Lock } = require('./lock.js')
 const {
   SCOPED,
@@ -17,8 +17,8 @@ const {
   resourceName,
   resources,
   strategyOption,
-} = require('./options.js')
-const { Grant, Kind, attach, submit } = require('./settle.js')
+} = require('./options/index.js')
+const { Grant, Kind, attach, submit } = require('./native/completions.js')
 
 /** A synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
 const numbers = new Float64Array(new ArrayBuffer(6 * Float64Array.BYTES_PER_ELEMENT))

@@ -16,8 +16,8 @@ const {
   string,
   tagOf,
   wrongType,
-} = require('./check.js')
-const { invalid } = require('./errors.js')
+} = require('./validate.js')
+const { invalid } = require('../errors.js')
 
 /** src/js/options.rs has the same numbers. */
 const STRATEGIES = { strong: 0, local: 1 }

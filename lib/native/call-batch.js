@@ -5,7 +5,7 @@
  * into native code costs more than what it does for one of them. The counterpart is src/js/calls.rs.
  */
 
-const { STRATEGIES } = require('./options.js')
+const { STRATEGIES } = require('../options/index.js')
 
 /** src/js/calls.rs has the same: slot, strategy, lease, and what an acquire says. */
 const STRIDE = 12
@@ -66,7 +66,7 @@ function next(native) {
 class Calls {
   #native
 
-  /** @param {import('../binding').NativeManager} native */
+  /** @param {import('../../binding').NativeManager} native */
   constructor(native) {
     this.#native = native
   }
