@@ -2,8 +2,8 @@
 import { fencedUpdate, mysqlGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import drivers from './clients/drivers.mjs'
-import { TABLE } from './clients/stores.mjs'
+import drivers from '../scripts/sql-clients/drivers.mjs'
+import { TABLE } from '../scripts/sql-clients/index.mjs'
 import { onCleanup } from './fixtures/cleanup'
 import { rejection, unique } from './fixtures/locks'
 import { onBun } from './fixtures/runtimes'

@@ -3,7 +3,7 @@ import { StaleTokenError } from 'fencelock'
 import { fencedUpdate, postgresGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { TABLE } from './clients/stores.mjs'
+import { TABLE } from '../scripts/sql-clients/index.mjs'
 import { onCleanup } from './fixtures/cleanup'
 import { rejection, unique } from './fixtures/locks'
 import { onBun } from './fixtures/runtimes'
@@ -143,7 +143,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   it('a pool that is used up is an error of the client: nothing was written', async () => {
-    const { default: drivers } = await import('./clients/drivers.mjs')
+    const { default: drivers } = await import('../scripts/sql-clients/drivers.mjs')
     const pool = new drivers.pg.Pool({ ...server(), max: 1, connectionTimeoutMillis: 200 })
     onCleanup(() => pool.end())
     const guard = postgresGuard({ client: pool })
@@ -235,7 +235,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   it('gives every connection back to the pool', async () => {
-    const { default: module } = await import('./clients/drivers.mjs')
+    const { default: module } = await import('../scripts/sql-clients/drivers.mjs')
     const pool = new module.pg.Pool({ ...server(), max: 2 })
     const guard = postgresGuard({ client: pool })
     const resource = unique()
@@ -256,7 +256,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   it('fencedUpdate changes the row of an equal or lower fence, and no other', async () => {
-    const { default: drivers } = await import('./clients/drivers.mjs')
+    const { default: drivers } = await import('../scripts/sql-clients/drivers.mjs')
     const pool = new drivers.pg.Pool(server())
     onCleanup(() => pool.end())
     await pool.query('CREATE TABLE "odd ""name" (id text, "a b" jsonb, fence bigint NOT NULL DEFAULT 0)')

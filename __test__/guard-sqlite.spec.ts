@@ -4,7 +4,7 @@ import { fencedUpdate, sqliteGuard } from 'fencelock/guard'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { TABLE, type Client } from './clients/stores.mjs'
+import { TABLE, type Client } from '../scripts/sql-clients/index.mjs'
 import { closing, rejection, unique } from './fixtures/locks'
 import { onBun } from './fixtures/runtimes'
 import { sleep, tempDir } from './fixtures/temp'

@@ -16,7 +16,6 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
-import { installedRuntimes } from '../__test__/runtimes/index.mjs'
 import { cases } from './lib/install/cases.mjs'
 import { LeftOut, Project } from './lib/install/project.mjs'
 import { publish, startRegistry } from './lib/install/registry.mjs'
@@ -24,6 +23,7 @@ import { binaryName, hostName, platforms } from './lib/platforms.mjs'
 import { report } from './lib/results.mjs'
 import { PlainError, root, runMain, say } from './lib/shell.mjs'
 import { packAll } from './pack.mjs'
+import { installedRuntimes } from './runtimes/index.mjs'
 import { installPackages, setUp } from './setup.mjs'
 
 const usage = `npm run test:install -- [--long] [--only <part of a name>] [--from <folder> | --tarballs <folder>] [--keep]
@@ -50,7 +50,7 @@ await runMain(async () => {
   const { long, only = '', from, tarballs, keep } = values
   // What is packed already needs no addon built here.
   await (tarballs ? installPackages('.') : setUp())
-  await installPackages('__test__/runtimes')
+  await installPackages('scripts/runtimes')
   await installPackages('__test__/install')
   const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
   if (chosen.some((item) => item.long)) await installPackages('__test__/install/long')
@@ -114,7 +114,7 @@ async function runCases(folder, chosen, { from, given }) {
   }
 }
 
-/** @param {import('../__test__/runtimes/index.mjs').Runtime} runtime @returns {[string, string]} */
+/** @param {import('./runtimes/index.mjs').Runtime} runtime @returns {[string, string]} */
 function nameAndPath({ name, path }) {
   return [name, path]
 }

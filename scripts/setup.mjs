@@ -78,7 +78,7 @@ export async function setUp() {
   checkNode()
   await installPackages('.')
   // The type checker needs them, too.
-  await installPackages('__test__/clients')
+  await installPackages('scripts/sql-clients')
   await buildAddon()
 }
 

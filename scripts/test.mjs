@@ -5,13 +5,13 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
-import { runtimesOfThisPlatform } from '../__test__/runtimes/index.mjs'
 import { report } from './lib/results.mjs'
 import { runRust } from './lib/rust.mjs'
 import { capture, PlainError, runMain } from './lib/shell.mjs'
 import { need } from './lib/tools.mjs'
-import { findValkey } from './lib/valkey.mjs'
 import { runVitest } from './lib/vitest.mjs'
+import { runtimesOfThisPlatform } from './runtimes/index.mjs'
+import { findValkey } from './servers/valkey.mjs'
 import { installPackages, setUp } from './setup.mjs'
 
 /** @typedef {import('./lib/results.mjs').Result} Result */
@@ -84,7 +84,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
 
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {
-    await installPackages('__test__/runtimes')
+    await installPackages('scripts/runtimes')
     await installPackages('__test__/redis-clients')
     await installPackages('__test__/prisma')
     for (const { full, ...runtime } of await plan(everywhere)) {

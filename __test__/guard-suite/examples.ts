@@ -1,7 +1,7 @@
 /** The examples of both READMEs that need this store: each line prints what its comment says. */
 import { expect, it } from 'vitest'
 
-import type { Client } from '../clients/stores.mjs'
+import type { Client } from '../../scripts/sql-clients/index.mjs'
 import { generatePrisma } from '../fixtures/prisma'
 import { readSnippets, runSnippet } from '../fixtures/snippets'
 

@@ -3,7 +3,7 @@ import { LockLostError, LockManager, OutcomeUnknownError, StaleTokenError } from
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { TABLE, type Client } from '../clients/stores.mjs'
+import { TABLE, type Client } from '../../scripts/sql-clients/index.mjs'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { tempDir } from '../fixtures/temp'
 import { open, row, setTo, valueOf, type Subject } from './subject'

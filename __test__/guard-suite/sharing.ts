@@ -2,7 +2,7 @@
 import { StaleTokenError } from 'fencelock'
 import { expect, it } from 'vitest'
 
-import { TABLE, type Client } from '../clients/stores.mjs'
+import { TABLE, type Client } from '../../scripts/sql-clients/index.mjs'
 import { rejection, unique } from '../fixtures/locks'
 import { sleep } from '../fixtures/temp'
 import { open, row, setTo, valueOf, type Subject } from './subject'

@@ -3,7 +3,7 @@ import { LockManager, StaleTokenError } from 'fencelock'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 
-import { TABLE, type Client } from '../clients/stores.mjs'
+import { TABLE, type Client } from '../../scripts/sql-clients/index.mjs'
 import { closing, unique } from '../fixtures/locks'
 import { startScript } from '../fixtures/processes'
 import { root, tempDir } from '../fixtures/temp'
@@ -20,7 +20,7 @@ export function storySuite(subject: Subject, writes: number): void {
   })
 
   const child = (task: object) =>
-    startScript(join(root, '__test__/clients/guard-child.mjs'), {
+    startScript(join(root, '__test__/guard-suite/child.mjs'), {
       args: [JSON.stringify({ client: subject.client, server: subject.server(), ...task })],
       limitMs: 110_000,
     })

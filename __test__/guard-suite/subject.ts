@@ -1,5 +1,5 @@
 /** What the suites need to know of a client, and how they look at its data. */
-import { openClient, type Client } from '../clients/stores.mjs'
+import { openClient, type Client } from '../../scripts/sql-clients/index.mjs'
 import { onCleanup } from '../fixtures/cleanup'
 import { unique } from '../fixtures/locks'
 

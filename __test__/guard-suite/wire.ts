@@ -2,7 +2,7 @@
 import { OutcomeUnknownError } from 'fencelock'
 import { expect, it } from 'vitest'
 
-import { TABLE } from '../clients/stores.mjs'
+import { TABLE } from '../../scripts/sql-clients/index.mjs'
 import { rejection } from '../fixtures/locks'
 import { startProxy, type Trap } from '../fixtures/proxy'
 import { eventually } from '../fixtures/temp'

@@ -9,7 +9,7 @@ import { PlainError } from '../../scripts/lib/shell.mjs'
 import { end, makeFolder, startProgram } from './children.mjs'
 import { freePort } from './servers.mjs'
 
-/** @typedef {import('../../__test__/clients/servers.mjs').Server} Server */
+/** @typedef {import('../../scripts/servers/sql.mjs').Server} Server */
 
 /** @typedef {{ postgres: Server | null, mariadb: Server | null, stop: () => Promise<void> }} Databases null: not installed */
 
@@ -19,7 +19,7 @@ const PATIENCE_MS = 20_000
 export async function startDatabases() {
   // Only now: it looks for programs that may have been installed since this one began.
   const { isMariadbThere, isPostgresThere, makeMariadb, makePostgres } =
-    await import('../../__test__/clients/servers.mjs')
+    await import('../../scripts/servers/sql.mjs')
   // Not below the run's own folder, which only we can walk through.
   const folder = makeFolder()
   chmodSync(folder, 0o711)
@@ -43,7 +43,7 @@ function below(folder, name) {
   return path
 }
 
-/** @param {import('../../__test__/clients/servers.mjs').Start} how */
+/** @param {import('../../scripts/servers/sql.mjs').Start} how */
 async function start({ name, command, args, ready, end: signal, server }) {
   const child = startProgram(command, args)
   const limit = performance.now() + PATIENCE_MS

@@ -29,7 +29,7 @@ export async function prepare({ fast, databases }) {
   }
   await installPackages('bench')
   if (databases) {
-    await installPackages('__test__/clients')
+    await installPackages('scripts/sql-clients')
     for (const name of /** @type {const} */ (['postgres', 'mariadbd'])) {
       try {
         await need(name)

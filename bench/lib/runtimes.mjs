@@ -1,9 +1,9 @@
+import { capture } from '../../scripts/lib/shell.mjs'
 /**
  * On which Node and which Bun the benchmark runs: the newest that the tests run on, so that every peer finds the version
  * it asks for, and two people who run it compare the same.
  */
-import { runtimesOfThisPlatform } from '../../__test__/runtimes/index.mjs'
-import { capture } from '../../scripts/lib/shell.mjs'
+import { runtimesOfThisPlatform } from '../../scripts/runtimes/index.mjs'
 import { installPackages } from '../../scripts/setup.mjs'
 
 /**
@@ -24,7 +24,7 @@ import { installPackages } from '../../scripts/setup.mjs'
  * @returns {Promise<{ runtimes: Runtime[], missing: Missing[] }>}
  */
 export async function findRuntimes(kinds, env, node) {
-  if (kinds.includes('bun') || !node) await installPackages('__test__/runtimes')
+  if (kinds.includes('bun') || !node) await installPackages('scripts/runtimes')
   const installed = runtimesOfThisPlatform()
   /** @type {Runtime[]} */
   const runtimes = []

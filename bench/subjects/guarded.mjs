@@ -4,8 +4,8 @@
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 
-import { openClient, TABLE } from '../../__test__/clients/stores.mjs'
 import guards from '../../guard/index.js'
+import { openClient, TABLE } from '../../scripts/sql-clients/index.mjs'
 import { load } from './common.mjs'
 
 const { fencingHeaders, httpFence, redisGuard } = guards
@@ -20,8 +20,8 @@ const { fencingHeaders, httpFence, redisGuard } = guards
 
 /**
  * @typedef {object} GuardedPlace where its store is
- * @property {import('../../__test__/clients/servers.mjs').Server | null} postgres null: not installed
- * @property {import('../../__test__/clients/servers.mjs').Server | null} mariadb likewise
+ * @property {import('../../scripts/servers/sql.mjs').Server | null} postgres null: not installed
+ * @property {import('../../scripts/servers/sql.mjs').Server | null} mariadb likewise
  * @property {number} redis a port
  * @property {string} folder of its own
  */

@@ -7,9 +7,9 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symli
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { installedRuntimes } from '../../__test__/runtimes/index.mjs'
+import { installedRuntimes } from '../runtimes/index.mjs'
+import { freePort } from '../servers/free-port.mjs'
 import { unpack } from './debian.mjs'
-import { freePort } from './free-port.mjs'
 import { binaryName, packageFolder, packageName } from './platforms.mjs'
 import { wheels } from './python.mjs'
 import { npm, PlainError, root, run, say } from './shell.mjs'
@@ -158,7 +158,7 @@ async function system(folder, packages, architecture) {
 async function nodeOnArm() {
   const libraries = join(tools, 'arm64-libraries')
   await system(libraries, ['libc6', 'libstdc++6', 'libgcc-s1', 'libatomic1'], 'arm64')
-  const runtimes = JSON.parse(readFileSync(join(root, '__test__/runtimes/package.json'), 'utf8'))
+  const runtimes = JSON.parse(readFileSync(join(root, 'scripts/runtimes/package.json'), 'utf8'))
   const wanted = String(runtimes.optionalDependencies['node-24-linux-arm64']).replace(/^npm:/, '')
   const version = wanted.slice(wanted.lastIndexOf('@') + 1)
   const folder = join(tools, `node-arm64-${version}`)

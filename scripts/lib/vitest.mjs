@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { root, run, say } from './shell.mjs'
 
 /** @typedef {import('./results.mjs').Result} Result */
-/** @typedef {import('../../__test__/runtimes/index.mjs').Runtime} Runtime */
+/** @typedef {import('../runtimes/index.mjs').Runtime} Runtime */
 
 /**
  * @param {Pick<Runtime, 'kind' | 'version' | 'path'>} runtime

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { freePort } from '../free-port.mjs'
+import { freePort } from '../../servers/free-port.mjs'
 import { capture, npmCall, PlainError, root, run } from '../shell.mjs'
 
 /**

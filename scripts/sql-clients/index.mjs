@@ -1,6 +1,6 @@
 /**
- * The stores that the guards are tested with, each with its clients under one roof: tests and child processes do the same
- * few things to the table `data (id, value)` with all of them. Plain JavaScript, for the child processes load it as it is.
+ * The database clients that the guards are tested and measured with, behind one interface: tests, child processes and the
+ * benchmark do the same few things to the table `data (id, value)` with all of them.
  */
 import guards from '../../guard/index.js'
 
@@ -29,11 +29,10 @@ const clients = {
   async pg(server) {
     const { default: pg } = await import('pg')
     const pool = new pg.Pool({ ...server, max: 8 })
-    const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
     return {
       guard: (options) => postgresGuard({ client: pool, ...options }),
-      rows,
-      direct: (text) => rows(pool, text),
+      rows: rowsOfPg,
+      direct: (text) => rowsOfPg(pool, text),
       async transaction(work) {
         const tx = await pool.connect()
         await ownPostgres(tx, work)
@@ -46,11 +45,10 @@ const clients = {
     const { default: pg } = await import('pg')
     const client = new pg.Client(server)
     await client.connect()
-    const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text)).rows
     return {
       guard: (options) => postgresGuard({ client, ...options }),
-      rows,
-      direct: (text) => rows(client, text),
+      rows: rowsOfPg,
+      direct: (text) => rowsOfPg(client, text),
       transaction: (work) => ownPostgres(client, work),
       end: () => client.end(),
     }
@@ -136,6 +134,23 @@ async function bunSql(adapter, makeGuard, { host, user, ...server }) {
   }
 }
 
+/** @param {any} tx @param {string} text */
+async function rowsOfPg(tx, text) {
+  return (await tx.query(text)).rows
+}
+
+/** @param {any} tx @param {string} text */
+async function rowsOfMysql2(tx, text) {
+  return (await tx.query(text))[0]
+}
+
+/** @param {any} tx @param {string} text */
+function rowsOfSqlite(tx, text) {
+  if (/^\s*SELECT/.test(text)) return tx.prepare(text).all()
+  tx.exec(text)
+  return []
+}
+
 /** @param {any} tx @param {(tx: any) => any} work */
 async function ownPostgres(tx, work) {
   await tx.query('BEGIN')
@@ -145,11 +160,10 @@ async function ownPostgres(tx, work) {
 
 /** @param {any} client */
 function mysql2(client) {
-  const rows = async (/** @type {any} */ tx, /** @type {string} */ text) => (await tx.query(text))[0]
   return {
     guard: (/** @type {object | undefined} */ options) => mysqlGuard({ client, ...options }),
-    rows,
-    direct: (/** @type {string} */ text) => rows(client, text),
+    rows: rowsOfMysql2,
+    direct: (/** @type {string} */ text) => rowsOfMysql2(client, text),
     transaction: (/** @type {(tx: any) => any} */ work) => ownMysql(client, work),
     end: () => client.end(),
   }
@@ -181,15 +195,10 @@ function sqlite(db) {
   db.exec('PRAGMA busy_timeout = 2000')
   db.prepare('PRAGMA journal_mode = WAL').all()
   db.exec('PRAGMA synchronous = OFF')
-  const rows = (/** @type {any} */ tx, /** @type {string} */ text) => {
-    if (/^\s*SELECT/.test(text)) return tx.prepare(text).all()
-    tx.exec(text)
-    return []
-  }
   return {
     guard: (/** @type {object | undefined} */ options) => sqliteGuard({ client: db, ...options }),
-    rows,
-    direct: (/** @type {string} */ text) => rows(db, text),
+    rows: rowsOfSqlite,
+    direct: (/** @type {string} */ text) => rowsOfSqlite(db, text),
     transaction(/** @type {(tx: any) => any} */ work) {
       db.exec('BEGIN IMMEDIATE')
       work(db)

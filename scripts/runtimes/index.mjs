@@ -1,7 +1,7 @@
 /**
  * Which JavaScript runtimes there are to test on. `npm test` installs them; the list is this folder's package.json.
  *
- * Plain JavaScript, because scripts/ uses it before any dependency is installed; tests import fixtures/runtimes.ts.
+ * Plain JavaScript, because scripts use it before any dependency is installed.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
