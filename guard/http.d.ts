@@ -1,4 +1,4 @@
-import type { FencedLock } from './lease.js'
+import type { FencedLock } from './fenced-lock.js'
 
 /** What the headers of a request said: takes the place of the lock in a guard, on the server's side. */
 export interface Fencing {

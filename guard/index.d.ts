@@ -6,10 +6,10 @@ import {
   StaleTokenError,
   UnsupportedError,
 } from '../index.js'
-import { FencedLock } from './lease.js'
+import { FencedLock } from './fenced-lock.js'
 
 export * from './http.js'
-export * from './lease.js'
+export * from './fenced-lock.js'
 export * from './redis.js'
 export {
   BackendUnavailableError,

@@ -10,10 +10,11 @@ const {
   StaleTokenError,
   UnsupportedError,
 } = require('../lib/errors.js')
-const { fencedUpdate } = require('./column.js')
-const { fencedFetch, fencingHeaders, httpFence } = require('./http.js')
-const { redisGuard } = require('./redis.js')
-const { mysqlGuard, postgresGuard, sqliteGuard } = require('./sql-guards.js')
+const { httpFence } = require('./http/fence.js')
+const { fencedFetch, fencingHeaders } = require('./http/fetch.js')
+const { redisGuard } = require('./redis/guard.js')
+const { mysqlGuard, postgresGuard, sqliteGuard } = require('./sql/factories.js')
+const { fencedUpdate } = require('./sql/fenced-update.js')
 
 // Spelled out, so that ES modules can import each by its name.
 module.exports = {

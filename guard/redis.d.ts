@@ -1,4 +1,4 @@
-import type { FencedLock } from './lease.js'
+import type { FencedLock } from './fenced-lock.js'
 
 /** A client of node-redis (package `redis`, 5 or newer), or one of its clusters or pools. Its options are `{ keys, arguments }`. */
 export interface NodeRedisLike {

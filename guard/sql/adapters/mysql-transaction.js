@@ -1,7 +1,7 @@
 'use strict'
 
+const { TransactionEnded } = require('../../core/transaction-ended.js')
 const { undoes } = require('../dialects/mysql.js')
-const { TransactionEnded } = require('../ended.js')
 
 /**
  * A transaction of the clients `mysql2` and `mariadb`.

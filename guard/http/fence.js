@@ -1,42 +1,12 @@
 'use strict'
 
-/** Fencing tokens over HTTP: the headers that carry them, and the check before a handler runs. */
+/** The service's side of fencing over HTTP: checks the token of a request before its handler runs. */
 
-const { string, wrongType } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
-const { known } = require('./arguments.js')
-const { RESOURCE, TOKEN, readFencing, writeFencing } = require('./http-headers.js')
-const { isStaleResponse, malformed, problemOf, staleOf } = require('./http-problems.js')
-const { assertHeld, readLock } = require('./lease.js')
-
-/** @param {import('./lease').FencedLock} lock */
-function fencingHeaders(lock) {
-  return writeFencing(readLock(lock))
-}
-
-async function fencedFetch(lock, input, init) {
-  const lease = readLock(lock)
-  assertHeld(lease)
-  // As fetch does it: headers of `init` replace those of a Request.
-  const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined))
-  for (const [name, value] of Object.entries(writeFencing(lease))) headers.set(name, value)
-  const response = await fetch(input, { ...init, headers })
-  if (isStaleResponse(response)) {
-    const error = staleOf(
-      await response
-        .clone()
-        .json()
-        .catch(() => undefined),
-      lease,
-    )
-    if (error !== undefined) {
-      // Nobody will read it, and an unread body keeps its connection.
-      await response.body?.cancel()
-      throw error
-    }
-  }
-  return response
-}
+const { string, wrongType } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
+const { known } = require('../core/options.js')
+const { RESOURCE, TOKEN, readFencing } = require('./headers.js')
+const { malformed, problemOf } = require('./problems.js')
 
 /** One header, from what any server calls headers. */
 function headerOf(headers, name) {
@@ -161,8 +131,8 @@ function toResponse({ status, headers, body }) {
 }
 
 /**
- * @param {{ advance(fencing: import('./http').Fencing): Promise<void> }} guard
- * @param {import('./http').HttpFenceOptions} [options]
+ * @param {{ advance(fencing: import('../http').Fencing): Promise<void> }} guard
+ * @param {import('../http').HttpFenceOptions} [options]
  */
 function httpFence(guard, options) {
   if (typeof guard?.advance !== 'function') throw wrongType('guard', 'a guard, which has advance()', guard)
@@ -172,4 +142,4 @@ function httpFence(guard, options) {
   return new HttpFence(guard, resource)
 }
 
-module.exports = { fencedFetch, fencingHeaders, httpFence }
+module.exports = { httpFence }

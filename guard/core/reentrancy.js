@@ -7,7 +7,7 @@
 
 const { AsyncLocalStorage } = require('node:async_hooks')
 
-const { invalid } = require('../lib/errors.js')
+const { invalid } = require('../../lib/errors.js')
 
 /** The end of the line, by connection. @type {WeakMap<object, Promise<unknown>>} */
 const lines = new WeakMap()

@@ -8,7 +8,7 @@ const NO_SUCH_SAVEPOINT = 1305
 
 /**
  * @param {any} client
- * @returns {import('../index').SqlAdapter<any> | undefined}
+ * @returns {import('../../index').SqlAdapter<any> | undefined}
  */
 function mariadb(client) {
   if (typeof client.query !== 'function' || typeof client.batch !== 'function') return undefined

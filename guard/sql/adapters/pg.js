@@ -2,8 +2,8 @@
 
 /** `pg`: a Pool, or a Client that is connected. */
 
-const { invalid } = require('../../lib/errors.js')
-const { TransactionEnded } = require('../ended.js')
+const { invalid } = require('../../../lib/errors.js')
+const { TransactionEnded } = require('../../core/transaction-ended.js')
 
 const noop = () => {}
 
@@ -12,7 +12,7 @@ const ENDED = new Set(['25P01', '3B001'])
 
 /**
  * @param {any} client
- * @returns {import('../index').SqlAdapter<any> | undefined}
+ * @returns {import('../../index').SqlAdapter<any> | undefined}
  */
 function pg(client) {
   if (typeof client.query !== 'function' || typeof client.connect !== 'function') return undefined

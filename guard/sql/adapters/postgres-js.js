@@ -2,8 +2,8 @@
 
 /** `postgres` (postgres.js), and `Bun.sql`, which has the same methods; for `Bun.sql` also with MySQL or MariaDB. */
 
+const { TransactionEnded } = require('../../core/transaction-ended.js')
 const { undoes } = require('../dialects/mysql.js')
-const { TransactionEnded } = require('../ended.js')
 
 const SAVEPOINT = 'SAVEPOINT fencelock'
 
@@ -38,7 +38,7 @@ function bunMysql(client) {
 
 /**
  * @param {any} client
- * @returns {import('../index').SqlAdapter<any> | undefined}
+ * @returns {import('../../index').SqlAdapter<any> | undefined}
  */
 function adapter(client, { before, after, failed, ended }) {
   const isEnded = ({ code, errno }) => [code, errno].some((each) => ended.has(each))

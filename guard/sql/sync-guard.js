@@ -7,12 +7,12 @@
 
 const { types } = require('node:util')
 
-const { wrongType } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
-const { resourceName } = require('../lib/options/index.js')
+const { wrongType } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
+const { resourceName } = require('../../lib/options/index.js')
+const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')
-const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
-const { isUnknown, persist } = require('./sql.js')
+const { isUnknown, persist } = require('./guard.js')
 
 function asynchronous() {
   return invalid(

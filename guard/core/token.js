@@ -5,9 +5,9 @@
  * whether it is still held; one that came over the wire does not, and needs not: the token decides.
  */
 
-const { kind, wrongType } = require('../lib/options/validate.js')
-const { LockLostError, StaleTokenError, invalid } = require('../lib/errors.js')
-const { resources } = require('../lib/options/index.js')
+const { kind, wrongType } = require('../../lib/options/validate.js')
+const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
+const { resources } = require('../../lib/options/index.js')
 
 /** What every store's 64-bit integer holds. */
 const MAX_TOKEN = 2n ** 63n - 1n

@@ -10,7 +10,7 @@ const SERVER_STATUS_IN_TRANS = 1
 
 /**
  * @param {any} given
- * @returns {import('../index').SqlAdapter<any> | undefined}
+ * @returns {import('../../index').SqlAdapter<any> | undefined}
  */
 function mysql2(given) {
   const client = typeof given.promise === 'function' ? given.promise() : given

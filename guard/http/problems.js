@@ -2,8 +2,8 @@
 
 /** What a refused request is answered: problem details for HTTP (RFC 9457). */
 
-const { StaleTokenError } = require('../lib/errors.js')
-const { stale } = require('./lease.js')
+const { StaleTokenError } = require('../../lib/errors.js')
+const { stale } = require('../core/token.js')
 
 const MEDIA_TYPE = 'application/problem+json'
 const STALE = 'urn:fencelock:stale-token'

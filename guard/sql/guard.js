@@ -4,12 +4,12 @@
 
 const { setTimeout: sleep } = require('node:timers/promises')
 
-const { wrongType } = require('../lib/options/validate.js')
-const { resourceName } = require('../lib/options/index.js')
-const { TransactionEnded } = require('./ended.js')
+const { wrongType } = require('../../lib/options/validate.js')
+const { resourceName } = require('../../lib/options/index.js')
+const { fencing, inTurn } = require('../core/reentrancy.js')
+const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
+const { TransactionEnded } = require('../core/transaction-ended.js')
 const { Fence } = require('./fence.js')
-const { assertHeld, assertNotAborted, readLock } = require('./lease.js')
-const { fencing, inTurn } = require('./turns.js')
 
 /** Each time at least one of those who contend for a row gets through, so this many can, and a pause makes it likely. */
 const MAX_RETRIES = 30
@@ -44,7 +44,7 @@ class SqlGuard {
   #isolation
 
   /**
-   * @param {import('./index').SqlAdapter<unknown>} adapter
+   * @param {import('../index').SqlAdapter<unknown>} adapter
    * @param {import('./dialects/postgres').Dialect} dialect
    */
   constructor(adapter, dialect, { client, abortOnLoss, isolation }) {

@@ -2,10 +2,10 @@
 
 /** better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`. */
 
-const { invalid } = require('../../lib/errors.js')
+const { invalid } = require('../../../lib/errors.js')
+const { TransactionEnded } = require('../../core/transaction-ended.js')
 const { byCause } = require('../dialects/errors.js')
 const { isCode } = require('../dialects/sqlite.js')
-const { TransactionEnded } = require('../ended.js')
 
 /** Errors with which SQLite has undone the transaction by itself. */
 const undoes = byCause((error) =>

@@ -2,9 +2,9 @@
 
 /** The fence of one call: its statement, and what the database's answer to it means. */
 
-const { OutcomeUnknownError } = require('../lib/errors.js')
-const { TransactionEnded } = require('./ended.js')
-const { nameOf, stale } = require('./lease.js')
+const { OutcomeUnknownError } = require('../../lib/errors.js')
+const { nameOf, stale } = require('../core/token.js')
+const { TransactionEnded } = require('../core/transaction-ended.js')
 
 class Fence {
   #lease
@@ -12,7 +12,7 @@ class Fence {
   #keys
 
   /**
-   * @param {ReturnType<import('./lease').readLock>} lease
+   * @param {ReturnType<import('../core/token').readLock>} lease
    * @param {import('./dialects/postgres').Dialect} dialect
    */
   constructor(lease, dialect) {

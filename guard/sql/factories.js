@@ -2,8 +2,8 @@
 
 /** The guards of SQL stores, as users make them. */
 
-const { boolean, kind, nearest, oneOf, string, wrongType } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
+const { boolean, kind, nearest, oneOf, string, wrongType } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
 const { mariadb } = require('./adapters/mariadb.js')
 const { mysql2 } = require('./adapters/mysql2.js')
 const { pg } = require('./adapters/pg.js')
@@ -12,8 +12,8 @@ const { syncSqlite } = require('./adapters/sqlite.js')
 const mysqlDialect = require('./dialects/mysql.js')
 const postgresDialect = require('./dialects/postgres.js')
 const sqliteDialect = require('./dialects/sqlite.js')
-const { SqlGuard } = require('./sql.js')
-const { SyncSqliteGuard } = require('./sqlite-guard.js')
+const { SqlGuard } = require('./guard.js')
+const { SyncSqliteGuard } = require('./sync-guard.js')
 
 const ISOLATION = ['read uncommitted', 'read committed', 'repeatable read', 'serializable']
 const COMMON_KEYS = ['client', 'adapter', 'table', 'schema', 'abortOnLoss']

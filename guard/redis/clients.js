@@ -2,8 +2,8 @@
 
 /** The clients a Redis guard can run its scripts on, and what their errors mean. */
 
-const { kind } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
+const { kind } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
 
 /**
  * How a client calls a script; undefined for what is none we know.

@@ -2,12 +2,12 @@
 
 /** The column form: for those who keep the token in a column of their own row instead of in the guard's table. */
 
-const { kind, oneOf, string, wrongType } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
-const { known } = require('./arguments.js')
+const { kind, oneOf, string, wrongType } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
+const { known } = require('../core/options.js')
+const { MAX_TOKEN } = require('../core/token.js')
 const { quote: backticks } = require('./dialects/mysql.js')
 const { quote } = require('./dialects/postgres.js')
-const { MAX_TOKEN } = require('./lease.js')
 
 const KEYS = ['table', 'schema', 'set', 'where', 'token', 'fence']
 

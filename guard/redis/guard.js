@@ -2,18 +2,18 @@
 
 /** The guard for data in Redis: a script compares the token and writes, in one atomic step. */
 
-const { boolean, integer, oneOf, wrongType } = require('../lib/options/validate.js')
+const { boolean, integer, oneOf, wrongType } = require('../../lib/options/validate.js')
 const {
   BackendUnavailableError,
   OutcomeUnknownError,
   UnsupportedError,
   invalid,
-} = require('../lib/errors.js')
-const { resourceName } = require('../lib/options/index.js')
-const { few, keyPrefix, known, parts, redisKey } = require('./arguments.js')
-const { assertHeld, nameOf, readLock, stale } = require('./lease.js')
-const { meaning, redisClient } = require('./redis-clients.js')
-const { ADVANCE, COMMAND, READ, custom } = require('./redis-script.js')
+} = require('../../lib/errors.js')
+const { resourceName } = require('../../lib/options/index.js')
+const { few, keyPrefix, known, parts, redisKey } = require('../core/options.js')
+const { assertHeld, nameOf, readLock, stale } = require('../core/token.js')
+const { meaning, redisClient } = require('./clients.js')
+const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
 const MAX_TTL_MS = Number.MAX_SAFE_INTEGER
 const SET_KEYS = ['ttlMs', 'keepTtl', 'if']
@@ -197,7 +197,7 @@ function failed(what, error, lease) {
 }
 
 /**
- * @param {import('./redis').RedisGuardOptions} options
+ * @param {import('../redis').RedisGuardOptions} options
  * @returns {RedisGuard}
  */
 function redisGuard(options) {

@@ -2,8 +2,8 @@
 
 /** What is passed to the guards for Redis and HTTP, checked. */
 
-const { kind, nearest, string, tagOf, wrongType } = require('../lib/options/validate.js')
-const { invalid } = require('../lib/errors.js')
+const { kind, nearest, string, tagOf, wrongType } = require('../../lib/options/validate.js')
+const { invalid } = require('../../lib/errors.js')
 
 /** Lua's `unpack` takes about 8,000, and a script keeps its server from everything else. */
 const MAX_PARTS = 7_000

@@ -15,7 +15,7 @@ const { byCause } = require('./errors.js')
  * @property {(keys: Buffer[], token: bigint) => string} fence raises every stored token to this one, lowers none
  * @property {(keys: Buffer[]) => string} read the tokens, waiting for nobody
  * @property {(keys: Buffer[]) => string} select the tokens, behind a fence in the same transaction
- * @property {(answer: import('../index').SqlAnswer, keys: Buffer[]) => Map<string, bigint> | undefined} tokens by key in
+ * @property {(answer: import('../../index').SqlAnswer, keys: Buffer[]) => Map<string, bigint> | undefined} tokens by key in
  *   hexadecimal; undefined when the answer does not tell them
  * @property {(error: unknown) => boolean} isConflict another transaction was in the way: do it again
  * @property {(error: unknown) => boolean} isTwin another process creates the table, too
