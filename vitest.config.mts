@@ -13,7 +13,7 @@ export default defineConfig({
   },
   test: {
     include: ['__test__/**/*.spec.ts'],
-    exclude: [...configDefaults.exclude, '__test__/{install,prisma,redis-clients}/**'],
+    exclude: [...configDefaults.exclude, '__test__/projects/**'],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
     setupFiles: ['__test__/fixtures/cleanup.ts'],
     // A process per spec file: a crash of the addon takes down one file, and threads would share its process-wide state.

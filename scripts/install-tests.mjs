@@ -51,9 +51,9 @@ await runMain(async () => {
   // What is packed already needs no addon built here.
   await (tarballs ? installPackages('.') : setUp())
   await installPackages('scripts/runtimes')
-  await installPackages('__test__/install')
+  await installPackages('__test__/projects/install')
   const chosen = cases.filter((item) => (long || only || !item.long) && item.name.includes(only))
-  if (chosen.some((item) => item.long)) await installPackages('__test__/install/long')
+  if (chosen.some((item) => item.long)) await installPackages('__test__/projects/install/long')
   const folder = mkdtempSync(join(tmpdir(), 'fencelock-install-'))
   try {
     if (!(await runCases(folder, chosen, { from, given: tarballs }))) process.exitCode = 1
@@ -81,7 +81,7 @@ async function runCases(folder, chosen, { from, given }) {
     await publish(registry.url, tarballs, env)
     const ground = {
       registry: registry.url,
-      tools: join(root, '__test__/install/long/node_modules'),
+      tools: join(root, '__test__/projects/install/long/node_modules'),
       runtimes,
       tarballs,
       host,

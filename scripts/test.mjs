@@ -25,23 +25,23 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
 
 /** The smoke selection: what a new or an old runtime could break. Parts of file names. */
 const smoke = [
-  '__test__/runtime.',
-  '__test__/strong.',
-  '__test__/local.',
-  '__test__/lifecycle',
+  '__test__/tooling/runtime.',
+  '__test__/strong/strong.',
+  '__test__/local/local.',
+  '__test__/manager/lifecycle.',
   // Each runtime has SQLite drivers of its own, and Node 20 has none.
-  '__test__/guard-sqlite.',
+  '__test__/guard/sqlite.',
 ]
 
 /** What needs no server: all that runs on Windows, for which there is no Redis. */
 const withoutServers = [
-  '__test__/runtime.',
-  '__test__/options.',
-  '__test__/local.',
-  '__test__/binding.',
-  '__test__/gate.',
-  '__test__/guard.',
-  '__test__/guard-sqlite.',
+  '__test__/tooling/runtime.',
+  '__test__/tooling/gate.',
+  '__test__/manager/options.',
+  '__test__/local/local.',
+  '__test__/native/loading.',
+  '__test__/guard/guard.',
+  '__test__/guard/sqlite.',
 ]
 const onWindows = process.platform === 'win32'
 
@@ -85,8 +85,8 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   if (all || rust) results.push(await runRust(env, only))
   if (all || node || bun) {
     await installPackages('scripts/runtimes')
-    await installPackages('__test__/redis-clients')
-    await installPackages('__test__/prisma')
+    await installPackages('__test__/projects/redis-clients')
+    await installPackages('__test__/projects/prisma')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke

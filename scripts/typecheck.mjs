@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { PlainError, root, run, runMain, say } from './lib/shell.mjs'
 
 const consumers = ['tsconfig.json', 'tsconfig.node16.json', 'tsconfig.bundler.json'].map(
-  (name) => `__test__/types/${name}`,
+  (name) => `__test__/projects/types/${name}`,
 )
 const checks = [
   { compiler: 'typescript', projects: ['tsconfig.json', ...consumers] },

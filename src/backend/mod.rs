@@ -1,5 +1,5 @@
 //! The contract that every backend keeps. Whoever writes a backend writes against this page; the contract suite in
-//! `__test__/contract.ts` is its test.
+//! `__test__/contract` is its test.
 //!
 //! **One attempt has one of three outcomes.**
 //! - *Granted* ([`Attempt::Granted`]): the lease is proved. Token and lease were written in one atomic step, and as

@@ -19,7 +19,7 @@ const compilers = ['typescript', 'typescript-oldest']
  */
 async function typeChecks(ground, configs, with_) {
   const project = await withPackages(ground, 'types', `@types/node@${ground.versionOf('@types/node')}`)
-  cpSync(join(root, '__test__/types'), project.folder, { recursive: true })
+  cpSync(join(root, '__test__/projects/types'), project.folder, { recursive: true })
   for (const compiler of with_) {
     for (const config of configs) {
       await project.exec(process.execPath, [join(root, 'node_modules', compiler, 'bin/tsc'), '-p', config])
@@ -75,7 +75,7 @@ export const packageCases = [
     async test({ tarballs }) {
       for (const name of readdirSync(tarballs).filter((file) => file.endsWith('.tgz'))) {
         const args = [
-          join(root, '__test__/install/node_modules/publint/src/cli.js'),
+          join(root, '__test__/projects/install/node_modules/publint/src/cli.js'),
           'run',
           join(tarballs, name),
           '--strict',

@@ -41,7 +41,7 @@ export async function startRegistry(folder, node) {
       log: { type: 'stdout', format: 'pretty', level: 'error' },
     }),
   )
-  const program = join(root, '__test__/install/node_modules/verdaccio/bin/verdaccio')
+  const program = join(root, '__test__/projects/install/node_modules/verdaccio/bin/verdaccio')
   const child = spawn(node, [program, '--config', config, '--listen', `127.0.0.1:${port}`], {
     cwd: folder,
     stdio: ['ignore', 'pipe', 'pipe'],

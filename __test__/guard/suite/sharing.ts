@@ -1,0 +1,126 @@
+/** Guards side by side: on one connection, on a pool, and many transactions at once. */
+import { StaleTokenError } from 'fencelock'
+import { expect, it } from 'vitest'
+
+import { TABLE, type Client } from '../../../scripts/sql-clients/index.mjs'
+import { rejection, unique } from '../../fixtures/locks'
+import { sleep } from '../../fixtures/temp'
+import { open, row, setTo, valueOf, type Subject } from './subject'
+
+/** What holds for one connection that several guards share. */
+export function singleSuite(subject: Subject): void {
+  it('runs guards one after the other, also those of another table', async () => {
+    const client = await open(subject)
+    const guards = [client.guard(), client.guard({ table: 'second_table' })]
+    for (const guard of guards) await guard.migrate()
+    await client.direct(TABLE)
+    const id = await row(client)
+    let inside = 0
+    const runs = Array.from({ length: 20 }, (_, n) =>
+      guards[n % 2].run({ resource: unique(), token: 1n }, async (tx: any) => {
+        expect(++inside).toBe(1)
+        const [before] = await client.rows(tx, `SELECT value FROM data WHERE id = '${id}'`)
+        await sleep(1)
+        await client.rows(tx, setTo(id, Number(before.value) + 1))
+        inside--
+        if (n === 7) throw new Error('one fails, the next ones go on')
+      }),
+    )
+    const outcomes = await Promise.allSettled(runs)
+    expect(outcomes.map(({ status }) => status).indexOf('rejected')).toBe(7)
+    expect(await valueOf(client, id)).toBe(19)
+  })
+
+  it('says that a guard inside of a guard would wait for itself', async () => {
+    const client = await open(subject)
+    const guard = client.guard()
+    await guard.migrate()
+    const lock = { resource: unique(), token: 1n }
+    const error = await rejection(guard.run(lock, () => guard.advance({ resource: unique(), token: 1n })))
+    expect(error).toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('inside of another one'),
+    })
+    // What goes on in the background of a callback that is over is not inside of it any more.
+    let later: Promise<unknown> | undefined
+    await guard.run(lock, () => {
+      later = sleep(20).then(() => guard.advance({ resource: unique(), token: 1n }))
+    })
+    await later
+  })
+}
+
+/** What holds where every transaction has a connection of its own. */
+export function poolSuite(subject: Subject): void {
+  it('refuses a guard inside of another one for the same resource: nobody would see that circle', async () => {
+    const client = await open(subject)
+    const guard = client.guard()
+    await guard.migrate()
+    const [a, b] = [unique('a'), unique('b')]
+    const lock = { resource: a, token: 1n }
+    for (const inner of [lock, { resources: [b, a], token: 1n }]) {
+      // Another guard of the same table is no other fence.
+      expect(await rejection(guard.run(lock, () => client.guard().advance(inner)))).toMatchObject({
+        code: 'INVALID_OPTION',
+        message: expect.stringContaining(`for the same resource, "${a}"`),
+      })
+    }
+    // Of another one it is another transaction, and what the first one has not committed it does not see.
+    await guard.run(lock, async () => {
+      await guard.advance({ resource: b, token: 2n })
+      expect(await guard.highWater(a)).toBe(null)
+    })
+    expect([await guard.highWater(a), await guard.highWater(b)]).toEqual([1n, 2n])
+    // What goes on in the background of a callback that is over is not inside of it any more.
+    let later: Promise<unknown> | undefined
+    await guard.run(lock, () => {
+      later = sleep(20).then(() => guard.advance(lock))
+    })
+    await later
+  })
+}
+
+/**
+ * Many transactions at once: what was committed must be explainable one after the other, by rising tokens. The log has a
+ * row per commit, in the order of the row lock that the fence is.
+ */
+export async function raceTokens(client: Client, options: object): Promise<void> {
+  const guard = client.guard(options)
+  const resource = unique()
+  const id = await row(client)
+  let stale = 0
+  const one = async (token: bigint): Promise<void> => {
+    try {
+      await guard.run({ resource, token }, async (tx: any) => {
+        const [before] = await client.rows(tx, `SELECT value FROM data WHERE id = '${id}'`)
+        // Whoever is inside sees all that was committed before, and nothing higher.
+        expect(Number(before.value)).toBeLessThanOrEqual(Number(token))
+        if (Math.random() < 0.3) await sleep(Math.random() * 3)
+        await client.rows(tx, setTo(id, Number(token)))
+      })
+    } catch (error) {
+      // After the fence a conflict is the caller's: this one does it again.
+      if ((error as { code?: string }).code === '40001') return one(token)
+      if (!(error instanceof StaleTokenError)) throw error
+      expect(error.current).toBeGreaterThan(token)
+      stale++
+    }
+  }
+  let seen = 0n
+  const race = { on: true }
+  const watching = (async () => {
+    while (race.on) {
+      const now = (await guard.highWater(resource)) ?? 0n
+      expect(now).toBeGreaterThanOrEqual(seen)
+      seen = now
+      await sleep(1)
+    }
+  })()
+  const tokens = Array.from({ length: 80 }, (_, n) => BigInt(n + 1)).toSorted(() => Math.random() - 0.5)
+  for (let i = 0; i < tokens.length; i += 16) await Promise.all(tokens.slice(i, i + 16).map(one))
+  race.on = false
+  await watching
+  expect(await guard.highWater(resource)).toBe(80n)
+  expect(await valueOf(client, id)).toBe(80)
+  expect(stale).toBeGreaterThan(0)
+}

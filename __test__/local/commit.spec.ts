@@ -1,0 +1,129 @@
+/** Local locks when the process is killed in the middle of a commit that carries the operations of many. */
+import { LockManager } from 'fencelock'
+import { execFileSync } from 'node:child_process'
+import { cpSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+
+import { closing } from '../fixtures/locks'
+import { startCode, type Script } from '../fixtures/processes/processes'
+import { eventually, sleep, tempDir } from '../fixtures/temp'
+import { walFrames } from '../fixtures/wal'
+
+/** Kills in all, and those in mid-commit: without these the test has shown nothing. */
+const KILLS = 40
+const STRUCK = 5
+
+/**
+ * What a process locks at once: as many locks as a transaction carries. Names are long, so that a commit writes hundreds
+ * of pages; each array is spread over the whole file, so that half of them would show.
+ */
+const all: readonly (readonly string[])[] = Array.from({ length: 256 }, (_, index) =>
+  Array.from({ length: index % 16 === 0 ? 24 : 1 }, (__, part) => `${part}/${index}/`.padEnd(480, '.')),
+)
+
+/** A process that takes and releases them, each as fast as it can, and says which tokens it was given. */
+function worker(path: string): Script {
+  const script = startCode(
+    `const { LockManager } = await import('fencelock')
+     const locks = new LockManager({ local: ${JSON.stringify(path)} })
+     let told = []
+     const tell = (index, token) => {
+       // What comes together is said together, as soon as all of it has come.
+       if (told.push([index, String(token)]) > 1) return
+       queueMicrotask(() => {
+         say(told)
+         told = []
+       })
+     }
+     for await (const all of hear()) {
+       all.forEach(async (resources, index) => {
+         for (;;) {
+           const lock = await locks.tryAcquireLocal(resources, { ttlMs: 600_000 })
+           tell(index, lock.token)
+           await lock.release()
+         }
+       })
+     }`,
+  )
+  script.tell(all)
+  return script
+}
+
+interface Content {
+  integrity: string
+  rows: Record<string, { token: number; owner: string | null }>
+}
+
+/** What is in lock files, by the SQLite of another process. */
+function look(...paths: string[]): Content[] {
+  const code = `
+import json, sqlite3, sys
+def look(path):
+    c = sqlite3.connect(path)
+    rows = c.execute("select resource, token, hex(owner) from leases").fetchall()
+    return {"integrity": c.execute("pragma integrity_check").fetchone()[0],
+            "rows": {resource: {"token": token, "owner": owner or None} for resource, token, owner in rows}}
+print(json.dumps([look(path) for path in sys.argv[1:]]))`
+  return JSON.parse(execFileSync('python3', ['-c', code, ...paths], { encoding: 'utf8' })) as Content[]
+}
+
+it(
+  'a kill in mid-commit leaves all of a transaction or nothing, and loses no grant that was told',
+  { timeout: 240_000 },
+  async () => {
+    const dir = tempDir()
+    const path = join(dir, 'locks.sqlite')
+    const copy = join(tempDir(), 'copy')
+    const highest = all.map(() => 0n)
+    let [kills, struck, left, together] = [0, 0, 0, 0]
+    while (kills < KILLS || struck < STRUCK) {
+      const script = worker(path)
+      await script.next()
+      await sleep(Math.random() * 100)
+      expect(await script.kill()).toMatchObject({ signal: 'SIGKILL', stderr: '' })
+      kills++
+      const said = script.said as [number, string][][]
+      // A transaction asks the clock once, so its tokens are the same.
+      for (const told of said)
+        together = Math.max(together, told.filter(([, token]) => token === told[0]![1]).length)
+      for (const [index, token] of said.flat()) {
+        expect(BigInt(token)).toBeGreaterThan(highest[index]!) // by the one process and by the next
+        highest[index] = BigInt(token)
+      }
+      // Nobody has it open now. The log is of this process alone, for whoever closes the file last removes it.
+      if (walFrames(`${path}-wal`).torn > 0) struck++
+      cpSync(dir, copy, { recursive: true })
+
+      const locks = closing(new LockManager({ local: path }))
+      await locks.connect()
+      const [before, after] = look(join(copy, 'locks.sqlite'), path) as [Content, Content]
+      rmSync(copy, { recursive: true })
+      expect([before.integrity, after.integrity]).toEqual(['ok', 'ok'])
+      for (const [index, resources] of all.entries()) {
+        const rows = resources.map((resource) => before.rows[resource])
+        // All or nothing, of grants and of releases; and what was told is there.
+        for (const row of rows) expect(row).toEqual(rows[0])
+        expect(BigInt(rows[0]?.token ?? 0)).toBeGreaterThanOrEqual(highest[index]!)
+        for (const resource of resources) expect(after.rows[resource]?.token).toBe(rows[0]?.token)
+        if (rows[0]?.owner) left++
+      }
+
+      // The leases would last for ten minutes, but their holder is dead.
+      const taken = await Promise.all(all.map((resources) => locks.tryAcquireLocal([...resources])))
+      for (const [index, lock] of taken.entries()) {
+        expect(lock?.token).toBeGreaterThan(highest[index]!)
+        highest[index] = lock!.token
+      }
+      await eventually(
+        'the dead one’s liveness file is gone',
+        () => readdirSync(dir).filter((name) => name.includes('-live-')).length === 1,
+      )
+      await locks.close()
+      expect(readdirSync(dir)).toEqual(['locks.sqlite'])
+    }
+    // Commits were of many, and most of those who died held leases.
+    expect(together).toBeGreaterThan(all.length / 2)
+    expect(left).toBeGreaterThan(kills)
+  },
+)

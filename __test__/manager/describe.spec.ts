@@ -1,0 +1,241 @@
+/** What `describe()` says of real deployments: each fact is made to be so, and then told. */
+import { LockManager, type Guarantee, type Survives } from 'fencelock'
+import { describe, expect, it } from 'vitest'
+
+import { closing } from '../fixtures/locks'
+import { startCode } from '../fixtures/processes/processes'
+import { startPrimary, startRedis, valkeyProgram, type RedisServerOptions } from '../fixtures/servers/redis'
+import { tempDir } from '../fixtures/temp'
+import { hasWallClock, wallClock } from '../fixtures/time/wall-clock'
+
+const verdicts = ({ survives }: Guarantee) =>
+  Object.fromEntries(Object.entries(survives).map(([event, { verdict }]) => [event, verdict]))
+
+/** Every verdict has its reason, in words that end as a part of a sentence does. */
+function expectWords(survives: Survives): void {
+  for (const { words } of Object.values(survives)) expect(words).toMatch(/^[a-z].{20,}[^.]$/)
+}
+
+async function strong(options: RedisServerOptions & { replicas?: number } = {}, acks?: number) {
+  const { replicas = 0 } = options
+  const primary =
+    replicas > 0 ? (await startPrimary({ ...options, replicas })).primary : await startRedis(options)
+  const locks = closing(
+    new LockManager({
+      redis: { url: primary.url, replicas },
+      ...(acks !== undefined && { defaults: { acks } }),
+    }),
+  )
+  return { locks, primary, guarantee: await locks.describe() }
+}
+
+describe('strong locks', () => {
+  it('on a primary that flushes every write need a guard for the rest only', async () => {
+    const { guarantee, primary } = await strong({
+      replicas: 1,
+      config: ['appendonly yes', 'appendfsync always'],
+    })
+    expect(guarantee).toMatchObject({
+      strategy: 'strong',
+      acks: 1,
+      replicas: { declared: 1, connected: 1 },
+      file: null,
+      warnings: [],
+      server: {
+        product: expect.stringMatching(/^(Redis|Valkey)$/),
+        version: (await primary.info('server')).redis_version,
+        role: 'primary',
+        persistence: { aof: true, fsync: 'always', rdb: false },
+        evictionPolicy: 'noeviction',
+        maxMemoryBytes: 0,
+      },
+    })
+    expect(verdicts(guarantee)).toEqual({
+      processCrash: 'yes',
+      pause: 'with a guard',
+      primaryCrash: 'yes',
+      failover: 'with a guard',
+      partition: 'with a guard',
+      clockStep: 'with a guard',
+      powerLoss: 'yes',
+    })
+    expectWords(guarantee.survives)
+    const { clock } = guarantee.server!
+    expect(Math.abs(clock!.skewMs)).toBeLessThanOrEqual(clock!.errorMs + 100)
+    expect(clock!.errorMs).toBeGreaterThanOrEqual(0)
+  })
+
+  it.each([
+    [
+      'an append-only file flushed every second',
+      ['appendonly yes', 'appendfsync everysec'],
+      { aof: true, fsync: 'everysec', rdb: false },
+      /last second/,
+    ],
+    ['snapshots', ['save 3600 1'], { aof: false, rdb: true }, /last snapshot/],
+    ['no persistence', [], { aof: false, rdb: false }, /empty/],
+  ])('with %s forget leases in a crash, and say how', async (_, config, persistence, words) => {
+    const { guarantee } = await strong({ config })
+    expect(guarantee.server!.persistence).toMatchObject(persistence)
+    for (const event of ['primaryCrash', 'powerLoss'] as const) {
+      expect(guarantee.survives[event]).toEqual({
+        verdict: 'with a guard',
+        words: expect.stringMatching(words),
+      })
+    }
+    const off = guarantee.warnings.filter((warning) => warning.includes('persistence is off'))
+    expect(off.length).toBe(config.length === 0 ? 1 : 0)
+  })
+
+  it('are told apart by the acknowledgements that they ask for', async () => {
+    const words = async (acks: number) => {
+      const { guarantee } = await strong({ replicas: 2, config: ['appendonly yes'] }, acks)
+      return { failover: guarantee.survives.failover.words, warnings: guarantee.warnings }
+    }
+    expect(await words(2)).toEqual({ failover: expect.stringContaining('all 2 declared'), warnings: [] })
+    expect(await words(1)).toEqual({ failover: expect.stringContaining('1 of 2'), warnings: [] })
+    expect(await words(0)).toEqual({
+      failover: expect.stringContaining('acks is 0'),
+      warnings: [expect.stringContaining('without proof')],
+    })
+  })
+
+  it('on one server alone have nothing to fear from a partition', async () => {
+    const { guarantee } = await strong({ config: ['appendonly yes'] })
+    expect(guarantee.survives.partition.verdict).toBe('yes')
+    expect(guarantee.warnings).toEqual([expect.stringContaining('no replicas are declared')])
+  })
+
+  it('warn of a server that evicts', async () => {
+    const { locks, primary, guarantee } = await strong({
+      config: ['appendonly yes', 'maxmemory-policy volatile-lru'],
+    })
+    expect(guarantee.server).toMatchObject({ evictionPolicy: 'volatile-lru', maxMemoryBytes: 0 })
+    expect(guarantee.warnings.join()).not.toContain('evict')
+    await primary.cmd('CONFIG', 'SET', 'maxmemory', '100mb')
+    const limited = await locks.describe()
+    expect(limited.server).toMatchObject({ maxMemoryBytes: 100 * 1024 * 1024 })
+    expect(limited.warnings.join()).toMatch(/maxmemory-policy is volatile-lru.*use noeviction/)
+    await primary.cmd('CONFIG', 'SET', 'maxmemory-policy', 'noeviction')
+    expect((await locks.describe()).warnings.join()).not.toContain('evict')
+  })
+
+  it('warn of a replica, and of it only as that', async () => {
+    const { replicas } = await startPrimary({ replicas: 1 })
+    const locks = closing(new LockManager({ redis: { url: replicas[0]!.url, replicas: 1 } }))
+    const { server, warnings } = await locks.describe()
+    expect(server!.role).toBe('replica')
+    expect(warnings).toEqual([expect.stringContaining('this server is a replica')])
+  })
+
+  it.runIf(hasWallClock)('warn of a clock that differs by more than a second, either way', async () => {
+    const clock = wallClock()
+    const { locks } = await strong({ env: clock.env, config: ['appendonly yes'] })
+    const skew = async (ms: number) => {
+      clock.set(ms)
+      const { server, warnings } = await locks.describe()
+      return {
+        ms: server!.clock!.skewMs,
+        warning: warnings.find((warning) => warning.includes('clock of the server')),
+      }
+    }
+    for (const [ms, words] of [
+      [0, undefined],
+      [700, undefined],
+      [3_200, /3\.2 s ahead of this host/],
+      [-86_400_000, /86400\.0 s behind this host/],
+    ] as const) {
+      const seen = await skew(ms)
+      expect(Math.abs(seen.ms - ms)).toBeLessThan(200)
+      if (words) expect(seen.warning).toMatch(words)
+      else expect(seen.warning).toBeUndefined()
+    }
+  })
+
+  it('say nothing of what a provider keeps back, and do not fail', async () => {
+    const redis = await startRedis({ users: ['app on >p ~* &* +@all -config -time'] })
+    const locks = closing(
+      new LockManager({ redis: { url: redis.url, username: 'app', password: 'p', replicas: 0 } }),
+    )
+    const { server, survives, warnings } = await locks.describe()
+    expect(server).toMatchObject({ persistence: { aof: false, fsync: null, rdb: null }, clock: null })
+    expect(survives.primaryCrash).toMatchObject({
+      verdict: 'with a guard',
+      words: expect.stringMatching(/cannot be seen/),
+    })
+    expect(warnings.join()).not.toMatch(/persistence|clock/)
+  })
+
+  it.runIf(valkeyProgram !== undefined)('know Valkey', async () => {
+    const { guarantee } = await strong({ program: valkeyProgram! })
+    expect(guarantee.server).toMatchObject({
+      product: 'Valkey',
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+    })
+    expect(guarantee.server!.version).not.toMatch(/^7\.2\.4/)
+  })
+})
+
+describe('local locks', () => {
+  const local = (durability: 'normal' | 'full' = 'normal') => {
+    const path = `${tempDir()}/locks.sqlite`
+    return { path, locks: closing(new LockManager({ local: { path, durability } })) }
+  }
+  /** The tests may run in a container. */
+  const notOfContainers = (warnings: readonly string[]) =>
+    warnings.filter((warning) => !warning.includes('overlay'))
+
+  it.each(['normal', 'full'] as const)(
+    'say what the file is, before it is there and after (%s)',
+    async (durability) => {
+      const { path, locks } = local(durability)
+      const before = await locks.describe()
+      expect(before).toMatchObject({
+        strategy: 'local',
+        acks: null,
+        replicas: null,
+        server: null,
+        file: { path, exists: false, network: false, durability, journal: 'wal' },
+      })
+      expect(before.summary).toContain('does not exist yet')
+      await (await locks.acquire('r')).release()
+      const after = await locks.describe()
+      expect(after.file).toEqual({ ...before.file, exists: true })
+      expect(after.survives).toEqual(before.survives)
+      expect(notOfContainers(after.warnings)).toEqual([])
+      expectWords(after.survives)
+      expect(after.survives.powerLoss.words).toContain(
+        durability === 'full' ? 'every commit' : 'newest commits',
+      )
+    },
+  )
+
+  it('need a guard for a pause only', async () => {
+    expect(verdicts(await local().locks.describe())).toEqual({
+      processCrash: 'yes',
+      pause: 'with a guard',
+      primaryCrash: 'not applicable',
+      failover: 'not applicable',
+      partition: 'not applicable',
+      clockStep: process.platform === 'win32' ? 'with a guard' : 'yes',
+      powerLoss: 'yes',
+    })
+  })
+
+  it.runIf(process.platform === 'linux')('name the file system', async () => {
+    const script = startCode(`
+      const { LockManager } = await import('fencelock')
+      const locks = new LockManager({ local: '/dev/shm/fencelock-' + process.pid + '.sqlite' })
+      say((await locks.describe()).file)
+      await locks.close()
+    `)
+    script.hangUp()
+    expect(await script.next()).toMatchObject({ filesystem: 'tmpfs', network: false, exists: false })
+  })
+})
+
+it('is plain data', async () => {
+  const locks = closing(new LockManager({ local: `${tempDir()}/locks.sqlite` }))
+  const guarantee = await locks.describe()
+  expect(JSON.parse(JSON.stringify(guarantee))).toEqual(guarantee)
+})

@@ -1,0 +1,277 @@
+import * as fencelock from 'fencelock'
+import { createRequire } from 'node:module'
+/** What a manager is made with, and what is said of mistakes. */
+import { resolve } from 'node:path'
+import { describe, expect, it } from 'vitest'
+
+import { closing, rejection, unique } from '../fixtures/locks'
+import { root, tempDir } from '../fixtures/temp'
+
+const { LockManager, LockError, LockHeldError, LockLostError } = fencelock
+type Options = ConstructorParameters<typeof LockManager>[0]
+
+function refusal(options: unknown): { name: string; code: string; message: string } {
+  try {
+    closing(new LockManager(options as Options))
+  } catch (error) {
+    return error as never
+  }
+  throw new Error('should have been refused')
+}
+
+describe('options of a manager', () => {
+  it.each([
+    [null, 'TypeError', 'options must be an object, got null'],
+    ['redis://localhost', 'TypeError', 'options must be an object'],
+    [{ redi: 1 }, 'TypeError', 'did you mean "redis"'],
+    [{ quorum: {} }, 'TypeError', 'unknown option "quorum"'],
+    [{ strategy: 'strongest' }, 'RangeError', '"strong" or "local"'],
+    [{ strategy: 1 }, 'TypeError', '"strong" or "local"'],
+    [{ strategy: 'strong' }, 'TypeError', 'needs the option redis'],
+    [{ redis: 5 }, 'TypeError', 'redis must be an object'],
+    [{ redis: {} }, 'TypeError', 'redis.url is missing'],
+    [{ redis: { url: 5 } }, 'TypeError', 'redis.url must be a string'],
+    [{ redis: { url: 'redis://x', replica: 1 } }, 'TypeError', 'did you mean "replicas"'],
+    [{ redis: { url: 'redis://x', replicas: -1 } }, 'RangeError', 'redis.replicas'],
+    [{ redis: { url: 'redis://x', replicas: '2' } }, 'TypeError', 'redis.replicas'],
+    [{ redis: { url: 'redis://x', connectTimeoutMs: 0 } }, 'RangeError', 'redis.connectTimeoutMs'],
+    [{ redis: { url: 'redis://x', commandTimeoutMs: Infinity } }, 'RangeError', 'redis.commandTimeoutMs'],
+    [{ redis: { url: 'redis://x', db: 1.5 } }, 'RangeError', 'redis.db'],
+    [{ redis: { url: 'redis://x', password: 5 } }, 'TypeError', 'redis.password'],
+    [
+      { redis: { url: 'rediss://x', tls: { rejectUnauthorised: false } } },
+      'TypeError',
+      'did you mean "rejectUnauthorized"',
+    ],
+    [{ redis: { url: 'rediss://x', tls: { ca: 5 } } }, 'TypeError', 'redis.tls.ca'],
+    [{ local: 5 }, 'TypeError', 'local must be an object'],
+    [{ local: '' }, 'RangeError', 'local.path'],
+    [{ local: ':memory:' }, 'RangeError', 'local.path'],
+    [{ local: 'a\0b' }, 'RangeError', 'local.path'],
+    [{ local: { file: 'x' } }, 'TypeError', 'unknown option "file" in local'],
+    [{ local: { path: 'x', durability: 'some' } }, 'RangeError', '"normal" or "full"'],
+    [{ local: { path: 'x', allowNetworkFilesystem: 1 } }, 'TypeError', 'local.allowNetworkFilesystem'],
+    [{ prefix: 5 }, 'TypeError', 'prefix must be a string'],
+    [{ defaults: { ttlMs: 5 } }, 'RangeError', 'defaults.ttlMs'],
+    [{ defaults: { renew: 5 } }, 'TypeError', 'defaults.renew must be true, false or an object'],
+    [{ defaults: { renew: { maxHoldsMs: 5 } } }, 'TypeError', 'did you mean "maxHoldMs"'],
+    [
+      { defaults: { renew: { maxStallMs: -1 } } },
+      'RangeError',
+      'defaults.renew.maxStallMs must be an integer',
+    ],
+    [{ defaults: { waitMs: '5' } }, 'TypeError', 'defaults.waitMs must be a number'],
+    [{ defaults: { maxHoldMs: 5 } }, 'TypeError', 'it belongs in the option renew'],
+    [{ defaults: { signal: AbortSignal.abort() } }, 'TypeError', 'unknown option "signal" in defaults'],
+    [{ redis: 'redis://x', defaults: { acks: 3 } }, 'RangeError', 'defaults.acks'],
+    [{ redis: 'redis://x', defaults: { acks: null } }, 'TypeError', 'defaults.acks must be'],
+    [{ redis: 'redis://x', defaults: { ackTimeoutMs: 0 } }, 'RangeError', 'defaults.ackTimeoutMs'],
+    [{ defaults: { acks: 'banana' } }, 'TypeError', 'defaults.acks must be'],
+    [{ defaults: { acks: 1_001 } }, 'RangeError', 'from 0 to 1000, got 1001'],
+    [{ prefix: '{}' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: '' }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: 'é'.repeat(33) }, 'RangeError', 'prefix must have 1 to 64 bytes'],
+    [{ prefix: 'a\uD800' }, 'TypeError', 'prefix must be well-formed Unicode'],
+    [{ local: 'a\uD800' }, 'TypeError', 'local.path must be well-formed Unicode'],
+    [{ strategy: 'stong' }, 'RangeError', 'did you mean "strong"?'],
+    [
+      { acks: 1 },
+      'TypeError',
+      'unknown option "acks" in options; it belongs in the manager’s option defaults',
+    ],
+    [{ minToken: 1n }, 'TypeError', 'it belongs in the options of an acquire'],
+    [{ url: 'redis://x' }, 'TypeError', 'it belongs in the manager’s option redis'],
+    [{ redis: { url: 'redis://x', acks: 1 } }, 'TypeError', 'it belongs in the manager’s option defaults'],
+    [{ redis: { url: 'redis://x', ca: 'x' } }, 'TypeError', 'it belongs in the manager’s option redis.tls'],
+  ])('refuses %o', (options, name, message) => {
+    const error = refusal(options)
+    expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
+    expect(error.message).toContain(message)
+  })
+
+  it.each([
+    ['an array', []],
+    ['type Map', new Map([['redis', 'redis://x']])],
+    ['type Set', new Set()],
+    ['type Date', new Date()],
+    ['type Promise', Promise.resolve({})],
+    ['type Uint8Array', Buffer.from('')],
+    ['type URL', new URL('redis://x')],
+    ['a function', () => ({})],
+  ])('refuses %s for an object', (named, value) => {
+    for (const [name, options] of [
+      ['options', value],
+      ['local', { local: value }],
+      ['redis', { redis: value }],
+      ['redis.tls', { redis: { url: 'rediss://x', tls: value } }],
+      ['defaults', { defaults: value }],
+    ] as const) {
+      const error = refusal(options)
+      expect(error).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
+      expect(error.message).toMatch(new RegExp(`^${name} must be an object, got .*${named}`))
+    }
+  })
+
+  it('take instances of ordinary classes, and objects without a prototype', () => {
+    class Settings {
+      local = resolve(tempDir(), 'l.sqlite')
+    }
+    closing(new LockManager(new Settings()))
+    closing(new LockManager(Object.assign(Object.create(null) as object, { defaults: { ttlMs: 100 } })))
+  })
+
+  it.each([
+    'redis://:hunter2@localhost',
+    { redis: { url: 'redis://x', password: 4_815_162_342 } },
+    { redis: { url: 'redis://x', password: 4_815_162_342n } },
+    { redis: { url: 'redis://x', username: ['hunter2'] } },
+    { redis: { url: new URL('redis://:hunter2@localhost') } },
+    { redis: { url: 'hunter2' } },
+    { redis: { url: 'redis://:hunter2@localhost:port' } },
+    { redis: { url: 'redis://x', db: 'hunter2' } },
+    { redis: { url: 'redis://x', db: 4_815_162_342 } },
+    { redis: { url: 'redis://x', connectTimeoutMs: 4_815_162_342 } },
+    { redis: { url: 'redis://x', tls: '-----BEGIN PRIVATE KEY-----hunter2' } },
+    { redis: { url: 'rediss://x', tls: { rejectUnauthorized: 'hunter2' } } },
+    { redis: { url: 'rediss://x', tls: { key: 4_815_162_342, cert: 'x' } } },
+    { redis: { url: 'rediss://x', tls: { key: 'hunter2', cert: 'hunter2' } } },
+    { redis: { url: 'rediss://x', tls: { ca: '-----BEGIN CERTIFICATE-----hunter2' } } },
+    { redis: 'hunter2' },
+    { redis: ['hunter2'] },
+    { strategy: 'redis://:hunter2@localhost' },
+    { prefix: 'redis://:hunter2@localhost {}' },
+    { local: 'redis://:hunter2@localhost' },
+    { local: { durability: 'hunter2' } },
+    { local: { path: 'x', allowNetworkFilesystem: 'hunter2' } },
+    { defaults: 'hunter2' },
+    { defaults: { ttlMs: 'hunter2' } },
+    { defaults: { acks: 'hunter2' } },
+  ])('show no value that may be a secret: %#', (options) => {
+    const error = refusal(options) as Error & { code: string }
+    expect(error.code).toBe('INVALID_OPTION')
+    expect(`${error.stack} ${String(error.cause)} ${JSON.stringify(error)}`).not.toMatch(
+      /hunter2|4_?815_?162_?342|BEGIN/,
+    )
+  })
+
+  it('show no value when they are given to other calls', async () => {
+    const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
+    const secret = 'redis://:hunter2@localhost' as never
+    const lock = await locks.acquireLocal('y')
+    for (const call of [
+      () => locks.acquireLocal('x', secret),
+      () => locks.acquireLocal('x', { ttlMs: secret }),
+      () => locks.acquireLocal('x', { minToken: secret }),
+      () => locks.acquireLocal('x', { signal: secret }),
+      () => locks.acquireStrong('x', { acks: secret }),
+      () => locks.inspect('x', secret),
+      () => locks.inspect('x', { strategy: secret }),
+      () => lock.extend(secret),
+    ]) {
+      const error = await rejection(call())
+      expect(error).toMatchObject({ code: 'INVALID_OPTION' })
+      expect(error.message).toContain('string')
+      expect(error.message).not.toContain('hunter2')
+    }
+  })
+
+  it('say how to give a string that was given in their place', () => {
+    expect(refusal('redis://localhost').message).toContain(
+      "got a string; did you mean new LockManager({ redis: '…' })?",
+    )
+    expect(refusal('locks.sqlite').message).toContain("did you mean new LockManager({ local: '…' })?")
+    expect(refusal({ local: 'rediss://localhost' }).message).toContain('belongs in redis')
+  })
+
+  it('are not touched', () => {
+    const options = Object.freeze({
+      local: Object.freeze({ path: 'x.sqlite' }),
+      defaults: Object.freeze({ ttlMs: 100 }),
+    })
+    closing(new LockManager(options))
+    expect(options.local.path).toBe('x.sqlite')
+  })
+
+  it('take undefined for a default', () => {
+    closing(
+      new LockManager({
+        strategy: undefined,
+        redis: undefined,
+        local: undefined,
+        prefix: undefined,
+        defaults: undefined,
+      }),
+    )
+    closing(
+      new LockManager({
+        redis: { url: 'redis://x', replicas: undefined, tls: undefined },
+        defaults: { ttlMs: undefined },
+      }),
+    )
+  })
+
+  it('ignore what concerns strong locks only in the defaults of local ones', async () => {
+    const locks = closing(
+      new LockManager({
+        local: resolve(tempDir(), 'l.sqlite'),
+        defaults: { acks: 'all', ackTimeoutMs: 5, ttlMs: 60_000 },
+      }),
+    )
+    expect((await locks.acquire(unique())).remainingMs).toBeGreaterThan(50_000)
+  })
+
+  it('refuse acks for a local lock', async () => {
+    const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
+    await expect(locks.acquireLocal('x', { acks: 1 } as never)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('strong locks only'),
+    })
+  })
+})
+
+describe('the module', () => {
+  it('is one instance for import and require, with named exports', async () => {
+    const required = createRequire(import.meta.url)(root) as typeof fencelock
+    expect(required.LockManager).toBe(LockManager)
+    expect(Object.keys(required).toSorted()).toEqual([
+      'BackendUnavailableError',
+      'ClosedError',
+      'InsufficientReplicasError',
+      'LockError',
+      'LockHeldError',
+      'LockLostError',
+      'LockManager',
+      'OutcomeUnknownError',
+      'StaleTokenError',
+      'UnsupportedError',
+    ])
+  })
+
+  it('has errors that another copy of the package recognises', async () => {
+    const require = createRequire(import.meta.url)
+    const path = require.resolve('../../lib/errors.js')
+    const { [path]: original } = require.cache
+    delete require.cache[path]
+    const copy = require(path) as {
+      LockHeldError: typeof LockHeldError
+      held(...args: unknown[]): Error
+      LockError: typeof LockError
+    }
+    require.cache[path] = original
+    expect(copy.LockHeldError).not.toBe(LockHeldError)
+    const error = copy.held('local', 'x', 0, 5)
+    expect(error).toBeInstanceOf(LockHeldError)
+    expect(error).toBeInstanceOf(LockError)
+    expect(error).toBeInstanceOf(Error)
+    expect(error).not.toBeInstanceOf(LockLostError)
+    class Mine extends LockHeldError {}
+    expect(error).not.toBeInstanceOf(Mine)
+    expect(JSON.parse(JSON.stringify(error))).toMatchObject({
+      name: 'LockHeldError',
+      code: 'LOCK_HELD',
+      resource: 'x',
+      strategy: 'local',
+      remainingMs: 5,
+    })
+  })
+})

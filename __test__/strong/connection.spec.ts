@@ -1,0 +1,226 @@
+import { BackendUnavailableError, LockManager, type RedisOptions } from 'fencelock'
+/** The ways to a Redis server: sockets, users, databases, TLS; and what is said when one is barred. */
+import { readFileSync } from 'node:fs'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { closing, rejection, unique } from '../fixtures/locks'
+import { startRedis, type RedisServer } from '../fixtures/servers/redis'
+import { makeCertificates, type Certificates } from '../fixtures/servers/tls'
+
+/** Takes and releases a lock over this connection. */
+async function works(redis: string | RedisOptions): Promise<void> {
+  const locks = closing(
+    new LockManager({
+      redis: typeof redis === 'string' ? { url: redis, replicas: 0 } : { replicas: 0, ...redis },
+    }),
+  )
+  const lock = await locks.acquireStrong(unique())
+  expect(await lock.release()).toBe(true)
+}
+
+/** What connecting says. Twice, because the second call must say the same. */
+async function fails(redis: RedisOptions): Promise<BackendUnavailableError> {
+  const locks = closing(new LockManager({ redis: { replicas: 0, connectTimeoutMs: 2_000, ...redis } }))
+  const error = await rejection<BackendUnavailableError>(locks.connect())
+  expect(error).toBeInstanceOf(BackendUnavailableError)
+  expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE', strategy: 'strong' })
+  expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+  expect(locks.stats()).toMatchObject({ granted: 0, unknown: 0, cleanups: 0 })
+  return error
+}
+
+describe('plain', () => {
+  let server: RedisServer
+  beforeAll(async () => {
+    server = await startRedis({ unixSocket: true })
+  })
+
+  it('goes by address, by name, and by Unix socket', async () => {
+    await works(server.url)
+    await works(`redis://localhost:${server.port}`)
+    await works(server.socketUrl)
+    await works(`${server.socketUrl}?db=3`)
+  })
+
+  it('uses the database it is given, in the URL or beside it', async () => {
+    for (const redis of [
+      { url: `${server.url}/5` },
+      { url: server.url, db: 5 },
+      { url: `${server.url}/4`, db: 5 },
+    ]) {
+      await server.cmd('FLUSHALL')
+      const locks = closing(new LockManager({ redis: { replicas: 0, ...redis } }))
+      await locks.acquireStrong('x')
+      expect(await server.cmd('INFO', 'keyspace')).toMatch(/db5:keys=2/)
+    }
+    expect((await fails({ url: server.url, db: 99 })).message).toMatch(/database/i)
+  })
+
+  it('names itself to the server', async () => {
+    await server.cmd('FLUSHALL')
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+    await locks.connect()
+    expect(await server.cmd('CLIENT', 'LIST')).toContain('fencelock')
+  })
+
+  it('says that nobody is there', async () => {
+    const gone = await startRedis()
+    await gone.kill()
+    expect((await fails({ url: gone.url })).message).toMatch(/refused/i)
+    expect((await fails({ url: 'redis+unix:///nonexistent/redis.sock' })).message).toMatch(/nothing there/i)
+    expect((await fails({ url: 'redis://no-such-host.invalid:6379' })).message).toMatch(
+      /no-such-host\.invalid/,
+    )
+  })
+
+  it('says that the server does not speak TLS', async () => {
+    expect((await fails({ url: `rediss://localhost:${server.port}` })).message).toMatch(/TLS/)
+  })
+
+  it.each([
+    ['http://localhost', 'redis://'],
+    ['localhost:6379', 'redis://'],
+    ['redis://', ''],
+    ['redis://localhost:99999', ''],
+    ['redis://localhost/abc', ''],
+    ['', ''],
+  ])('refuses the URL %j at once', (url, hint) => {
+    expect(() => new LockManager({ redis: url })).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_OPTION',
+        name: 'TypeError',
+        message: expect.stringContaining(hint),
+      }),
+    )
+  })
+
+  it('never shows a password', async () => {
+    const secret = 'hunter2-secret'
+    try {
+      new LockManager({ redis: `http://user:${secret}@localhost` })
+    } catch (error) {
+      expect(JSON.stringify(error, Object.getOwnPropertyNames(error))).not.toContain(secret)
+    }
+    const error = await fails({ url: server.url.replace('://', `://user:${secret}@`) })
+    expect(JSON.stringify(error)).not.toContain(secret)
+    expect(`${error.message}${error.stack}${String(error.cause)}`).not.toContain(secret)
+  })
+})
+
+describe('with users', () => {
+  let server: RedisServer
+  beforeAll(async () => {
+    server = await startRedis({
+      users: [
+        'default off',
+        'alice on >secret ~fencelock:* &fencelock:* +@all',
+        'bob on >secret ~other:* +@all',
+        'carol on >secret ~* +@all -evalsha -eval',
+      ],
+    })
+  })
+  const as = (user: string, password = 'secret'): string =>
+    server.url.replace('://', `://${user}:${password}@`)
+
+  it('logs in, by the URL or beside it', async () => {
+    await works(as('alice'))
+    await works({ url: server.url, username: 'alice', password: 'secret' })
+    await works({ url: as('alice', 'wrong'), password: 'secret' })
+  })
+
+  it('says that the password is wrong, or missing', async () => {
+    for (const redis of [
+      { url: as('alice', 'wrong') },
+      { url: server.url, username: 'nobody', password: 'secret' },
+      { url: server.url },
+    ]) {
+      expect((await fails(redis)).message).toMatch(/password|log in/i)
+    }
+  })
+
+  it('says what a user must not do, and leaves nothing', async () => {
+    const locks = closing(new LockManager({ redis: { url: as('bob'), replicas: 0 } }))
+    expect(await rejection(locks.acquireStrong('x'))).toMatchObject({
+      code: 'BACKEND_UNAVAILABLE',
+      message: expect.stringMatching(/permission|ACL/i),
+    })
+    const without = closing(new LockManager({ redis: { url: as('carol'), replicas: 0 } }))
+    expect((await rejection(without.acquireStrong('x'))).message).toMatch(/evalsha|script|permission/i)
+    expect(await server.cmd('KEYS', '*{x}*')).toEqual([])
+  })
+
+  it('takes a password with a colon, an at sign and a percent sign', async () => {
+    const own = await startRedis({ password: 'p@ss:w%rd/?#' })
+    await works({ url: own.url, password: 'p@ss:w%rd/?#' })
+    await works(own.url.replace('://', `://:${encodeURIComponent('p@ss:w%rd/?#')}@`))
+    expect((await fails({ url: own.url })).message).toMatch(/password|log in/i)
+  })
+})
+
+it('shows no password that the server repeats', async () => {
+  const server = await startRedis({ config: ['rename-command AUTH ""'] })
+  const error = await fails({ url: server.url.replace('://', '://user:hunter2-secret@') })
+  expect(String(error.cause)).toContain('AUTH')
+  expect(`${JSON.stringify(error)}${error.stack}${String((error.cause as Error).stack)}`).not.toContain(
+    'hunter2',
+  )
+})
+
+describe('with TLS', () => {
+  let certificates: Certificates
+  let server: RedisServer
+  let strict: RedisServer
+  const read = (path: string): Buffer => readFileSync(path)
+  beforeAll(async () => {
+    certificates = makeCertificates()
+    server = await startRedis({ tls: certificates })
+    strict = await startRedis({ tls: { ...certificates, clientAuth: true } })
+  })
+
+  it('trusts the authority it is given, as text or as bytes', async () => {
+    await works({ url: server.tlsUrl, tls: { ca: read(certificates.ca) } })
+    await works({ url: server.tlsUrl, tls: { ca: String(read(certificates.ca)) } })
+    await works({ url: server.tlsUrl.replace('localhost', '127.0.0.1'), tls: { ca: read(certificates.ca) } })
+  })
+
+  it('does not trust a stranger, unless told so', async () => {
+    expect((await fails({ url: server.tlsUrl })).message).toMatch(/certificate/i)
+    await works({ url: server.tlsUrl, tls: { rejectUnauthorized: false } })
+  })
+
+  it('checks the name', async () => {
+    const ca = read(certificates.ca)
+    expect((await fails({ url: server.tlsUrl, tls: { ca, serverName: 'redis.example' } })).message).toMatch(
+      /certificate|name/i,
+    )
+    await works({
+      url: server.tlsUrl.replace('localhost', '127.0.0.1'),
+      tls: { ca, serverName: 'localhost' },
+    })
+  })
+
+  it('shows a client certificate when asked for one', async () => {
+    const ca = read(certificates.ca)
+    await works({
+      url: strict.tlsUrl,
+      tls: { ca, cert: read(certificates.clientCert), key: read(certificates.clientKey) },
+    })
+    expect((await fails({ url: strict.tlsUrl, tls: { ca } })).message).toMatch(/certificate|TLS/i)
+  })
+
+  it('says that the server expects TLS', async () => {
+    const error = await fails({ url: `redis://127.0.0.1:${server.tlsPort}`, connectTimeoutMs: 1_000 })
+    expect(error.message.length).toBeGreaterThan(20)
+  })
+
+  it('refuses what is no PEM', () => {
+    for (const tls of [{ ca: 'nonsense' }, { ca: '' }, { cert: 'x', key: 'y' }]) {
+      expect(() => new LockManager({ redis: { url: server.tlsUrl, tls } })).toThrow(
+        expect.objectContaining({ code: 'INVALID_OPTION' }),
+      )
+    }
+    expect(
+      () => new LockManager({ redis: { url: server.tlsUrl, tls: { cert: read(certificates.clientCert) } } }),
+    ).toThrow(/together/)
+  })
+})

@@ -1,0 +1,30 @@
+/** How the scripts find the programs that they start. */
+import { chmodSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+
+import { need } from '../../scripts/lib/tools.mjs'
+import { tempDir } from '../fixtures/temp'
+
+afterEach(() => vi.unstubAllEnvs())
+
+describe.skipIf(process.platform === 'win32')('pip', () => {
+  /** A PATH with this as its only program, so without a package manager that could install another. */
+  function onlyPython(script: string): string {
+    const folder = tempDir()
+    writeFileSync(join(folder, 'python3'), `#!/bin/sh\n${script}\n`)
+    chmodSync(join(folder, 'python3'), 0o755)
+    vi.stubEnv('PATH', folder)
+    return join(folder, 'python3')
+  }
+
+  it('is missing where Python comes without it', async () => {
+    onlyPython('echo "No module named pip" >&2; exit 1')
+    await expect(need('pip')).rejects.toThrow('pip is missing: apt install python3-pip')
+  })
+
+  it('is the Python that has it', async () => {
+    const python = onlyPython('[ "$*" = "-m pip --version" ] && echo "pip 24.0"')
+    expect(await need('pip')).toBe(python)
+  })
+})
