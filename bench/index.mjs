@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
 import { PlainError, runMain, say } from '../scripts/lib/shell.mjs'
+import { makeFolder } from '../scripts/servers/processes.mjs'
 import { judge } from './lib/bars.mjs'
 import { drawChart } from './lib/chart.mjs'
-import { makeFolder } from './lib/children.mjs'
 import { describeMachine, describeVersions } from './lib/machine.mjs'
 import { prepare } from './lib/prepare.mjs'
 import { writeGuardTable } from './lib/readme.mjs'
@@ -66,8 +66,8 @@ async function main() {
   const machine = describeMachine()
   const versions = await describeVersions(redisServer)
 
-  const folder = makeFolder()
-  const servers = await startServers(redisServer, folder)
+  const folder = makeFolder('fencelock-bench-')
+  const servers = await startServers(redisServer)
   const measured = []
   let failed = false
   for (const runtime of runtimes) {

@@ -23,7 +23,7 @@ try {
   await takeOver(stage, { local })
   await fenceOff(stage, { local })
 
-  const redis = await startRedis(dir)
+  const redis = await startRedis()
   if (redis) {
     stage.defer(() => redis.stop())
     stage.title('Strong locks: a Redis primary and two replicas, each on a port of its own')

@@ -2,9 +2,10 @@
  * Each subject runs in a process of its own, which does its share when it is told to. So the subjects take turns on the
  * machine, and still share no heap, no compiled code and no event loop; and one that crashes ends only itself.
  */
+import { fork } from 'node:child_process'
 import { join } from 'node:path'
 
-import { end, startModule } from './children.mjs'
+import { end, track } from '../../scripts/servers/processes.mjs'
 
 /** @typedef {import('./runtimes.mjs').Runtime} Runtime */
 /** @typedef {{ id: number, value?: any, error?: string }} Answer */
@@ -23,7 +24,16 @@ const PATIENCE_MS = 120_000
  */
 export function startRemote(runtime, module, env = {}) {
   const flags = runtime.kind === 'node' ? ['--expose-gc', '--disable-warning=ExperimentalWarning'] : []
-  const child = startModule(runtime.path, flags, entry, [module], { ...process.env, ...runtime.env, ...env })
+  const child = track(
+    fork(entry, [module], {
+      execPath: runtime.path,
+      execArgv: flags,
+      env: { ...process.env, ...runtime.env, ...env },
+      // The one that Node and Bun both speak.
+      serialization: 'json',
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    }),
+  )
   /** @type {Map<number, (answer: Answer) => void>} */
   const waiting = new Map()
   let calls = 0

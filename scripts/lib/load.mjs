@@ -2,13 +2,12 @@
  * Trying the platforms' binaries on runtimes of their own: on this machine, or in an emulator. Runtimes and emulators come
  * from package registries and lie below target/.
  */
-import { spawn } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import { installedRuntimes } from '../runtimes/index.mjs'
-import { freePort } from '../servers/free-port.mjs'
+import { startRedis } from '../servers/redis.mjs'
 import { unpack } from './debian.mjs'
 import { binaryName, packageFolder, packageName } from './platforms.mjs'
 import { wheels } from './python.mjs'
@@ -36,7 +35,7 @@ const limitMs = 5 * 60_000
  *   here is no failure
  */
 export async function loadAll(platforms) {
-  const redis = await startRedis()
+  const redis = await startRedis({ program: await need('redis-server', 'FENCELOCK_REDIS_SERVER') })
   /** @type {string[]} */
   const lines = []
   let good = true
@@ -57,7 +56,7 @@ export async function loadAll(platforms) {
       }
     }
   } finally {
-    redis.stop()
+    await redis.stop()
   }
   console.log(`\n${lines.join('\n')}`)
   return good
@@ -194,31 +193,5 @@ async function nodeOnMusl(cpu) {
     name: `Node of musl${cpu === 'x64' ? '' : ' arm64, emulated'}`,
     command: [...before, loader, ...libraries, node],
     guest: true,
-  }
-}
-
-/** A server on a free port of the loopback, which keeps nothing. */
-async function startRedis() {
-  const program = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
-  const port = await freePort()
-  const options = ['--bind', '127.0.0.1', '--port', String(port), '--save', '', '--dir', tmpdir()]
-  const server = spawn(program, options, { stdio: ['ignore', 'pipe', 'inherit'] })
-  const stop = () => server.kill()
-  // Also when the script is interrupted.
-  process.once('exit', stop)
-  await new Promise((resolve, reject) => {
-    server.once('error', (error) => reject(new PlainError(`redis-server does not start: ${error.message}`)))
-    server.once('exit', (code) => reject(new PlainError(`redis-server ended with ${code}`)))
-    server.stdout.on(
-      'data',
-      (text) => String(text).includes('Ready to accept connections') && resolve(undefined),
-    )
-  })
-  return {
-    url: `redis://127.0.0.1:${port}`,
-    stop() {
-      process.off('exit', stop)
-      stop()
-    },
   }
 }

@@ -74,9 +74,12 @@ async function findPip() {
   return program && (await capture(program, ['-m', 'pip', '--version'])) ? program : null
 }
 
-/** On PATH, or where distributions keep what is not for users. @param {string} name */
-async function find(name) {
-  if (name === 'pip') return findPip()
+/**
+ * The full path of a program, or null: on PATH, or where distributions keep the programs that users do not call.
+ *
+ * @param {string} name
+ */
+export function findProgram(name) {
   const folders = ['/usr/sbin', '/usr/libexec']
   const debian = '/usr/lib/postgresql'
   const versions = existsSync(debian) ? readdirSync(debian) : []
@@ -85,6 +88,11 @@ async function find(name) {
     ...versions.toSorted((a, b) => Number(b) - Number(a)).map((version) => join(debian, version, 'bin')),
   )
   return which(name) ?? folders.map((folder) => join(folder, name)).find((file) => existsSync(file)) ?? null
+}
+
+/** @param {string} name */
+async function find(name) {
+  return name === 'pip' ? findPip() : findProgram(name)
 }
 
 /**

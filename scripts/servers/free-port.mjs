@@ -1,12 +1,25 @@
 import { createServer } from 'node:net'
 
-/** A port of the loopback that nobody has now. @returns {Promise<number>} */
-export function freePort() {
-  return new Promise((resolve, reject) => {
-    const server = createServer().once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0))
-    })
+/**
+ * A TCP port of 127.0.0.1 on which nothing listens.
+ *
+ * It lies outside the range from which the kernel takes the ports of outgoing connections, so that a server can be
+ * restarted on its port later.
+ *
+ * @returns {Promise<number>}
+ */
+export async function freePort() {
+  for (;;) {
+    const port = 16_000 + Math.floor(Math.random() * 16_000)
+    if (await isFree(port)) return port
+  }
+}
+
+/** @param {number} port @returns {Promise<boolean>} */
+function isFree(port) {
+  return new Promise((resolve) => {
+    const server = createServer()
+    server.once('error', () => resolve(false))
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
   })
 }

@@ -1,49 +1,110 @@
 /**
- * How PostgreSQL and MariaDB are started from nothing, for the tests and the benchmark: each on a port of 127.0.0.1, in a
- * folder of its own, and as the user that their packages made, for they refuse to run as root. Plain JavaScript, for the
- * benchmark loads it as it is.
+ * PostgreSQL and MariaDB servers, each on a free port of 127.0.0.1 with a folder of its own. As root they run as the user
+ * that their packages made, because they refuse to run as root. Used by the tests and the benchmark.
  */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { findProgram } from '../lib/tools.mjs'
+import { freePort } from './free-port.mjs'
+import { end, launcher } from './processes.mjs'
+import { eventually } from './wait.mjs'
+
+/** @typedef {import('./processes.mjs').Launcher} Launcher */
 
 /** @typedef {{ host: string, port: number, user: string, password: string, database: string }} Server */
 
 /**
- * @typedef {object} Start a server whose data is there, to be started
+ * @typedef {object} Prepared a server whose data is there
  * @property {string} name
  * @property {string} command
  * @property {string[]} args
- * @property {string} cwd a folder that its user may be in
- * @property {() => boolean | Promise<boolean>} ready whether it takes connections
- * @property {NodeJS.Signals} end what ends it at once, with its children
+ * @property {string} cwd a folder that its user may enter
+ * @property {() => boolean | Promise<boolean>} ready whether it accepts connections
+ * @property {NodeJS.Signals} endSignal ends it at once, with its child processes
  * @property {Server} server where to reach it: what the clients call their options
  */
 
+/** @typedef {{ server: Server, stop: () => Promise<void> }} Running */
+
+/** The server may have to recover first. */
+const START_LIMIT_MS = 20_000
+
 const isRoot = process.getuid?.() === 0
 
-/** The full path of a program: on PATH, or where Debian keeps PostgreSQL's. @param {string} name */
-function find(name) {
-  const debian = '/usr/lib/postgresql'
-  const versions = existsSync(debian) ? readdirSync(debian).toSorted((a, b) => Number(b) - Number(a)) : []
-  return [
-    ...(process.env.PATH ?? '').split(':'),
-    '/usr/sbin',
-    ...versions.map((version) => join(debian, version, 'bin')),
-  ]
-    .map((folder) => join(folder, name))
-    .find((file) => existsSync(file))
+export function isPostgresInstalled() {
+  return findProgram('initdb') !== null && findProgram('postgres') !== null
 }
 
-const [initdb, postgres] = [find('initdb'), find('postgres')]
-const [installDb, mariadbd] = [find('mariadb-install-db'), find('mariadbd')]
-
-export const isPostgresThere = initdb !== undefined && postgres !== undefined
-export const isMariadbThere = installDb !== undefined && mariadbd !== undefined
+export function isMariadbInstalled() {
+  return findProgram('mariadb-install-db') !== null && findProgram('mariadbd') !== null
+}
 
 /**
- * A command as another user, by exec: the process is the program itself.
+ * Starts PostgreSQL.
+ *
+ * @param {string[]} [config] settings such as `max_connections=200`
+ * @param {Launcher} [start] as root its folders must lie below folders that every user may enter
+ */
+export async function startPostgres(config = [], start = launcher) {
+  return run(preparePostgres(start.makeFolder(), await freePort(), config), start)
+}
+
+/**
+ * Starts MariaDB.
+ *
+ * @param {string[]} [config] options such as `--max-connections=200`
+ * @param {Launcher} [start] as for {@link startPostgres}
+ */
+export async function startMariadb(config = [], start = launcher) {
+  return run(prepareMariadb(start.makeFolder(), await freePort(), config), start)
+}
+
+/**
+ * Waits until the server accepts connections.
+ *
+ * @param {Prepared} prepared
+ * @param {Launcher} start
+ * @returns {Promise<Running>}
+ */
+async function run({ name, command, args, cwd, ready, endSignal, server }, start) {
+  const child = start.start(command, args, { cwd, stdio: 'ignore' })
+  /** @type {string | undefined} */
+  let ended
+  child.once('error', (error) => (ended = error.message))
+  child.once('exit', (code, signal) => (ended = `ended with ${signal ?? code}`))
+  const stop = async () => {
+    await Promise.race([end(child, endSignal), sleep(3_000)])
+    await end(child)
+  }
+  try {
+    await eventually(
+      `${name} accepts connections`,
+      () => {
+        if (ended !== undefined) throw new Error(`${name} did not start: ${ended}`)
+        return ready()
+      },
+      START_LIMIT_MS,
+    )
+  } catch (error) {
+    await stop()
+    throw error
+  }
+  return { server, stop }
+}
+
+/** The full path of an installed program. @param {string} name */
+function need(name) {
+  const found = findProgram(name)
+  if (found === null) throw new Error(`${name} is not installed`)
+  return found
+}
+
+/**
+ * How to run a command as another user. It is replaced by exec: the process is the program itself.
  *
  * @param {string} user
  * @param {string} command
@@ -55,10 +116,10 @@ function asUser(user, command, args) {
   return ['setpriv', [`--reuid=${user}`, `--regid=${user}`, '--clear-groups', command, ...args]]
 }
 
-/** A folder below `outer` that belongs to the server's user. @param {string} outer @param {string} user */
+/** A folder inside `outer` that belongs to the server's user. @param {string} outer @param {string} user */
 function folderOf(outer, user) {
   if (!isRoot) return outer
-  // The user must be able to walk through it.
+  // The user must be able to enter it.
   chmodSync(outer, 0o711)
   const folder = join(outer, 'd')
   mkdirSync(folder)
@@ -67,49 +128,47 @@ function folderOf(outer, user) {
 }
 
 /**
- * Makes the data of a PostgreSQL server.
+ * Creates the data of a PostgreSQL server.
  *
- * @param {string} outer an empty folder; as root, one below folders that everybody can walk through
+ * @param {string} outer an empty folder
  * @param {number} port
- * @param {string[]} [config] settings such as `max_connections=200`
- * @returns {Start}
+ * @param {string[]} config
+ * @returns {Prepared}
  */
-export function makePostgres(outer, port, config = []) {
-  if (!initdb || !postgres) throw new Error('PostgreSQL is not installed')
+function preparePostgres(outer, port, config) {
   const folder = folderOf(outer, 'postgres')
   const data = join(folder, 'data')
   const how = ['-D', data, '-A', 'trust', '-U', 'tester', '-E', 'UTF8', '--no-sync', '--no-locale']
-  execFileSync(...asUser('postgres', initdb, how), { cwd: folder, stdio: 'pipe' })
+  execFileSync(...asUser('postgres', need('initdb'), how), { cwd: folder, stdio: 'pipe' })
   const settings = ['fsync=off', 'listen_addresses=127.0.0.1', `unix_socket_directories=${folder}`, ...config]
   const options = settings.flatMap((line) => ['-c', line])
-  const [command, args] = asUser('postgres', postgres, ['-D', data, '-p', String(port), ...options])
+  const [command, args] = asUser('postgres', need('postgres'), ['-D', data, '-p', String(port), ...options])
   return {
     name: 'PostgreSQL',
     command,
     args,
     cwd: folder,
-    // It listens before it lets anybody in; the last line of this file tells.
+    // It listens before it accepts sessions; the last line of this file says when it does.
     ready: () => /^ready/m.test(read(join(data, 'postmaster.pid'))),
-    end: 'SIGQUIT',
+    endSignal: 'SIGQUIT',
     server: { host: '127.0.0.1', port, user: 'tester', password: '', database: 'postgres' },
   }
 }
 
 /**
- * Makes the data of a MariaDB server.
+ * Creates the data of a MariaDB server.
  *
- * @param {string} outer as for {@link makePostgres}
+ * @param {string} outer an empty folder
  * @param {number} port
- * @param {string[]} [config] options such as `--max-connections=200`
- * @returns {Start}
+ * @param {string[]} config
+ * @returns {Prepared}
  */
-export function makeMariadb(outer, port, config = []) {
-  if (!installDb || !mariadbd) throw new Error('MariaDB is not installed')
+function prepareMariadb(outer, port, config) {
   const folder = folderOf(outer, 'mysql')
   const data = join(folder, 'data')
   const user = isRoot ? ['--user=mysql'] : []
   const how = [`--datadir=${data}`, '--skip-test-db', '--auth-root-authentication-method=normal', ...user]
-  execFileSync(installDb, ['--no-defaults', ...how], { cwd: folder, stdio: 'pipe' })
+  execFileSync(need('mariadb-install-db'), ['--no-defaults', ...how], { cwd: folder, stdio: 'pipe' })
   const init = join(folder, 'init.sql')
   writeFileSync(
     init,
@@ -132,11 +191,11 @@ export function makeMariadb(outer, port, config = []) {
   ]
   return {
     name: 'MariaDB',
-    command: mariadbd,
+    command: need('mariadbd'),
     args,
     cwd: folder,
-    ready: () => answers(port),
-    end: 'SIGKILL',
+    ready: () => accepts(port),
+    endSignal: 'SIGKILL',
     server: { host: '127.0.0.1', port, user: 'tester', password: 'secret', database: 'tests' },
   }
 }
@@ -151,7 +210,7 @@ function read(file) {
 }
 
 /** @param {number} port @returns {Promise<boolean>} */
-function answers(port) {
+function accepts(port) {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1')
     socket.once('connect', () => {
