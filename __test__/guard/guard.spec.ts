@@ -17,7 +17,7 @@ describe('the entry point', () => {
       const require = createRequire(process.cwd() + '/x.js')
       const guard = require('fencelock/guard')
       const error = await guard.sqliteGuard({ client: { exec() {}, prepare() { return { all: () => [] } } } }).highWater('a')
-      say({ error, loaded: Object.keys(require.cache).filter((file) => /binding\\.js$|\\.node$|manager\\.js$|npm.@?fencelock/.test(file)) })
+      say({ error, loaded: Object.keys(require.cache).filter((file) => /native.load\\.js$|\\.node$|manager\\.js$|npm.@?fencelock/.test(file)) })
     `)
     expect(stderr).toBe('')
     expect(JSON.parse(stdout)).toEqual({ error: null, loaded: [] })
