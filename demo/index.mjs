@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { setUp } from '../scripts/setup.mjs'
+import { setUp } from '../scripts/dev/setup.mjs'
 
 await setUp()
 

@@ -11,7 +11,7 @@ import {
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
-import { hostName, platforms } from '../../scripts/lib/platforms.mjs'
+import { hostName, platforms } from '../../scripts/build/platforms.mjs'
 import { runCode } from '../fixtures/processes/processes'
 import { onBun } from '../fixtures/processes/runtimes'
 import { root, tempDir } from '../fixtures/temp'

@@ -8,10 +8,10 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, truncateSync, writeFi
 import { join } from 'node:path'
 import { beforeAll, describe, expect, test } from 'vitest'
 
-import { gate } from '../../scripts/lib/gate.mjs'
-import { platform, platforms, version, type Platform } from '../../scripts/lib/platforms.mjs'
+import { platform, platforms, version, type Platform } from '../../scripts/build/platforms.mjs'
 import { wheels } from '../../scripts/lib/python.mjs'
 import { root } from '../../scripts/lib/shell.mjs'
+import { gate } from '../../scripts/release/binary-rules.mjs'
 import { startScript } from '../fixtures/processes/processes'
 import { tempDir } from '../fixtures/temp'
 
@@ -32,7 +32,7 @@ function file(content: string | Buffer) {
 }
 
 // The first time it is downloaded.
-beforeAll(() => wheels('scripts/platforms/binary-formats.txt'), 120_000)
+beforeAll(() => wheels('scripts/release/binary-formats.txt'), 120_000)
 
 test('each platform has a package that says exactly where it fits', () => {
   const ours = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -90,7 +90,7 @@ test('nothing is packed that it refuses', async () => {
   const [from, out] = [tempDir(), join(tempDir(), 'out')]
   mkdirSync(join(from, 'linux-x64-gnu'))
   writeFileSync(join(from, 'linux-x64-gnu/fencelock.linux-x64-gnu.node'), 'no addon')
-  const script = startScript(join(root, 'scripts/pack.mjs'), { args: ['--from', from, '--out', out] })
+  const script = startScript(join(root, 'scripts/release/pack.mjs'), { args: ['--from', from, '--out', out] })
   expect(await script.ended).toMatchObject({
     code: 1,
     stderr: expect.stringContaining('nothing was packed:\n  linux-x64-gnu: it is no binary'),

@@ -4,8 +4,8 @@ import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import { dirname, join } from 'node:path'
 import { describe, expect, it, vi } from 'vitest'
 
-import { distTag, repositoryProblems, versionProblems } from '../../scripts/lib/release.mjs'
-import { publish } from '../../scripts/release-publish.mjs'
+import { publish } from '../../scripts/release/publish.mjs'
+import { distTag, repositoryProblems, versionProblems } from '../../scripts/release/versions.mjs'
 import { startRegistry } from '../fixtures/servers/registry'
 import { root, tempDir } from '../fixtures/temp'
 

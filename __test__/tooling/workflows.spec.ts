@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, it } from 'vitest'
 
-import { platformOf } from '../../scripts/lib/platforms.mjs'
+import { platformOf } from '../../scripts/build/platforms.mjs'
 import { startScript } from '../fixtures/processes/processes'
 import { root, tempDir } from '../fixtures/temp'
 
@@ -114,7 +114,7 @@ async function lint(workflow: string, name = 'ci.yml') {
   const broken = tempDir()
   mkdirSync(join(broken, '.github/workflows'), { recursive: true })
   writeFileSync(join(broken, '.github/workflows', name), workflow)
-  return startScript(join(root, 'scripts/lint-workflows.mjs'), {
+  return startScript(join(root, 'scripts/dev/lint-workflows.mjs'), {
     args: [broken],
     limitMs: 120_000,
   }).ended

@@ -4,9 +4,9 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { installPackages, setUp } from '../../scripts/dev/setup.mjs'
 import { npm, PlainError, root, say, which } from '../../scripts/lib/shell.mjs'
 import { need } from '../../scripts/lib/tools.mjs'
-import { installPackages, setUp } from '../../scripts/setup.mjs'
 
 /** Apart from the addon that the tests use, which is built without link-time optimisation. */
 const folder = 'target/bench'

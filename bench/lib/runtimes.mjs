@@ -1,10 +1,10 @@
+import { installPackages } from '../../scripts/dev/setup.mjs'
 import { capture } from '../../scripts/lib/shell.mjs'
 /**
  * On which Node and which Bun the benchmark runs: the newest that the tests run on, so that every peer finds the version
  * it asks for, and two people who run it compare the same.
  */
 import { runtimesOfThisPlatform } from '../../scripts/runtimes/index.mjs'
-import { installPackages } from '../../scripts/setup.mjs'
 
 /**
  * @typedef {object} Runtime

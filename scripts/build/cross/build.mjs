@@ -1,0 +1,157 @@
+/**
+ * Building the addon as it is published: for other platforms on one Linux machine, with zig as C compiler and linker; on
+ * macOS and Windows for both their processors, with the system's own tools.
+ */
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
+import { wheels } from '../../lib/python.mjs'
+import { capture, PlainError, root, run } from '../../lib/shell.mjs'
+import { oldestGlibc } from '../platforms.mjs'
+import { asPublished, library, smaller } from '../release-flags.mjs'
+import { darwinLinker } from './darwin-linker.mjs'
+
+/** @typedef {import('../platforms.mjs').Platform} Platform */
+/** @typedef {import('./toolchain.mjs').Toolchain} Toolchain */
+
+const output = join(root, 'target/cross/cargo')
+
+/** zig, and cargo-zigbuild, which drives it. */
+async function compilers() {
+  const folder = await wheels('scripts/build/cross/compilers.txt')
+  return { zigbuild: join(folder, 'bin/cargo-zigbuild'), zig: join(folder, 'ziglang') }
+}
+
+/**
+ * The environment of a build: the tools, and no path of this machine in the binary.
+ *
+ * @param {Toolchain} toolchain
+ * @param {string} zig  its folder; empty where the system's own tools build
+ * @param {string[]} flags  for rustc
+ * @returns {NodeJS.ProcessEnv}
+ */
+function environment({ env, sysroot }, zig, flags) {
+  const registry = join(env.CARGO_HOME ?? join(homedir(), '.cargo'), 'registry/src')
+  const remap = [`${registry}=registry`, `${root}=fencelock`].map((pair) => `--remap-path-prefix=${pair}`)
+  return {
+    ...env,
+    CARGO_TARGET_DIR: output,
+    CARGO_ENCODED_RUSTFLAGS: [...remap, ...flags].join('\u001F'),
+    ...(zig && { CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'zig') }),
+    // What strips binaries of other systems is linked with LLVM's library; without it they are not stripped.
+    ...(process.platform === 'linux' && { LD_LIBRARY_PATH: join(sysroot, 'lib') }),
+  }
+}
+
+/**
+ * Builds a platform's binary as it is published.
+ *
+ * @param {Platform} platform
+ * @param {Toolchain} toolchain
+ * @returns {Promise<string>} the file
+ */
+export async function build(platform, toolchain) {
+  const { zigbuild, zig } = await compilers()
+  let env = environment(toolchain, zig, [])
+  let { target } = platform
+  if (platform.libc === 'glibc') target += `.${oldestGlibc}`
+  // musl as the system has it: an addon cannot bring its own.
+  if (platform.libc === 'musl') env = environment(toolchain, zig, ['-Ctarget-feature=-crt-static'])
+  if (platform.os === 'darwin') {
+    const { linker, flags } = darwinLinker(toolchain.sysroot, zig)
+    env = environment(toolchain, zig, flags)
+    env[`CARGO_TARGET_${platform.target.toUpperCase().replaceAll('-', '_')}_LINKER`] = linker
+    env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
+    // Where Apple's own linker would be asked for; nothing of it is used.
+    env.SDKROOT = join(root, 'target/cross/darwin')
+  }
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env, smaller)
+  return join(output, platform.target, 'release', library(platform))
+}
+
+/**
+ * Builds a platform's binary with the tools of the system that it is for.
+ *
+ * @param {Platform} platform
+ * @param {Toolchain} toolchain
+ * @returns {Promise<string>} the file
+ */
+export async function buildNatively(platform, toolchain) {
+  // The C runtime comes with it: not every Windows has Microsoft's. This replaces the flags of .cargo/config.toml.
+  const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
+  const env = environment(toolchain, '', flags)
+  if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
+  await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
+  const file = join(output, platform.target, 'release', library(platform))
+  // Apple's linker signs by itself for Apple's processors only, and what is stripped afterwards has no valid signature.
+  if (platform.os === 'darwin') {
+    const { ok, why } = await run('codesign', ['--force', '--sign', '-', file])
+    if (!ok) throw new PlainError(`codesign failed: ${why}`)
+  }
+  return file
+}
+
+/**
+ * Links an addon for Windows with GNU's ABI. It proves that the code links and, under wine, that it runs; what is
+ * published is built by Microsoft's compiler.
+ *
+ * @param {Toolchain} toolchain
+ * @returns {Promise<string>} the file
+ */
+export async function buildWindowsGnu(toolchain) {
+  const { zigbuild, zig } = await compilers()
+  const libnode = join(root, 'target/cross/libnode')
+  mkdirSync(libnode, { recursive: true })
+  // The build script wants them; the addon finds Node's functions when it is loaded.
+  writeFileSync(join(libnode, 'libnode.dll'), '')
+  for (const name of ['libnode.a', 'node.lib']) {
+    const archive = join(libnode, name)
+    if (!existsSync(archive) && (await capture(join(zig, 'zig'), ['ar', 'rcs', archive])) === null) {
+      throw new PlainError('zig ar does not run')
+    }
+  }
+  const env = { ...environment(toolchain, zig, []), LIBNODE_PATH: libnode }
+  await cargo(zigbuild, ['rustc', ...asPublished, '--target', windowsGnu], toolchain, env, smaller)
+  return join(output, windowsGnu, 'release/fencelock.dll')
+}
+
+/** Rust's name for Windows with GNU's ABI. */
+export const windowsGnu = 'x86_64-pc-windows-gnu'
+
+/**
+ * Lets clippy see the code of a platform, tests included. That needs no linker and no C compiler: what would compile C is
+ * given one that makes empty files.
+ *
+ * @param {Platform} platform
+ * @param {Toolchain} toolchain
+ */
+export async function lint(platform, toolchain) {
+  const { zig } = await compilers()
+  const stub = join(import.meta.dirname, 'no-compiler.py')
+  const suffix = platform.target.replaceAll('-', '_')
+  const env = {
+    ...environment(toolchain, zig, []),
+    [`CC_${suffix}`]: stub,
+    [`AR_${suffix}`]: stub,
+    // Its own folder: what is made of empty files must not be linked.
+    CARGO_TARGET_DIR: join(root, 'target/cross/lint'),
+  }
+  const args = ['clippy', '--all-targets', '--target', platform.target]
+  await cargo('cargo', args, toolchain, env, ['--', '-D', 'warnings'])
+}
+
+/**
+ * @param {string} program
+ * @param {string[]} args
+ * @param {Toolchain} toolchain
+ * @param {NodeJS.ProcessEnv} env
+ * @param {string[]} [rest]
+ */
+async function cargo(program, args, toolchain, env, rest = []) {
+  const { ok, why } = await run(program, [...args, '--locked', ...toolchain.args, ...rest], {
+    env,
+    limitMs: 60 * 60_000,
+  })
+  if (!ok) throw new PlainError(`cargo ${args.join(' ')} failed: ${why}`)
+}

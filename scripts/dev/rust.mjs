@@ -1,0 +1,50 @@
+/**
+ * Runs the tests of the Rust core.
+ */
+import { run, say, which } from '../lib/shell.mjs'
+
+/** @typedef {import('./results.mjs').Result} Result */
+
+/**
+ * @param {NodeJS.ProcessEnv} env
+ * @param {string | undefined} only a part of the tests' names
+ * @returns {Promise<Result>}
+ */
+export async function runRust(env, only) {
+  // nextest is faster and gives each test a process of its own; doc tests do without.
+  const nextest = which('cargo-nextest') !== null
+  say(`Rust tests, with ${nextest ? 'cargo nextest' : 'cargo test'}`)
+  const args = nextest ? ['nextest', 'run', '--no-fail-fast', '--no-tests=pass'] : ['test', '--no-fail-fast']
+  const begin = performance.now()
+  let output = ''
+  const { ok, why } = await run('cargo', [...args, '--locked', ...(only ? [only] : [])], {
+    env,
+    limitMs: 15 * 60_000,
+    onOutput: (text) => (output += text),
+  })
+  const counts = count(output)
+  const seconds = (performance.now() - begin) / 1000
+  if (ok || counts.failed > 0) return { part: 'Rust', ...counts, seconds }
+  return { part: 'Rust', ...counts, failed: 1, seconds, note: why }
+}
+
+/**
+ * Adds up what the runner says at its end: nextest once, `cargo test` once per test program.
+ *
+ * @param {string} output
+ */
+function count(output) {
+  const number = (/** @type {RegExp} */ pattern) =>
+    // eslint-disable-next-line no-control-regex -- the colours of the terminal
+    [...output.replaceAll(/\u001B\[[\d;]*m/g, '').matchAll(pattern)].reduce(
+      (sum, match) => sum + Number(match[1]),
+      0,
+    )
+  const [passed, failed, timedOut, skipped] = [
+    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) passed/gm),
+    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) failed/gm),
+    number(/^ *Summary .*tests? run:.*?(\d+) timed out/gm),
+    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) (?:skipped|ignored)/gm),
+  ]
+  return { passed, failed: failed + timedOut, skipped }
+}

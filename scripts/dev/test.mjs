@@ -1,0 +1,148 @@
+/**
+ * `npm test`: everything from a bare clone. Sets up, finds or installs the servers and the runtimes, runs the Rust tests
+ * and then the suites on Node and on Bun; ends with a table and the line `N passed, N failed`.
+ */
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+
+import { capture, PlainError, runMain } from '../lib/shell.mjs'
+import { need } from '../lib/tools.mjs'
+import { runtimesOfThisPlatform } from '../runtimes/index.mjs'
+import { findValkey } from '../servers/valkey.mjs'
+import { report } from './results.mjs'
+import { runRust } from './rust.mjs'
+import { installPackages, setUp } from './setup.mjs'
+import { runVitest } from './vitest.mjs'
+
+/** @typedef {import('./results.mjs').Result} Result */
+
+const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [--all-runtimes]
+
+  --rust, --node, --bun   only these parts
+  --only                  only spec files, or Rust tests, whose names hold this
+  --all-runtimes          all suites on every runtime, not a smoke selection on the oldest and newest ones
+  --rows <file>           results of other checks to count: lines of "name<TAB>passed|failed<TAB>seconds"`
+
+/** The smoke selection: what a new or an old runtime could break. Parts of file names. */
+const smoke = [
+  '__test__/tooling/runtime.',
+  '__test__/strong/strong.',
+  '__test__/local/local.',
+  '__test__/manager/lifecycle.',
+  // Each runtime has SQLite drivers of its own, and Node 20 has none.
+  '__test__/guard/sqlite.',
+]
+
+/** What needs no server: all that runs on Windows, for which there is no Redis. */
+const withoutServers = [
+  '__test__/tooling/runtime.',
+  '__test__/tooling/gate.',
+  '__test__/manager/options.',
+  '__test__/local/local.',
+  '__test__/native/loading.',
+  '__test__/guard/guard.',
+  '__test__/guard/sqlite.',
+]
+const onWindows = process.platform === 'win32'
+
+async function main() {
+  const { values } = parseArgs({
+    options: {
+      rust: { type: 'boolean' },
+      node: { type: 'boolean' },
+      bun: { type: 'boolean' },
+      only: { type: 'string' },
+      'all-runtimes': { type: 'boolean' },
+      rows: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  if (values.help) return console.log(usage)
+  /** @type {Result[]} */
+  const results = []
+  try {
+    await runParts(results, values)
+  } catch (error) {
+    if (!(error instanceof PlainError)) throw error
+    results.push({ part: 'set-up', passed: 0, failed: 1, skipped: 0, seconds: 0, note: error.message })
+  }
+  if (results.every(({ passed, failed }) => passed + failed === 0)) {
+    results.push({ part: 'all', passed: 0, failed: 1, skipped: 0, seconds: 0, note: 'no test was run' })
+  }
+  const others = values.rows ? readRows(values.rows) : []
+  if (!report([...others, ...results])) process.exitCode = 1
+}
+
+/**
+ * @param {Result[]} results each part adds its own
+ * @param {{ only?: string, rust?: boolean, node?: boolean, bun?: boolean, 'all-runtimes'?: boolean }} options
+ */
+async function runParts(results, { only, rust, node, bun, 'all-runtimes': everywhere = false }) {
+  const all = rust === undefined && node === undefined && bun === undefined
+  await setUp()
+  const env = { ...process.env, ...(onWindows ? {} : await findServers()) }
+
+  if (all || rust) results.push(await runRust(env, only))
+  if (all || node || bun) {
+    await installPackages('scripts/runtimes')
+    await installPackages('__test__/projects/redis-clients')
+    await installPackages('__test__/projects/prisma')
+    for (const { full, ...runtime } of await plan(everywhere)) {
+      if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
+      const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke
+      const options = { env, filters, smoke: !full && !only, mayBeEmpty: only !== undefined }
+      results.push(await runVitest(runtime, options))
+    }
+  }
+}
+
+/** All that the tests start, and how they find it: what is not named here they look for where this does. */
+async function findServers() {
+  const valkey = await findValkey()
+  const redis = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
+  for (const name of /** @type {const} */ (['openssl', 'python3', 'pip', 'postgres', 'mariadbd']))
+    await need(name)
+  return { FENCELOCK_REDIS_SERVER: redis, ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }) }
+}
+
+/**
+ * On which runtimes what runs: everything on the current Node and on the newest Bun, the smoke selection on the oldest
+ * and the newest ones.
+ *
+ * @param {boolean} everywhere
+ */
+async function plan(everywhere) {
+  const current = {
+    kind: /** @type {const} */ ('node'),
+    version: process.versions.node,
+    path: process.execPath,
+  }
+  const others = runtimesOfThisPlatform()
+  const missing = []
+  for (const { name, path } of others) {
+    if (!(await capture(path, ['--version']))) missing.push(name)
+  }
+  if (missing.length > 0) throw new PlainError(`these test runtimes do not start: ${missing.join(', ')}`)
+  return [
+    { ...current, full: true },
+    ...others
+      .filter(({ name }) => everywhere || /-(oldest|newest)$/.test(name))
+      .map((runtime) => Object.assign(runtime, { full: everywhere || runtime.name === 'bun-newest' }))
+      // The full runs first: they find most.
+      .toSorted((a, b) => Number(b.full) - Number(a.full)),
+  ]
+}
+
+/** @param {string} file @returns {Result[]} */
+function readRows(file) {
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => {
+      const [part = '', outcome, seconds] = line.split('\t')
+      const passed = outcome === 'passed' ? 1 : 0
+      return { part, passed, failed: 1 - passed, skipped: 0, seconds: Number(seconds) }
+    })
+}
+
+await runMain(main)

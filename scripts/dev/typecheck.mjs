@@ -1,0 +1,33 @@
+/**
+ * `npm run typecheck`: our own TypeScript, then the declarations as users see them under each way to resolve modules,
+ * with the newest and the oldest compiler we support.
+ */
+import { join } from 'node:path'
+
+import { PlainError, root, run, runMain, say } from '../lib/shell.mjs'
+
+const consumers = ['tsconfig.json', 'tsconfig.node16.json', 'tsconfig.bundler.json'].map(
+  (name) => `__test__/projects/types/${name}`,
+)
+const checks = [
+  { compiler: 'typescript', projects: ['tsconfig.json', ...consumers] },
+  // The first with `using` and its library types.
+  { compiler: 'typescript-oldest', projects: consumers },
+]
+
+await runMain(async () => {
+  const failed = []
+  for (const { compiler, projects } of checks) {
+    for (const project of projects) {
+      say(`${compiler} ${project}`)
+      // By its path: both compilers want to be called `tsc`.
+      const { ok } = await run(process.execPath, [
+        join(root, 'node_modules', compiler, 'bin/tsc'),
+        '-p',
+        project,
+      ])
+      if (!ok) failed.push(`${compiler} ${project}`)
+    }
+  }
+  if (failed.length > 0) throw new PlainError(`type errors: ${failed.join(', ')}`)
+})

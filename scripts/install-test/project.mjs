@@ -1,0 +1,93 @@
+/**
+ * A fresh project of a user, in which a case installs and runs things.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { npmCall, PlainError, run } from '../lib/shell.mjs'
+
+/** One lock and its token. The manager is left open: the process must end by itself all the same. */
+const use = `
+  const locks = new LockManager({ local: 'locks.sqlite' })
+  const lock = await locks.acquireLocal('install', { waitMs: 10_000 })
+  if (fencingHeaders(lock)['Fencing-Token'] !== String(lock.token)) throw new Error('another token')
+  if (!(await lock.release())) throw new Error('lost')
+  console.log('token ' + lock.token)`
+
+/** What a user of each module system writes. */
+export const programs = {
+  'use.mjs': `import { LockManager } from 'fencelock'
+import { fencingHeaders } from 'fencelock/guard'
+${use}
+`,
+  'use.cjs': `const { LockManager } = require('fencelock')
+const { fencingHeaders } = require('fencelock/guard')
+void (async () => {${use}
+})()
+`,
+}
+
+/** A program that took a lock says so. */
+export const took = /^token \d{16}$/m
+
+/** What this machine has not got: the case is left out. */
+export class LeftOut extends PlainError {}
+
+export class Project {
+  /** @param {string} folder @param {string} registry @param {NodeJS.ProcessEnv} env */
+  constructor(folder, registry, env) {
+    this.folder = folder
+    this.env = env
+    mkdirSync(folder, { recursive: true })
+    this.write({
+      'package.json': JSON.stringify({ name: 'user', version: '1.0.0', private: true }),
+      // npm, pnpm, Bun and Deno read it.
+      '.npmrc': `registry=${registry}\naudit=false\nfund=false\nupdate-notifier=false\n`,
+      ...programs,
+    })
+  }
+
+  /** @param {Record<string, string>} files */
+  write(files) {
+    for (const [name, content] of Object.entries(files)) {
+      const file = join(this.folder, name)
+      mkdirSync(join(file, '..'), { recursive: true })
+      writeFileSync(file, content)
+    }
+  }
+
+  /**
+   * Runs a program to its end, and answers what it printed. It fails when the program does, or when it has not ended in time.
+   *
+   * @param {string} command
+   * @param {string[]} args
+   * @param {{ limitMs?: number, env?: NodeJS.ProcessEnv, fails?: boolean }} [options] `fails`: it has to
+   */
+  async exec(command, args, { limitMs = 120_000, env = {}, fails = false } = {}) {
+    let output = ''
+    const options = { cwd: this.folder, env: { ...this.env, ...env }, limitMs, quiet: true }
+    const call = command === 'npm' ? npmCall(args) : { command, args, shell: false }
+    const { ok, why } = await run(call.command, call.args, {
+      ...options,
+      shell: call.shell,
+      onOutput: (text) => (output += text),
+    })
+    const line = [command, ...args].join(' ')
+    if (fails && ok) throw new PlainError(`${line}\nshould have failed\n${output}`)
+    if (fails ? why.startsWith('no end') : !ok) throw new PlainError(`${line}\n${why}\n${output}`)
+    return output
+  }
+
+  /**
+   * Runs programs that take a lock.
+   *
+   * @param {string} command
+   * @param {...string[]} calls the arguments of each
+   */
+  async take(command, ...calls) {
+    for (const args of calls) {
+      const output = await this.exec(command, args, { limitMs: 30_000 })
+      if (!took.test(output)) throw new PlainError(`${command} ${args.join(' ')} took no lock\n${output}`)
+    }
+  }
+}
