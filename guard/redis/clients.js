@@ -55,18 +55,21 @@ const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError']
 const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
 const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
 
-/** What a server says that did not begin: nothing was written. */
-const REFUSALS = new Set([
-  'BUSY',
-  'CLUSTERDOWN',
-  'LOADING',
-  'MASTERDOWN',
-  'MISCONF',
-  'NOAUTH',
-  'NOREPLICAS',
-  'OOM',
-  'READONLY',
-  'TRYAGAIN',
+/** What the first word of a reply means. With each of these nothing was written. */
+const REPLY_CODES = new Map([
+  ['NOSCRIPT', 'unloaded'],
+  ['CROSSSLOT', 'slots'],
+  ['NOPERM', 'unsupported'],
+  ['BUSY', 'refused'],
+  ['CLUSTERDOWN', 'refused'],
+  ['LOADING', 'refused'],
+  ['MASTERDOWN', 'refused'],
+  ['MISCONF', 'refused'],
+  ['NOAUTH', 'refused'],
+  ['NOREPLICAS', 'refused'],
+  ['OOM', 'refused'],
+  ['READONLY', 'refused'],
+  ['TRYAGAIN', 'refused'],
 ])
 
 /** Bun has one class for all; older ones have one code for what the server says and for what is no answer at all. */
@@ -90,10 +93,8 @@ function isA(error, names) {
 function meaning(error) {
   const message = String(error?.message ?? error)
   const code = /^[A-Z]+/.exec(message)?.[0]
-  if (code === 'NOSCRIPT') return 'unloaded'
-  if (code === 'CROSSSLOT') return 'slots'
-  if (code === 'NOPERM' || message.startsWith('ERR unknown command')) return 'unsupported'
-  if (REFUSALS.has(code)) return 'refused'
+  const known = message.startsWith('ERR unknown command') ? 'unsupported' : REPLY_CODES.get(code)
+  if (known !== undefined) return known
   if (isA(error, REPLIES) || isBunReply(error ?? {}, code)) return 'reply'
   if (isA(error, UNSENT) || UNSENT_SENTENCES.some((sentence) => message.startsWith(sentence))) return 'unsent'
   return error instanceof TypeError ? 'mistake' : 'unknown'
