@@ -49,8 +49,16 @@ class Fence {
     )
   }
 
-  /** A transaction whose end nobody saw. */
-  unknown(cause) {
+  /**
+   * What to throw for a transaction that failed. If the database itself refuses the COMMIT, nothing was committed; any other
+   * error at COMMIT leaves the outcome unknown.
+   */
+  failure(error, isCommitting) {
+    const isUnknown = error instanceof TransactionEnded || (isCommitting && !this.#dialect.isRefusal(error))
+    return isUnknown ? this.#outcomeUnknown(error) : error
+  }
+
+  #outcomeUnknown(cause) {
     const { names, token, lock } = this.#lease
     const message =
       cause instanceof TransactionEnded

@@ -2,39 +2,15 @@
 
 /** What the guards of all SQL stores do. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
 
-const { setTimeout: sleep } = require('node:timers/promises')
-
 const { wrongType } = require('../../lib/options/validate.js')
 const { resourceName } = require('../../lib/options/index.js')
 const { fencing, inTurn } = require('../core/reentrancy.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
-const { TransactionEnded } = require('../core/transaction-ended.js')
 const { Fence } = require('./fence.js')
-
-/** Each time at least one of those who contend for a row gets through, so this many can, and a pause makes it likely. */
-const MAX_RETRIES = 30
-const MAX_PAUSE_MS = 100
+const { retry } = require('./retry.js')
 
 /** How far a transaction is. Only before the callback may it be done again. */
 const Phase = { FENCE: 0, CALLBACK: 1, COMMIT: 2 }
-
-/** Does `work` again while it fails in a way that passes; not any more once `patienceMs` are over. */
-async function persist(work, isTransient, patienceMs = Infinity) {
-  const limit = performance.now() + patienceMs
-  for (let retries = 0; ; retries++) {
-    try {
-      return await work()
-    } catch (error) {
-      if (retries === MAX_RETRIES || performance.now() > limit || !isTransient(error)) throw error
-    }
-    await sleep(Math.random() * Math.min(2 ** retries, MAX_PAUSE_MS))
-  }
-}
-
-/** Whether nobody can say if it was committed. The database's own error at COMMIT says no; a broken connection says nothing. */
-function isUnknown(error, isCommitting, dialect) {
-  return error instanceof TransactionEnded || (isCommitting && !dialect.isRefusal(error))
-}
 
 class SqlGuard {
   #adapter
@@ -82,9 +58,9 @@ class SqlGuard {
   async migrate() {
     await this.#turn(() =>
       // Two processes create the same table at once: the one that comes too late finds it the next time.
-      persist(
+      retry(
         () => this.#plain(this.#dialect.migration),
-        (error) => this.#dialect.isConflict(error) || this.#dialect.isTwin(error),
+        (error) => this.#dialect.isConflict(error) || this.#dialect.isConcurrentCreate(error),
       ),
     )
   }
@@ -109,7 +85,7 @@ class SqlGuard {
     const fence = new Fence(lease, this.#dialect)
     const progress = { phase: Phase.FENCE }
     const isTransient = (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error)
-    const work = () => persist(() => this.#once(lease, fence, fn, progress), isTransient)
+    const work = () => retry(() => this.#once(lease, fence, fn, progress), isTransient)
     return this.#turn(() => fencing(this.#client, this.#dialect.ddl, lease.names, work))
   }
 
@@ -132,10 +108,9 @@ class SqlGuard {
         { fence: statement, question: more, isolation: this.#isolation },
       )
     } catch (error) {
-      if (isUnknown(error, progress.phase === Phase.COMMIT, this.#dialect)) throw fence.unknown(error)
-      throw error
+      throw fence.failure(error, progress.phase === Phase.COMMIT)
     }
   }
 }
 
-module.exports = { SqlGuard, isUnknown, persist }
+module.exports = { SqlGuard }

@@ -12,7 +12,7 @@ const { invalid } = require('../../lib/errors.js')
 const { resourceName } = require('../../lib/options/index.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')
-const { isUnknown, persist } = require('./guard.js')
+const { retry } = require('./retry.js')
 
 function asynchronous() {
   return invalid(
@@ -42,7 +42,7 @@ class SyncSqliteGuard {
 
   async run(lock, fn) {
     const progress = { begun: false }
-    return persist(
+    return retry(
       () => this.#once(lock, fn, progress),
       (error) => !progress.begun && this.#dialect.isConflict(error),
       PATIENCE_MS,
@@ -76,7 +76,7 @@ class SyncSqliteGuard {
   }
 
   async migrate() {
-    await persist(() => this.migrateSync(), this.#dialect.isConflict, PATIENCE_MS)
+    await retry(() => this.migrateSync(), this.#dialect.isConflict, PATIENCE_MS)
   }
 
   migrateSync() {
@@ -105,8 +105,7 @@ class SyncSqliteGuard {
         return value
       })
     } catch (error) {
-      if (isUnknown(error, progress.committing === true, this.#dialect)) throw fence.unknown(error)
-      throw error
+      throw fence.failure(error, progress.committing === true)
     }
   }
 }

@@ -51,7 +51,7 @@ function mysql(table) {
     select: (keys) => `${selectFrom(table, keys)} FOR UPDATE`,
     tokens,
     isConflict: undoes,
-    isTwin: () => false,
+    isConcurrentCreate: () => false,
     isRefusal: byCause(({ errno }) => REFUSALS.has(errno)),
   }
 }

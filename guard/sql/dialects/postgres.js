@@ -18,7 +18,7 @@ const { byCause } = require('./errors.js')
  * @property {(answer: import('../../index').SqlAnswer, keys: Buffer[]) => Map<string, bigint> | undefined} tokens by key in
  *   hexadecimal; undefined when the answer does not tell them
  * @property {(error: unknown) => boolean} isConflict another transaction was in the way: do it again
- * @property {(error: unknown) => boolean} isTwin another process creates the table, too
+ * @property {(error: unknown) => boolean} isConcurrentCreate another process creates the table, too
  * @property {(error: unknown) => boolean} isRefusal an error at COMMIT that says that nothing was committed
  */
 
@@ -65,7 +65,7 @@ function postgres(table) {
     select,
     tokens,
     isConflict: byCause((error) => CONFLICTS.has(sqlState(error))),
-    isTwin: byCause((error) => TWINS.has(sqlState(error))),
+    isConcurrentCreate: byCause((error) => TWINS.has(sqlState(error))),
     isRefusal: byCause((error) => {
       // Bun's word for a COMMIT that was answered with ROLLBACK.
       if (error.code === 'ERR_POSTGRES_COMMIT_ROLLED_BACK') return true

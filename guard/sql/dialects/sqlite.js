@@ -35,7 +35,7 @@ function sqlite(table) {
     select,
     tokens,
     isConflict: byCause((error) => isCode(error, BUSY, 'SQLITE_BUSY')),
-    isTwin: () => false,
+    isConcurrentCreate: () => false,
     // A failed COMMIT leaves the transaction open, and it is rolled back; only a disk that fails says nothing.
     isRefusal: byCause(
       (error) => (error.errcode ?? error.code) !== undefined && !isCode(error, IOERR, 'SQLITE_IOERR'),
