@@ -1,6 +1,6 @@
 'use strict'
 
-const { TransactionEnded } = require('../../core/transaction-ended.js')
+const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { undoes } = require('../dialects/mysql.js')
 
 /**
@@ -30,11 +30,14 @@ async function mysqlTransaction({ client, isPool, query, watch }, work, { fence,
       ...[fence, question].filter((text) => text !== undefined),
     ]
     const answers = await settled(begin.map((text) => query(tx, text)))
-    const value = await attempt(watched, () => work(tx, fence === undefined ? undefined : answers.at(-1)))
+    const value = await runCallback(
+      () => work(tx, fence === undefined ? undefined : answers.at(-1)),
+      async (error) => (!undoes(error) && (await watched.ended()) ? new TransactionEnded() : undefined),
+    )
     // Before the next statement is sent: COMMIT itself ends the transaction.
     const ended = watched.ended()
     const [outcome] = await Promise.allSettled([query(tx, 'COMMIT')])
-    if (await ended) throw new TransactionEnded('no transaction is in progress')
+    if (await ended) throw new TransactionEnded()
     if (outcome.status === 'rejected') throw outcome.reason
     return value
   } catch (error) {
@@ -45,16 +48,6 @@ async function mysqlTransaction({ client, isPool, query, watch }, work, { fence,
     // A connection whose state nobody knows must not be used again.
     if (isPool && broken) await tx.destroy()
     else if (isPool) await tx.release()
-  }
-}
-
-/** What the callback threw may hide that it had ended the transaction before. */
-async function attempt(watched, work) {
-  try {
-    return await work()
-  } catch (error) {
-    if (undoes(error) || !(await watched.ended())) throw error
-    throw new TransactionEnded('no transaction is in progress', { cause: error })
   }
 }
 

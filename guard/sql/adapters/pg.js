@@ -3,7 +3,7 @@
 /** `pg`: a Pool, or a Client that is connected. */
 
 const { invalid } = require('../../../lib/errors.js')
-const { TransactionEnded } = require('../../core/transaction-ended.js')
+const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 
 const noop = () => {}
 
@@ -63,7 +63,10 @@ async function transact(tx, work, { fence, isolation, over }) {
     await tx.query('COMMIT')
     return value
   }
-  const value = await attempt(tx, over, () => work(tx, answers.at(-1)))
+  const value = await runCallback(
+    () => work(tx, answers.at(-1)),
+    () => rollback(tx, over),
+  )
   try {
     // One message again. COMMIT alone would succeed, with a warning, where no transaction is, or another one.
     await tx.query('RELEASE SAVEPOINT fencelock; COMMIT')
@@ -82,19 +85,16 @@ async function transact(tx, work, { fence, isolation, over }) {
   }
 }
 
-/** What the callback threw may hide that it had ended the transaction before. */
-async function attempt(tx, over, work) {
+/** After a failure of the callback; returns what shows that the transaction had ended before. */
+async function rollback(tx, over) {
   try {
-    return await work()
-  } catch (error) {
-    try {
-      // One message. It works where a statement had failed, too.
-      await tx.query('ROLLBACK TO SAVEPOINT fencelock; ROLLBACK')
-      over()
-    } catch ({ code, message }) {
-      if (ENDED.has(code)) throw new TransactionEnded(message, { cause: error })
-    }
-    throw error
+    // One message. It also works after a failed statement.
+    await tx.query('ROLLBACK TO SAVEPOINT fencelock; ROLLBACK')
+    over()
+    return undefined
+  } catch ({ code, message }) {
+    // Any other failure: the caller rolls back, and destroys the connection if that fails, too.
+    return ENDED.has(code) ? new TransactionEnded(message) : undefined
   }
 }
 

@@ -2,7 +2,7 @@
 
 /** `postgres` (postgres.js), and `Bun.sql`, which has the same methods; for `Bun.sql` also with MySQL or MariaDB. */
 
-const { TransactionEnded } = require('../../core/transaction-ended.js')
+const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { undoes } = require('../dialects/mysql.js')
 
 const SAVEPOINT = 'SAVEPOINT fencelock'
@@ -16,14 +16,14 @@ const postgres = {
   before: SAVEPOINT,
   after: `RELEASE ${SAVEPOINT}`,
   failed: `ROLLBACK TO ${SAVEPOINT}`,
-  ended: new Set(['25P01', '3B001']),
+  codes: new Set(['25P01', '3B001']),
 }
-const bunPostgres = { before: undefined, after: undefined, failed: SAVEPOINT, ended: new Set(['25P01']) }
+const bunPostgres = { before: undefined, after: undefined, failed: SAVEPOINT, codes: new Set(['25P01']) }
 const mysql = {
   before: SAVEPOINT,
   after: `RELEASE ${SAVEPOINT}`,
   failed: `RELEASE ${SAVEPOINT}`,
-  ended: new Set([1305]),
+  codes: new Set([1305]),
 }
 
 /** @param {any} client */
@@ -40,8 +40,8 @@ function bunMysql(client) {
  * @param {any} client
  * @returns {import('../../index').SqlAdapter<any> | undefined}
  */
-function adapter(client, { before, after, failed, ended }) {
-  const isEnded = ({ code, errno }) => [code, errno].some((each) => ended.has(each))
+function adapter(client, { before, after, failed, codes }) {
+  const isEnded = ({ code, errno }) => [code, errno].some((each) => codes.has(each))
   if (
     typeof client !== 'function' ||
     typeof client.begin !== 'function' ||
@@ -51,7 +51,8 @@ function adapter(client, { before, after, failed, ended }) {
   }
   return {
     async transaction(work, { fence, isolation }) {
-      let isOver = Promise.resolve()
+      /** @type {Promise<Error | undefined>} */
+      let ended = Promise.resolve(undefined)
       const checked = async (tx) => {
         // A migration, which commits by itself in MySQL.
         if (fence === undefined) return work(tx)
@@ -59,23 +60,20 @@ function adapter(client, { before, after, failed, ended }) {
         const ask = (text) =>
           tx.unsafe(text).then(
             () => undefined,
-            (error) => (isEnded(error) ? error : undefined),
+            (error) => (isEnded(error) ? new TransactionEnded(error.message) : undefined),
           )
-        try {
-          const value = await work(tx)
-          if (after !== undefined) isOver = ask(after)
-          return value
-        } catch (error) {
-          // What the callback threw may hide that it had ended the transaction before.
-          const over = undoes(error) ? undefined : await ask(failed)
-          throw over === undefined ? error : new TransactionEnded(over.message, { cause: error })
-        }
+        const value = await runCallback(
+          () => work(tx),
+          async (error) => (undoes(error) ? undefined : ask(failed)),
+        )
+        if (after !== undefined) ended = ask(after)
+        return value
       }
       const value = await (isolation === undefined
         ? client.begin(checked)
         : client.begin(`isolation level ${isolation}`, checked))
-      const error = await isOver
-      if (error !== undefined) throw new TransactionEnded(error.message)
+      const error = await ended
+      if (error !== undefined) throw error
       return value
     },
     async query(tx, text) {

@@ -3,7 +3,7 @@
 /** better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`. */
 
 const { invalid } = require('../../../lib/errors.js')
-const { TransactionEnded } = require('../../core/transaction-ended.js')
+const { TransactionEnded, rethrow } = require('../../core/transaction-ended.js')
 const { byCause } = require('../dialects/errors.js')
 const { isCode } = require('../dialects/sqlite.js')
 
@@ -41,13 +41,17 @@ function syncSqlite(client) {
       // The error that led here is the one to tell.
     }
   }
-  /** The savepoint is gone with the transaction, whoever ended it, and also when another one has begun since. */
-  const assertOpen = (cause) => {
+  /**
+   * Returns why it failed: a {@link TransactionEnded} if there is no such savepoint. It ends with its transaction, and a
+   * transaction that began since has none.
+   * @returns {Error | undefined}
+   */
+  const releaseSavepoint = () => {
     try {
       client.exec('RELEASE fencelock')
+      return undefined
     } catch (error) {
-      if (/no such savepoint/.test(error?.message)) throw new TransactionEnded(error.message, { cause })
-      if (cause === undefined) throw error
+      return /no such savepoint/.test(error?.message) ? new TransactionEnded(error.message) : error
     }
   }
   return {
@@ -62,8 +66,9 @@ function syncSqlite(client) {
       client.exec('BEGIN IMMEDIATE')
       try {
         client.exec('SAVEPOINT fencelock')
-        const value = attempt(() => work(client), assertOpen)
-        assertOpen()
+        const value = runCallback(() => work(client), releaseSavepoint)
+        const failure = releaseSavepoint()
+        if (failure !== undefined) throw failure
         client.exec('COMMIT')
         return value
       } catch (error) {
@@ -86,13 +91,13 @@ function syncSqlite(client) {
   }
 }
 
-/** What the callback threw may hide that it had ended the transaction before. */
-function attempt(work, assertOpen) {
+/** Like the function of this name in core/, but synchronous. */
+function runCallback(work, releaseSavepoint) {
   try {
     return work()
   } catch (error) {
-    if (!undoes(error)) assertOpen(error)
-    throw error
+    const failure = undoes(error) ? undefined : releaseSavepoint()
+    return rethrow(error, failure instanceof TransactionEnded ? failure : undefined)
   }
 }
 
