@@ -1,0 +1,152 @@
+/** The fair queue of strong locks across processes: its order, and the waiters that die, stop, or give up in it. */
+import { LockManager } from 'fencelock'
+import { beforeAll, expect, it } from 'vitest'
+
+import { closing, rejection, unique } from '../fixtures/locks'
+import { type Script } from '../fixtures/processes/processes'
+import { startPrimary, type Deployment } from '../fixtures/servers/redis'
+import { eventually, sleep } from '../fixtures/temp'
+import { lineKey } from './replication'
+import { queued, startWaiter } from './waiters'
+
+let redis: Deployment
+beforeAll(async () => {
+  redis = await startPrimary()
+})
+const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
+const inLine = (resource: string, count: number): Promise<void> => queued(redis.primary, resource, count)
+
+it('passes a lock that nobody took on to the next', async () => {
+  // The first in line is told of the release, and leaves at that very moment.
+  const [one, two, three] = [manager(), manager(), manager()]
+  const resource = unique()
+  const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+  const controllers = Array.from({ length: 20 }, () => new AbortController())
+  const leavers = controllers.map(({ signal }) =>
+    rejection(two.acquireStrong(resource, { waitMs: 30_000, fair: true, signal })),
+  )
+  await inLine(resource, 20)
+  const patient = three.acquireStrong(resource, { waitMs: 30_000, fair: true })
+  await inLine(resource, 21)
+  const began = performance.now()
+  const released = lock.release()
+  for (const controller of controllers) controller.abort(new Error('no longer'))
+  await released
+  await Promise.all(leavers)
+  expect((await patient).held).toBe(true)
+  expect(performance.now() - began).toBeLessThan(5_000)
+})
+
+it('serves fair waiters of several processes in the order in which they came, and nobody before them', async () => {
+  const locks = manager()
+  const resource = unique()
+  const processes = [1, 2, 3].map(() => startWaiter(redis.url, 'fair: true,'))
+  for (const script of processes) {
+    script.tell({ name: 'warm', resource: unique(), holdMs: 0 })
+    await script.until((said) => Array.isArray(said))
+  }
+  const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+  for (let number = 0; number < 12; number++) {
+    processes[number % 3]!.tell({ name: number, resource, holdMs: 20 })
+    await inLine(resource, number + 1)
+  }
+  await lock.release()
+  const order: [number, bigint][] = []
+  // Everybody else is told "busy" all the while.
+  let barged = 0
+  await eventually('all were served', async () => {
+    if ((await locks.tryAcquireStrong(resource)) !== null) barged++
+    order.length = 0
+    for (const { said } of processes) {
+      for (const entry of said) {
+        if (Array.isArray(entry) && typeof entry[0] === 'number') order.push([entry[0], BigInt(entry[1])])
+      }
+    }
+    return order.length === 12
+  })
+  const byToken = order.toSorted(([, a], [, b]) => (a < b ? -1 : 1)).map(([number]) => number)
+  expect(byToken).toEqual(Array.from({ length: 12 }, (_, number) => number))
+  expect(barged).toBeLessThanOrEqual(1) // once the line was empty
+})
+
+it('serves fair calls of one turn in the order in which they were made', async () => {
+  const [one, two] = [manager(), manager()]
+  const resource = unique()
+  const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
+  const tokens: Promise<bigint>[] = Array.from({ length: 20 }, async () => {
+    const mine = await two.acquireStrong(resource, { waitMs: 20_000, fair: true })
+    await mine.release()
+    return mine.token
+  })
+  await inLine(resource, 20)
+  await lock.release()
+  const served = await Promise.all(tokens)
+  expect(served).toEqual(served.toSorted((a, b) => (a < b ? -1 : 1)))
+})
+
+it('skips fair waiters that were killed or stopped, within two seconds, and forgets them', async () => {
+  const locks = manager()
+  const resource = unique()
+  const [killed, stopped, alive] = [0, 1, 2].map(() => startWaiter(redis.url, 'fair: true,')) as [
+    Script,
+    Script,
+    Script,
+  ]
+  const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+  for (const [index, script] of [killed, stopped, alive].entries()) {
+    script.tell({ name: index, resource, holdMs: 0 })
+    await inLine(resource, index + 1)
+  }
+  await killed.kill()
+  stopped.pause()
+  await sleep(100) // a signal is no call: it takes effect a little later
+  const began = performance.now()
+  await lock.release()
+  await alive.until((said) => Array.isArray(said))
+  expect(performance.now() - began).toBeLessThan(2_300)
+  await inLine(resource, 0)
+  // Who was only stopped, waits on.
+  stopped.resume()
+  expect(await stopped.until((said) => Array.isArray(said))).toMatchObject([1, expect.any(String)])
+})
+
+it('goes to the end of the line when it was stopped for too long, and is served from there', async () => {
+  const locks = manager()
+  const resource = unique()
+  const [stopped, others] = [0, 1].map(() => startWaiter(redis.url, 'fair: true,')) as [Script, Script]
+  const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
+  stopped.tell({ name: 'stopped', resource, holdMs: 0 })
+  await inLine(resource, 1)
+  stopped.pause()
+  await sleep(100)
+  others.tell({ name: 0, resource, holdMs: 1_500 })
+  await inLine(resource, 2)
+  await sleep(1_600)
+  await lock.release()
+  await others.until((said) => Array.isArray(said))
+  stopped.resume()
+  await inLine(resource, 1) // again
+  others.tell({ name: 1, resource, holdMs: 0 })
+  await inLine(resource, 2)
+  const token = async (script: Script): Promise<bigint> => {
+    const [, told] = await script.until<[unknown, string]>((said) => Array.isArray(said))
+    return BigInt(told)
+  }
+  expect(await token(stopped)).toBeLessThan(await token(others))
+})
+
+it('stands at one place in all lines of what it waits for', async () => {
+  const [one, two, three] = [manager(), manager(), manager()]
+  const [a, b] = [unique(), unique()]
+  const locks = [await one.acquireStrong(a, { ttlMs: 60_000 }), await one.acquireStrong(b, { ttlMs: 60_000 })]
+  const waits = [two, three].map((each) => each.acquireStrong([a, b], { waitMs: 10_000, fair: true }))
+  await inLine(a, 2)
+  await inLine(b, 2)
+  // The first of them loses its place in one line, as when it was taken for dead while somebody looked at that alone.
+  const [entry] = (await redis.primary.cmd('ZRANGEBYSCORE', lineKey(a), 1e14, '+inf')) as string[]
+  await redis.primary.cmd('ZREM', lineKey(a), entry!)
+  await Promise.all(locks.map((lock) => lock.release()))
+  // Each would be the first of one line, and wait for the other.
+  await (await Promise.race(waits)).release()
+  for (const lock of await Promise.all(waits)) expect(await lock.release()).toBe(true)
+})

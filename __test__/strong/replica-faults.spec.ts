@@ -1,0 +1,207 @@
+/** Strong locks when replicas lag or fall silent, and when a primary is demoted or dies. */
+import { LockManager } from 'fencelock'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { onCleanup } from '../fixtures/cleanup'
+import { closing, rejection, unique } from '../fixtures/locks'
+import { startProxy } from '../fixtures/servers/proxy'
+import { startPrimary, type Deployment } from '../fixtures/servers/redis'
+import { eventually } from '../fixtures/temp'
+import { leaseExists, leaseIsGone, lockKey, settled } from './replication'
+
+describe('with a primary and two replicas', () => {
+  let redis: Deployment
+  beforeAll(async () => {
+    redis = await startPrimary()
+  })
+
+  function pause(...which: number[]): void {
+    for (const index of which) redis.replicas[index]!.pause()
+    onCleanup(async () => {
+      for (const index of which) redis.replicas[index]!.resume()
+      await redis.primary.waitForReplicas(2)
+    })
+  }
+
+  it('refuses a grant in time when no replica answers, and takes it back', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release() // connected, loaded
+    pause(0, 1)
+    for (const ackTimeoutMs of [50, 200]) {
+      const resource = unique()
+      const began = performance.now()
+      const error = await rejection(locks.acquireStrong(resource, { ackTimeoutMs }))
+      const took = performance.now() - began
+      expect(error).toMatchObject({
+        code: 'INSUFFICIENT_REPLICAS',
+        required: 2,
+        received: 0,
+        connected: 2,
+        rolledBack: true,
+      })
+      expect(took).toBeGreaterThanOrEqual(ackTimeoutMs - 5)
+      expect(took).toBeLessThan(ackTimeoutMs + 50)
+      expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+      expect(await locks.inspect(resource)).toBeNull()
+    }
+  })
+
+  it('grants with the healthy replica alone, and quickly, while others wait for the paused one', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release()
+    pause(1)
+    const all = Array.from({ length: 20 }, () =>
+      rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })),
+    )
+    const began = performance.now()
+    for (let round = 0; round < 20; round++) {
+      const lock = await locks.acquireStrong(unique(), { acks: 1, ackTimeoutMs: 1_000 })
+      expect(lock.acks).toEqual({ required: 1, received: 1 })
+      expect(await lock.release()).toBe(true)
+    }
+    expect(performance.now() - began).toBeLessThan(900)
+    for (const error of await Promise.all(all))
+      expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
+  })
+
+  it('keeps "busy" busy in a batch whose grants are refused', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const [refused, busy] = await Promise.allSettled([
+      locks.acquireStrong(unique()),
+      locks.tryAcquireStrong(held.resource),
+    ])
+    expect(refused).toMatchObject({ status: 'rejected', reason: { code: 'INSUFFICIENT_REPLICAS' } })
+    expect(busy).toEqual({ status: 'fulfilled', value: null })
+    expect(await locks.inspect(held.resource)).toMatchObject({ owner: held.owner })
+  })
+
+  it('does not take back somebody else’s lock when its own lease ended while it waited', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    await (await locks.acquireStrong(unique())).release()
+    pause(0, 1)
+    const resource = unique()
+    // The lease ends at 600 ms; its WAIT and the rollback come from 300 ms on, which is delayed until after the theft.
+    const proxy = await startProxy(redis.primary.port)
+    const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
+    await rejection(slow.acquireStrong(unique()))
+    const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 600, ackTimeoutMs: 300 }))
+    await leaseExists(redis.primary, resource)
+    proxy.hold('toClient')
+    await leaseIsGone(redis.primary, resource)
+    const thief = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
+    proxy.flow()
+    expect((await attempt).message).not.toBe('')
+    await eventually('nothing is left to clean up', () => slow.stats().cleanups === 0)
+    expect(await redis.primary.cmd('GET', lockKey(resource))).toBe(thief.owner)
+    expect(await thief.release()).toBe(true)
+  })
+
+  it('does not make a loser wait for the replicas of others', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const refused = rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_500 }))
+    const began = performance.now()
+    expect(await locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 1_500 })).toBeNull()
+    const busyAfter = performance.now() - began
+    expect(await refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
+    expect(busyAfter).toBeLessThan((performance.now() - began) / 2)
+  })
+
+  it('knows of a batch that breaks who was busy, and not who was granted', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const locks = closing(new LockManager({ redis: proxy.url }))
+    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    pause(0)
+    const resource = unique()
+    const calls = Promise.allSettled([
+      locks.acquireStrong(resource, { ackTimeoutMs: 2_000, ttlMs: 60_000 }),
+      locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 2_000 }),
+    ])
+    await leaseExists(redis.primary, resource)
+    proxy.cut()
+    const [granted, busy] = await calls
+    expect(busy).toEqual({ status: 'fulfilled', value: null })
+    expect(granted).toMatchObject({ status: 'rejected', reason: { code: 'OUTCOME_UNKNOWN' } })
+    await leaseIsGone(redis.primary, resource)
+    expect(await redis.primary.cmd('GET', lockKey(held.resource))).toBe(held.owner)
+  })
+
+  it('leaves deadline and lease as they were when an extension is not acknowledged', async () => {
+    const locks = closing(new LockManager({ redis: redis.url }))
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
+    pause(0, 1)
+    const error = await rejection(lock.extend(60_000))
+    expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2, received: 0 })
+    expect(lock.held).toBe(true)
+    expect(lock.remainingMs).toBeLessThan(5_000)
+    expect(lock.signal.aborted).toBe(false)
+  })
+
+  it('does not know the outcome when the primary is demoted while it waits', async () => {
+    const own = await startPrimary()
+    const locks = closing(new LockManager({ redis: own.url }))
+    await (await locks.acquireStrong(unique())).release()
+    for (const replica of own.replicas) replica.pause()
+    const resource = unique()
+    const attempt = rejection(locks.acquireStrong(resource, { ackTimeoutMs: 4_000, ttlMs: 60_000 }))
+    await leaseExists(own.primary, resource)
+    await own.primary.replicate(redis.primary)
+    expect(await attempt).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+  })
+
+  it('survives a failover to a replica that acknowledged it, and to no other', async () => {
+    const own = await startPrimary({ replicaProxies: true })
+    const locks = closing(new LockManager({ redis: own.url }))
+    await (await locks.acquireStrong(unique())).release()
+    await settled(own)
+    const [slow, cutOff] = own.links
+    slow!.hold('toClient')
+    cutOff!.swallow('toClient')
+    const resource = unique()
+    let granted = false
+    const call = locks
+      .acquireStrong(resource, { acks: 1, ackTimeoutMs: 5_000, ttlMs: 60_000 })
+      .then((lock) => {
+        granted = true
+        return lock
+      })
+    // The primary alone has it: no grant yet.
+    expect(await eventually('the primary has it', () => locks.inspect(resource))).toMatchObject({ resource })
+    expect(granted).toBe(false)
+    slow!.flow('toClient')
+    const lock = await call
+    await own.primary.kill()
+    expect(lock.acks).toEqual({ required: 1, received: 1 })
+    const [acknowledged, silent] = own.replicas.map((replica) =>
+      closing(new LockManager({ redis: { url: replica.url, replicas: 0 } })),
+    )
+    for (const replica of own.replicas) await replica.promote()
+    expect(await acknowledged!.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
+    expect(await acknowledged!.tryAcquireStrong(resource)).toBeNull()
+    // Had this one been promoted alone, the lock would be lost; the fence tells the holders apart.
+    expect(await silent!.inspect(resource)).toBeNull()
+    expect((await silent!.acquireStrong(resource)).token).toBeGreaterThan(lock.token)
+    expect(lock.held).toBe(true)
+  })
+
+  it('can be lost without acknowledgements, which is what they are for', async () => {
+    const own = await startPrimary({ replicaProxies: true })
+    const locks = closing(new LockManager({ redis: own.url }))
+    await (await locks.acquireStrong(unique())).release()
+    for (const link of own.links) link.swallow('toClient')
+    const resource = unique()
+    expect(await rejection(locks.acquireStrong(resource))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
+    const doomed = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
+    expect(doomed.held).toBe(true)
+    await own.primary.kill()
+    const promoted = await own.failOver()
+    const survivors = closing(new LockManager({ redis: { url: promoted.url, replicas: 0 } }))
+    const second = await survivors.acquireStrong(resource)
+    // Two holders at once; the fence tells them apart.
+    expect(doomed.held).toBe(true)
+    expect(second.token).toBeGreaterThan(doomed.token)
+  })
+})

@@ -1,0 +1,35 @@
+/** The keys of a resource, and what replication does, for the specs of strong locks. */
+import { onCleanup } from '../fixtures/cleanup'
+import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
+import { eventually } from '../fixtures/temp'
+
+export const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
+export const fenceKey = (resource: string): string => `fencelock:{${resource}}:fence`
+export const lineKey = (resource: string): string => `fencelock:{${resource}}:line`
+
+/** Waits until the server has a lease of the resource. */
+export async function leaseExists(server: RedisServer, resource: string): Promise<void> {
+  await eventually('the lease is there', async () => (await server.cmd('EXISTS', lockKey(resource))) === 1)
+}
+
+/** Waits until the server has no lease of the resource. */
+export async function leaseIsGone(server: RedisServer, resource: string, withinMs?: number): Promise<void> {
+  await eventually(
+    'the lease is removed',
+    async () => (await server.cmd('EXISTS', lockKey(resource))) === 0,
+    withinMs,
+  )
+}
+
+/**
+ * Until the replicas have acknowledged all there is, and nothing more comes by itself. From then on every WAIT that is
+ * not for the next write is answered at once, by all of them: a false acknowledgement would show.
+ */
+export async function settled({ primary, replicas }: Deployment): Promise<void> {
+  onCleanup(() => primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 1).catch(() => undefined))
+  await primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 3600)
+  await eventually('the replicas have acknowledged everything', async () => {
+    const { master_repl_offset: all, ...info } = await primary.info('replication')
+    return replicas.every((_, index) => info[`slave${index}`]?.includes(`,offset=${all},`))
+  })
+}
