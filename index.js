@@ -13,7 +13,10 @@ const {
 } = require('./lib/errors.js')
 const { LockManager } = require('./lib/lock-manager.js')
 
-// Spelled out, so that ES modules can import each by its name.
+/**
+ * Spelled out, so that ES modules can import each by its name.
+ * @satisfies {Record<keyof typeof import('./index.js'), unknown>}
+ */
 module.exports = {
   BackendUnavailableError,
   ClosedError,

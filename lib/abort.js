@@ -1,26 +1,24 @@
 'use strict'
 
 /**
- * Many calls may wait on one AbortSignal, for example one that lives as long as the process. Each signal gets a single
- * listener for all of them, so that no runtime warns of a leak, and none while nobody waits.
+ * Many calls may wait on one AbortSignal, for example one that lives as long as the process. All calls that wait on a
+ * signal share one listener, so that no runtime warns of a leak; it is removed with the last of them.
  */
 
-/** The functions to call when a signal aborts. */
+/**
+ * The functions to call when a signal aborts.
+ * @type {WeakMap<AbortSignal, { calls: Set<() => void>, listener: () => void }>}
+ */
 const waiting = new WeakMap()
 
-/** Calls `onAbort` when the signal aborts; at most once. Answers a function that calls it off. */
+/**
+ * Calls `onAbort` when the signal aborts; at most once.
+ * @param {AbortSignal} signal
+ * @param {() => void} onAbort
+ * @returns {() => void} unsubscribes
+ */
 function whenAborted(signal, onAbort) {
-  let entry = waiting.get(signal)
-  if (entry === undefined) {
-    const calls = new Set()
-    const listener = () => {
-      waiting.delete(signal)
-      for (const call of calls) call()
-    }
-    entry = { calls, listener }
-    waiting.set(signal, entry)
-    signal.addEventListener('abort', listener, { once: true })
-  }
+  const entry = waiting.get(signal) ?? listen(signal)
   const { calls, listener } = entry
   calls.add(onAbort)
   return () => {
@@ -31,18 +29,38 @@ function whenAborted(signal, onAbort) {
   }
 }
 
+/** @param {AbortSignal} signal */
+function listen(signal) {
+  /** @type {Set<() => void>} */
+  const calls = new Set()
+  const listener = () => {
+    waiting.delete(signal)
+    for (const call of calls) call()
+  }
+  const entry = { calls, listener }
+  waiting.set(signal, entry)
+  signal.addEventListener('abort', listener, { once: true })
+  return entry
+}
+
 /**
- * Settles like `promise`, or rejects with the signal's reason as soon as it aborts; then `cancel` is called, `discard` gets
- * what comes too late, and nobody is told of its errors.
+ * Settles like `promise`, or rejects with the signal's reason as soon as it aborts. Then `cancel` is called, and
+ * `discard` gets the late result; its errors are ignored.
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} signal
+ * @param {() => void} cancel
+ * @param {(late: T) => unknown} discard
+ * @returns {Promise<T>}
  */
 function abortable(promise, signal, cancel, discard) {
   return new Promise((resolve, reject) => {
-    const callOff = whenAborted(signal, () => {
+    const unsubscribe = whenAborted(signal, () => {
       reject(signal.reason)
       cancel()
       promise.then(discard).catch(() => {})
     })
-    promise.finally(callOff).then(resolve, reject)
+    promise.finally(unsubscribe).then(resolve, reject)
   })
 }
 

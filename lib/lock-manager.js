@@ -3,96 +3,150 @@
 /** The manager: JavaScript idioms around the addon's calls. */
 
 const { abortable } = require('./abort.js')
-const binding = require('./native/load.js')
-const { Calls } = require('./native/call-batch.js')
-const { wrongType } = require('./options/validate.js')
 const { fromFailure, held, lost } = require('./errors.js')
+const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
+const { ManagerCalls } = require('./native/call-batch.js')
+const { Completed, Failed, Grant, Kind, attach, submit } = require('./native/completions.js')
 const { guarantee } = require('./native/describe.js')
-const { Keeper, LocalLock, Lock } = require('./lock.js')
+const binding = require('./native/load.js')
+const wire = require('./native/wire.js')
 const {
   SCOPED,
-  STRATEGIES,
-  acquireOptions,
-  managerOptions,
+  acquireRequest,
+  managerSettings,
   resourceName,
-  resources,
+  resourceNames,
   strategyOption,
 } = require('./options/index.js')
-const { Grant, Kind, attach, submit } = require('./native/completions.js')
+const { wrongType } = require('./options/validate.js')
+const { STRATEGIES } = require('./strategies.js')
+
+/** @import * as Native from '../binding.js' */
+/** @import * as Public from '../index.js' */
+/** @import { Outcome } from './native/completions.js' */
+/** @import { StrategyInfo } from './strategies.js' */
+
+/** @typedef {string | readonly string[]} Names a resource, or several */
+/**
+ * The handle of a strategy's locks.
+ * @template {StrategyInfo} S
+ * @typedef {InstanceType<S extends { sync: true } ? typeof LocalLock : typeof Lock>} HandleOf
+ */
+/**
+ * @template T
+ * @typedef {(lock: Public.Lock) => T | PromiseLike<T>} Routine
+ */
 
 /** A synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
-const numbers = new Float64Array(new ArrayBuffer(6 * Float64Array.BYTES_PER_ELEMENT))
+const numbers = new Float64Array(new ArrayBuffer(wire.grant.stride * Float64Array.BYTES_PER_ELEMENT))
 
+/** @param {Names} names */
 function first(names) {
-  return typeof names === 'string' ? names : names[0]
+  return typeof names === 'string' ? names : /** @type {string} */ (names[0])
 }
 
-/** What the addon takes for further resources of one lease. */
-function others(names) {
-  return typeof names === 'string' ? undefined : names.slice(1)
+/**
+ * The object that a completion carries.
+ * @param {Outcome} outcome
+ */
+function detail(outcome) {
+  return outcome instanceof Completed ? outcome.detail : undefined
 }
 
-/** The error for a routine that was done when its lock was lost already. */
+/**
+ * The error for a routine that finished after its lock was lost.
+ * @param {unknown} result
+ * @param {Public.Strategy} strategy
+ * @param {string} resource
+ */
 function lostWith(result, strategy, resource) {
   const error = lost(
     strategy,
     resource,
-    'the lock was lost before the routine was done, so somebody else may have been at it at the same time; ' +
-      'look at what the routine wrote, or fence it; what it returned is in `result`',
+    'the lock was lost before the routine finished, so another holder may have worked at the same time; check what ' +
+      'the routine wrote, or fence it; its return value is in `result`',
   )
-  // Not shown with the error: it may be large, secret, or nothing that JSON can write.
+  // Not enumerable: it may be large, secret, or impossible to write as JSON.
   return Object.defineProperty(error, 'result', { value: result })
 }
 
+/** @implements {Public.LockManager} */
 class LockManager {
   #settings
   #calls
-  /** What locks need of their manager. */
-  #keeper
+  /** @type {Map<StrategyInfo, InstanceType<typeof LockRegistry>>} */
+  #registries = new Map()
+  /** @type {Promise<void> | undefined} */
   #closing
 
+  /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
-    this.#settings = managerOptions(options)
+    this.#settings = managerSettings(options)
     const native = binding.openManager(attach(), this.#settings.config)
-    if (native.code !== undefined) throw fromFailure(native)
-    this.#calls = new Calls(native)
-    this.#keeper = new Keeper(this.#calls)
+    if ('code' in native) throw fromFailure(native)
+    this.#calls = new ManagerCalls(native)
   }
 
   async connect() {
-    if (this.#settings.config.redis) await this.#connect('strong')
-    if (this.#settings.usesLocal) await this.#connect('local')
+    for (const { name, number } of this.#settings.connected) {
+      const outcome = await submit((slot) => this.#calls.direct.connect(slot, number))
+      if (outcome instanceof Failed) throw fromFailure(outcome.failure, name)
+    }
   }
 
-  async #connect(strategy) {
-    const outcome = await submit((slot) => this.#calls.direct.connect(slot, STRATEGIES[strategy]))
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
-  }
-
+  /**
+   * @param {Names} resource
+   * @param {Public.StrongOptions} [options]
+   */
   acquireStrong(resource, options) {
-    return this.#acquire('strong', resource, options, true)
+    return this.#acquire(STRATEGIES.strong, resource, options, true)
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.StrongOptions} [options]
+   */
   tryAcquireStrong(resource, options) {
-    return this.#acquire('strong', resource, options, false)
+    return this.#acquire(STRATEGIES.strong, resource, options, false)
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.AcquireOptions} [options]
+   */
   acquireLocal(resource, options) {
-    return this.#acquire('local', resource, options, true)
+    return this.#acquire(STRATEGIES.local, resource, options, true)
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.AcquireOptions} [options]
+   */
   tryAcquireLocal(resource, options) {
-    return this.#acquire('local', resource, options, false)
+    return this.#acquire(STRATEGIES.local, resource, options, false)
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.StrongOptions} [options]
+   */
   acquire(resource, options) {
     return this.#acquire(this.#settings.strategy, resource, options, true)
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.StrongOptions} [options]
+   */
   tryAcquire(resource, options) {
     return this.#acquire(this.#settings.strategy, resource, options, false)
   }
 
+  /**
+   * @template T
+   * @param {Names} resource
+   * @param {[Routine<T>] | [Public.StrongOptions | undefined, Routine<T>]} rest
+   */
   async withLock(resource, ...rest) {
     const [options, routine] = rest.length === 1 ? [undefined, rest[0]] : rest
     if (typeof routine !== 'function') throw wrongType('the routine of withLock', 'a function', routine)
@@ -102,23 +156,33 @@ class LockManager {
     try {
       result = await routine(lock)
     } catch (error) {
-      // Never rejects, so that the routine's own error is what the caller gets.
+      // Never rejects, so the caller gets the routine's own error.
       await lock[Symbol.asyncDispose]()
       throw error
     }
-    // The routine may have given it back itself. An unreachable backend is no loss: the cleanup goes on by itself.
-    const stood = lock.held || Lock.wasReleased(lock)
+    // The routine may have released it itself. An unreachable backend is not a loss: cleanup continues.
+    const wasHeld = lock.held || wasReleased(lock)
     const released = await lock.release().catch(() => true)
-    if (stood && released) return result
-    throw lostWith(result, strategy, lock.resource)
+    if (wasHeld && released) return result
+    throw lostWith(result, strategy.name, lock.resource)
   }
 
-  async #acquire(strategy, resource, options, insist, otherwise) {
-    const names = resources(resource)
-    const request = acquireOptions(strategy, options, this.#settings, otherwise)
-    const { signal, acks, maxHoldMs } = request
+  /**
+   * @template {StrategyInfo} S
+   * @template {boolean} Insist
+   * @param {S} strategy
+   * @param {Names} resource
+   * @param {Public.StrongOptions | undefined} options
+   * @param {Insist} insist whether to wait, and to reject when another owner holds the lock
+   * @param {typeof SCOPED} [builtIn] defaults other than those of acquires
+   */
+  async #acquire(strategy, resource, options, insist, builtIn) {
+    const names = resourceNames(resource)
+    const request = acquireRequest(strategy, options, this.#settings, builtIn)
+    const { signal, acks, renew } = request
     if (signal?.aborted) throw signal.reason
     const waitMs = insist ? request.waitMs : 0
+    /** @type {number} */
     let slot
     const call = submit((given) => {
       slot = given
@@ -132,90 +196,117 @@ class LockManager {
           (late) => this.#discard(strategy, late),
         )
       : call)
-    switch (outcome.kind) {
-      case Kind.GRANTED:
-        return this.#hold(strategy, names, outcome, acks, maxHoldMs > 0)
-      case Kind.LATE:
-        void this.#discard(strategy, outcome)
-        throw lost(
-          strategy,
-          first(names),
-          'the event loop was blocked for longer than the lease lasts, so the grant came too late and was given back; ' +
-            'ask for a longer ttlMs, or find what blocks the event loop',
-        )
-      case Kind.BUSY:
-        if (!insist) return null
-        throw held(strategy, first(names), waitMs, outcome.value < 0 ? undefined : outcome.value)
-      default:
-        throw fromFailure(outcome.detail, strategy, first(names))
+    if (outcome instanceof Grant) {
+      if (!outcome.isLate) return this.#handle(strategy, names, outcome, acks, renew !== false)
+      void this.#discard(strategy, outcome)
+      throw lost(
+        strategy.name,
+        first(names),
+        'the event loop was blocked for longer than the lease lasts, so the grant arrived too late and was ' +
+          'released; use a longer ttlMs, or find what blocks the event loop',
+      )
     }
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
+    if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
+    throw held(strategy.name, first(names), waitMs, outcome.value < 0 ? undefined : outcome.value)
   }
 
-  #hold(strategy, names, grant, required, renewed) {
-    const Handle = strategy === 'local' ? LocalLock : Lock
-    return new Handle(this.#keeper, names, grant, required, renewed)
+  /**
+   * @template {StrategyInfo} S
+   * @param {S} strategy
+   * @param {Names} names
+   * @param {InstanceType<typeof Grant>} grant
+   * @param {number} required
+   * @param {boolean} renewed
+   */
+  #handle(strategy, names, grant, required, renewed) {
+    const Handle = strategy.sync ? LocalLock : Lock
+    const handle = new Handle(this.#registry(strategy), names, grant, required, renewed)
+    return /** @type {HandleOf<S>} */ (handle)
   }
 
-  /** Gives back what was granted to a call that nobody waits for any more. */
+  /** @param {StrategyInfo} strategy */
+  #registry(strategy) {
+    let registry = this.#registries.get(strategy)
+    if (registry === undefined) {
+      registry = new LockRegistry(this.#calls, strategy)
+      this.#registries.set(strategy, registry)
+    }
+    return registry
+  }
+
+  /**
+   * Releases what was granted to a call that is no longer awaited.
+   * @param {StrategyInfo} strategy
+   * @param {Outcome} outcome
+   */
   async #discard(strategy, outcome) {
     if (!(outcome instanceof Grant)) return
-    // Nobody is there to be told of an error, and the cleanup goes on by itself.
+    // There is no caller to report an error to, and cleanup continues.
     await submit((slot) => this.#calls.release(slot, strategy, outcome.lease)).catch(() => {})
   }
 
+  /**
+   * @param {Names} resource
+   * @param {Public.AcquireOptions} [options]
+   */
   tryAcquireLocalSync(resource, options) {
-    const names = resources(resource)
-    const { ttlMs, signal, minToken, maxHoldMs, maxStallMs } = acquireOptions(
-      'local',
-      options,
-      this.#settings,
-    )
+    const strategy = STRATEGIES.local
+    const names = resourceNames(resource)
+    const { ttlMs, signal, minToken, renew } = acquireRequest(strategy, options, this.#settings)
     if (signal?.aborted) throw signal.reason
     const granted = this.#calls.direct.acquireSync(
       numbers,
       first(names),
-      others(names),
+      typeof names === 'string' ? undefined : names.slice(1),
       ttlMs,
       minToken,
-      maxHoldMs,
-      maxStallMs,
+      renew ? renew.maxHoldMs : 0,
+      renew ? renew.maxStallMs : 0,
     )
     if (granted === false) return null
-    if (granted !== true) throw fromFailure(granted, 'local', first(names))
-    return this.#hold('local', names, new Grant(Kind.GRANTED, numbers, 0), 0, maxHoldMs > 0)
+    if (granted !== true) throw fromFailure(granted, strategy.name, first(names))
+    return this.#handle(strategy, names, new Grant(Kind.granted, numbers, 0), 0, renew !== false)
   }
 
+  /**
+   * @param {string} resource
+   * @param {{ strategy?: Public.Strategy | undefined }} [options]
+   * @returns {Promise<Public.LockInfo | null>}
+   */
   async inspect(resource, options) {
     const name = resourceName(resource)
     const strategy = strategyOption(options, this.#settings.strategy)
-    const outcome = await submit((slot) => this.#calls.direct.inspect(slot, STRATEGIES[strategy], name))
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
-    if (outcome.kind === Kind.NOTHING) return null
-    const { owner, token, remainingMs } = outcome.detail
-    const info = {
-      resource: name,
-      strategy,
-      owner,
-      token: BigInt(token),
-      remainingMs,
-    }
-    return Object.defineProperty(info, 'toJSON', { value: () => ({ ...info, token: String(token) }) })
+    const outcome = await submit((slot) => this.#calls.direct.inspect(slot, strategy.number, name))
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, name)
+    const found = detail(outcome)
+    if (found === undefined) return null
+    const { owner, token, remainingMs } = /** @type {Native.Info} */ (found)
+    const info = { resource: name, strategy: strategy.name, owner, token: BigInt(token), remainingMs }
+    return Object.defineProperty(/** @type {Public.LockInfo} */ (info), 'toJSON', {
+      value: () => ({ ...info, token: String(token) }),
+    })
   }
 
+  /**
+   * @param {string} resource
+   * @param {{ strategy?: Public.Strategy | undefined }} [options]
+   */
   async forceRelease(resource, options) {
     const name = resourceName(resource)
     const strategy = strategyOption(options, this.#settings.strategy)
-    const outcome = await submit((slot) => this.#calls.direct.forceRelease(slot, STRATEGIES[strategy], name))
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy, name)
-    return outcome.value === 1
+    const outcome = await submit((slot) => this.#calls.direct.forceRelease(slot, strategy.number, name))
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, name)
+    return outcome instanceof Completed && outcome.value === 1
   }
 
+  /** @param {{ strategy?: Public.Strategy | undefined }} [options] */
   async describe(options) {
     const strategy = strategyOption(options, this.#settings.strategy)
-    const acks = strategy === 'strong' ? this.#settings.defaults.acks : null
-    const outcome = await submit((slot) => this.#calls.direct.describe(slot, STRATEGIES[strategy], acks ?? 0))
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, strategy)
-    return guarantee(strategy, acks, outcome.detail)
+    const acks = strategy.acknowledged ? this.#settings.defaults.acks : null
+    const outcome = await submit((slot) => this.#calls.direct.describe(slot, strategy.number, acks ?? 0))
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name)
+    return guarantee(strategy.name, acks, /** @type {Native.Guarantee} */ (detail(outcome)))
   }
 
   stats() {

@@ -3,15 +3,21 @@
 /** The handles of leases. */
 
 const { fromFailure, lost } = require('./errors.js')
-const { STRATEGIES, extendTtl } = require('./options/index.js')
-const { Kind, expect, onEnd, submit } = require('./native/completions.js')
+const { Completed, Failed, expect, onEnd, submit } = require('./native/completions.js')
+const { extendTtl } = require('./options/index.js')
+
+/** @import * as Public from '../index.js' */
+/** @typedef {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} ManagerCalls */
+/** @typedef {InstanceType<typeof import('./native/completions.js').Grant>} Grant */
+/** @import { StrategyInfo } from './strategies.js' */
 
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
- * The locks whose signal was read, by lease, until the lease ends or is released. Not weak: a listener may be all that
- * is left of a lock, and it is to be called. Even a whole program may be: one that is a leader until its
- * signal aborts, and awaits nothing else.
+ * The locks whose signal was read, by lease, until the lease ends or is released. Strong references: a listener may be
+ * all that is left of a lock, and must still be called. A whole program may depend on it, one that is the leader
+ * until its signal aborts and awaits nothing else.
+ * @type {Map<number, Lock>}
  */
 const watched = new Map()
 
@@ -19,55 +25,88 @@ onEnd((lease, message) => {
   const lock = watched.get(lease)
   if (lock === undefined) return
   unwatch(lease)
-  Lock.end(lock, message)
+  abortSignal(lock, message)
 })
 
+/** @param {number} lease */
 function unwatch(lease) {
   if (watched.delete(lease)) expect(-1)
 }
 
-/** The managers' parts that have handles out. A registry that is itself garbage tells nothing of its handles. */
-const keepers = new Set()
+/**
+ * The registries with handles in use. A finalization registry that is itself collected does not report its handles.
+ * @type {Set<LockRegistry>}
+ */
+const inUse = new Set()
 
-/** What locks need of their manager, which may be dropped together with them: its addon's side, and their registry. */
-class Keeper {
+/**
+ * What the locks of one strategy share, and need after their manager was dropped: the calls of the manager, and the
+ * registries that notice handles that are dropped without a release.
+ */
+class LockRegistry {
   #handles = 0
-  #registry = new FinalizationRegistry((signed) => {
-    const lease = Math.abs(signed)
-    this.#less(signed < 0)
-    const resource = this.calls.direct.forget(lease)
-    if (resource !== null) warnOfDropped(resource)
-  })
+  // One for each kind, so that all it holds for a handle is a number, which costs no object.
+  /** @type {FinalizationRegistry<number>} */
+  #expiring = new FinalizationRegistry((lease) => this.#dropped(lease, false))
+  /** @type {FinalizationRegistry<number>} */
+  #renewed = new FinalizationRegistry((lease) => this.#dropped(lease, true))
 
-  /** @param {import('./native/call-batch').Calls} calls */
-  constructor(calls) {
+  /**
+   * @param {ManagerCalls} calls
+   * @param {StrategyInfo} strategy
+   */
+  constructor(calls, strategy) {
     this.calls = calls
+    this.strategy = strategy
   }
 
   /**
-   * From now on the loss of this handle is noticed. While a lease is renewed, the addon asks the event loop for signs of
+   * Notices from now on that the handle is dropped. While a lease is renewed, the addon asks the event loop for signs of
    * life.
-   * @param {number} signed the lease, negative if it is renewed: a number costs the registry no object per lock
+   * @param {Lock} lock
+   * @param {number} lease
+   * @param {boolean} renewed
    */
-  add(lock, signed) {
-    this.#registry.register(lock, signed, lock)
-    if (signed < 0) expect(1)
-    if (this.#handles++ === 0) keepers.add(this)
+  add(lock, lease, renewed) {
+    this.#of(renewed).register(lock, lease, lock)
+    if (renewed) expect(1)
+    if (this.#handles++ === 0) inUse.add(this)
   }
 
-  remove(lock, signed) {
-    if (this.#registry.unregister(lock)) this.#less(signed < 0)
+  /**
+   * @param {Lock} lock
+   * @param {boolean} renewed
+   */
+  remove(lock, renewed) {
+    if (this.#of(renewed).unregister(lock)) this.#removed(renewed)
   }
 
-  #less(renewed) {
+  /** @param {boolean} renewed */
+  #of(renewed) {
+    return renewed ? this.#renewed : this.#expiring
+  }
+
+  /** @param {boolean} renewed */
+  #removed(renewed) {
     if (renewed) expect(-1)
-    if (--this.#handles === 0) keepers.delete(this)
+    if (--this.#handles === 0) inUse.delete(this)
+  }
+
+  /**
+   * @param {number} lease
+   * @param {boolean} renewed
+   */
+  #dropped(lease, renewed) {
+    this.#removed(renewed)
+    const resource = this.calls.direct.forget(lease)
+    if (resource !== null) warnOfDropped(resource)
   }
 }
 
+/** @param {string} resource */
 function warnOfDropped(resource) {
   process.emitWarning(
-    `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease runs out by itself`,
+    `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease will expire`,
     {
       type: 'FencelockWarning',
       code: 'FENCELOCK_LOCK_DROPPED',
@@ -76,52 +115,73 @@ function warnOfDropped(resource) {
   )
 }
 
+/**
+ * @param {number} number
+ * @param {number} digits
+ */
 function hex(number, digits) {
   return number.toString(16).padStart(digits, '0')
 }
 
-/** Flat, and with few fields: there may be many of them. */
+// Access to private members for this module and the manager. Static methods would be visible to users.
+/** @type {(lock: Lock, message: string, cause?: string) => void} */
+let abortSignal
+/** @type {(lock: Lock) => boolean} */
+let wasReleased
+/** @type {(lock: Lock) => boolean} */
+let releaseNow
+
+/**
+ * Memory layout: a process may hold 100,000 locks, and each is to cost less than 600 bytes. So a lock is one flat object
+ * of numbers. What all locks of a strategy have in common is in its registry, and objects that few callers ask for
+ * (the array of resources, the owner's text, the signal) are made on first use.
+ * @implements {Public.Lock}
+ */
 class Lock {
-  #keeper
+  #registry
   #names
-  /** Negative while it is renewed. */
-  #signed
+  #lease
+  #renewed
   #token
   #required
   #received
-  /** The owner's digits. */
-  #high
-  #middle
-  #low
+  #ownerHigh
+  #ownerMiddle
+  #ownerLow
+  /** @type {AbortController | undefined} */
   #controller
+  /** @type {Promise<boolean> | undefined} */
   #release
 
+  static {
+    abortSignal = (lock, message, cause) => lock.#abort(message, cause)
+    wasReleased = (lock) => lock.#release !== undefined
+    releaseNow = (lock) => lock.#releaseSync()
+  }
+
   /**
-   * @param {Keeper} keeper of its manager
-   * @param names a resource, or a frozen array of them
-   * @param {import('./native/completions').Grant} grant
+   * @param {LockRegistry} registry
+   * @param {string | readonly string[]} names a resource, or a frozen array of them
+   * @param {Grant} grant
    * @param {number} required acknowledgements
    * @param {boolean} renewed
    */
-  constructor(keeper, names, grant, required, renewed) {
-    this.#keeper = keeper
+  constructor(registry, names, grant, required, renewed) {
+    this.#registry = registry
     this.#names = names
-    this.#signed = renewed ? -grant.lease : grant.lease
+    this.#lease = grant.lease
+    this.#renewed = renewed
     this.#token = grant.token
     this.#required = required
     this.#received = grant.received
-    this.#high = grant.high
-    this.#middle = grant.middle
-    this.#low = grant.low
-    keeper.add(this, this.#signed)
-  }
-
-  get #lease() {
-    return Math.abs(this.#signed)
+    this.#ownerHigh = grant.ownerHigh
+    this.#ownerMiddle = grant.ownerMiddle
+    this.#ownerLow = grant.ownerLow
+    registry.add(this, grant.lease, renewed)
   }
 
   get resource() {
-    return typeof this.#names === 'string' ? this.#names : this.#names[0]
+    return typeof this.#names === 'string' ? this.#names : /** @type {string} */ (this.#names[0])
   }
 
   get resources() {
@@ -130,12 +190,11 @@ class Lock {
   }
 
   get strategy() {
-    return 'strong'
+    return this.#registry.strategy.name
   }
 
   get owner() {
-    // A text that few ask for, so that it is made when they do.
-    return hex(this.#high, 12) + hex(this.#middle, 12) + hex(this.#low, 8)
+    return hex(this.#ownerHigh, 12) + hex(this.#ownerMiddle, 12) + hex(this.#ownerLow, 8)
   }
 
   get token() {
@@ -151,97 +210,91 @@ class Lock {
   }
 
   get remainingMs() {
-    return this.#release === undefined ? this.#keeper.calls.direct.remainingMs(this.#lease) : 0
+    return this.#release === undefined ? this.#registry.calls.direct.remainingMs(this.#lease) : 0
   }
 
   get signal() {
-    if (this.#controller === undefined) this.#watch()
-    return this.#controller.signal
+    return (this.#controller ?? this.#watch()).signal
   }
 
   #watch() {
-    this.#controller = new AbortController()
-    // The end of a lease that was given back is nobody's loss, whenever the signal is read.
-    if (this.#release !== undefined) return
+    const controller = new AbortController()
+    this.#controller = controller
+    // After a release the lease has no end to report, whenever the signal is first read.
+    if (this.#release !== undefined) return controller
     watched.set(this.#lease, this)
     expect(1)
-    const watching = this.#keeper.calls.direct.watch(this.#lease)
-    if (watching === true) return
+    const watching = this.#registry.calls.direct.watch(this.#lease)
+    if (watching === true) return controller
     unwatch(this.#lease)
-    if (watching !== false) {
-      // The lease stands, but nobody would tell of its end.
+    if (watching === false) {
+      this.#abort('the lease has ended, or is about to; stop working on what it protects, or fence it')
+    } else {
+      // The lease is active, but its end would not be reported.
       const { message, cause } = watching
-      Lock.end(this, `the end of the lease cannot be told: ${message}; stop working, and release it`, cause)
-      return
+      this.#abort(`the end of the lease cannot be reported: ${message}; stop working, and release it`, cause)
     }
-    Lock.end(this, 'the lease has ended, or is about to; stop working on what it protects, or fence it')
+    return controller
   }
 
-  /** Aborts the signal of a lock whose lease ends. */
-  static end(lock, message, cause) {
-    lock.#controller.abort(
-      lost(lock.strategy, lock.resource, message, cause === undefined ? undefined : new Error(cause)),
+  /**
+   * @param {string} message
+   * @param {string} [cause]
+   */
+  #abort(message, cause) {
+    this.#controller?.abort(
+      lost(this.strategy, this.resource, message, cause === undefined ? undefined : new Error(cause)),
     )
   }
 
+  /** @param {number} [ttlMs] */
   async extend(ttlMs) {
     const ttl = extendTtl(ttlMs)
     if (this.#release !== undefined) {
-      throw lost(this.strategy, this.resource, 'it was released, so it cannot be extended; acquire it anew')
+      throw lost(this.strategy, this.resource, 'it was released, so it cannot be extended; acquire it again')
     }
-    const outcome = await submit((slot) => {
-      this.#keeper.calls.direct.extend(slot, STRATEGIES[this.strategy], this.#lease, ttl)
-    })
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.strategy, this.resource)
+    const { calls, strategy } = this.#registry
+    const outcome = await submit((slot) => calls.direct.extend(slot, strategy.number, this.#lease, ttl))
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, this.strategy, this.resource)
   }
 
   release() {
     if (this.#release === undefined) {
       this.#release = this.#end()
-      // Whoever awaits it sees the error. Whoever does not needs no crash: the cleanup goes on by itself.
+      // A caller that awaits it gets the error. Otherwise it must not crash the process: cleanup continues.
       this.#release.catch(() => {})
     }
     return this.#release
   }
 
   async #end() {
-    this.#letGo()
-    const outcome = await submit((slot) => {
-      this.#keeper.calls.release(slot, this.strategy, this.#lease)
-    })
-    if (outcome.kind === Kind.FAILED) throw fromFailure(outcome.detail, this.strategy, this.resource)
-    return outcome.value === 1
+    this.#unregister()
+    const { calls, strategy } = this.#registry
+    const outcome = await submit((slot) => calls.release(slot, strategy, this.#lease))
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, this.strategy, this.resource)
+    return outcome instanceof Completed && outcome.value === 1
   }
 
-  /** From now on nobody has to be told of anything. */
-  #letGo() {
-    this.#keeper.remove(this, this.#signed)
+  /** No end of the lease, and no dropped handle, is reported from now on. */
+  #unregister() {
+    this.#registry.remove(this, this.#renewed)
     unwatch(this.#lease)
   }
 
-  /** @internal Whether a release was asked for. */
-  static wasReleased(lock) {
-    return lock.#release !== undefined
-  }
-
-  /** @internal The synchronous release, for local locks. */
-  static releaseSync(lock) {
-    if (lock.#release !== undefined) return false
-    lock.#letGo()
-    const released = lock.#keeper.calls.direct.releaseSync(lock.#lease)
-    if (typeof released === 'boolean') {
-      lock.#release = Promise.resolve(released)
-      return released
-    }
-    lock.#release = Promise.resolve(false)
-    throw fromFailure(released, lock.strategy, lock.resource)
+  #releaseSync() {
+    if (this.#release !== undefined) return false
+    this.#unregister()
+    const released = this.#registry.calls.direct.releaseSync(this.#lease)
+    this.#release = Promise.resolve(released === true)
+    if (typeof released === 'boolean') return released
+    throw fromFailure(released, this.strategy, this.resource)
   }
 
   async [Symbol.asyncDispose]() {
     try {
       await this.release()
     } catch {
-      // A disposal must not mask what the block threw, and the cleanup goes on in the background.
+      // Disposal must not mask what the block threw, and cleanup continues in the background.
     }
   }
 
@@ -258,27 +311,32 @@ class Lock {
     }
   }
 
+  /**
+   * @param {number} _depth
+   * @param {import('node:util').InspectOptions} options
+   * @param {typeof import('node:util').inspect} inspect
+   */
   [inspectCustom](_depth, options, inspect) {
     return `${this.constructor.name} ${inspect({ ...this.toJSON(), token: this.token }, options)}`
   }
 }
 
+/**
+ * A lock that can also be released on the calling thread.
+ * @implements {Public.LocalLock}
+ */
 class LocalLock extends Lock {
-  get strategy() {
-    return 'local'
-  }
-
   releaseSync() {
-    return Lock.releaseSync(this)
+    return releaseNow(this)
   }
 
   [Symbol.dispose]() {
     try {
       this.releaseSync()
     } catch {
-      // As with the asynchronous disposal; the lease runs out.
+      // As with asynchronous disposal; the lease expires.
     }
   }
 }
 
-module.exports = { Keeper, LocalLock, Lock }
+module.exports = { LocalLock, Lock, LockRegistry, wasReleased }

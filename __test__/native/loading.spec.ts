@@ -197,7 +197,7 @@ describe('what is said when', () => {
     expect(await load(folder)).toEqual({
       code: 'ADDON_NOT_FOUND',
       message: expect.stringContaining(
-        `the package @fencelock/binding-${host} is in ${join(folder, 'node_modules', '@fencelock', `binding-${host}`)}, and its addon is not`,
+        `package @fencelock/binding-${host} is installed in ${join(folder, 'node_modules', '@fencelock', `binding-${host}`)} but its native binary is missing`,
       ),
       cause: expect.any(String),
     })
@@ -210,7 +210,7 @@ describe('what is said when', () => {
       code: 'ADDON_WRONG_PLATFORM',
       message: expect.stringMatching(
         new RegExp(
-          `needs the addon for ${host}, and only that for ${foreign.join(', ')} is installed: .*image`,
+          `needs the addon for ${host}, but only that for ${foreign.join(', ')} is installed: .*image`,
         ),
       ),
       cause: expect.any(String),
@@ -222,7 +222,7 @@ describe('what is said when', () => {
     const file = install(folder, host, program(target))
     const said = {
       code: 'ADDON_WRONG_PLATFORM',
-      message: expect.stringContaining(`${file} is for ${target}, and this process needs that for ${host}`),
+      message: expect.stringContaining(`${file} is for ${target}, but this process needs one for ${host}`),
       cause: expect.any(String),
     }
     expect(await load(folder)).toEqual(said)
@@ -264,7 +264,7 @@ describe('what is said when', () => {
     expect(await load(folder)).toEqual({
       code: 'ADDON_NOT_LOADED',
       message: expect.stringMatching(
-        new RegExp(`${built.replaceAll('.', '\\.')} does not load: .*it is damaged, or no addon`),
+        new RegExp(`${built.replaceAll('.', '\\.')} does not load: .*it is damaged, or not an addon`),
       ),
       cause: expect.any(String),
     })
@@ -285,7 +285,9 @@ describe('what is said when', () => {
     const file = install(folder, host, outdated)
     const said = (where: string): object => ({
       code: 'ADDON_WRONG_VERSION',
-      message: expect.stringContaining(`${where} is of version 0.0.1, and only that of this version fits`),
+      message: expect.stringContaining(
+        `${where} is of version 0.0.1, but only this package's own version fits`,
+      ),
     })
     const error = await load(folder)
     expect(error).toEqual(said(`fencelock ${version}: the addon ${file}`))
@@ -304,7 +306,7 @@ describe('what is said when', () => {
     expect(await load(folder, { path: 'missing.node' })).toEqual({
       code: 'ADDON_NOT_FOUND',
       message: expect.stringContaining(
-        `FENCELOCK_NATIVE_PATH names, ${join(folder, 'missing.node')}, is not there`,
+        `FENCELOCK_NATIVE_PATH names, ${join(folder, 'missing.node')}, does not exist`,
       ),
       cause: expect.any(String),
     })
@@ -315,7 +317,9 @@ describe('what is said when', () => {
     mkdirSync(join(folder, 'mine'))
     expect(await load(folder, { path: 'mine' })).toEqual({
       code: 'ADDON_NOT_LOADED',
-      message: expect.stringContaining(`names, ${join(folder, 'mine')}, is no file; name the file itself`),
+      message: expect.stringContaining(
+        `names, ${join(folder, 'mine')}, is not a file; give the path of the .node file`,
+      ),
       cause: expect.any(String),
     })
   })
@@ -351,7 +355,7 @@ describe('what is said when', () => {
     writeFileSync(join(folder, 'own.node'), 'no addon')
     const error = (await load(folder, { path: 'own.node' })) as Failure
     expect(error.code).toBe('ADDON_NOT_LOADED')
-    expect(error.message).toMatch(/it is damaged, or no addon: build it .*, or unset the variable$/)
+    expect(error.message).toMatch(/it is damaged, or not an addon: build it .*, or unset the variable$/)
   })
 
   it('what was built in a clone is damaged, or of another version', async () => {
@@ -360,14 +364,16 @@ describe('what is said when', () => {
     writeFileSync(join(home, built), 'no addon')
     expect(await load(folder)).toMatchObject({
       code: 'ADDON_NOT_LOADED',
-      message: expect.stringMatching(/no addon: build it anew \(npm run build:fast\)$/),
+      message: expect.stringMatching(/not an addon: build it again \(npm run build:fast\)$/),
     })
     writeFileSync(join(home, built), addon())
     const manifest = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')) as object
     writeFileSync(join(home, 'package.json'), JSON.stringify({ ...manifest, version: '9.9.9' }))
     expect(await load(folder)).toMatchObject({
       code: 'ADDON_WRONG_VERSION',
-      message: expect.stringMatching(/only that of this version fits; build it anew \(npm run build:fast\)$/),
+      message: expect.stringMatching(
+        /only this package's own version fits; build it again \(npm run build:fast\)$/,
+      ),
     })
   })
 

@@ -7,7 +7,7 @@
 
 const { kind, wrongType } = require('../../lib/options/validate.js')
 const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
-const { resources } = require('../../lib/options/index.js')
+const { resourceNames } = require('../../lib/options/names.js')
 
 /** What every store's 64-bit integer holds. */
 const MAX_TOKEN = 2n ** 63n - 1n
@@ -28,7 +28,7 @@ function readLock(value) {
   }
   const { resources: several, resource, token } = value
   // A plain object may hold both, for example parsed from a lock's toJSON().
-  const names = several === undefined ? resources(resource) : resources(several)
+  const names = several === undefined ? resourceNames(resource) : resourceNames(several)
   if (typeof token !== 'bigint') {
     const hint =
       typeof token === 'string' || typeof token === 'number' ? `, got ${kind(token)}: use BigInt(…)` : ''

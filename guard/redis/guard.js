@@ -9,7 +9,7 @@ const {
   UnsupportedError,
   invalid,
 } = require('../../lib/errors.js')
-const { resourceName } = require('../../lib/options/index.js')
+const { resourceName } = require('../../lib/options/names.js')
 const { few, keyPrefix, known, parts, redisKey } = require('../core/options.js')
 const { assertHeld, nameOf, readLock, stale } = require('../core/token.js')
 const { meaning, redisClient } = require('./clients.js')

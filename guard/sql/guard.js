@@ -3,7 +3,7 @@
 /** What the guards of all SQL stores do. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
 
 const { wrongType } = require('../../lib/options/validate.js')
-const { resourceName } = require('../../lib/options/index.js')
+const { resourceName } = require('../../lib/options/names.js')
 const { fencing, inTurn } = require('../core/reentrancy.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')

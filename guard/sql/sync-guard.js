@@ -9,7 +9,7 @@ const { types } = require('node:util')
 
 const { wrongType } = require('../../lib/options/validate.js')
 const { invalid } = require('../../lib/errors.js')
-const { resourceName } = require('../../lib/options/index.js')
+const { resourceName } = require('../../lib/options/names.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')
 const { retry } = require('./retry.js')

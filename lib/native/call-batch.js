@@ -1,129 +1,170 @@
 'use strict'
 
 /**
- * Calls on their way to the addon. Those that are many, acquires and releases, go over some at a time, because a step
- * into native code costs more than what it does for one of them. The counterpart is src/js/calls.rs.
+ * Acquires and releases on their way to the addon. There are many of them, and entering native code costs more than
+ * starting one of them there, so several are passed on together.
  */
 
-const { STRATEGIES } = require('../options/index.js')
+const wire = require('./wire.js')
 
-/** src/js/calls.rs has the same: slot, strategy, lease, and what an acquire says. */
-const STRIDE = 12
-/** Enough to share the step, and few enough that a lock file's thread begins while more are asked for. */
-const MOST = 16
+const {
+  stride: STRIDE,
+  slot: SLOT,
+  strategy: STRATEGY,
+  lease: LEASE,
+  names: NAMES,
+  ttlMs: TTL_MS,
+  minToken: MIN_TOKEN,
+  acks: ACKS,
+  ackTimeoutMs: ACK_TIMEOUT_MS,
+  waitMs: WAIT_MS,
+  fair: FAIR,
+  maxHoldMs: MAX_HOLD_MS,
+  maxStallMs: MAX_STALL_MS,
+} = wire.call
 
-/** What is gathered for the manager's side of the addon that `native` is. */
-const gathered = {
+/** @typedef {import('../../binding.js').NativeManager} NativeManager */
+/** @typedef {import('../options/acquire.js').AcquireRequest} AcquireRequest */
+/** @typedef {import('../strategies.js').StrategyInfo} StrategyInfo */
+
+/** Enough to share the step, and few enough that a lock file's thread can start while more are gathered. */
+const CAPACITY = 16
+/** The lease of an acquire: no lease has this number. */
+const NO_LEASE = 0
+
+/**
+ * The calls that were gathered in this event-loop turn. All managers share one batch, so that calls leave in the order
+ * in which they were made, and because most turns concern one manager: the calls of another one start a new batch.
+ */
+const batch = {
+  /** @type {NativeManager | undefined} */
   native: undefined,
   count: 0,
   // With a buffer of its own: old Bun gives addons a copy of a small array.
-  records: new Float64Array(new ArrayBuffer(MOST * STRIDE * Float64Array.BYTES_PER_ELEMENT)),
+  records: new Float64Array(new ArrayBuffer(CAPACITY * STRIDE * Float64Array.BYTES_PER_ELEMENT)),
+  /** @type {string[]} */
   names: [],
 }
 
-/** Hands over what was gathered. If it throws, nothing was. */
-function handOver() {
-  if (gathered.count === 0) return
-  gathered.native.call(gathered.count, gathered.records, gathered.names)
-  // No function is called here, which could throw when little is left of the stack: all would go over once more.
-  gathered.native = undefined
-  gathered.count = 0
-  gathered.names = []
-}
-
-/** Whether a lock file's thread has nothing of this turn. */
+/** Whether no call of this turn has been passed to a thread that starts at once. */
 let idle = true
 
-/** A call was gathered. The first of a turn for a lock file goes at once, for its thread has nothing to do. */
-function startLocal(strategy) {
-  if (!idle || strategy !== 'local') return
-  idle = false
-  handOver()
+/** Passes the batch to the addon. If it throws, nothing was passed on. */
+function flush() {
+  if (batch.count === 0) return
+  batch.native?.call(batch.count, batch.records, batch.names)
+  // No function is called from here on. It could throw when little stack is left, and the batch would be sent twice.
+  batch.native = undefined
+  batch.count = 0
+  batch.names = []
 }
 
-/** The turn ends. Answers the slots of the calls that cannot be handed over, and why. */
+/**
+ * Passes on what is left when the event-loop turn ends.
+ * @returns {{ error: unknown, slots: number[] } | undefined} the slots of the calls that could not be passed on, and why
+ */
 function endTurn() {
   idle = true
   try {
-    handOver()
+    flush()
     return undefined
   } catch (error) {
-    const { count, records } = gathered
-    gathered.count = 0
-    gathered.names = []
-    return { error, slots: Array.from({ length: count }, (_, index) => records[index * STRIDE]) }
+    const { count, records } = batch
+    batch.count = 0
+    batch.names = []
+    const slots = Array.from({ length: count }, (_, index) => records[index * STRIDE + SLOT] ?? 0)
+    return { error, slots }
   }
 }
 
-/** Where to write one more call. */
-function next(native) {
-  if (gathered.count === MOST || gathered.native !== native) handOver()
-  gathered.native = native
-  return gathered.count * STRIDE
+/**
+ * Starts the record of one more call.
+ * @param {NativeManager} native
+ * @param {number} slot
+ * @param {StrategyInfo} strategy
+ * @param {number} lease
+ * @returns {number} where the record begins
+ */
+function write(native, slot, strategy, lease) {
+  if (batch.count === CAPACITY || batch.native !== native) flush()
+  batch.native = native
+  const at = batch.count * STRIDE
+  const { records } = batch
+  records[at + SLOT] = slot
+  records[at + STRATEGY] = strategy.number
+  records[at + LEASE] = lease
+  return at
 }
 
-/** A manager's side of the addon. */
-class Calls {
+/**
+ * Counts the call whose record is complete. Once it is counted it must not throw: the call would go and be rejected.
+ * @param {StrategyInfo} strategy
+ * @param {string | readonly string[] | undefined} names
+ */
+function add(strategy, names) {
+  if (typeof names === 'string') batch.names.push(names)
+  else if (names !== undefined) batch.names.push(...names)
+  batch.count++
+  if (!idle || !strategy.startsAtOnce) return
+  idle = false
+  try {
+    flush()
+  } catch {
+    // The batch is kept. It is sent at the end of the turn, which reports an error that persists.
+  }
+}
+
+/** The calls of one manager. */
+class ManagerCalls {
   #native
 
-  /** @param {import('../../binding').NativeManager} native */
+  /** @param {NativeManager} native */
   constructor(native) {
     this.#native = native
   }
 
+  /**
+   * @param {number} slot
+   * @param {StrategyInfo} strategy
+   * @param {string | readonly string[]} names
+   * @param {AcquireRequest} request
+   * @param {number} waitMs
+   */
   acquire(slot, strategy, names, request, waitMs) {
-    const at = next(this.#native)
-    const { records } = gathered
-    records[at] = slot
-    records[at + 1] = STRATEGIES[strategy]
-    // No lease has this number.
-    records[at + 2] = 0
-    records[at + 4] = request.ttlMs
-    records[at + 5] = request.minToken
-    records[at + 6] = request.acks
-    records[at + 7] = request.ackTimeoutMs
-    records[at + 8] = waitMs
-    records[at + 9] = request.fair ? 1 : 0
-    records[at + 10] = request.maxHoldMs
-    records[at + 11] = request.maxStallMs
-    if (typeof names === 'string') {
-      records[at + 3] = 1
-      gathered.names.push(names)
-    } else {
-      records[at + 3] = names.length
-      gathered.names.push(...names)
-    }
-    gathered.count++
-    try {
-      startLocal(strategy)
-    } catch {
-      // It goes with the others.
-    }
+    const at = write(this.#native, slot, strategy, NO_LEASE)
+    const { records } = batch
+    const { renew } = request
+    records[at + NAMES] = typeof names === 'string' ? 1 : names.length
+    records[at + TTL_MS] = request.ttlMs
+    records[at + MIN_TOKEN] = request.minToken
+    records[at + ACKS] = request.acks
+    records[at + ACK_TIMEOUT_MS] = request.ackTimeoutMs
+    records[at + WAIT_MS] = waitMs
+    records[at + FAIR] = request.fair ? 1 : 0
+    records[at + MAX_HOLD_MS] = renew ? renew.maxHoldMs : 0
+    records[at + MAX_STALL_MS] = renew ? renew.maxStallMs : 0
+    add(strategy, names)
   }
 
+  /**
+   * @param {number} slot
+   * @param {StrategyInfo} strategy
+   * @param {number} lease
+   */
   release(slot, strategy, lease) {
-    const at = next(this.#native)
-    const { records } = gathered
-    records[at] = slot
-    records[at + 1] = STRATEGIES[strategy]
-    records[at + 2] = lease
-    gathered.count++
-    try {
-      startLocal(strategy)
-    } catch {
-      // It goes with the others.
-    }
+    write(this.#native, slot, strategy, lease)
+    add(strategy, undefined)
   }
 
-  /** For every other call: what was called before comes before it. */
+  /** The manager's native side, for every other call. Gathered calls were made before it, so they go first. */
   get direct() {
     try {
-      handOver()
+      flush()
     } catch {
-      // Those whose calls these are are told when the turn ends, if it fails again.
+      // As in add(). This call can succeed even if those fail.
     }
     return this.#native
   }
 }
 
-module.exports = { Calls, endTurn }
+module.exports = { ManagerCalls, endTurn }

@@ -1,31 +1,57 @@
 'use strict'
 
 /**
- * Where promises wait for the addon. Each call has a slot; the addon queues what became of it and wakes us once per
- * batch. Its counterpart is src/js/settle.rs.
+ * Promises that wait for the addon. Each call has a slot; the addon queues its completion under that slot, and wakes
+ * JavaScript once per batch.
  */
 
 const { isMainThread } = require('node:worker_threads')
-const binding = require('./load.js')
 const { endTurn } = require('./call-batch.js')
+const binding = require('./load.js')
+const wire = require('./wire.js')
 
-/** The runtime's own, also where tests replace the global ones later. */
+/** The runtime's own functions, even if tests replace the global ones later. */
 const { clearInterval, queueMicrotask, setInterval } = globalThis
 const { nextTick } = process
 
-/** src/js/outcome.rs has the same: slot, kind, six numbers. */
-const STRIDE = 8
-/** What a record says. src/js/outcome.rs has the same. */
-const Kind = { GRANTED: 0, BUSY: 1, VALUE: 2, FAILED: 3, DETAIL: 4, ENDS: 5, LATE: 6, NOTHING: 7 }
+const Kind = wire.kind
+const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, ends: ENDS } = Kind
+const { stride: STRIDE, slot: SLOT, kind: KIND, value: VALUE } = wire.completion
+const { lease: LEASE, token: TOKEN, received: RECEIVED } = wire.grant
+const { ownerHigh: OWNER_HIGH, ownerMiddle: OWNER_MIDDLE, ownerLow: OWNER_LOW } = wire.grant
 
-const records = new Float64Array(new ArrayBuffer(256 * STRIDE * Float64Array.BYTES_PER_ELEMENT))
+/** @import { Failure, Guarantee, Info } from '../../binding.js' */
 
-/** The resolvers of the calls under way, by slot; free slots, and those given up, hold undefined. */
+/** @typedef {string | Failure | Info | Guarantee} Detail */
+/** @typedef {Grant | Failed | Completed} Outcome */
+/** @typedef {(outcome: Outcome | Promise<never>) => void} Resolve */
+
+const BATCH = 256
+const records = new Float64Array(new ArrayBuffer(BATCH * STRIDE * Float64Array.BYTES_PER_ELEMENT))
+
+/**
+ * The resolvers of the calls in progress, by slot. A slot that is free or abandoned holds undefined.
+ * @type {(Resolve | undefined)[]}
+ */
 const waiting = []
+/** @type {number[]} */
 const free = []
 
-/** What became of a call that brought no lease. */
-class Outcome {
+/** A call that failed. */
+class Failed {
+  /** @param {Failure} failure */
+  constructor(failure) {
+    this.failure = failure
+  }
+}
+
+/** The completion of a call that brought no lease. */
+class Completed {
+  /**
+   * @param {number} kind
+   * @param {number} value
+   * @param {Detail | undefined} detail
+   */
   constructor(kind, value, detail) {
     this.kind = kind
     this.value = value
@@ -33,96 +59,127 @@ class Outcome {
   }
 }
 
-/** A lease, in numbers, as the addon writes it. */
+/** A lease, as numbers. */
 class Grant {
-  /** @param {Float64Array} numbers lease, token, acknowledgements (none: -1), and the owner's 12, 12 and 8 digits */
+  /**
+   * @param {number} kind
+   * @param {Float64Array} numbers
+   * @param {number} at where the lease begins in them
+   */
   constructor(kind, numbers, at) {
-    this.kind = kind
-    this.lease = numbers[at]
-    this.token = numbers[at + 1]
-    this.received = numbers[at + 2]
-    this.high = numbers[at + 3]
-    this.middle = numbers[at + 4]
-    this.low = numbers[at + 5]
+    this.isLate = kind === LATE
+    this.lease = number(numbers, at + LEASE)
+    this.token = number(numbers, at + TOKEN)
+    /** Acknowledgements; -1 if none were requested. */
+    this.received = number(numbers, at + RECEIVED)
+    /** The owner: 12, 12 and 8 hexadecimal digits. */
+    this.ownerHigh = number(numbers, at + OWNER_HIGH)
+    this.ownerMiddle = number(numbers, at + OWNER_MIDDLE)
+    this.ownerLow = number(numbers, at + OWNER_LOW)
   }
 }
-
-let bridge
-let tellEnd
 
 /**
- * Bun 1.2 can lose the wake-up of a threadsafe function, and then nobody would ever drain. So on Bun we also look by
- * ourselves, while anything is awaited. It costs a timer, and delays only what would have been lost.
+ * @param {Float64Array} numbers
+ * @param {number} at
  */
-const LOOK_EVERY_MS = 20
-const looksByItself = process.versions.bun !== undefined
-let awaited = 0
-let looking
+function number(numbers, at) {
+  return /** @type {number} */ (numbers[at])
+}
 
-/** One thing more, or less, is awaited of the addon. */
+/** @type {import('../../binding.js').Bridge | undefined} */
+let bridge
+/** @type {(lease: number, message: string) => void} */
+let onLeaseEnd = () => {}
+
+/**
+ * Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue. So on Bun the queue is
+ * also polled while anything is awaited. That costs a timer, and delays only what would have been lost.
+ */
+const POLL_EVERY_MS = 20
+const polls = process.versions.bun !== undefined
+let awaited = 0
+/** @type {ReturnType<typeof setInterval> | undefined} */
+let polling
+
+/**
+ * Changes the number of completions and notifications that are awaited from the addon.
+ * @param {1 | -1} change
+ */
 function expect(change) {
   awaited += change
-  if (!looksByItself) return
+  if (!polls) return
   if (awaited > 0) {
-    if (looking === undefined) {
-      looking = setInterval(drain, LOOK_EVERY_MS)
-      // The addon keeps the process alive for calls under way; this must not do so for anything else.
-      looking.unref?.()
+    if (polling === undefined) {
+      polling = setInterval(drain, POLL_EVERY_MS)
+      // The addon keeps the process alive for calls in progress; the timer must not do so for anything else.
+      polling.unref?.()
     }
-  } else if (looking !== undefined) {
-    clearInterval(looking)
-    looking = undefined
+  } else if (polling !== undefined) {
+    clearInterval(polling)
+    polling = undefined
   }
 }
 
-/** This environment's bridge to the addon, made on first use. */
+/** This environment's bridge to the addon, created on first use. */
 function attach() {
   if (bridge === undefined) {
-    bridge = new binding.Bridge(drain)
-    // Neither runtime tells an addon of process.exit(). A worker that is terminated emits no event, but ends its addon.
+    const created = new binding.Bridge(drain)
+    bridge = created
+    // Neither runtime notifies an addon of process.exit(). A worker that is terminated emits no event, but detaches its
+    // addon.
     atExit(() => {
       send()
-      bridge.end(isMainThread)
+      created.end(isMainThread)
     })
   }
   return bridge
 }
 
-/** One listener for all copies of this module, however often a test runner loads it anew: eleven would be warned of. */
+/**
+ * Registers one listener for all copies of this module, however often a test runner loads it again: more than ten
+ * listeners would cause a warning.
+ * @param {() => void} end
+ */
 function atExit(end) {
   const key = Symbol.for('fencelock.atExit')
-  if (process[key] === undefined) {
-    const ends = []
+  const shared = /** @type {{ [key]?: (() => void)[] }} */ (/** @type {unknown} */ (process))
+  let ends = shared[key]
+  if (ends === undefined) {
+    /** @type {(() => void)[]} */
+    const all = []
+    ends = all
     Object.defineProperty(process, key, { value: ends })
-    process.once('exit', () => ends.forEach((each) => each()))
+    process.once('exit', () => all.forEach((each) => each()))
   }
-  process[key].push(end)
+  ends.push(end)
 }
 
-let turnEnds = false
+let isScheduled = false
 
 /**
- * Sends what was called in this turn, when the callback that runs now and those that it queued with `process.nextTick`
- * have run: what was called together travels together. No caller waits longer for it, because none could take an answer
- * before the turn's end.
+ * Sends the calls of this event-loop turn when the current callback, and those that it queued with `process.nextTick`,
+ * have run: calls that are made together travel together. That delays no caller, because none could receive a result
+ * before the turn ends.
  */
-function sendSoon() {
-  if (turnEnds) return
-  // This may throw, when little is left of the stack.
+function scheduleSend() {
+  if (isScheduled) return
+  // This may throw, when little stack is left.
   nextTick(send)
-  turnEnds = true
+  isScheduled = true
 }
 
 function send() {
-  turnEnds = false
+  isScheduled = false
   const failed = endTurn()
-  // As below.
+  // Their slots are not reused, see abandon().
   if (failed) for (const slot of failed.slots) abandon(slot)?.(Promise.reject(failed.error))
-  bridge.flush()
+  bridge?.flush()
 }
 
 /**
- * Gives up a slot, for ever: something may have been queued for it, which must not settle another call.
+ * Gives up a slot forever: a completion may have been queued for it, which must not settle another call.
+ * @param {number} slot
  * @returns the resolver that waits in it
  */
 function abandon(slot) {
@@ -132,7 +189,11 @@ function abandon(slot) {
   return resolve
 }
 
-/** Slots that were settled. Those who cancel a call by its slot learn of its end only in a promise's reaction. */
+/**
+ * Slots that were settled. A caller that cancels a call by its slot learns of its end in a promise reaction, so a slot
+ * is free only after those.
+ * @type {number[]}
+ */
 let settled = []
 
 function freeSettled() {
@@ -140,15 +201,16 @@ function freeSettled() {
   settled = []
 }
 
-/** Only ever resolves promises and aborts signals, so it does not throw. */
+/** Settles all queued calls. Only resolves promises and aborts signals, so it does not throw. */
 function drain() {
+  if (bridge === undefined) return
   for (;;) {
     const { count, details } = bridge.drain(records)
     for (let at = 0; at < count * STRIDE; at += STRIDE) {
-      const slot = records[at]
-      const kind = records[at + 1]
-      if (kind === Kind.ENDS) {
-        tellEnd(slot, details[records[at + 2]])
+      const slot = number(records, at + SLOT)
+      const kind = number(records, at + KIND)
+      if (kind === ENDS) {
+        onLeaseEnd(slot, /** @type {string} */ (details[number(records, at + VALUE)]))
         continue
       }
       const resolve = waiting[slot]
@@ -156,26 +218,31 @@ function drain() {
       waiting[slot] = undefined
       settled.push(slot)
       expect(-1)
-      resolve(outcome(kind, at + 2, details))
+      resolve(outcome(kind, at + VALUE, details))
     }
-    if (count < records.length / STRIDE) break
+    if (count < BATCH) break
   }
-  // Behind the reactions of all that was resolved here.
+  // After the reactions of all promises that were resolved here.
   if (settled.length > 0) queueMicrotask(freeSettled)
 }
 
-/** What a record says whose numbers are here. */
+/**
+ * @param {number} kind
+ * @param {number} at where the record's numbers begin
+ * @param {Detail[]} details
+ * @returns {Outcome}
+ */
 function outcome(kind, at, details) {
-  if (kind === Kind.GRANTED || kind === Kind.LATE) return new Grant(kind, records, at)
-  const value = records[at]
-  const isDetail = kind === Kind.FAILED || kind === Kind.DETAIL
-  return new Outcome(kind, value, isDetail ? details[value] : undefined)
+  if (kind === GRANTED || kind === LATE) return new Grant(kind, records, at)
+  const value = number(records, at)
+  if (kind === FAILED) return new Failed(/** @type {Failure} */ (details[value]))
+  return new Completed(kind, value, kind === DETAIL ? details[value] : undefined)
 }
 
 /**
  * Starts a call of the addon under a new slot.
  * @param {(slot: number) => void} start
- * @returns {Promise<Outcome | Grant>} failures are outcomes; it rejects only with what `start` throws
+ * @returns {Promise<Outcome>} failures are outcomes; it rejects only with what `start` throws
  */
 function submit(start) {
   return new Promise((resolve) => {
@@ -183,19 +250,22 @@ function submit(start) {
     waiting[slot] = resolve
     expect(1)
     try {
-      sendSoon()
+      scheduleSend()
       start(slot)
     } catch (error) {
-      // The end of the stack; or a defect of ours, for the addon takes every argument that lib/options/ lets through.
+      // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/ accepts.
       abandon(slot)
       throw error
     }
   })
 }
 
-/** Who is told that a watched lease ends: `(lease, message)`. */
+/**
+ * Sets the listener that is notified when a watched lease ends.
+ * @param {(lease: number, message: string) => void} listener
+ */
 function onEnd(listener) {
-  tellEnd = listener
+  onLeaseEnd = listener
 }
 
-module.exports = { Grant, Kind, attach, expect, onEnd, submit }
+module.exports = { Completed, Failed, Grant, Kind, attach, expect, onEnd, submit }

@@ -1,16 +1,18 @@
 'use strict'
 
 /**
- * Finds and loads the addon, and checks that it belongs to this package. Our own and not the loader that napi-rs
- * generates: that one starts programs to find out the libc, looks for WebAssembly that we do not ship, and says of
- * every failure that there is no binding. What failed is told by load-errors.js.
+ * Finds and loads the addon, and checks that it belongs to this package. Hand-written instead of the loader that
+ * napi-rs generates: that one starts programs to find out the libc, looks for WebAssembly that is not shipped, and
+ * reports every failure as a missing binding. load-errors.js explains what failed here.
  */
 
 const { closeSync, existsSync, openSync, readSync } = require('node:fs')
 const { join, resolve } = require('node:path')
 const { version } = require('../../package.json')
 
-/** Whether this very process runs on musl. Not whether musl, or a glibc for other programs, is installed beside. */
+/** @typedef {typeof import('../../binding.js')} Addon */
+
+/** Whether this process runs on musl, no matter whether musl or a glibc is installed for other programs. */
 function isMusl() {
   // The program names its loader in the first page, /lib/ld-musl-x86_64.so.1 for example.
   const head = Buffer.alloc(4096)
@@ -19,27 +21,34 @@ function isMusl() {
     readSync(file, head)
     closeSync(file)
   } catch {
-    // The report tells.
+    // The report below says it, too.
   }
   const loader = /\/ld-(linux|musl)-/.exec(head.toString('latin1'))
   if (loader) return loader[1] === 'musl'
-  // A program that was patched, or started through its loader. This is not the first choice because it takes
+  // The program was patched, or started through its loader. This is not the first choice because it takes
   // milliseconds, and waits for worker threads.
-  const { excludeNetwork } = process.report
-  process.report.excludeNetwork = true // It would look up names.
-  const { header } = process.report.getReport()
-  process.report.excludeNetwork = excludeNetwork
+  const report = /** @type {{ excludeNetwork: boolean, getReport(): object }} */ (
+    /** @type {unknown} */ (process.report)
+  )
+  const { excludeNetwork } = report
+  report.excludeNetwork = true // It would look up names.
+  const { header } = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (report.getReport())
+  report.excludeNetwork = excludeNetwork
   return header.glibcVersionRuntime === undefined
 }
 
-/** What this process needs the addon for, in the words of our package names. */
+/** What this process needs the addon for, as in the names of our packages. */
 function target() {
   const { arch, platform } = process
   if (platform === 'linux') return `${platform}-${arch}-${isMusl() ? 'musl' : 'gnu'}`
   return platform === 'win32' ? `${platform}-${arch}-msvc` : `${platform}-${arch}`
 }
 
-/** Each package by its full name, in a `try`: so bundlers and tracers see them, and do not mind those that are missing. */
+/**
+ * Each package by its full name, in a `try`, so that bundlers and tracers see it and ignore those that are missing.
+ * @param {string} wanted
+ * @returns {Addon}
+ */
 function requirePackage(wanted) {
   try {
     switch (wanted) {
@@ -66,6 +75,11 @@ function requirePackage(wanted) {
   throw require('./load-errors.js').unsupported(wanted)
 }
 
+/**
+ * @param {string} file
+ * @param {string} wanted
+ * @returns {Addon}
+ */
 function requireFile(file, wanted) {
   try {
     return require(file)
@@ -74,7 +88,7 @@ function requireFile(file, wanted) {
   }
 }
 
-/** The addon, what it is for, and its file if that is known without looking. */
+/** The addon, what it was built for, and its file if that is known without looking. */
 function load() {
   const wanted = target()
   // A build of the user's own.

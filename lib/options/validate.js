@@ -1,12 +1,13 @@
 'use strict'
 
-/** What the options of every kind are checked with. Messages never show a value that may be a secret. */
+/** Checks that options of every kind share. Messages never show a value that may be a secret. */
 
 const { invalid } = require('../errors.js')
 
 /**
- * What messages say of a value that is none of what is expected. Never the value itself: what is given in the wrong
- * place may be a password, a key, or a URL with a password in it.
+ * Describes a value of the wrong kind. Never shows the value itself: what is passed in the wrong place may be a
+ * password, a key, or a URL with a password in it.
+ * @param {unknown} value
  */
 function kind(value) {
   if (value === null || value === undefined) return String(value)
@@ -16,79 +17,105 @@ function kind(value) {
   return tag === 'Object' ? 'an object' : `an object of type ${tag}`
 }
 
-/** `Map`, `Date`, `Uint8Array`, …; `Object` for plain objects and the instances of ordinary classes. */
+/**
+ * `Map`, `Date`, `Uint8Array`, …; `Object` for plain objects and the instances of ordinary classes.
+ * @param {unknown} value
+ */
 function tagOf(value) {
   return Object.prototype.toString.call(value).slice('[object '.length, -1)
 }
 
+/**
+ * The known word that was probably meant. Loaded when it is needed, which is only for an error.
+ * @param {string} word
+ * @param {readonly string[]} known
+ */
+function nearest(word, known) {
+  return require('./suggest.js').nearest(word, known)
+}
+
+/**
+ * @param {string} name
+ * @param {string} expected
+ * @param {unknown} value
+ * @param {string} [hint]
+ */
 function wrongType(name, expected, value, hint = '') {
   return invalid(TypeError, `${name} must be ${expected}, got ${kind(value)}${hint}`)
 }
 
-/** How many single edits turn one word into the other, swaps of neighbours included. */
-function distance(a, b) {
-  const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)]
-  for (let i = 1; i <= a.length; i++) {
-    rows[i] = [i]
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1] ? 0 : 1
-      rows[i][j] = Math.min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + same)
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        rows[i][j] = Math.min(rows[i][j], rows[i - 2][j - 2] + 1)
-      }
-    }
-  }
-  return rows[a.length][b.length]
-}
-
-/** What was meant by a word that is not among the known ones, if one is near enough. */
-function nearest(word, known) {
-  const lower = word.toLowerCase()
-  return known
-    .map((candidate) => ({ candidate, edits: distance(lower, candidate.toLowerCase()) }))
-    .filter(({ candidate, edits }) => edits <= Math.max(2, Math.floor(candidate.length / 3)))
-    .toSorted((a, b) => a.edits - b.edits)[0]?.candidate
-}
-
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @param {{ min: number, max: number }} range
+ */
 function integer(name, value, { min, max }) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value)
   if (!Number.isInteger(value) || value < min || value > max) {
-    // Nothing that was given for redis is shown.
+    // No value of the redis options is shown.
     const got = name.startsWith('redis.') ? '' : `, got ${value}`
     throw invalid(RangeError, `${name} must be an integer from ${min} to ${max}${got}`)
   }
   return value
 }
 
+/**
+ * @template T
+ * @template {readonly unknown[]} Rest
+ * @param {(name: string, value: unknown, ...rest: Rest) => T} check
+ * @param {string} name
+ * @param {unknown} value
+ * @param {Rest} rest
+ * @returns {T | undefined}
+ */
 function optional(check, name, value, ...rest) {
   return value === undefined ? undefined : check(name, value, ...rest)
 }
 
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
 function string(name, value) {
   if (typeof value !== 'string') throw wrongType(name, 'a string', value)
-  // Lone surrogates all become the same character on their way to the addon.
-  if (!value.isWellFormed())
+  // On their way to the addon, all lone surrogates become the same character.
+  if (!value.isWellFormed()) {
     throw invalid(TypeError, `${name} must be well-formed Unicode, but has a lone surrogate`)
+  }
   return value
 }
 
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
 function boolean(name, value) {
   if (typeof value !== 'boolean') throw wrongType(name, 'true or false', value)
   return value
 }
 
+/**
+ * @template {string} Choice
+ * @param {string} name
+ * @param {unknown} value
+ * @param {readonly Choice[]} choices
+ */
 function oneOf(name, value, choices) {
   const expected = choices.map((choice) => JSON.stringify(choice)).join(' or ')
   if (typeof value !== 'string') throw wrongType(name, expected, value)
-  if (!choices.includes(value)) {
-    const near = nearest(value, choices)
-    const hint = near === undefined ? 'got another string' : `did you mean ${JSON.stringify(near)}?`
-    throw invalid(RangeError, `${name} must be ${expected}; ${hint}`)
-  }
-  return value
+  const chosen = choices.find((choice) => choice === value)
+  if (chosen !== undefined) return chosen
+  const near = nearest(value, choices)
+  const hint = near === undefined ? 'got another string' : `did you mean ${JSON.stringify(near)}?`
+  throw invalid(RangeError, `${name} must be ${expected}; ${hint}`)
 }
 
-/** A number without an upper end, or none at all: Infinity. */
+/**
+ * A number without an upper limit. `Infinity` is allowed.
+ * @param {string} name
+ * @param {unknown} value
+ * @param {number} min
+ */
 function integerOrInfinity(name, value, min) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value)
   if (value === Infinity || (Number.isSafeInteger(value) && value >= min)) return value
@@ -98,12 +125,59 @@ function integerOrInfinity(name, value, min) {
   )
 }
 
+/**
+ * An object that has only known keys; `undefined` counts as an empty one. A Map, a Date or a Promise has no other
+ * keys either, but is a mistake. So only values that JavaScript tags as `Object` are taken: plain objects, and
+ * instances of ordinary classes.
+ * @template {string} Key
+ * @param {string} name
+ * @param {unknown} value
+ * @param {readonly Key[]} keys
+ * @param {{ hint?: string, elsewhere?: (key: string) => string | undefined }} [more] `hint` is added when it is not an
+ *   object; `elsewhere` says where an unknown key belongs
+ * @returns {{ readonly [K in Key]?: unknown }}
+ */
+function object(name, value, keys, { hint, elsewhere } = {}) {
+  if (value === undefined) return {}
+  if (typeof value !== 'object' || value === null || tagOf(value) !== 'Object') {
+    throw wrongType(name, 'an object', value, hint)
+  }
+  // Own keys only: what was added to Object.prototype is not an option.
+  for (const key of Object.keys(value)) {
+    if (includes(keys, key)) continue
+    // Names are code, so they may be shown; values are not.
+    throw invalid(
+      TypeError,
+      `unknown option ${JSON.stringify(key)} in ${name}; ${elsewhere?.(key) ?? similar(key, keys)}`,
+    )
+  }
+  return value
+}
+
+/**
+ * @param {readonly string[]} keys
+ * @param {string} key
+ */
+function includes(keys, key) {
+  return keys.includes(key)
+}
+
+/**
+ * @param {string} key
+ * @param {readonly string[]} keys
+ */
+function similar(key, keys) {
+  const near = nearest(key, keys)
+  return near === undefined ? `known are ${keys.join(', ')}` : `did you mean ${JSON.stringify(near)}?`
+}
+
 module.exports = {
   boolean,
   integer,
   integerOrInfinity,
   kind,
   nearest,
+  object,
   oneOf,
   optional,
   string,

@@ -1,0 +1,171 @@
+'use strict'
+
+/** The options of acquires, and the manager's `defaults` for them. */
+
+const { invalid } = require('../errors.js')
+const { byPrecedence } = require('../strategies.js')
+const { ACKNOWLEDGEMENT_KEYS, ACQUIRE_KEYS, DEFAULTS_KEYS, RENEW_KEYS, elsewhere } = require('./keys.js')
+const { MAX_REPLICAS } = require('./redis.js')
+const { boolean, integer, integerOrInfinity, object, optional, wrongType } = require('./validate.js')
+
+/**
+ * For how long a lease is renewed, and how long the event loop may be blocked meanwhile.
+ * @typedef {{ readonly maxHoldMs: number, readonly maxStallMs: number }} RenewalLimits
+ */
+/** @typedef {ReturnType<typeof acquireDefaults>} AcquireDefaults */
+/** @typedef {ReturnType<typeof acquireRequest>} AcquireRequest */
+
+const TTL = { min: 10, max: 86_400_000 }
+/** Every token must be exact as a double, so tokens stay below 2^53 - 2^40. */
+const MIN_TOKEN_LIMIT = 2n ** 53n - 2n ** 40n
+/** @type {RenewalLimits} */
+const RENEWAL = { maxHoldMs: Infinity, maxStallMs: 30_000 }
+
+/** What acquires do unless the call or the manager's `defaults` say otherwise; `withLock` has defaults of its own. */
+const PLAIN = { waitMs: 0, renew: false }
+const SCOPED = { waitMs: 10_000, renew: true }
+
+const ALL_KEYS = [...ACQUIRE_KEYS, ...ACKNOWLEDGEMENT_KEYS]
+
+/**
+ * The manager's `defaults`. Acknowledgement options are checked even if no server is configured.
+ * @param {unknown} value
+ * @param {number | undefined} replicas that the server is declared to have; undefined without a server
+ */
+function acquireDefaults(value, replicas) {
+  const {
+    ttlMs = 10_000,
+    waitMs,
+    fair = false,
+    renew,
+    acks = 'all',
+    ackTimeoutMs,
+  } = object('defaults', value, DEFAULTS_KEYS, { elsewhere })
+  return {
+    ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
+    // Undefined when not given, because the built-in defaults of acquires and of withLock differ.
+    waitMs: optional(integerOrInfinity, 'defaults.waitMs', waitMs, 0),
+    renew: optional(renewal, 'defaults.renew', renew, RENEWAL),
+    fair: boolean('defaults.fair', fair),
+    acks: ackCount('defaults.acks', acks, replicas),
+    ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+  }
+}
+
+/**
+ * The options of one acquire, with the manager's defaults filled in.
+ * @param {import('../strategies.js').StrategyInfo} strategy
+ * @param {unknown} value
+ * @param {{ defaults: AcquireDefaults, replicas: number }} settings of the manager
+ * @param {{ waitMs: number, renew: boolean }} builtIn
+ */
+function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN) {
+  /** @type {{ readonly [K in keyof import('../../index.js').StrongOptions]?: unknown }} */
+  const options = strategy.acknowledged
+    ? object('options', value, ALL_KEYS, { elsewhere })
+    : object('options', value, ACQUIRE_KEYS, { elsewhere: otherStrategy })
+  const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
+  const { waitMs = defaults.waitMs ?? builtIn.waitMs, renew = defaults.renew ?? builtIn.renew } = options
+  const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
+  const request = {
+    ttlMs,
+    waitMs: integerOrInfinity('waitMs', waitMs, 0),
+    fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
+    renew: renewal('renew', renew, limits),
+    signal: abortSignal(options.signal),
+    minToken: minToken(options.minToken),
+    acks: 0,
+    ackTimeoutMs: 0,
+  }
+  if (strategy.acknowledged) {
+    const longest = Math.floor(ttlMs / 2)
+    request.acks = options.acks === undefined ? defaults.acks : ackCount('acks', options.acks, replicas)
+    request.ackTimeoutMs =
+      options.ackTimeoutMs === undefined
+        ? Math.min(defaults.ackTimeoutMs ?? Math.min(50, Math.floor(ttlMs / 4)), longest)
+        : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: longest })
+  }
+  return request
+}
+
+/** @param {string} key */
+function otherStrategy(key) {
+  /** @type {readonly string[]} */
+  const acknowledgement = ACKNOWLEDGEMENT_KEYS
+  if (!acknowledgement.includes(key)) return elsewhere(key)
+  const strategies = byPrecedence.filter(({ acknowledged }) => acknowledged).map(({ name }) => name)
+  return `it applies to ${strategies.join(' and ')} locks only`
+}
+
+/**
+ * The option `renew`: how long a lease is renewed; `false` if it is not. Omitted limits are those of `limits`.
+ * @param {string} name
+ * @param {unknown} value
+ * @param {RenewalLimits} limits
+ * @returns {RenewalLimits | false}
+ */
+function renewal(name, value, limits) {
+  if (value === false) return false
+  if (value === true) return limits
+  if (typeof value !== 'object' || value === null) throw wrongType(name, 'true, false or an object', value)
+  const options = object(name, value, RENEW_KEYS, { elsewhere })
+  const { maxHoldMs = limits.maxHoldMs, maxStallMs = limits.maxStallMs } = options
+  return {
+    maxHoldMs: integerOrInfinity(`${name}.maxHoldMs`, maxHoldMs, 1),
+    maxStallMs: integerOrInfinity(`${name}.maxStallMs`, maxStallMs, 1),
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @param {number | undefined} declared replicas of the server; undefined without a server
+ */
+function ackCount(name, value, declared) {
+  const replicas = declared ?? MAX_REPLICAS
+  if (value === 'all') return replicas
+  // Of the declared replicas and the primary, the majority must survive the primary's death.
+  if (value === 'majority') return Math.min(Math.floor(replicas / 2) + 1, replicas)
+  if (typeof value !== 'number') throw wrongType(name, "a number, 'majority' or 'all'", value)
+  if (!Number.isInteger(value) || value < 0 || value > replicas) {
+    const limit = declared === undefined ? replicas : `the ${declared} declared replicas (redis.replicas)`
+    throw invalid(RangeError, `${name} must be an integer from 0 to ${limit}, got ${value}`)
+  }
+  return value
+}
+
+/** @param {unknown} value */
+function minToken(value) {
+  if (value === undefined) return 0
+  if (typeof value !== 'bigint') throw wrongType('minToken', 'a bigint', value)
+  if (value < 0n || value >= MIN_TOKEN_LIMIT) {
+    throw invalid(
+      RangeError,
+      `minToken must be from 0n to ${MIN_TOKEN_LIMIT - 1n}n (below 2^53 - 2^40), got ${value}n`,
+    )
+  }
+  return Number(value)
+}
+
+/** @param {unknown} value */
+function abortSignal(value) {
+  if (value === undefined) return undefined
+  // Signals of polyfills and of other realms, too.
+  const { aborted, addEventListener, removeEventListener } =
+    /** @type {{ readonly [K in 'aborted' | 'addEventListener' | 'removeEventListener']?: unknown }} */ (
+      value ?? {}
+    )
+  const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+  if (!listens || typeof aborted !== 'boolean') throw wrongType('signal', 'an AbortSignal', value)
+  return /** @type {AbortSignal} */ (value)
+}
+
+/**
+ * The TTL of `extend`.
+ * @param {unknown} value
+ */
+function extendTtl(value) {
+  return optional(integer, 'ttlMs', value, TTL)
+}
+
+module.exports = { SCOPED, acquireDefaults, acquireRequest, extendTtl }

@@ -1,0 +1,92 @@
+'use strict'
+
+/**
+ * The names of all options. Their types tie them to index.d.ts: an option that is declared and missing here, or the
+ * reverse, fails `npm run typecheck`.
+ */
+
+/** @import * as Public from '../../index.js' */
+
+/** @type {Record<keyof Public.ManagerOptions, true>} */
+const manager = { strategy: true, redis: true, local: true, prefix: true, defaults: true }
+
+/** @type {Record<keyof Public.RedisOptions, true>} */
+const redis = {
+  url: true,
+  replicas: true,
+  username: true,
+  password: true,
+  db: true,
+  tls: true,
+  connectTimeoutMs: true,
+  commandTimeoutMs: true,
+}
+
+/** @type {Record<keyof Public.TlsOptions, true>} */
+const tls = { ca: true, cert: true, key: true, serverName: true, rejectUnauthorized: true }
+
+/** @type {Record<keyof Public.LocalOptions, true>} */
+const local = { path: true, durability: true, allowNetworkFilesystem: true }
+
+/** @type {Record<keyof Public.RenewOptions, true>} */
+const renew = { maxHoldMs: true, maxStallMs: true }
+
+/** @type {Record<keyof Public.AcquireOptions, true>} */
+const acquire = { ttlMs: true, waitMs: true, fair: true, renew: true, signal: true, minToken: true }
+
+/**
+ * Of strategies whose grants replicas acknowledge.
+ * @type {Record<Exclude<keyof Public.StrongOptions, keyof Public.AcquireOptions>, true>}
+ */
+const acknowledgement = { acks: true, ackTimeoutMs: true }
+
+/** @type {Record<keyof NonNullable<Public.ManagerOptions['defaults']>, true>} */
+const defaults = { ttlMs: true, waitMs: true, fair: true, renew: true, acks: true, ackTimeoutMs: true }
+
+/**
+ * @template {string} Key
+ * @param {Record<Key, true>} table
+ */
+function keysOf(table) {
+  return /** @type {Key[]} */ (/** @type {unknown} */ (Object.keys(table)))
+}
+
+const MANAGER_KEYS = keysOf(manager)
+const REDIS_KEYS = keysOf(redis)
+const TLS_KEYS = keysOf(tls)
+const LOCAL_KEYS = keysOf(local)
+const RENEW_KEYS = keysOf(renew)
+const ACQUIRE_KEYS = keysOf(acquire)
+const ACKNOWLEDGEMENT_KEYS = keysOf(acknowledgement)
+const DEFAULTS_KEYS = keysOf(defaults)
+
+/** Where each option belongs, for one that was given in another place. */
+const PLACES = [
+  { keys: DEFAULTS_KEYS, place: 'the manager’s option defaults, or in the options of an acquire' },
+  { keys: ACQUIRE_KEYS, place: 'the options of an acquire' },
+  { keys: MANAGER_KEYS, place: 'the options of the manager' },
+  { keys: REDIS_KEYS, place: 'the manager’s option redis' },
+  { keys: TLS_KEYS, place: 'the manager’s option redis.tls' },
+  { keys: LOCAL_KEYS, place: 'the manager’s option local' },
+  { keys: RENEW_KEYS, place: 'the option renew of an acquire, or of the manager’s defaults' },
+]
+
+/** @param {string} key */
+function elsewhere(key) {
+  /** @param {{ keys: readonly string[] }} entry */
+  const has = ({ keys }) => keys.includes(key)
+  const found = PLACES.find(has)
+  return found && `it belongs in ${found.place}`
+}
+
+module.exports = {
+  ACKNOWLEDGEMENT_KEYS,
+  ACQUIRE_KEYS,
+  DEFAULTS_KEYS,
+  LOCAL_KEYS,
+  MANAGER_KEYS,
+  REDIS_KEYS,
+  RENEW_KEYS,
+  TLS_KEYS,
+  elsewhere,
+}
