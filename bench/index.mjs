@@ -9,26 +9,27 @@ import { parseArgs } from 'node:util'
 
 import { PlainError, runMain, say } from '../scripts/lib/shell.mjs'
 import { makeFolder } from '../scripts/servers/processes.mjs'
-import { judge } from './lib/bars.mjs'
-import { drawChart } from './lib/chart.mjs'
-import { describeMachine, describeVersions } from './lib/machine.mjs'
-import { prepare } from './lib/prepare.mjs'
-import { writeGuardTable } from './lib/readme.mjs'
-import { printBars, printResults } from './lib/report.mjs'
-import { findRuntimes } from './lib/runtimes.mjs'
-import { startServers } from './lib/servers.mjs'
-import { apart, measures } from './measures/index.mjs'
+import { inFolder } from './harness/context.mjs'
+import { describeMachine, describeVersions } from './harness/machine.mjs'
+import { prepare } from './harness/prepare.mjs'
+import { findRuntimes } from './harness/runtimes.mjs'
+import { startServers } from './harness/servers.mjs'
+import { drawChart } from './report/chart.mjs'
+import { writeGuardTable } from './report/readme.mjs'
+import { printResults, printThresholds } from './report/terminal.mjs'
+import { judge } from './report/thresholds.mjs'
+import { scenarios } from './scenarios/index.mjs'
 
-/** @typedef {import('./measures/index.mjs').Results} Results */
-/** @typedef {import('./lib/runtimes.mjs').Runtime} Runtime */
-/** @typedef {import('./lib/bars.mjs').Verdict} Verdict */
+/** @typedef {import('./scenarios/index.mjs').Results} Results */
+/** @typedef {import('./harness/runtimes.mjs').Runtime} Runtime */
+/** @typedef {import('./report/thresholds.mjs').Verdict} Verdict */
 
 const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [--quick] [--fast] [--with-node <program>]
 
   --node, --bun   only this runtime
-  --only          only the measures whose names hold this: ${measures.map(({ id }) => id).join(', ')}
+  --only          only the scenarios whose names hold this: ${scenarios.map(({ id }) => id).join(', ')}
   --quick         short and few rounds: to see that it works, not to compare
-  --fast          with the addon of the tests instead of a release build
+  --fast          with the addon that the tests use instead of a release build
   --with-node     another Node to run on
 
 Only a full run writes results.json, results.svg and the table of the guards in README.md.`
@@ -51,8 +52,8 @@ async function main() {
   })
   if (values.help) return console.log(usage)
   const { only, quick } = values
-  const chosen = measures.filter(({ id }) => only?.some((part) => id.includes(part)) ?? true)
-  if (chosen.length === 0) throw new PlainError(`no measure is called so\n\n${usage}`)
+  const chosen = scenarios.filter(({ id }) => only?.some((part) => id.includes(part)) ?? true)
+  if (chosen.length === 0) throw new PlainError(`no scenario has such a name\n\n${usage}`)
   const all = values.node === undefined && values.bun === undefined
   const kinds = /** @type {const} */ (['node', 'bun']).filter((kind) => all || values[kind])
 
@@ -76,20 +77,20 @@ async function main() {
     for (const { id, title, run } of chosen) {
       say(`${runtime.label}: ${title}`)
       try {
-        await run(results, apart({ ...settings, runtime, servers, folder }, `${runtime.kind}-${id}`))
+        await run(results, inFolder({ ...settings, runtime, servers, folder }, `${runtime.kind}-${id}`))
       } catch (error) {
-        // The others still tell something.
+        // The other scenarios are still useful.
         failed = true
         say(`${runtime.label}: ${title}: failed: ${error instanceof Error ? error.message : String(error)}`)
       }
     }
-    measured.push({ label: runtime.label, results, bars: judge(results) })
+    measured.push({ label: runtime.label, results, thresholds: judge(results) })
   }
   await servers.stop()
 
   for (const { label, results } of measured) printResults(label, results)
-  for (const { label, bars } of measured) printBars(label, bars)
-  if (failed) throw new PlainError('some measures failed, see above')
+  for (const { label, thresholds } of measured) printThresholds(label, thresholds)
+  if (failed) throw new PlainError('some scenarios failed, see above')
   if (quick || only || !all) return
   const date = new Date().toISOString()
   write('results.json', toJson({ date, machine, versions, settings, missing, runtimes: measured }))
@@ -106,7 +107,7 @@ function write(name, text) {
   say(`written: bench/${name}`)
 }
 
-/** Five digits say all there is to say. @param {string} _key @param {unknown} value */
+/** Five significant digits are enough. @param {string} _key @param {unknown} value */
 function tidy(_key, value) {
   return typeof value === 'number' && !Number.isInteger(value) ? Number(value.toPrecision(5)) : value
 }

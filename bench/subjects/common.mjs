@@ -19,7 +19,7 @@ export function expect(holds, what) {
   if (!holds) throw new Error(what)
 }
 
-/** Compare and delete: a lease that ended may be somebody else's by now. */
+/** Compare and delete: after its lease has ended, the key may belong to another owner. */
 export const RELEASE_SCRIPT = `
 if redis.call('get', KEYS[1]) == ARGV[1] then
   return redis.call('del', KEYS[1])

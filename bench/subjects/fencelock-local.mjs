@@ -2,7 +2,7 @@ import { join } from 'node:path'
 
 import { LockManager } from '../../index.js'
 import { expect } from './common.mjs'
-import { TTL_MS } from './index.mjs'
+import { TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */

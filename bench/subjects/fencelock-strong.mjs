@@ -1,7 +1,6 @@
 import { LockManager } from '../../index.js'
-import { REPLICAS } from '../lib/servers.mjs'
 import { expect } from './common.mjs'
-import { ACK_TIMEOUT_MS, TTL_MS } from './index.mjs'
+import { ACK_TIMEOUT_MS, REPLICAS, TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */

@@ -1,15 +1,16 @@
 /**
- * Who takes part. Each module exports `open(options)`, which answers a {@link Subject}, or throws why it cannot run here.
+ * The subjects of the benchmark. Each module exports `open(options)`, which returns a {@link Subject}, or throws the reason
+ * why it cannot run here.
  *
- * Every subject checks what it got: a pair that was not granted, not acknowledged or not released throws. So nobody wins
- * by failing.
+ * Every subject checks its results: a pair that was not granted, not acknowledged or not released throws. So no subject
+ * wins by failing.
  */
 
 /**
  * @typedef {object} Subject
  * @property {(resource: string, worker: number) => Promise<void>} [pair] acquires and releases
  * @property {(resource: string) => void} [pairSync] the same on the calling thread
- * @property {(resource: string) => Promise<() => Promise<unknown>>} [hold] waits as long as it takes; answers its release
+ * @property {(resource: string) => Promise<() => Promise<unknown>>} [hold] waits as long as it takes; returns its release
  * @property {() => unknown} close
  */
 
@@ -30,11 +31,6 @@
  * @property {'ours' | 'peer' | 'lesser'} kind `lesser`: it does not wait for replicas, so it promises less
  * @property {string} how what it does, in a few words
  */
-
-/** The TTL of every lease. @type {10_000} */
-export const TTL_MS = 10_000
-/** How long everybody waits for acknowledgements. @type {50} */
-export const ACK_TIMEOUT_MS = 50
 
 /** @type {Description[]} */
 export const subjects = [
@@ -145,4 +141,11 @@ export function findSubject(id) {
   const found = subjects.find((subject) => subject.id === id)
   if (!found) throw new Error(`there is no subject ${id}`)
   return found
+}
+
+/** @param {string} id @param {Place} place @returns {Promise<Subject>} */
+export async function openSubject(id, place) {
+  const { module, options } = findSubject(id)
+  const { open } = await import(`./${module}`)
+  return open({ ...place, ...options })
 }

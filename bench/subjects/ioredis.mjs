@@ -6,9 +6,8 @@
  */
 import { randomUUID } from 'node:crypto'
 
-import { REPLICAS } from '../lib/servers.mjs'
 import { expect, load, pick, RELEASE_SCRIPT, WAIT_CONNECTIONS } from './common.mjs'
-import { ACK_TIMEOUT_MS, TTL_MS } from './index.mjs'
+import { ACK_TIMEOUT_MS, REPLICAS, TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */

@@ -1,5 +1,5 @@
 import { expect, load } from './common.mjs'
-import { TTL_MS } from './index.mjs'
+import { TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */

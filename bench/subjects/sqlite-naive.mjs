@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 
 import { expect } from './common.mjs'
-import { TTL_MS } from './index.mjs'
+import { TTL_MS } from './conditions.mjs'
 import { openDatabase } from './sqlite-driver.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
