@@ -1,4 +1,4 @@
-/** Locks and managers that are disposed of or closed. */
+/** Disposing of locks, and closing managers. */
 import { describe, expect, it } from 'vitest'
 
 import { rejection, unique } from '../fixtures/locks'
@@ -15,7 +15,7 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       await lock[Symbol.asyncDispose]()
     })
 
-    it('releases what it holds when it closes, and takes nothing more', async () => {
+    it('releases what it holds on close, and rejects every later call', async () => {
       const [one, two] = [manager(), manager()]
       const names = Array.from({ length: 10 }, () => unique())
       const locks = await Promise.all(names.map((name) => one.acquire(name)))
@@ -37,7 +37,7 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
     })
 
-    it('carries out the releases that were asked for just before it closes', async () => {
+    it('completes the releases that were requested just before close', async () => {
       const own = subject().manager()
       const locks = await Promise.all(Array.from({ length: 20 }, () => own.acquire(unique())))
       const releases = locks.map((lock) => lock.release())
@@ -52,14 +52,14 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       })
       await eventually('the routine runs', () => ends.length > 0)
       ends.forEach((end) => end())
-      // The routine ends, and asks for the release of its lock, in this turn of the event loop.
+      // The routine ends, and requests the release of its lock, in this event-loop turn.
       for (let steps = 0; steps < 20; steps++) await Promise.resolve()
       const closed = another.close()
       expect(await result).toBe('done')
       await closed
     })
 
-    it('gives back what is granted while it closes', async () => {
+    it('releases what is granted while it closes', async () => {
       const [one, two] = [manager(), manager()]
       const names = Array.from({ length: 50 }, () => unique())
       const calls = names.map((name) => one.acquire(name))

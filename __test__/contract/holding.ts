@@ -1,4 +1,4 @@
-/** Locks that are taken, held, looked at and given back. */
+/** Acquiring, holding, inspecting and releasing locks. */
 import { LockHeldError, type Lock } from 'fencelock'
 import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
@@ -9,7 +9,7 @@ import type { Chapter } from './subject'
 
 export const holdingContract: Chapter = ({ manager, subject }) => {
   describe('holding', () => {
-    it('grants a free resource, and to nobody else while it is held', async () => {
+    it('grants a free resource, and does not grant it again while it is held', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 5_000 })
@@ -33,7 +33,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(lock.held).toBe(true)
     })
 
-    it('lets the next one in after a release, once', async () => {
+    it('grants the resource once more after a release', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource)
@@ -43,12 +43,12 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(lock.release()).toBe(released)
       expect(await released).toBe(true)
       const next = await two.acquire(resource)
-      expect(await lock.release()).toBe(true) // the first one's answer, and no second release
+      expect(await lock.release()).toBe(true) // the result of the first call; nothing is released again
       expect(next.held).toBe(true)
       expect(await one.tryAcquire(resource)).toBeNull()
     })
 
-    it('lets the next one in after the lease ended, and tells the first one', async () => {
+    it('grants the resource again after the lease ended, and reports the loss to the first holder', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 1_000 })
@@ -63,12 +63,12 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(await one.tryAcquire(resource)).toBeNull()
     })
 
-    it('hands out no lease that ended while the event loop was blocked', async () => {
+    it('does not hand out a lease that ended while the event loop was blocked', async () => {
       const locks = manager()
       await locks.connect()
       const resource = unique()
       const call = rejection(locks.acquire(resource, { ttlMs: 300 }))
-      // It is sent when this turn of the event loop ends.
+      // The call is sent when this event-loop turn ends.
       await new Promise((resolve) => process.nextTick(resolve))
       for (const end = performance.now() + 900; performance.now() < end;);
       expect(await call).toMatchObject({ code: 'LOCK_LOST', resource })
@@ -76,7 +76,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(await locks.tryAcquire(resource)).not.toBeNull()
     })
 
-    it('takes one of many contenders', async () => {
+    it('grants the resource to one of many contenders', async () => {
       const managers = [manager(), manager(), manager()]
       const resource = unique()
       const attempts = Array.from({ length: 60 }, (_, index) => managers[index % 3]!.tryAcquire(resource))
@@ -85,7 +85,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(locks[0]!.held).toBe(true)
     })
 
-    it('keeps resources apart, however they are named', async () => {
+    it('keeps resources apart, whatever their names are', async () => {
       const locks = manager()
       const id = randomUUID()
       const names = [
@@ -117,7 +117,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       for (const lock of held as Lock[]) expect(await locks.tryAcquire(lock.resource)).toBeNull()
     })
 
-    it('takes names of up to 512 bytes', async () => {
+    it('accepts names of up to 512 bytes', async () => {
       const locks = manager()
       for (const name of [unique().padEnd(512, 'x'), `${randomUUID()}${'🔒'.repeat(119)}`]) {
         expect(Buffer.byteLength(name)).toBe(512)
@@ -143,11 +143,11 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
         last = lock.token
         await lock.release()
       }
-      // The clock in microseconds: whatever forgets its tokens continues above them.
+      // Tokens follow the clock in microseconds, so a backend that lost its tokens continues above them.
       expect(Number(last)).toBeGreaterThan((Date.now() - 60_000) * 1000)
     })
 
-    it('are above the high-water mark that the caller knows', async () => {
+    it('are above the minToken that the caller passes', async () => {
       const locks = manager()
       const resource = unique()
       const minToken = BigInt(Date.now() + 3_600_000) * 1000n
@@ -178,7 +178,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
   })
 
   describe('several resources', () => {
-    it('are locked all together, with one token above each of theirs', async () => {
+    it('are locked together, with one token above the last token of each', async () => {
       const [one, two] = [manager(), manager()]
       const [a, b, c] = [unique('a'), unique('b'), unique('c')]
       const high = await one.acquire(b, { minToken: BigInt(Date.now() + 3_600_000) * 1000n })
@@ -196,7 +196,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       for (const name of [a, b, c]) expect(await two.inspect(name)).toBeNull()
     })
 
-    it('are up to 1,000', async () => {
+    it('can be up to 1,000', async () => {
       const names = Array.from({ length: 1_000 }, (_, index) => unique(String(index)))
       const locks = manager()
       const lock = await locks.acquire(names)
@@ -205,7 +205,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(await lock.release()).toBe(true)
     })
 
-    it('are locked not at all if one of them is held', async () => {
+    it('are not locked at all if one of them is held', async () => {
       const locks = manager()
       const [a, b, c] = [unique('a'), unique('b'), unique('c')]
       const lock = await locks.acquire(b)
@@ -215,7 +215,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect((await locks.inspect(b))!.token).toBe(lock.token)
     })
 
-    it('are lost if one of them is', async () => {
+    it('are lost if one of them is lost', async () => {
       const locks = manager()
       const [a, b] = [unique('a'), unique('b')]
       const lock = await locks.acquire([a, b])
@@ -228,8 +228,8 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
     })
   })
 
-  describe('looking and forcing', () => {
-    it('inspects and forces', async () => {
+  describe('inspecting and forcing', () => {
+    it('inspects a lease, and releases it by force', async () => {
       const locks = manager()
       const resource = unique()
       expect(await locks.inspect(resource)).toBeNull()
@@ -249,7 +249,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(await lock.release()).toBe(false)
     })
 
-    it('counts what it does', async () => {
+    it('counts its operations', async () => {
       const locks = manager()
       const resource = unique()
       const lock = await locks.acquire(resource)

@@ -1,4 +1,4 @@
-/** Bad input: an error of the named class, and nothing is lost. */
+/** Invalid input is refused with an error of the stated class, and has no other effect. */
 import type { AcquireOptions } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
@@ -7,7 +7,7 @@ import { sleep } from '../fixtures/temp'
 import type { Chapter } from './subject'
 
 export const inputContract: Chapter = ({ manager }) => {
-  describe('bad input', () => {
+  describe('invalid input', () => {
     const bad: [string, unknown, unknown, string][] = [
       ['no resource', undefined, undefined, 'TypeError'],
       ['a number', 5, undefined, 'TypeError'],
@@ -21,13 +21,13 @@ export const inputContract: Chapter = ({ manager }) => {
       // oxlint-disable-next-line no-sparse-arrays
       ['a hole among them', ['a', , 'b'], undefined, 'TypeError'],
       ['1,001 names', Array.from({ length: 1_001 }, (_, index) => `r${index}`), undefined, 'RangeError'],
-      ['options that are none', 'x', 5, 'TypeError'],
+      ['a number for options', 'x', 5, 'TypeError'],
       ['null for options', 'x', null, 'TypeError'],
       ['a Map for options', 'x', new Map(), 'TypeError'],
       ['a signal for options', 'x', AbortSignal.abort(), 'TypeError'],
       ['an unknown option', 'x', { ttl: 5 }, 'TypeError'],
       ['an unknown option', 'x', { waitFor: 5 }, 'TypeError'],
-      ['a negative time to wait', 'x', { waitMs: -1 }, 'RangeError'],
+      ['a negative time for a wait', 'x', { waitMs: -1 }, 'RangeError'],
       ['a number for fair', 'x', { fair: 1 }, 'TypeError'],
       ['an option of a later version', 'x', { fsync: true }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
@@ -35,12 +35,12 @@ export const inputContract: Chapter = ({ manager }) => {
       ['a string for renew', 'x', { renew: 'yes' }, 'TypeError'],
       ['an unknown limit', 'x', { renew: { maxHold: 5 } }, 'TypeError'],
       ['a string for a limit', 'x', { renew: { maxHoldMs: '5' } }, 'TypeError'],
-      ['a limit of nothing', 'x', { renew: { maxHoldMs: 0 } }, 'RangeError'],
-      ['a limit that is no number', 'x', { renew: { maxStallMs: Number.NaN } }, 'RangeError'],
+      ['a limit of zero', 'x', { renew: { maxHoldMs: 0 } }, 'RangeError'],
+      ['a limit that is not a number', 'x', { renew: { maxStallMs: Number.NaN } }, 'RangeError'],
       ['a fraction for a limit', 'x', { renew: { maxStallMs: 1.5 } }, 'RangeError'],
       ['a string for a wait', 'x', { waitMs: '5' }, 'TypeError'],
       ['a negative wait', 'x', { waitMs: -1 }, 'RangeError'],
-      ['a fraction of a wait', 'x', { waitMs: 0.5 }, 'RangeError'],
+      ['a fraction for a wait', 'x', { waitMs: 0.5 }, 'RangeError'],
       ['a string for a number', 'x', { ttlMs: '5' }, 'TypeError'],
       ['NaN', 'x', { ttlMs: Number.NaN }, 'RangeError'],
       ['a fraction', 'x', { ttlMs: 10.5 }, 'RangeError'],
@@ -50,7 +50,7 @@ export const inputContract: Chapter = ({ manager }) => {
       ['a number for a token', 'x', { minToken: 5 }, 'TypeError'],
       ['a negative token', 'x', { minToken: -1n }, 'RangeError'],
       ['a token too high', 'x', { minToken: 2n ** 53n - 2n ** 40n }, 'RangeError'],
-      ['no signal', 'x', { signal: {} }, 'TypeError'],
+      ['an object that is not a signal', 'x', { signal: {} }, 'TypeError'],
     ]
     it.each(bad)('refuses %s', async (_, resource, options, name) => {
       const locks = manager()
@@ -62,7 +62,7 @@ export const inputContract: Chapter = ({ manager }) => {
       expect(locks.stats()).toMatchObject({ granted: 0, failed: 0 })
     })
 
-    it('suggests what was meant', async () => {
+    it('suggests the option that was meant', async () => {
       const locks = manager()
       expect((await rejection(locks.acquire('x', { tllMs: 5 } as AcquireOptions))).message).toContain(
         '"ttlMs"',
@@ -72,7 +72,7 @@ export const inputContract: Chapter = ({ manager }) => {
       )
     })
 
-    it('refuses a TTL that no extension can have', async () => {
+    it('refuses an invalid TTL for an extension', async () => {
       const lock = await manager().acquire(unique())
       expect(await rejection(lock.extend(5))).toMatchObject({ code: 'INVALID_OPTION', name: 'RangeError' })
       expect(await rejection(lock.extend('5' as never))).toMatchObject({
@@ -92,7 +92,7 @@ export const inputContract: Chapter = ({ manager }) => {
     }
     const { stack } = await rejection(theCaller())
     expect(stack).toContain('manager.js')
-    // Old engines keep no stack beyond an await, whoever throws.
+    // Old engines lose the stack at an await, whatever throws: the control shows whether this one does.
     async function control(): Promise<void> {
       await sleep(1)
       throw new Error('control')

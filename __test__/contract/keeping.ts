@@ -1,4 +1,4 @@
-/** Leases that are kept beyond their TTL, and what their holder is told when they end. */
+/** Keeping a lease beyond its TTL, and reporting its end to the holder. */
 import { LockLostError } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
@@ -20,7 +20,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect((await two.inspect(resource))!.remainingMs).toBeGreaterThan(8_000)
     })
 
-    it('goes by the granted TTL unless told otherwise, and never shortens', async () => {
+    it('uses the granted TTL by default, and never shortens the lease', async () => {
       const locks = manager()
       const lock = await locks.acquire(unique(), { ttlMs: 5_000 })
       await lock.extend(60_000)
@@ -31,7 +31,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect((await locks.inspect(lock.resource))!.remainingMs).toBeGreaterThan(50_000)
     })
 
-    it('takes its turn when called many times at once', async () => {
+    it('succeeds each time when called many times at once', async () => {
       const locks = manager()
       const lock = await locks.acquire(unique(), { ttlMs: 2_000 })
       await Promise.all(Array.from({ length: 20 }, () => lock.extend()))
@@ -39,7 +39,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(locks.stats().extended).toBe(20)
     })
 
-    it('is refused after the lease was taken by force, and the signal says so', async () => {
+    it('is refused after a forced release, and the signal reports the loss', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 10_000 })
@@ -66,7 +66,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
   })
 
   describe('renewing', () => {
-    it('keeps a lease beyond its TTL, and only one that asked for it', async () => {
+    it('keeps a lease beyond its TTL, but only if that was requested', async () => {
       const [one, two] = [manager(), manager()]
       const [kept, left] = [unique('kept'), unique('left')]
       const lock = await one.acquire(kept, { ttlMs: 1_000, renew: true })
@@ -86,15 +86,15 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(one.stats().extended).toBe(extended)
     })
 
-    it('ends after maxHoldMs, and the signal says so before the lease does', async () => {
+    it('stops after maxHoldMs, and the signal aborts before the lease ends', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const began = performance.now()
       const lock = await one.acquire(resource, { ttlMs: 2_000, renew: { maxHoldMs: 2_500 } })
-      const heldWhenTold = await new Promise<boolean>((resolve) => {
+      const heldOnAbort = await new Promise<boolean>((resolve) => {
         lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
       })
-      expect(heldWhenTold).toBe(true)
+      expect(heldOnAbort).toBe(true)
       // The last renewal was before 2.5 s.
       expect(performance.now() - began).toBeGreaterThan(2_500)
       expect(performance.now() - began).toBeLessThan(4_900)
@@ -103,7 +103,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(lock.held).toBe(false)
     })
 
-    it('tells at once when somebody else has it, and never has it again', async () => {
+    it('reports at once that another owner took the lock, and never holds it again', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 3_000, renew: true })
@@ -134,7 +134,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
   })
 
   describe('withLock', () => {
-    it('takes the lock, keeps it while the routine runs, and gives it back', async () => {
+    it('acquires the lock, keeps it while the routine runs, and releases it', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const seen = await one.withLock(resource, { ttlMs: 1_000 }, async (lock) => {
@@ -145,7 +145,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(await two.inspect(resource)).toBeNull()
     })
 
-    it('takes no options, several resources, and a routine that is not asynchronous', async () => {
+    it('works without options, with several resources, and with a synchronous routine', async () => {
       const locks = manager()
       const [a, b] = [unique('a'), unique('b')]
       expect(await locks.withLock(a, (lock) => lock.held)).toBe(true)
@@ -155,7 +155,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(locks.stats()).toMatchObject({ granted: 3, released: 3, held: 0 })
     })
 
-    it('rejects with what the routine threw, whatever became of the lock', async () => {
+    it('rejects with what the routine threw, whatever happened to the lock', async () => {
       const locks = manager()
       const reason = new Error('the routine’s own')
       for (const lose of [false, true]) {
@@ -174,23 +174,27 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(locks.stats().held).toBe(0)
     })
 
-    it('rejects with the result if the lock was lost meanwhile', async () => {
+    it('rejects with the result attached if the lock was lost meanwhile', async () => {
       const locks = manager()
       const resource = unique()
-      const forced = locks.withLock(resource, async () => {
-        await locks.forceRelease(resource)
-        return { huge: 1n }
-      })
-      const ended = locks.withLock(unique(), { ttlMs: 300, renew: false }, async () => {
-        await sleep(400)
-        return 'late'
-      })
-      const error = await rejection<LockLostError>(forced)
+      const forced = rejection<LockLostError>(
+        locks.withLock(resource, async () => {
+          await locks.forceRelease(resource)
+          return { huge: 1n }
+        }),
+      )
+      const ended = rejection<LockLostError>(
+        locks.withLock(unique(), { ttlMs: 300, renew: false }, async () => {
+          await sleep(400)
+          return 'late'
+        }),
+      )
+      const error = await forced
       expect(error).toBeInstanceOf(LockLostError)
       expect(error).toMatchObject({ code: 'LOCK_LOST', resource, strategy: subject().strategy })
       expect(error.result).toEqual({ huge: 1n })
       expect(JSON.parse(JSON.stringify(error))).not.toHaveProperty('result')
-      expect((await rejection<LockLostError>(ended)).result).toBe('late')
+      expect((await ended).result).toBe('late')
       const own = subject().manager()
       const closed = own.withLock(unique(), async () => {
         await own.close()
@@ -199,7 +203,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect((await rejection<LockLostError>(closed)).result).toBe('closed')
     })
 
-    it('minds no release by the routine itself', async () => {
+    it('accepts a release by the routine itself', async () => {
       const locks = manager()
       const resource = unique()
       const value = await locks.withLock(resource, async (lock) => {
@@ -209,7 +213,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(value).toBe(5)
     })
 
-    it('runs nothing without a lock', async () => {
+    it('does not run the routine without the lock', async () => {
       const locks = manager()
       const resource = unique()
       await locks.acquire(resource)
@@ -227,7 +231,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(ran).toBe(0)
     })
 
-    it('is cancelled while it waits, not while the routine runs', async () => {
+    it('can be cancelled while it waits, but not while the routine runs', async () => {
       const locks = manager()
       const controller = new AbortController()
       const value = await locks.withLock(unique(), { signal: controller.signal }, (lock) => {
@@ -237,7 +241,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(value).toBe(true)
     })
 
-    it('refuses what is no function, and takes no lock then', async () => {
+    it('refuses a routine that is not a function, and does not acquire the lock', async () => {
       const locks = manager()
       const wrong: unknown[][] = [
         [],
@@ -262,14 +266,14 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       const lock = await locks.acquire(unique(), { ttlMs: 3_000 })
       expect(lock.signal).toBe(lock.signal)
       expect(lock.signal.aborted).toBe(false)
-      const heldWhenTold = await new Promise<boolean>((resolve) => {
+      const heldOnAbort = await new Promise<boolean>((resolve) => {
         lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
       })
-      expect(heldWhenTold).toBe(true)
+      expect(heldOnAbort).toBe(true)
       expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', resource: lock.resource })
     })
 
-    it('waits when the lease was extended', async () => {
+    it('does not abort at the former end of an extended lease', async () => {
       const locks = manager()
       const lock = await locks.acquire(unique(), { ttlMs: 300 })
       const { signal } = lock
@@ -279,7 +283,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(lock.held).toBe(true)
     })
 
-    it('has aborted when it is first read too late, and stays still after a release', async () => {
+    it('has already aborted when first read after the lease ended, and never aborts after a release', async () => {
       const locks = manager()
       const late = await locks.acquire(unique(), { ttlMs: 300 })
       const released = await locks.acquire(unique(), { ttlMs: 300 })
@@ -295,7 +299,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(readAfterwards.signal.aborted).toBe(false)
     })
 
-    it('goes by the TTL of the extension', async () => {
+    it('uses the TTL of the extension', async () => {
       const lock = await manager().acquire(unique(), { ttlMs: 200 })
       await lock.extend(4_000)
       const { signal } = lock

@@ -1,4 +1,4 @@
-/** What the contract needs to know of a strategy, and how its chapters get it. */
+/** What the contract's chapters know about the strategy that they test. */
 import type { LockManager, Strategy } from 'fencelock'
 
 export interface Subject {
@@ -7,5 +7,5 @@ export interface Subject {
   manager(): LockManager
 }
 
-/** Declares tests. `manager` makes a manager of the subject, which is closed after the test. */
+/** Declares tests. `subject` is called inside them; `manager` makes a manager that is closed after the test. */
 export type Chapter = (about: { subject: () => Subject; manager: () => LockManager }) => void

@@ -1,4 +1,4 @@
-/** Calls that wait for a lock, and those that are cancelled. */
+/** Waiting for a lock, and cancelling a call. */
 import { LockHeldError, type Lock } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
@@ -9,7 +9,7 @@ import type { Chapter } from './subject'
 
 export const waitingContract: Chapter = ({ manager }) => {
   describe('cancelling', () => {
-    it('rejects with the reason, and gives a late grant back', async () => {
+    it('rejects with the reason, and releases a late grant', async () => {
       const locks = manager()
       const reason = new Error('changed my mind')
       expect(await rejection(locks.acquire(unique(), { signal: AbortSignal.abort(reason) }))).toBe(reason)
@@ -23,7 +23,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect(locks.stats().held).toBe(0)
     })
 
-    it('takes whatever has the events of a signal', async () => {
+    it('accepts any object that has the events of a signal', async () => {
       const locks = manager()
       const reason = new Error('an older polyfill')
       const signal = Object.assign(new EventTarget(), { aborted: false, reason }) as unknown as AbortSignal
@@ -45,9 +45,9 @@ export const waitingContract: Chapter = ({ manager }) => {
   })
 
   describe('waiting', () => {
-    /** Long enough for a call to have come to wait, on a machine that does other things too. */
+    /** Long enough for a call to be waiting, even on a busy machine. */
     const settle = (): Promise<void> => sleep(150)
-    /** Far more than anything here takes, unless it waits for the end of a lease. */
+    /** Far longer than any wait here takes, unless it lasts until the end of a lease. */
     const waitMs = 20_000
 
     it('takes the lock as soon as it is released', async () => {
@@ -66,7 +66,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect(a!.token).not.toBe(b!.token)
     })
 
-    it('gives up with LOCK_HELD after its time, and leaves nothing behind', async () => {
+    it('gives up with LOCK_HELD after waitMs, and leaves nothing behind', async () => {
       const [one, two] = [manager(), manager()]
       for (const fair of [false, true]) {
         const resource = unique()
@@ -78,13 +78,13 @@ export const waitingContract: Chapter = ({ manager }) => {
         await lock.release()
         await expect.poll(() => two.stats()).toMatchObject({ pending: 0, held: 0 })
         expect(await one.inspect(resource)).toBeNull()
-        // Nor its place in the line.
-        const next = await eventually('the line is empty', () => one.tryAcquire(resource))
+        // Nor its place in the queue.
+        const next = await eventually('the queue is empty', () => one.tryAcquire(resource))
         expect(next.held).toBe(true)
       }
     })
 
-    it('waits for as long as it takes', async () => {
+    it('waits for as long as it takes if waitMs is Infinity', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 60_000 })
@@ -95,7 +95,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect((await call).held).toBe(true)
     })
 
-    it('takes the lock when the lease in the way ends, or is ended by force', async () => {
+    it('takes the lock when the current lease ends, or is released by force', async () => {
       const [one, two] = [manager(), manager()]
       for (const fair of [false, true]) {
         const [short, forced] = [unique('short'), unique('forced')]
@@ -110,7 +110,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       }
     })
 
-    it('serves the callers of one manager in the order in which they came', async () => {
+    it('serves the callers of one manager in order of arrival', async () => {
       const locks = manager()
       const resource = unique()
       const lock = await locks.acquire(resource, { ttlMs: 60_000 })
@@ -126,7 +126,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect(served).toEqual(Array.from({ length: 20 }, (_, index) => index))
     })
 
-    it('mints a new owner and a higher token for every hand-over', async () => {
+    it('issues a new owner and a higher token for every handoff', async () => {
       const managers = [manager(), manager()]
       const resource = unique()
       const grants: Lock[] = []
@@ -156,7 +156,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       }
     })
 
-    it('is cancelled by its signal, and the next one is served', async () => {
+    it('is cancelled by its signal, and the next caller is served', async () => {
       const [one, two] = [manager(), manager()]
       for (const fair of [false, true]) {
         const resource = unique()
@@ -171,11 +171,11 @@ export const waitingContract: Chapter = ({ manager }) => {
         await lock.release()
         expect(await (await second).release()).toBe(true)
         await expect.poll(() => two.stats()).toMatchObject({ pending: 0, held: 0 })
-        expect(await eventually('nobody is in line', () => one.tryAcquire(resource))).toBeTruthy()
+        expect(await eventually('the queue is empty', () => one.tryAcquire(resource))).toBeTruthy()
       }
     })
 
-    it('is cancelled in the moment in which it is granted, and gives that back', async () => {
+    it('can be cancelled at the moment of the grant, which is then released', async () => {
       const [one, two] = [manager(), manager()]
       for (let round = 0; round < 20; round++) {
         const resource = unique()
@@ -189,12 +189,12 @@ export const waitingContract: Chapter = ({ manager }) => {
         await Promise.all([lock.release(), sleep(round % 4).then(() => controller.abort())])
         await call
         expect(
-          await eventually('it was given back', () => one.tryAcquire(resource, { ttlMs: 60_000 })),
+          await eventually('it was released', () => one.tryAcquire(resource, { ttlMs: 60_000 })),
         ).toBeTruthy()
       }
     })
 
-    it('takes thousands of calls on one signal, and drops them all', async () => {
+    it('accepts thousands of calls on one signal, and cancels them all', async () => {
       const [one, two] = [manager(), manager()]
       const warnings: Error[] = []
       const warned = (warning: Error): number => warnings.push(warning)
@@ -214,12 +214,12 @@ export const waitingContract: Chapter = ({ manager }) => {
       await expect.poll(() => two.stats(), { timeout: 10_000 }).toMatchObject({ pending: 0, held: 0 })
       await Promise.all(locks.map((lock) => lock.release()))
       for (const name of names)
-        expect(await eventually('nobody is in line', () => one.tryAcquire(name))).toBeTruthy()
+        expect(await eventually('the queue is empty', () => one.tryAcquire(name))).toBeTruthy()
       // Not those of locks that other tests have dropped.
       expect(warnings.filter(({ name }) => name !== 'FencelockWarning')).toEqual([])
     })
 
-    it('ends with CLOSED when its manager closes', async () => {
+    it('rejects with CLOSED when its manager closes', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique()
       const lock = await one.acquire(resource, { ttlMs: 60_000 })
@@ -231,10 +231,10 @@ export const waitingContract: Chapter = ({ manager }) => {
       for (const error of await Promise.all(calls)) expect(error).toMatchObject({ code: 'CLOSED' })
       expect(two.stats()).toMatchObject({ pending: 0, held: 0 })
       await lock.release()
-      expect(await eventually('nobody is in line', () => one.tryAcquire(resource))).toBeTruthy()
+      expect(await eventually('the queue is empty', () => one.tryAcquire(resource))).toBeTruthy()
     })
 
-    it('serves fair callers in the order in which they came, whoever their manager is', async () => {
+    it('serves fair callers in order of arrival, across managers', async () => {
       const managers = [manager(), manager(), manager()]
       const resource = unique()
       const lock = await managers[0]!.acquire(resource, { ttlMs: 60_000 })
@@ -254,7 +254,7 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect(served).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
     })
 
-    it('lets nobody past a fair caller in line, not even to a free lock', async () => {
+    it('lets no call overtake a queued fair call, even when the lock is free', async () => {
       const [one, two, three] = [manager(), manager(), manager()]
       for (let round = 0; round < 10; round++) {
         const resource = unique()
@@ -270,7 +270,7 @@ export const waitingContract: Chapter = ({ manager }) => {
         expect(await released).toBe(true)
         const mine = await call
         await mine.release()
-        // Nobody fair is left in line.
+        // No fair call is queued any more.
         expect((await hurried).token).toBeGreaterThan(mine.token)
       }
     })

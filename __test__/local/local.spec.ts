@@ -13,9 +13,8 @@ import {
 } from 'node:fs'
 import { isBuiltin } from 'node:module'
 import { join } from 'node:path'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 
-import { contract } from '../contract'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { posixLocks, runCode, startCode } from '../fixtures/processes/processes'
 import { findRuntime, onBun } from '../fixtures/processes/runtimes'
@@ -26,25 +25,6 @@ const withSqlite: string | undefined =
   onBun || isBuiltin('node:sqlite') ? process.execPath : findRuntime('node-newest')?.path
 
 const manager = (local: string | LocalOptions): LockManager => closing(new LockManager({ local }))
-
-describe('the contract', () => {
-  let path: string
-  beforeAll(() => {
-    path = join(tempDir(), 'locks.sqlite')
-  })
-  contract(() => ({ strategy: 'local', manager: () => new LockManager({ local: path }) }))
-})
-
-describe('the contract, with full durability', () => {
-  let path: string
-  beforeAll(() => {
-    path = join(tempDir(), 'locks.sqlite')
-  })
-  contract(() => ({
-    strategy: 'local',
-    manager: () => new LockManager({ local: { path, durability: 'full' } }),
-  }))
-})
 
 describe('on the calling thread', () => {
   it('acquires and releases', async () => {

@@ -2,7 +2,6 @@
 import { InsufficientReplicasError, LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { contract } from '../contract'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
@@ -13,10 +12,6 @@ beforeAll(async () => {
 })
 
 const manager = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
-
-describe('the contract', () => {
-  contract(() => ({ strategy: 'strong', manager: () => new LockManager({ redis: redis.url }) }))
-})
 
 describe('acknowledgements', () => {
   it('come from all declared replicas, or from as many as asked for', async () => {

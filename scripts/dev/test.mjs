@@ -26,6 +26,7 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
 /** The smoke selection: what a new or an old runtime could break. Parts of file names. */
 const smoke = [
   '__test__/tooling/runtime.',
+  '__test__/contract/',
   '__test__/strong/strong.',
   '__test__/local/local.',
   '__test__/manager/lifecycle.',
@@ -37,6 +38,7 @@ const smoke = [
 const withoutServers = [
   '__test__/tooling/runtime.',
   '__test__/tooling/gate.',
+  '__test__/contract/',
   '__test__/manager/options.',
   '__test__/local/local.',
   '__test__/native/loading.',

@@ -1,0 +1,26 @@
+/** The contract that every strategy must keep, whatever it is built on. A new strategy is an entry in fixtures/strategies.ts. */
+import { LockManager, type ManagerOptions } from 'fencelock'
+import { beforeAll, describe } from 'vitest'
+
+import { closing } from '../fixtures/locks'
+import { variants } from '../fixtures/strategies'
+import { endingContract } from './ending'
+import { holdingContract } from './holding'
+import { inputContract } from './input'
+import { keepingContract } from './keeping'
+import { waitingContract } from './waiting'
+
+describe.each(variants)('$name', ({ strategy, start }) => {
+  let options: ManagerOptions
+  beforeAll(async () => {
+    options = await start()
+  })
+  const subject = () => ({ strategy, manager: () => new LockManager(options) })
+  const about = { subject, manager: () => closing(subject().manager()) }
+
+  holdingContract(about)
+  keepingContract(about)
+  waitingContract(about)
+  endingContract(about)
+  inputContract(about)
+})
