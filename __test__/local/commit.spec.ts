@@ -1,4 +1,4 @@
-/** Local locks when the process is killed in the middle of a commit that carries the operations of many. */
+/** Local locks when the process is killed in the middle of a commit that carries many operations. */
 import { LockManager } from 'fencelock'
 import { execFileSync } from 'node:child_process'
 import { cpSync, readdirSync, rmSync } from 'node:fs'
@@ -10,37 +10,37 @@ import { startCode, type Script } from '../fixtures/processes/processes'
 import { eventually, sleep, tempDir } from '../fixtures/temp'
 import { walFrames } from '../fixtures/wal'
 
-/** Kills in all, and those in mid-commit: without these the test has shown nothing. */
+/** The number of kills, and of those in mid-commit: without the latter the test would show nothing. */
 const KILLS = 40
 const STRUCK = 5
 
 /**
- * What a process locks at once: as many locks as a transaction carries. Names are long, so that a commit writes hundreds
- * of pages; each array is spread over the whole file, so that half of them would show.
+ * What a process locks at once: as many locks as one transaction carries. Names are long, so that a commit writes
+ * hundreds of pages, and each array is spread over the whole file, so that half a commit would be visible.
  */
 const all: readonly (readonly string[])[] = Array.from({ length: 256 }, (_, index) =>
   Array.from({ length: index % 16 === 0 ? 24 : 1 }, (__, part) => `${part}/${index}/`.padEnd(480, '.')),
 )
 
-/** A process that takes and releases them, each as fast as it can, and says which tokens it was given. */
+/** A process that acquires and releases them, each as fast as it can, and says the tokens of its grants. */
 function worker(path: string): Script {
   const script = startCode(
     `const { LockManager } = await import('fencelock')
      const locks = new LockManager({ local: ${JSON.stringify(path)} })
-     let told = []
-     const tell = (index, token) => {
-       // What comes together is said together, as soon as all of it has come.
-       if (told.push([index, String(token)]) > 1) return
+     let granted = []
+     const report = (index, token) => {
+       // Grants that arrive together are said together, as soon as all of them have arrived.
+       if (granted.push([index, String(token)]) > 1) return
        queueMicrotask(() => {
-         say(told)
-         told = []
+         say(granted)
+         granted = []
        })
      }
      for await (const all of hear()) {
        all.forEach(async (resources, index) => {
          for (;;) {
            const lock = await locks.tryAcquireLocal(resources, { ttlMs: 600_000 })
-           tell(index, lock.token)
+           report(index, lock.token)
            await lock.release()
          }
        })
@@ -55,21 +55,21 @@ interface Content {
   rows: Record<string, { token: number; owner: string | null }>
 }
 
-/** What is in lock files, by the SQLite of another process. */
-function look(...paths: string[]): Content[] {
+/** The content of lock files, read by the SQLite of another process. */
+function read(...paths: string[]): Content[] {
   const code = `
 import json, sqlite3, sys
-def look(path):
+def read(path):
     c = sqlite3.connect(path)
     rows = c.execute("select resource, token, hex(owner) from leases").fetchall()
     return {"integrity": c.execute("pragma integrity_check").fetchone()[0],
             "rows": {resource: {"token": token, "owner": owner or None} for resource, token, owner in rows}}
-print(json.dumps([look(path) for path in sys.argv[1:]]))`
+print(json.dumps([read(path) for path in sys.argv[1:]]))`
   return JSON.parse(execFileSync('python3', ['-c', code, ...paths], { encoding: 'utf8' })) as Content[]
 }
 
 it(
-  'a kill in mid-commit leaves all of a transaction or nothing, and loses no grant that was told',
+  'a kill in mid-commit leaves a whole transaction or nothing, and loses no reported grant',
   { timeout: 240_000 },
   async () => {
     const dir = tempDir()
@@ -84,25 +84,25 @@ it(
       expect(await script.kill()).toMatchObject({ signal: 'SIGKILL', stderr: '' })
       kills++
       const said = script.said as [number, string][][]
-      // A transaction asks the clock once, so its tokens are the same.
-      for (const told of said)
-        together = Math.max(together, told.filter(([, token]) => token === told[0]![1]).length)
+      // A transaction reads the clock once, so its tokens are the same.
+      for (const granted of said)
+        together = Math.max(together, granted.filter(([, token]) => token === granted[0]![1]).length)
       for (const [index, token] of said.flat()) {
-        expect(BigInt(token)).toBeGreaterThan(highest[index]!) // by the one process and by the next
+        expect(BigInt(token)).toBeGreaterThan(highest[index]!) // within a process and across processes
         highest[index] = BigInt(token)
       }
-      // Nobody has it open now. The log is of this process alone, for whoever closes the file last removes it.
+      // No process has the file open now. The log is that of the killed process: the last one to close removes its log.
       if (walFrames(`${path}-wal`).torn > 0) struck++
       cpSync(dir, copy, { recursive: true })
 
       const locks = closing(new LockManager({ local: path }))
       await locks.connect()
-      const [before, after] = look(join(copy, 'locks.sqlite'), path) as [Content, Content]
+      const [before, after] = read(join(copy, 'locks.sqlite'), path) as [Content, Content]
       rmSync(copy, { recursive: true })
       expect([before.integrity, after.integrity]).toEqual(['ok', 'ok'])
       for (const [index, resources] of all.entries()) {
         const rows = resources.map((resource) => before.rows[resource])
-        // All or nothing, of grants and of releases; and what was told is there.
+        // All or nothing of each grant and release; and each reported grant is there.
         for (const row of rows) expect(row).toEqual(rows[0])
         expect(BigInt(rows[0]?.token ?? 0)).toBeGreaterThanOrEqual(highest[index]!)
         for (const resource of resources) expect(after.rows[resource]?.token).toBe(rows[0]?.token)
@@ -116,13 +116,13 @@ it(
         highest[index] = lock!.token
       }
       await eventually(
-        'the dead one’s liveness file is gone',
+        'the liveness file of the killed process is removed',
         () => readdirSync(dir).filter((name) => name.includes('-live-')).length === 1,
       )
       await locks.close()
       expect(readdirSync(dir)).toEqual(['locks.sqlite'])
     }
-    // Commits were of many, and most of those who died held leases.
+    // Commits carried many operations, and most of the killed processes held leases.
     expect(together).toBeGreaterThan(all.length / 2)
     expect(left).toBeGreaterThan(kills)
   },

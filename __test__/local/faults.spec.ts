@@ -1,5 +1,5 @@
+/** Local locks when processes are killed, clocks jump, and files disappear; each fault is shown to take effect. */
 import { LockManager } from 'fencelock'
-/** Local locks when processes are killed, clocks jump, and files disappear. Each fault is shown to bite. */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -10,7 +10,7 @@ import { startCode, startScript, type Script } from '../fixtures/processes/proce
 import { eventually, sleep, tempDir } from '../fixtures/temp'
 import { hasWallClock, wallClock } from '../fixtures/time/wall-clock'
 
-/** A process that takes a lock, says its token, and does as it is told. */
+/** A process that acquires a lock, says its token, and then obeys commands. */
 function holder(path: string, resource: string, { ttlMs = 60_000, env = {} } = {}): Script {
   return startCode(
     `const { LockManager } = await import('fencelock')
@@ -37,7 +37,7 @@ async function ask<T>(script: Script, command: string): Promise<T> {
 }
 
 describe('processes that are killed', () => {
-  it('never cost an increment, nor count one twice, nor show an error', { timeout: 120_000 }, async () => {
+  it('lose no increment, count none twice, and cause no error', { timeout: 120_000 }, async () => {
     const dir = tempDir()
     const counter = join(dir, 'counter')
     writeFileSync(counter, '0')
@@ -69,7 +69,7 @@ describe('processes that are killed', () => {
     expect(kills).toBeGreaterThan(10)
     expect(counted).toBeGreaterThanOrEqual(acknowledged)
     expect(counted).toBeLessThanOrEqual(acknowledged + kills)
-    // In the order of the counter, tokens rise.
+    // Tokens rise in the order of the counter.
     const said = all
       .flatMap((script) => script.said as { value: number; token: string }[])
       .toSorted((a, b) => a.value - b.value)
@@ -79,7 +79,7 @@ describe('processes that are killed', () => {
     }
   })
 
-  it('lose their leases at once, however long these are', async () => {
+  it('lose their leases at once, however long the leases are', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const locks = closing(new LockManager({ local: path }))
     await locks.connect()
@@ -91,15 +91,15 @@ describe('processes that are killed', () => {
       expect(await locks.tryAcquireLocal(resource)).toBeNull()
       await script.kill()
       const began = performance.now()
-      const lock = await eventually('the take-over', () => locks.tryAcquireLocal(resource))
+      const lock = await eventually('the takeover', () => locks.tryAcquireLocal(resource))
       times.push(performance.now() - began)
       expect(lock.token).toBeGreaterThan(BigInt(token))
       expect(await locks.inspect(resource)).toMatchObject({ owner: lock.owner })
       expect(await lock.release()).toBe(true)
     }
-    // The median: a busy machine may disturb a round or two, and the leases would have lasted for a minute.
+    // The median, because a busy machine may disturb a round or two; the leases would have lasted a minute.
     expect(times.toSorted((a, b) => a - b)[2]).toBeLessThan(100)
-    // Their liveness files go away with somebody who opens the file anew.
+    // Their liveness files are removed when the file is opened again.
     const dir = join(path, '..')
     await locks.close()
     const again = closing(new LockManager({ local: path }))
@@ -108,7 +108,7 @@ describe('processes that are killed', () => {
     expect(readdirSync(dir)).toEqual(['locks.sqlite'])
   })
 
-  it('keep their leases while they are only stopped', async () => {
+  it('that are only stopped keep their leases', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const locks = closing(new LockManager({ local: path }))
     const script = holder(path, 'x', { ttlMs: 1_500 })
@@ -131,7 +131,7 @@ describe('processes that are killed', () => {
 })
 
 describe('liveness files', () => {
-  it('are missed without harm to a living holder', async () => {
+  it('can disappear without harm to a live holder', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')
     const script = holder(path, 'x')
@@ -143,7 +143,7 @@ describe('liveness files', () => {
     for (const name of files) rmSync(join(dir, name))
     for (let round = 0; round < 20; round++) expect(await locks.tryAcquireLocal('x')).toBeNull()
     expect(await ask(script, 'extend')).toBe('extended')
-    // Nor is a file of the same name that somebody else made a proof of death.
+    // A file of the same name that another process made does not prove the holder’s death, either.
     for (const name of files) writeFileSync(join(dir, name), '')
     expect(await locks.tryAcquireLocal('x')).toBeNull()
     expect(await ask(script, 'release')).toBe(true)
@@ -151,8 +151,8 @@ describe('liveness files', () => {
   })
 })
 
-describe('a file that is deleted and made anew by others', () => {
-  it('takes the leases of the old one with it', async () => {
+describe('a file that is deleted and created again by another process', () => {
+  it('no longer has the leases of the old one', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const script = holder(path, 'x')
     await script.next()
@@ -172,7 +172,7 @@ describe.skipIf(!hasWallClock)('a wall clock that jumps', () => {
   it.each([
     ['an hour ahead', 3_600_000],
     ['an hour back', -3_600_000],
-  ])('%s ends no lease early, and keeps none too long', async (_, jump) => {
+  ])('%s neither ends a lease early nor keeps it too long', async (_, jump) => {
     const path = join(tempDir(), 'locks.sqlite')
     const clock = wallClock()
     const script = holder(path, 'x', { ttlMs: 3_000, env: clock.env })
@@ -181,14 +181,14 @@ describe.skipIf(!hasWallClock)('a wall clock that jumps', () => {
     const before = (await ask<{ wall: number }>(script, 'times')).wall
     const remaining = await ask<number>(script, 'remaining')
     clock.set(jump)
-    // The fault bites: the process sees another wall clock, while its boot clock goes on.
+    // The fault takes effect: the process sees another wall clock, and its boot clock continues.
     expect(Math.abs((await ask<{ wall: number }>(script, 'times')).wall - before - jump)).toBeLessThan(60_000)
     expect(Math.abs((await ask<number>(script, 'remaining')) - remaining)).toBeLessThan(2_000)
     expect(await ask(script, 'held')).toBe(true)
     expect(await locks.tryAcquireLocal('x')).toBeNull()
     const other = holder(path, 'x', { ttlMs: 3_000, env: clock.env })
-    expect(await other.next()).toBeNull() // the lease stands for those with the new time, too
-    await eventually('the lease ends in its time', () => locks.tryAcquireLocal('x'), 8_000)
+    expect(await other.next()).toBeNull() // the lease is active for processes with the new time, too
+    await eventually('the lease ends on time', () => locks.tryAcquireLocal('x'), 8_000)
     expect(await ask(script, 'held')).toBe(false)
   })
 
@@ -205,13 +205,13 @@ describe.skipIf(!hasWallClock)('a wall clock that jumps', () => {
 })
 
 it(
-  'says that another process keeps the file, after a while, and grants nothing',
+  'reports after a while that another process locks the file, and grants nothing',
   { timeout: 60_000 },
   async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const locks = closing(new LockManager({ local: path }))
     await (await locks.acquireLocal('x')).release()
-    // A writer of the same file that does not let go, as a stopped process in mid-transaction.
+    // A writer of the same file that keeps its lock, like a process that was stopped in mid-transaction.
     const { spawn } = await import('node:child_process')
     const writer = spawn('python3', [
       '-c',
@@ -227,7 +227,7 @@ c = sqlite3.connect(${JSON.stringify(path)}, isolation_level=None); c.execute("b
     } finally {
       writer.kill('SIGKILL')
     }
-    const lock = await eventually('it goes on', () => locks.tryAcquireLocal('x').catch(() => null))
+    const lock = await eventually('it recovers', () => locks.tryAcquireLocal('x').catch(() => null))
     expect(lock.held).toBe(true)
   },
 )

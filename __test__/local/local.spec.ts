@@ -1,5 +1,5 @@
+/** Local locks in a real SQLite file: synchronous calls, and files that are shared, unusable, foreign, or replaced. */
 import { LockManager, type LocalOptions } from 'fencelock'
-/** Local locks in a real SQLite file: the contract, the synchronous variant, and files that are none of ours. */
 import {
   copyFileSync,
   existsSync,
@@ -20,7 +20,7 @@ import { posixLocks, runCode, startCode } from '../fixtures/processes/processes'
 import { findRuntime, onBun } from '../fixtures/processes/runtimes'
 import { sleep, tempDir } from '../fixtures/temp'
 
-/** A runtime with a SQLite of its own: this one, or one that is installed beside it. */
+/** A runtime with a built-in SQLite: this one, or another installed one. */
 const withSqlite: string | undefined =
   onBun || isBuiltin('node:sqlite') ? process.execPath : findRuntime('node-newest')?.path
 
@@ -57,7 +57,7 @@ describe('on the calling thread', () => {
     expect(locks.tryAcquireLocalSync('x')).not.toBeNull()
   })
 
-  it('throws what the others reject with', async () => {
+  it('throws what the asynchronous calls reject with', async () => {
     const locks = manager(join(tempDir(), 'missing', 'locks.sqlite'))
     expect(() => locks.tryAcquireLocalSync('x')).toThrow(
       expect.objectContaining({ code: 'BACKEND_UNAVAILABLE', resource: 'x', strategy: 'local' }),
@@ -69,7 +69,7 @@ describe('on the calling thread', () => {
     expect(() => locks.tryAcquireLocalSync('x')).toThrow(expect.objectContaining({ code: 'CLOSED' }))
   })
 
-  it('mixes with calls under way', async () => {
+  it('mixes with asynchronous calls in flight', async () => {
     const locks = manager(join(tempDir(), 'locks.sqlite'))
     const calls = Array.from({ length: 100 }, (_, index) => locks.tryAcquireLocal(`r${index}`))
     const sync = Array.from({ length: 100 }, (_, index) => locks.tryAcquireLocalSync(`r${index}`))
@@ -80,7 +80,7 @@ describe('on the calling thread', () => {
 })
 
 describe('the file', () => {
-  it('is shared by managers and processes, whatever they call it', async () => {
+  it('is shared by managers and processes, whichever path they use', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')
     mkdirSync(join(dir, 'sub'))
@@ -101,7 +101,7 @@ describe('the file', () => {
     expect(JSON.parse(child.stdout)).toEqual({ busy: true, free: true })
   })
 
-  it('stays where it was when the process changes its directory', async () => {
+  it('stays in place when the process changes its directory', async () => {
     const dir = tempDir()
     const child = await runCode(
       `const { LockManager } = await import('fencelock')
@@ -116,7 +116,7 @@ describe('the file', () => {
     expect(existsSync(join(dir, 'locks.sqlite'))).toBe(true)
   })
 
-  it('leaves nothing but itself after the last manager closed', async () => {
+  it('is the only one left after the last manager closed', async () => {
     const dir = tempDir()
     const [one, two] = [manager(join(dir, 'locks.sqlite')), manager(join(dir, 'locks.sqlite'))]
     await Promise.all([one.acquireLocal('a'), two.acquireLocal('b')])
@@ -128,7 +128,7 @@ describe('the file', () => {
     expect(await again.inspect('b')).toBeNull()
   })
 
-  it('keeps tokens rising after it was closed and opened again', async () => {
+  it('keeps tokens rising after it is closed and opened again', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const one = manager(path)
     const high = await one.acquireLocal('x', { minToken: BigInt(Date.now() + 3_600_000) * 1000n })
@@ -136,15 +136,15 @@ describe('the file', () => {
     expect((await manager(path).acquireLocal('x')).token).toBe(high.token + 1n)
   })
 
-  it('adopts an empty file', async () => {
+  it('may be an empty file at first', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     writeFileSync(path, '')
     expect((await manager(path).acquireLocal('x')).held).toBe(true)
   })
 })
 
-describe('a file that cannot be', () => {
-  /** `free`: there is no file, so nobody holds anything, whoever asks. */
+describe('an unusable file', () => {
+  /** `free`: there is no file, so no lock is held, and `inspect` does not fail. */
   async function refusal(path: string, code: string, message: RegExp, free = false): Promise<void> {
     const locks = manager(path)
     if (free) expect(await Promise.all([locks.inspect('x'), rejection(locks.connect())])).toContain(null)
@@ -159,7 +159,7 @@ describe('a file that cannot be', () => {
     expect(locks.stats()).toMatchObject({ granted: 0, held: 0 })
   }
 
-  it('lies in no directory', async () => {
+  it('is in a missing directory', async () => {
     const dir = tempDir()
     await refusal(join(dir, 'missing', 'locks.sqlite'), 'BACKEND_UNAVAILABLE', /directory/i)
     expect(readdirSync(dir)).toEqual([])
@@ -175,7 +175,7 @@ describe('a file that cannot be', () => {
     await refusal('/proc/locks.sqlite', 'BACKEND_UNAVAILABLE', /./, true)
   })
 
-  it('is no database', async () => {
+  it('is not a database', async () => {
     const path = join(tempDir(), 'notes.txt')
     const text = 'dear diary, '.repeat(1000)
     writeFileSync(path, text)
@@ -184,7 +184,7 @@ describe('a file that cannot be', () => {
     expect(readdirSync(join(path, '..'))).toEqual(['notes.txt'])
   })
 
-  it('is one of ours but damaged', async () => {
+  it('is a damaged lock file', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')
     const locks = manager(path)
@@ -199,7 +199,7 @@ describe('a file that cannot be', () => {
 })
 
 describe('another application’s database', () => {
-  /** Runs Python's SQLite, a copy of its own in a process of its own. */
+  /** Runs Python's SQLite: another copy of SQLite, in another process. */
   const python = (dir: string, code: string): Promise<void> =>
     import('node:child_process').then(
       ({ execFileSync }) => void execFileSync('python3', ['-c', code], { cwd: dir, stdio: 'pipe' }),
@@ -249,15 +249,15 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
   it.skipIf(withSqlite === undefined).each([
     ['with a rollback journal', 'delete'],
     ['with a write-ahead log', 'wal'],
-  ])('keeps the locks that this very process has on it: %s', async (_, journal) => {
+  ])('keeps the POSIX locks that this process has on it: %s', async (_, journal) => {
     const dir = tempDir()
     const path = join(dir, 'app.sqlite')
-    // For node:sqlite warns that it is experimental.
+    // node:sqlite warns that it is experimental.
     const options = { program: withSqlite, env: { NODE_NO_WARNINGS: '1' } }
     const open = `
       const sqlite = await import('${onBun ? 'bun' : 'node'}:sqlite')
       const database = new (sqlite.Database ?? sqlite.DatabaseSync)(${JSON.stringify(path)})`
-    // The application: a SQLite of its own, and two managers, of which one is given the wrong file.
+    // The application: its own SQLite, and two managers, one of which has the wrong file.
     const application = startCode(
       `${open}
        const { LockManager } = await import('fencelock')
@@ -303,8 +303,8 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
     expect(await others(write)).toBe('database is locked')
     application.tell('refuse')
     expect(await application.next()).toEqual(Array.from({ length: 6 }, () => 'UNSUPPORTED'))
-    // A lock that was dropped would let others write in the middle of the transaction, or (whoever closes the file last, as
-    // it believes) take the log away from under it, and what is committed next with it.
+    // A dropped POSIX lock would let others write in the middle of the transaction; or a process that takes itself for the
+    // last one to close the file would remove the log, and with it what is committed next.
     expect(posixLocks(application.pid)).toEqual(before)
     expect(await others(write)).toBe('database is locked')
     application.tell('commit')
@@ -315,8 +315,8 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
   })
 })
 
-describe('a file that is replaced underneath', () => {
-  it('is noticed: its leases are lost, and new ones go to the new file', async () => {
+describe('a file that is replaced while it is open', () => {
+  it('is detected: its leases are lost, and new leases are written to the new file', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')
     const locks = manager(path)
@@ -337,7 +337,7 @@ describe('a file that is replaced underneath', () => {
     expect(child.stderr).toBe('')
   })
 
-  it('is noticed when a backup was restored over it', async () => {
+  it('is detected when a backup was restored over it', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')
     const first = manager(path)

@@ -1,4 +1,4 @@
-/** Waiting for local locks across processes: how soon a release is noticed, whom death and sleep pass over, and what it costs. */
+/** Waiting for local locks across processes: how soon a release is noticed, killed and stopped waiters, and the cost. */
 import { LockManager } from 'fencelock'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -18,7 +18,7 @@ interface Word {
 
 const path = (): string => join(tempDir(), 'locks.sqlite')
 
-/** Processes that share a lock file; see fixtures/waiter.mjs. */
+/** Processes that share a lock file; see fixtures/processes/waiter.mjs. */
 async function waiters(file: string, count: number): Promise<Script[]> {
   const script = join(root, '__test__/fixtures/processes/waiter.mjs')
   const started = Array.from({ length: count }, () => startScript(script, { args: [file], limitMs: 60_000 }))
@@ -33,11 +33,11 @@ const grants = (scripts: Script[]): Word[] =>
     .filter((word) => word.got !== undefined)
     .toSorted((a, b) => a.at - b.at)
 const median = (values: number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
-/** Time for a call in another process to have come to wait. */
+/** Long enough for a call in another process to be waiting. */
 const settle = (): Promise<void> => sleep(200)
 
-describe('a hand-over between processes', () => {
-  it('comes soon after the release', async () => {
+describe('a handoff between processes', () => {
+  it('follows soon after the release', async () => {
     const file = path()
     const [holder, waiter] = await waiters(file, 2)
     const noticed: number[] = []
@@ -52,12 +52,12 @@ describe('a hand-over between processes', () => {
       const { at } = await waiter!.next<Word>()
       noticed.push(at - released)
     }
-    console.log(`hand-over between processes: ${median(noticed).toFixed(1)} ms`)
-    // Looking for dead holders alone would notice it, too, after some 40 ms.
+    console.log(`handoff between processes: ${median(noticed).toFixed(1)} ms`)
+    // The check for dead holders alone would notice it, too, after about 40 ms.
     expect(median(noticed)).toBeLessThan(20)
   })
 
-  it('comes soon after the holder was killed, long before its lease ends', async () => {
+  it('follows soon after the holder was killed, long before its lease ends', async () => {
     for (const fair of [false, true]) {
       const file = path()
       const [holder, waiter] = await waiters(file, 2)
@@ -81,7 +81,7 @@ describe('a hand-over between processes', () => {
       await settle()
       expect(grants(scripts)).toEqual([])
       await lock.release()
-      await eventually('all of them got it', () => grants(scripts).length >= 200, 20_000)
+      await eventually('all of them were served', () => grants(scripts).length >= 200, 20_000)
       const all = scripts.flatMap(words)
       expect(all).toHaveLength(200)
       expect(new Set(all.map((word) => word.id)).size).toBe(200)
@@ -91,13 +91,13 @@ describe('a hand-over between processes', () => {
   })
 })
 
-it('goes to other processes too, though hand-overs within one are faster', async () => {
+it('hands the lock to other processes, too, although handoffs within a process are faster', async () => {
   const scripts = await waiters(path(), 2)
   for (let id = 0; id < 6; id++) scripts[id % 2]!.tell({ wait: 'r', id, times: 60, holdMs: 3 })
-  await eventually('all of them got it', () => grants(scripts).length === 360, 20_000)
+  await eventually('all of them were served', () => grants(scripts).length === 360, 20_000)
   const served = grants(scripts).map((word) => word.id! % 2)
   let [row, longest] = [0, 0]
-  // At the end one of them may be alone.
+  // At the end only one of them may be left.
   const both = served.slice(0, Math.min(served.lastIndexOf(0), served.lastIndexOf(1)))
   for (let at = 1; at < both.length; at++) {
     row = both[at] === both[at - 1] ? row + 1 : 0
@@ -107,62 +107,62 @@ it('goes to other processes too, though hand-overs within one are faster', async
   expect(longest).toBeLessThan(40)
 })
 
-describe('a fair line', () => {
-  /** Has one waiter after the other line up, in turn in each of the processes. */
-  async function lineUp(scripts: Script[], count: number): Promise<void> {
+describe('a fair queue', () => {
+  /** Queues one waiter after the other, in each of the processes in turn. */
+  async function queueUp(scripts: Script[], count: number): Promise<void> {
     for (let id = 0; id < count; id++) {
       scripts[id % scripts.length]!.tell({ wait: 'r', fair: true, id })
       await settle()
     }
   }
 
-  it('is served in the order in which they came, as their tokens show', async () => {
+  it('is served in order of arrival, as the tokens show', async () => {
     const file = path()
     const locks = closing(new LockManager({ local: file }))
     const lock = await locks.acquire('r', { ttlMs: 60_000 })
     const scripts = await waiters(file, 4)
-    await lineUp(scripts, 12)
+    await queueUp(scripts, 12)
     await lock.release()
-    await eventually('all of them got it', () => grants(scripts).length === 12)
-    // By their tokens: who says first that it was served is up to the machine.
+    await eventually('all of them were served', () => grants(scripts).length === 12)
+    // By their tokens: which process reports its grant first depends on the machine.
     const served = grants(scripts).toSorted((a, b) => (BigInt(a.got!) < BigInt(b.got!) ? -1 : 1))
     expect(served.map((word) => word.id)).toEqual(Array.from({ length: 12 }, (_, id) => id))
     expect(new Set(served.map((word) => word.got)).size).toBe(12)
   })
 
-  it('closes up when waiters are killed in it', async () => {
+  it('skips waiters that were killed', async () => {
     const file = path()
     const locks = closing(new LockManager({ local: file }))
     const lock = await locks.acquire('r', { ttlMs: 60_000 })
     const scripts = await waiters(file, 4)
-    await lineUp(scripts, 8)
+    await queueUp(scripts, 8)
     await Promise.all([scripts[0]!.kill(), scripts[2]!.kill()])
     await lock.release()
-    await eventually('the others got it', () => grants(scripts).length === 4)
+    await eventually('the others were served', () => grants(scripts).length === 4)
     expect(grants(scripts).map((word) => word.id)).toEqual([1, 3, 5, 7])
-    await eventually('nobody is left in line', () => locks.tryAcquire('r'))
+    await eventually('the queue is empty', () => locks.tryAcquire('r'))
   })
 
-  it('passes over a stopped process, which lines up anew when it goes on', async () => {
+  it('skips a stopped process, which queues again when it resumes', async () => {
     const file = path()
     const locks = closing(new LockManager({ local: file }))
     const lock = await locks.acquire('r', { ttlMs: 60_000 })
     const scripts = await waiters(file, 2)
-    await lineUp(scripts, 2)
+    await queueUp(scripts, 2)
     scripts[0]!.pause()
     await lock.release()
-    await eventually('the next one got it', () => grants(scripts).length === 1)
+    await eventually('the next one was served', () => grants(scripts).length === 1)
     expect(grants(scripts)[0]!.id).toBe(1)
-    const next = await eventually('others may have it', () => locks.tryAcquire('r', { ttlMs: 60_000 }))
+    const next = await eventually('others may acquire it', () => locks.tryAcquire('r', { ttlMs: 60_000 }))
     scripts[0]!.resume()
     await settle()
     expect(grants(scripts)).toHaveLength(1)
     await next.release()
-    await eventually('it got it after all', () => grants(scripts).length === 2)
+    await eventually('it was served after all', () => grants(scripts).length === 2)
   })
 })
 
-it('leaves no one waiting when waiters are killed', async () => {
+it('keeps serving the others when waiters are killed', async () => {
   const file = path()
   const locks = closing(new LockManager({ local: file }))
   const lock = await locks.acquire('r', { ttlMs: 600_000 })
@@ -171,16 +171,16 @@ it('leaves no one waiting when waiters are killed', async () => {
   await settle()
   await scripts[0]!.kill()
   await lock.release()
-  await eventually('it goes round', () => grants(scripts).length >= 5)
+  await eventually('several were served', () => grants(scripts).length >= 5)
   await scripts[1]!.kill()
   await eventually(
-    'the rest got it',
+    'the rest was served',
     () => new Set(grants(scripts.slice(2)).map((word) => word.id)).size === 20,
   )
   await eventually('it is free', () => locks.tryAcquire('r'))
 })
 
-it('costs next to nothing to wait', async () => {
+it('costs hardly any CPU time to wait', async () => {
   const file = path()
   const locks = closing(new LockManager({ local: file }))
   const lock = await locks.acquire('r', { ttlMs: 600_000 })
@@ -190,10 +190,10 @@ it('costs next to nothing to wait', async () => {
     return (await script.next<Word>()).cpu
   }
   for (let id = 0; id < 100; id++) waiting!.tell({ wait: 'r', id })
-  // As often as the file is looked at.
+  // As often as the file is checked.
   ticking!.tell({ tickMs: 3 })
   await sleep(1_000)
-  // Cold caches make it cost more while the machine does other things, so the best of several counts.
+  // Cold caches raise the cost while the machine is busy, so the best of several rounds counts.
   const [costs, timers]: [number[], number[]] = [[], []]
   for (let round = 0; round < 4; round++) {
     const read = (): Promise<number[]> => Promise.all([idle!, waiting!, ticking!].map(cpu))
@@ -205,9 +205,9 @@ it('costs next to nothing to wait', async () => {
   }
   const [cost, timer] = [Math.min(...costs), Math.min(...timers)]
   const percent = (share: number): string => `${(share * 100).toFixed(2)} % of a core`
-  console.log(`100 waiters: ${percent(cost)}; a timer of JavaScript alone: ${percent(timer)}`)
-  // Where a mere timer, which takes no file lock, costs a third of that, it is the machine.
+  console.log(`100 waiters: ${percent(cost)}; a mere JavaScript timer: ${percent(timer)}`)
+  // If a mere timer, which takes no file lock, costs a third of that, the cause is the machine.
   expect(cost).toBeLessThan(Math.max(0.02, 3 * timer))
   await lock.release()
-  await eventually('all of them got it', () => grants([waiting!]).length === 100)
+  await eventually('all of them were served', () => grants([waiting!]).length === 100)
 })

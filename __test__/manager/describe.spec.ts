@@ -1,4 +1,4 @@
-/** What `describe()` says of real deployments: each fact is made to be so, and then told. */
+/** What `describe()` reports about real deployments: each fact is first created, then checked. */
 import { LockManager, type Guarantee, type Survives } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
@@ -30,7 +30,7 @@ async function strong(options: RedisServerOptions & { replicas?: number } = {}, 
 }
 
 describe('strong locks', () => {
-  it('on a primary that flushes every write need a guard for the rest only', async () => {
+  it('on a primary that flushes every write need a guard for the other failures only', async () => {
     const { guarantee, primary } = await strong({
       replicas: 1,
       config: ['appendonly yes', 'appendfsync always'],
@@ -74,7 +74,7 @@ describe('strong locks', () => {
     ],
     ['snapshots', ['save 3600 1'], { aof: false, rdb: true }, /last snapshot/],
     ['no persistence', [], { aof: false, rdb: false }, /empty/],
-  ])('with %s forget leases in a crash, and say how', async (_, config, persistence, words) => {
+  ])('with %s lose leases in a crash, and report how', async (_, config, persistence, words) => {
     const { guarantee } = await strong({ config })
     expect(guarantee.server!.persistence).toMatchObject(persistence)
     for (const event of ['primaryCrash', 'powerLoss'] as const) {
@@ -87,7 +87,7 @@ describe('strong locks', () => {
     expect(off.length).toBe(config.length === 0 ? 1 : 0)
   })
 
-  it('are told apart by the acknowledgements that they ask for', async () => {
+  it('differ by the acknowledgements that they request', async () => {
     const words = async (acks: number) => {
       const { guarantee } = await strong({ replicas: 2, config: ['appendonly yes'] }, acks)
       return { failover: guarantee.survives.failover.words, warnings: guarantee.warnings }
@@ -100,7 +100,7 @@ describe('strong locks', () => {
     })
   })
 
-  it('on one server alone have nothing to fear from a partition', async () => {
+  it('on a single server survive a partition', async () => {
     const { guarantee } = await strong({ config: ['appendonly yes'] })
     expect(guarantee.survives.partition.verdict).toBe('yes')
     expect(guarantee.warnings).toEqual([expect.stringContaining('no replicas are declared')])
@@ -120,7 +120,7 @@ describe('strong locks', () => {
     expect((await locks.describe()).warnings.join()).not.toContain('evict')
   })
 
-  it('warn of a replica, and of it only as that', async () => {
+  it('warn of a replica, once', async () => {
     const { replicas } = await startPrimary({ replicas: 1 })
     const locks = closing(new LockManager({ redis: { url: replicas[0]!.url, replicas: 1 } }))
     const { server, warnings } = await locks.describe()
@@ -152,7 +152,7 @@ describe('strong locks', () => {
     }
   })
 
-  it('say nothing of what a provider keeps back, and do not fail', async () => {
+  it('report nothing about what a provider hides, and do not fail', async () => {
     const redis = await startRedis({ users: ['app on >p ~* &* +@all -config -time'] })
     const locks = closing(
       new LockManager({ redis: { url: redis.url, username: 'app', password: 'p', replicas: 0 } }),
@@ -166,7 +166,7 @@ describe('strong locks', () => {
     expect(warnings.join()).not.toMatch(/persistence|clock/)
   })
 
-  it.runIf(valkeyProgram !== undefined)('know Valkey', async () => {
+  it.runIf(valkeyProgram !== undefined)('recognize Valkey', async () => {
     const { guarantee } = await strong({ program: valkeyProgram! })
     expect(guarantee.server).toMatchObject({
       product: 'Valkey',
@@ -181,12 +181,12 @@ describe('local locks', () => {
     const path = `${tempDir()}/locks.sqlite`
     return { path, locks: closing(new LockManager({ local: { path, durability } })) }
   }
-  /** The tests may run in a container. */
-  const notOfContainers = (warnings: readonly string[]) =>
+  /** Without the warning of a container's file system, where the tests may run. */
+  const withoutContainers = (warnings: readonly string[]) =>
     warnings.filter((warning) => !warning.includes('overlay'))
 
   it.each(['normal', 'full'] as const)(
-    'say what the file is, before it is there and after (%s)',
+    'describe the file before and after it exists (%s)',
     async (durability) => {
       const { path, locks } = local(durability)
       const before = await locks.describe()
@@ -202,7 +202,7 @@ describe('local locks', () => {
       const after = await locks.describe()
       expect(after.file).toEqual({ ...before.file, exists: true })
       expect(after.survives).toEqual(before.survives)
-      expect(notOfContainers(after.warnings)).toEqual([])
+      expect(withoutContainers(after.warnings)).toEqual([])
       expectWords(after.survives)
       expect(after.survives.powerLoss.words).toContain(
         durability === 'full' ? 'every commit' : 'newest commits',

@@ -1,4 +1,4 @@
-/** What the facade makes of answers that the addon hardly ever gives. */
+/** How the facade handles results that the addon hardly ever returns. */
 import { LockLostError, LockManager } from 'fencelock'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -21,8 +21,8 @@ beforeAll(async () => {
 const local = (): LockManager => closing(new LockManager({ local: join(tempDir(), 'locks.sqlite') }))
 const strong = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
 
-describe('a call that the addon does not take', () => {
-  it('rejects, and no other call is settled in its place', async () => {
+describe('a call that the addon does not accept', () => {
+  it('rejects, and no other call is settled instead of it', async () => {
     const locks = local()
     const defect = new Error('no such argument')
     const call = vi.spyOn(native, 'call').mockImplementation(() => {
@@ -37,22 +37,22 @@ describe('a call that the addon does not take', () => {
     expect(held.map((lock) => lock.resource)).toEqual(names)
   })
 
-  it('rejects alone, if those before it can be handed over later', async () => {
+  it('is the only one to reject if the calls before it can be handed over later', async () => {
     const locks = local()
     const defect = new Error('not now')
     const refuse = () => {
       throw defect
     }
-    // The first goes at once, or with the others; 17 are one more than are handed over at a time.
+    // The first is handed over at once or with the others; 17 are one more than a batch.
     const call = vi.spyOn(native, 'call').mockImplementationOnce(refuse).mockImplementationOnce(refuse)
     const names = Array.from({ length: 17 }, () => unique())
-    const answers = await Promise.allSettled(names.map((name) => locks.acquireLocal(name)))
+    const outcomes = await Promise.allSettled(names.map((name) => locks.acquireLocal(name)))
     call.mockRestore()
-    expect(answers.pop()).toEqual({ status: 'rejected', reason: defect })
-    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 16 }, () => 'fulfilled'))
+    expect(outcomes.pop()).toEqual({ status: 'rejected', reason: defect })
+    expect(outcomes.map(({ status }) => status)).toEqual(Array.from({ length: 16 }, () => 'fulfilled'))
   })
 
-  it('rejects although the addon settles it after all, and no other call is settled in its place', async () => {
+  it('rejects although the addon settles it after all, and no other call is settled instead of it', async () => {
     const locks = local()
     const defect = new Error('panicked')
     const { call } = native
@@ -70,35 +70,35 @@ describe('a call that the addon does not take', () => {
   })
 })
 
-describe('calls that are handed over when hardly any of the stack is left', () => {
-  it('go over once', async () => {
+describe('calls that are handed over when hardly any stack is left', () => {
+  it('are handed over once', async () => {
     const locks = local()
-    // The first of a turn is not gathered.
-    const gather = () => [locks.tryAcquireLocal(unique()), locks.tryAcquireLocal(unique())]
-    await Promise.all(gather())
-    // Frames of other sizes end in other places.
+    // The first call of an event-loop turn is not batched.
+    const batch = () => [locks.tryAcquireLocal(unique()), locks.tryAcquireLocal(unique())]
+    await Promise.all(batch())
+    // Frames of different sizes run out of stack in different places.
     for (let size = 0; size < 40; size++) {
       const before = locks.stats().granted
-      const calls = gather()
-      let looked = false
+      const calls = batch()
+      let reached = false
       const fall = (...frame: number[]): void => {
         try {
           fall(...frame)
         } catch (error) {
-          if (looked) throw error
+          if (reached) throw error
           try {
             locks.stats()
-            looked = true
+            reached = true
           } catch {
-            // Not even that much is left of it.
+            // Not even that much stack is left.
           }
           throw error
         }
       }
       expect(() => fall(...Array.from({ length: size }, () => 0))).toThrow(RangeError)
       await Promise.all(calls)
-      expect(looked).toBe(true)
-      // Another call, so that what was handed over with it is over, too.
+      expect(reached).toBe(true)
+      // Another call, so that calls handed over with it have ended, too.
       await locks.inspect(unique())
       expect(locks.stats().granted).toBe(before + 2)
     }
@@ -106,7 +106,7 @@ describe('calls that are handed over when hardly any of the stack is left', () =
 })
 
 describe('the signal of a lease that cannot be watched', () => {
-  it('has aborted, and says why', async () => {
+  it('has aborted, and gives the reason', async () => {
     const lock = await local().acquireLocal(unique(), { ttlMs: 60_000 })
     vi.spyOn(native, 'watch').mockReturnValue({
       code: 'BACKEND_UNAVAILABLE',
@@ -124,7 +124,7 @@ describe('the signal of a lease that cannot be watched', () => {
   })
 })
 
-it('tells of a lock without TTL that it has no end', async () => {
+it('reports a lock without a TTL as one without an end', async () => {
   const locks = strong()
   const resource = unique()
   await redis.primary.cmd('SET', `fencelock:{${resource}}:lock`, 'a stranger')
@@ -133,7 +133,7 @@ it('tells of a lock without TTL that it has no end', async () => {
   expect(JSON.parse(JSON.stringify(info))).toMatchObject({ remainingMs: null })
 })
 
-it('warns of a manager whose acquires ask for no proof', async () => {
+it('warns of a manager whose acquires request no acknowledgements', async () => {
   const { acks, warnings } = await strong({ defaults: { acks: 0 } }).describe()
   expect(acks).toBe(0)
   expect(warnings.join()).toMatch(/without proof by default.*2 declared.*acks: 'all'/)

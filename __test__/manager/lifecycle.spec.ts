@@ -1,5 +1,5 @@
+/** Processes and workers that end, orderly or not; memory; threads. */
 import { LockManager } from 'fencelock'
-/** Processes and workers that end, in order or not; memory; threads. */
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -18,7 +18,7 @@ beforeAll(async () => {
   path = join(tempDir(), 'locks.sqlite')
 })
 
-/** Both kinds of lock, in the code of a child. */
+/** Options for both kinds of lock, in the code of a child. */
 const options = (): string => JSON.stringify({ redis: redis.url, local: path })
 const free = async (resource: string): Promise<boolean> => {
   const locks = closing(new LockManager({ redis: redis.url, local: path }))
@@ -54,10 +54,10 @@ describe('a process', () => {
       `const locks = new LockManager(options); globalThis.held = await locks.acquireStrong(name); await locks.close()`,
     ],
     [
-      'with a call under way that nobody awaits',
+      'with a call in flight that is not awaited',
       `const locks = new LockManager(options); globalThis.calls = [locks.acquireStrong(name), locks.acquireLocal(name)]`,
     ],
-  ])('%s exits by itself, and holds nothing afterwards', async (_, code) => {
+  ])('%s exits without help, and holds nothing afterwards', async (_, code) => {
     const resource = unique()
     const began = performance.now()
     const ending = await runCode(
@@ -69,7 +69,7 @@ describe('a process', () => {
     expect(await free(resource)).toBe(true)
   })
 
-  it('that calls process.exit in mid-call does not crash, and gives up what it held', async () => {
+  it('that calls process.exit in mid-call does not crash, and releases what it held', async () => {
     for (let round = 0; round < 5; round++) {
       const resource = unique()
       const ending = await runCode(
@@ -86,7 +86,7 @@ describe('a process', () => {
     }
   })
 
-  it('that is blocked for longer than its lease is told as soon as it wakes up', async () => {
+  it('that is blocked for longer than its lease is notified as soon as it continues', async () => {
     const ending = await runCode(
       `const { LockManager } = await import('fencelock')
        const locks = new LockManager(${options()})
@@ -106,11 +106,9 @@ describe('a process', () => {
     })
   })
 
-  it.runIf(process.platform === 'linux')(
-    'has at most three threads more for a manager that is idle',
-    async () => {
-      const ending = await runCode(
-        `const { readdirSync } = await import('node:fs')
+  it.runIf(process.platform === 'linux')('has at most three more threads for an idle manager', async () => {
+    const ending = await runCode(
+      `const { readdirSync } = await import('node:fs')
        const threads = () => readdirSync('/proc/self/task').length
        const { LockManager } = await import('fencelock')
        const before = threads()
@@ -120,15 +118,14 @@ describe('a process', () => {
        await (await locks.acquireLocal('x')).release()
        say(threads() - before)
        await locks.close()`,
-      )
-      expect(ending.stderr).toBe('')
-      expect(JSON.parse(ending.stdout)).toBeLessThanOrEqual(3)
-    },
-  )
+    )
+    expect(ending.stderr).toBe('')
+    expect(JSON.parse(ending.stdout)).toBeLessThanOrEqual(3)
+  })
 })
 
 describe('workers', () => {
-  /** Code that starts workers one after the other. */
+  /** Code that can start workers. */
   const workers = (): string => `
     const { Worker } = await import('node:worker_threads')
     const { LockManager } = await import('fencelock')
@@ -164,7 +161,7 @@ describe('workers', () => {
     for (let pair = 0; pair < 5; pair++) await Promise.all([run(), run()])
   })
 
-  it('that are terminated long before their calls are answered do not crash the process', async () => {
+  it('that are terminated long before their calls return do not crash the process', async () => {
     const alone = await startRedis()
     const ending = await runCode(
       `${workers()}
@@ -181,7 +178,7 @@ describe('workers', () => {
     expect(JSON.parse(ending.stdout)).toBe('done')
   })
 
-  it('fifty in turn load the addon, and each gives up what it held', { timeout: 90_000 }, async () => {
+  it('load the addon fifty times in turn, and each releases what it held', { timeout: 90_000 }, async () => {
     const resource = unique()
     const script = startCode(
       `${workers()}
@@ -224,23 +221,23 @@ describe('workers', () => {
 })
 
 describe('memory', () => {
-  it('does not grow with the locks that were taken and released', { timeout: 120_000 }, async () => {
+  it('does not grow with the locks that were acquired and released', { timeout: 120_000 }, async () => {
     const locks = closing(new LockManager({ redis: redis.url, local: path }))
     const wave = async (): Promise<void> => {
-      const taken = await Promise.all(
+      const acquired = await Promise.all(
         Array.from({ length: 250 }, (_, index) => [
           locks.acquireStrong(`leak-${index}`, { ackTimeoutMs: 2_000 }),
           locks.acquireLocal(`leak-${index}`),
         ]).flat(),
       )
-      for (const [index, lock] of taken.entries()) if (index % 10 === 0) void lock.signal
-      await Promise.all(taken.map((lock) => lock.release()))
+      for (const [index, lock] of acquired.entries()) if (index % 10 === 0) void lock.signal
+      await Promise.all(acquired.map((lock) => lock.release()))
     }
     // The engines grow their young generations for a while: 150,000 locks to warm up, 50,000 measured.
     for (let round = 0; round < 300; round++) await wave()
-    // A lease that stayed behind would be 100 bytes or more: 5 MB and up, and its handle as much again. JavaScriptCore
-    // gives memory back late, so it gets more. An engine that is kept waiting takes another step in between: what leaks
-    // grows every time.
+    // A leaked lease has 100 bytes or more: 5 MB and up, and its handle as much again. JavaScriptCore releases memory late,
+    // so its limit is higher. An engine may still grow once in between, so there are several attempts: a leak grows each
+    // time.
     const limit = onBun ? 12_000_000 : 4_000_000
     const growth: { heap: number; resident: number }[] = []
     while (growth.length < 4 && !growth.some(({ heap, resident }) => heap < 1_000_000 && resident < limit)) {
@@ -254,7 +251,7 @@ describe('memory', () => {
     expect(locks.stats()).toMatchObject({ held: 0, pending: 0 })
   })
 
-  it('is given back for handles that were dropped, and a warning names the resource', async () => {
+  it('is freed for handles that were dropped, and a warning names the resource', async () => {
     const locks = closing(new LockManager({ local: path }))
     const warnings: Error[] = []
     const listener = (warning: Error): void => void warnings.push(warning)
@@ -262,7 +259,7 @@ describe('memory', () => {
     const resource = unique('dropped')
     const short = [await locks.acquireLocal(unique('short'), { ttlMs: 200 })]
     await sleep(300)
-    short.length = 0 // its lease has ended: no warning for it
+    short.length = 0 // its lease has ended: no warning
     const token = await (async () => (await locks.acquireLocal(resource, { ttlMs: 20_000 })).token)()
     expect(await collectUntil(() => locks.stats().held === 0)).toBe(true)
     await eventually('the warning', () => warnings.length > 0)
@@ -273,7 +270,7 @@ describe('memory', () => {
     expect(await locks.inspect(resource)).toMatchObject({ token })
   })
 
-  it('is given back, with a warning, for handles that were dropped together with their manager', async () => {
+  it('is freed, with a warning, for handles that were dropped together with their manager', async () => {
     const warnings: Error[] = []
     const listener = (warning: Error): void => void warnings.push(warning)
     process.on('warning', listener)
@@ -285,7 +282,7 @@ describe('memory', () => {
     expect(ours()).toMatchObject({ name: 'FencelockWarning', code: 'FENCELOCK_LOCK_DROPPED' })
   })
 
-  it('keeps a lock whose signal was read until the lease ends', async () => {
+  it('keeps a lock whose signal was read until its lease ends', async () => {
     const locks = closing(new LockManager({ local: path }))
     let aborted = false
     await (async () => {
@@ -299,7 +296,7 @@ describe('memory', () => {
   })
 })
 
-it('shows no unhandled rejection and no listener warning', async () => {
+it('causes no unhandled rejection and no listener warning', async () => {
   const ending = await runCode(
     `const { LockManager } = await import('fencelock')
      process.on('unhandledRejection', (error) => say({ unhandled: String(error) }))
@@ -317,7 +314,7 @@ it('shows no unhandled rejection and no listener warning', async () => {
   expect(ending.stdout.trim()).toBe('["BACKEND_UNAVAILABLE"]')
 })
 
-it('may be loaded anew many times, as test runners do, without a warning', async () => {
+it('can be loaded again many times without a warning, as test runners do', async () => {
   const ending = await runCode(
     `const { createRequire } = await import('node:module')
      const require = createRequire(import.meta.url)
@@ -336,15 +333,15 @@ it('may be loaded anew many times, as test runners do, without a warning', async
   expect(ending.stdout.trim()).toBe('12')
 })
 
-it('is required in a moment', async () => {
+it('is loaded within 15 ms', async () => {
   const limitMs = 15
   let best = Infinity
-  // What disturbs one of them says nothing about the module, so the best of some counts.
+  // Disturbances of a round say nothing about the module, so the best round counts.
   for (let round = 0; round < 20 && best >= limitMs; round++) {
     const ending = await runCode(
       `const { createRequire } = await import('node:module')
        const require = createRequire(${JSON.stringify(join(root, 'x.js'))})
-       for (const own of ['worker_threads', 'path', 'fs']) require('node:' + own) // the runtime's own, which are slow on Bun
+       for (const own of ['worker_threads', 'path', 'fs']) require('node:' + own) // built-in modules, which are slow on Bun
        const began = performance.now(); require('fencelock'); say(performance.now() - began)`,
     )
     expect(ending.stderr).toBe('')

@@ -1,6 +1,6 @@
+/** The options of a manager, and the errors for invalid ones. */
 import * as fencelock from 'fencelock'
 import { createRequire } from 'node:module'
-/** What a manager is made with, and what is said of mistakes. */
 import { resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
@@ -112,7 +112,7 @@ describe('options of a manager', () => {
     }
   })
 
-  it('take instances of ordinary classes, and objects without a prototype', () => {
+  it('can be instances of classes, and objects without a prototype', () => {
     class Settings {
       local = resolve(tempDir(), 'l.sqlite')
     }
@@ -146,7 +146,7 @@ describe('options of a manager', () => {
     { defaults: 'hunter2' },
     { defaults: { ttlMs: 'hunter2' } },
     { defaults: { acks: 'hunter2' } },
-  ])('show no value that may be a secret: %#', (options) => {
+  ])('are refused without showing a value that may be a secret: %#', (options) => {
     const error = refusal(options) as Error & { code: string }
     expect(error.code).toBe('INVALID_OPTION')
     expect(`${error.stack} ${String(error.cause)} ${JSON.stringify(error)}`).not.toMatch(
@@ -154,7 +154,7 @@ describe('options of a manager', () => {
     )
   })
 
-  it('show no value when they are given to other calls', async () => {
+  it('are refused by other calls without showing a value', async () => {
     const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
     const secret = 'redis://:hunter2@localhost' as never
     const lock = await locks.acquireLocal('y')
@@ -175,7 +175,7 @@ describe('options of a manager', () => {
     }
   })
 
-  it('say how to give a string that was given in their place', () => {
+  it('are refused with a hint where to put a string that was passed instead', () => {
     expect(refusal('redis://localhost').message).toContain(
       "got a string; did you mean new LockManager({ redis: '…' })?",
     )
@@ -183,7 +183,7 @@ describe('options of a manager', () => {
     expect(refusal({ local: 'rediss://localhost' }).message).toContain('belongs in redis')
   })
 
-  it('are not touched', () => {
+  it('are not changed', () => {
     const options = Object.freeze({
       local: Object.freeze({ path: 'x.sqlite' }),
       defaults: Object.freeze({ ttlMs: 100 }),
@@ -192,7 +192,7 @@ describe('options of a manager', () => {
     expect(options.local.path).toBe('x.sqlite')
   })
 
-  it('take undefined for a default', () => {
+  it('use the default for undefined', () => {
     closing(
       new LockManager({
         strategy: undefined,
@@ -210,7 +210,7 @@ describe('options of a manager', () => {
     )
   })
 
-  it('ignore what concerns strong locks only in the defaults of local ones', async () => {
+  it('may have defaults for strong locks, which local locks ignore', async () => {
     const locks = closing(
       new LockManager({
         local: resolve(tempDir(), 'l.sqlite'),
@@ -220,7 +220,7 @@ describe('options of a manager', () => {
     expect((await locks.acquire(unique())).remainingMs).toBeGreaterThan(50_000)
   })
 
-  it('refuse acks for a local lock', async () => {
+  it('of a local lock must not contain acks', async () => {
     const locks = closing(new LockManager({ local: resolve(tempDir(), 'l.sqlite') }))
     await expect(locks.acquireLocal('x', { acks: 1 } as never)).rejects.toMatchObject({
       code: 'INVALID_OPTION',
@@ -247,7 +247,7 @@ describe('the module', () => {
     ])
   })
 
-  it('has errors that another copy of the package recognises', async () => {
+  it('has errors that another copy of the package recognizes', async () => {
     const require = createRequire(import.meta.url)
     const path = require.resolve('../../lib/errors.js')
     const { [path]: original } = require.cache

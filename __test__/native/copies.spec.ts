@@ -16,7 +16,7 @@ import { posixLocks, runCode, startCode } from '../fixtures/processes/processes'
 import { startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { root, tempDir } from '../fixtures/temp'
 
-/** A copy of what is published, together with its addon. Returns the module's path. */
+/** A copy of the published files, with the addon. Returns the path of the module. */
 function copy(): string {
   const folder = join(tempDir(), 'node_modules', 'fencelock')
   mkdirSync(folder, { recursive: true })
@@ -25,7 +25,7 @@ function copy(): string {
   return join(folder, 'index.js')
 }
 
-/** A copy that takes itself for another version, its platform's package beside it. */
+/** A copy that claims to be another version, with its platform package next to it. */
 function otherVersion(): string {
   const path = copy()
   const folder = dirname(path)
@@ -58,15 +58,15 @@ const load = (): string => `
   const redis = { url: ${JSON.stringify(redis.url)}, replicas: 0 }
 `
 
-/** What a process of its own, with the package itself, finds of these resources: whether each is held. */
-async function look(path: string, ...resources: string[]): Promise<unknown> {
+/** Whether each of these resources is held, as a separate process with the package itself sees it. */
+async function heldIn(path: string, ...resources: string[]): Promise<unknown> {
   const ending = await runCode(
     `const { LockManager } = await import('fencelock')
      const locks = new LockManager({ local: ${JSON.stringify(path)} })
      const held = []
      for (const name of ${JSON.stringify(resources)}) held.push((await locks.inspect(name)) !== null)
      await (await locks.acquireLocal('something else')).release()
-     await locks.close() // as the last one, it may believe
+     await locks.close() // it may take itself for the last one
      say(held)`,
   )
   expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
@@ -81,7 +81,7 @@ describe.each([
     copies = [copy(), second()]
   })
 
-  it('know each other’s errors, and share Redis', async () => {
+  it('recognize each other’s errors, and share Redis', async () => {
     const ending = await runCode(
       `${load()}
        const [a, b] = [new one.LockManager({ redis }), new two.LockManager({ redis })]
@@ -119,7 +119,7 @@ describe.each([
     })
   })
 
-  it('do not share a lock file: the second is refused, and does the first no harm', async () => {
+  it('do not share a lock file: the second is refused without harm to the first', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const script = startCode(
       `${load()}
@@ -162,21 +162,21 @@ describe.each([
     expect(await script.next()).toBe('ready')
     const before = posixLocks(script.pid)
     expect(await ask('refuse')).toEqual(Array.from({ length: 9 }, () => 'UNSUPPORTED,true,true'))
-    // Had the first one lost its locks on the file, then others would take themselves for the last to close it, and take
-    // the log away, with what is committed to it next.
+    // Had the first copy lost its locks on the file, another process could take itself for the last one to close it, and
+    // remove the log together with what is committed to it next.
     expect(posixLocks(script.pid)).toEqual(before)
-    expect(await look(path, 'before')).toEqual([true])
+    expect(await heldIn(path, 'before')).toEqual([true])
     expect(await ask('acquire', 'after')).toBe(true)
-    expect(await look(path, 'before', 'after', 'free')).toEqual([true, true, false])
+    expect(await heldIn(path, 'before', 'after', 'free')).toEqual([true, true, false])
     expect(await ask('acquire', 'later')).toBe(true)
-    expect(await look(path, 'before', 'after', 'later')).toEqual([true, true, true])
-    // Once the first has closed the file, it is the second's.
+    expect(await heldIn(path, 'before', 'after', 'later')).toEqual([true, true, true])
+    // Once the first has closed the file, the second may use it.
     expect(await ask('swap')).toEqual({ risen: true, refused: 'UNSUPPORTED' })
     script.hangUp()
     expect(await script.ended).toMatchObject({ code: 0, signal: null, stderr: '' })
   })
 
-  it('work in workers, side by side', async () => {
+  it('work in workers at the same time', async () => {
     const dir = tempDir()
     const ending = await runCode(
       `${load()}
@@ -190,7 +190,7 @@ describe.each([
        const [a, b] = [new one.LockManager({ redis, local: dir + '/a' }), new two.LockManager({ local: dir + '/b' })]
        const strong = await a.acquireStrong('x', { ttlMs: 60_000 })
        const locals = [await a.acquireLocal('x', { ttlMs: 60_000 }), await b.acquireLocal('x', { ttlMs: 60_000 })]
-       // Each copy with its own file and with the other's, at the same time.
+       // Each copy with its own file and with that of the other, at the same time.
        say(await Promise.all([run(0, '/a'), run(1, '/b'), run(1, '/a'), run(0, '/b')]))
        for (const lock of locals) await lock.extend()
        say([await strong.release(), ...await Promise.all(locals.map((lock) => lock.release()))])

@@ -1,4 +1,4 @@
-/** How the addon is found, and what is said when it cannot be had. Each case is a project with packages of its own. */
+/** How the addon is found, and the errors when it cannot be loaded. Each case is a project with its own packages. */
 import {
   copyFileSync,
   cpSync,
@@ -16,7 +16,7 @@ import { runCode } from '../fixtures/processes/processes'
 import { onBun } from '../fixtures/processes/runtimes'
 import { root, tempDir } from '../fixtures/temp'
 
-/** The addon that `npm run setup` built, and what it is for: `linux-x64-gnu`, for example. */
+/** The addon that `npm run setup` built, and its platform, for example `linux-x64-gnu`. */
 const built = readdirSync(root).find((name) => name.endsWith('.node')) ?? 'none'
 const host = built.split('.')[1] ?? 'none'
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }
@@ -37,7 +37,7 @@ function project(): string {
   return folder
 }
 
-/** Installs the package of a platform; `content` is its addon, or the code of a stand-in. Answers the file. */
+/** Installs the package of a platform; `content` is its addon, or the code of a stand-in. Returns the file. */
 function install(folder: string, target: string, content?: Buffer | string): string {
   const home = join(folder, 'node_modules', '@fencelock', `binding-${target}`)
   mkdirSync(home, { recursive: true })
@@ -47,10 +47,10 @@ function install(folder: string, target: string, content?: Buffer | string): str
   return join(home, main)
 }
 
-/** A stand-in that is an addon of another version. */
+/** A stand-in for an addon of another version. */
 const outdated = "module.exports = { version: () => '0.0.1' }"
 
-/** The head of a program file for another system. */
+/** The header of a binary for another system. */
 function program(target: string): Buffer {
   const bytes = Buffer.alloc(1024)
   const [system, cpu, libc] = target.split('-')
@@ -69,10 +69,10 @@ function program(target: string): Buffer {
   return bytes
 }
 
-/** What every list of platforms must have. */
+/** What every list of platforms must contain. */
 const all = platforms.map(({ name }) => name).toSorted()
 
-it('the loader knows the platforms that have a package, and no other', () => {
+it('the loader knows exactly the platforms that have a package', () => {
   const code = readFileSync(join(root, 'lib/native/load.js'), 'utf8')
   const cases = [...code.matchAll(/case '([\w-]+)':\n +return require\('@fencelock\/binding-([\w-]+)'\)/g)]
   expect(cases.map(([, name]) => name)).toEqual(all)
@@ -82,7 +82,7 @@ it('the loader knows the platforms that have a package, and no other', () => {
   expect([...targets.matchAll(/'([\w-]+)'/g)].map(([, name]) => name)).toEqual(all)
 })
 
-it('a build is called what the loader looks for', () => {
+it('a build has the name that the loader looks for', () => {
   expect(hostName()).toBe(host)
 })
 
@@ -92,7 +92,7 @@ interface Failure {
   cause?: string
 }
 
-/** What `require('fencelock')` throws there, or the version of what it loaded. */
+/** What `require('fencelock')` throws in that folder, or the version that it loaded. */
 async function load(
   folder: string,
   { path, before = '', nodeArgs }: { path?: string; before?: string; nodeArgs?: string[] } = {},
@@ -113,14 +113,14 @@ async function load(
   return JSON.parse(ending.stdout) as string | Failure
 }
 
-describe('the addon is', () => {
-  it('that of the platform’s package', async () => {
+describe('the loaded addon is', () => {
+  it('that of the platform package', async () => {
     const folder = project()
     install(folder, host, addon())
     expect(await load(folder)).toBe(version)
   })
 
-  it('the one beside the package, where it was built', async () => {
+  it('the one next to the package, where it was built', async () => {
     const folder = project()
     writeFileSync(join(folder, 'node_modules', 'fencelock', built), addon())
     install(folder, host, outdated)
@@ -134,11 +134,11 @@ describe('the addon is', () => {
     writeFileSync(join(folder, 'mine', 'own.node'), addon())
     expect(await load(folder, { path: join(folder, 'mine', 'own.node') })).toBe(version)
     expect(await load(folder, { path: 'mine/own.node' })).toBe(version)
-    // Empty, as a variable is "unset" in many a configuration file.
+    // Empty, which is how many configuration files unset a variable.
     expect(await load(folder, { path: '' })).toMatchObject({ code: 'ADDON_WRONG_VERSION' })
   })
 
-  it.runIf(process.platform === 'linux')('for the libc of this very process', async () => {
+  it.runIf(process.platform === 'linux')('that for the libc of this process', async () => {
     const folder = project()
     const pretend = (name: string, text: string): string => {
       writeFileSync(join(folder, name), text)
@@ -151,12 +151,12 @@ describe('the addon is', () => {
       before: pretend('b', '\u007FELF…\0/nix/store/g/lib/ld-linux-x86-64.so.2\0'),
     })
     expect(gnu).toMatchObject({ message: expect.stringContaining(`${arch.slice(1)}-gnu`) })
-    // It does not say: the runtime's report does.
+    // The program does not state it: the runtime's report does.
     const own = await load(folder, { before: pretend('c', 'nothing') })
     expect(own).toMatchObject({ message: expect.stringContaining(host) })
   })
 
-  it('loaded with less work than the runtime has with its own start', async () => {
+  it('loaded with less CPU time than the start of the runtime takes', async () => {
     const folder = project()
     install(folder, host, addon())
     const runs: [number, number][] = []
@@ -177,7 +177,7 @@ describe('the addon is', () => {
   })
 })
 
-describe('what is said when', () => {
+describe('an error reports that', () => {
   it('optional dependencies were left out', async () => {
     const folder = project()
     const error = await load(folder)
@@ -191,7 +191,7 @@ describe('what is said when', () => {
     expect((error as Failure).message).toContain('--omit=optional')
   })
 
-  it('the package is there without its addon', async () => {
+  it('the package is installed without its addon', async () => {
     const folder = project()
     install(folder, host)
     expect(await load(folder)).toEqual({
@@ -217,23 +217,23 @@ describe('what is said when', () => {
     })
   })
 
-  it.each(foreign)('the addon’s file is for %s', async (target) => {
+  it.each(foreign)('the file of the addon is for %s', async (target) => {
     const folder = project()
     const file = install(folder, host, program(target))
-    const said = {
+    const expected = {
       code: 'ADDON_WRONG_PLATFORM',
       message: expect.stringContaining(`${file} is for ${target}, but this process needs one for ${host}`),
       cause: expect.any(String),
     }
-    expect(await load(folder)).toEqual(said)
+    expect(await load(folder)).toEqual(expected)
     expect(await load(folder, { path: file })).toEqual({
-      ...said,
+      ...expected,
       message: expect.stringContaining(`FENCELOCK_NATIVE_PATH names, ${file}, is for ${target}`),
     })
   })
 
   it.runIf(host.startsWith('linux'))(
-    'the addon is the right one but for its processor, its libc or its age',
+    'the addon does not fit in its processor, its libc or its age',
     async () => {
       const folder = project()
       const otherCpu = addon()
@@ -258,7 +258,7 @@ describe('what is said when', () => {
     },
   )
 
-  it('the addon’s file is no addon', async () => {
+  it('the file of the addon is not an addon', async () => {
     const folder = project()
     const file = install(folder, host, Buffer.from('<html>404</html>'))
     expect(await load(folder)).toEqual({
@@ -280,17 +280,17 @@ describe('what is said when', () => {
     })
   })
 
-  it('package and addon are of two versions', async () => {
+  it('package and addon have different versions', async () => {
     const folder = project()
     const file = install(folder, host, outdated)
-    const said = (where: string): object => ({
+    const expected = (where: string): object => ({
       code: 'ADDON_WRONG_VERSION',
       message: expect.stringContaining(
         `${where} is of version 0.0.1, but only this package's own version fits`,
       ),
     })
     const error = await load(folder)
-    expect(error).toEqual(said(`fencelock ${version}: the addon ${file}`))
+    expect(error).toEqual(expected(`fencelock ${version}: the addon ${file}`))
     expect((error as Failure).message).toContain(`remove fencelock and @fencelock/binding-${host}`)
     writeFileSync(join(folder, 'own.cjs'), 'module.exports = {}')
     const unknown = await load(folder, { path: 'own.cjs' })
@@ -300,7 +300,7 @@ describe('what is said when', () => {
     })
   })
 
-  it('FENCELOCK_NATIVE_PATH names nothing', async () => {
+  it('FENCELOCK_NATIVE_PATH names a missing file', async () => {
     const folder = project()
     install(folder, host, addon())
     expect(await load(folder, { path: 'missing.node' })).toEqual({
@@ -328,7 +328,7 @@ describe('what is said when', () => {
     const folder = project()
     const path = join(folder, 'own.node')
     writeFileSync(path, 'no addon')
-    // Root may read everything.
+    // Tests may run as root, who may read everything.
     const before = `const fs = require('node:fs')
       const read = fs.readFileSync
       fs.readFileSync = (file, ...rest) => {
@@ -342,7 +342,7 @@ describe('what is said when', () => {
     })
   })
 
-  it('FENCELOCK_NATIVE_PATH names an addon by another name than *.node', async () => {
+  it('FENCELOCK_NATIVE_PATH names an addon whose name does not end in .node', async () => {
     const folder = project()
     writeFileSync(join(folder, 'own.so'), addon())
     const error = (await load(folder, { path: 'own.so' })) as Failure
@@ -350,7 +350,7 @@ describe('what is said when', () => {
     expect(error.message).toMatch(/; its name must end in \.node$/)
   })
 
-  it('FENCELOCK_NATIVE_PATH names a damaged file: that no package brings again', async () => {
+  it('FENCELOCK_NATIVE_PATH names a damaged file, which reinstalling does not repair', async () => {
     const folder = project()
     writeFileSync(join(folder, 'own.node'), 'no addon')
     const error = (await load(folder, { path: 'own.node' })) as Failure
@@ -358,7 +358,7 @@ describe('what is said when', () => {
     expect(error.message).toMatch(/it is damaged, or not an addon: build it .*, or unset the variable$/)
   })
 
-  it('what was built in a clone is damaged, or of another version', async () => {
+  it('the build in a clone is damaged, or has another version', async () => {
     const folder = project()
     const home = join(folder, 'node_modules', 'fencelock')
     writeFileSync(join(home, built), 'no addon')

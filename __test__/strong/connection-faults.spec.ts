@@ -1,4 +1,4 @@
-/** Strong locks when the connection to the primary breaks, is slow, or loses replies. Each test shows that its fault takes effect. */
+/** Strong locks when the connection to the primary breaks, is slow, or loses replies; each fault is shown to take effect. */
 import { InsufficientReplicasError, LockManager, OutcomeUnknownError } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
@@ -7,15 +7,15 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { fenceKey, leaseExists, leaseIsGone, lockKey, settled } from './replication'
+import { fenceKey, leaseExists, leaseIsGone, lockKey, replicationIsIdle } from './replication'
 
-describe('with a proxy before the primary', () => {
+describe('with a proxy in front of the primary', () => {
   let redis: Deployment
   beforeAll(async () => {
     redis = await startPrimary()
   })
 
-  it('does not know the outcome when the connection breaks between the script and its WAIT, and cleans up', async () => {
+  it('reports an unknown outcome when the connection breaks between the script and its WAIT, and cleans up', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     await (await locks.acquireStrong(unique())).release()
@@ -25,15 +25,15 @@ describe('with a proxy before the primary', () => {
     await cut
     expect(error).toBeInstanceOf(OutcomeUnknownError)
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', resource })
-    // The fault bites: without the cleanup the key would stay for a minute.
+    // The fault took effect: without the cleanup the key would stay for a minute.
     await leaseIsGone(redis.primary, resource)
-    await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
+    await eventually('the cleanup has ended', () => locks.stats().cleanups === 0)
     expect(await redis.primary.cmd('EXISTS', fenceKey(resource))).toBe(1) // it had been granted
     expect(locks.stats()).toMatchObject({ unknown: 1, held: 0 })
     expect((await locks.acquireStrong(resource)).acks).toEqual({ required: 2, received: 2 })
   })
 
-  it('does not know the outcome when no reply comes, and closes the connection', async () => {
+  it('reports an unknown outcome when no reply arrives, and closes the connection', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 300 } }))
     await (await locks.acquireStrong(unique())).release()
@@ -57,15 +57,15 @@ describe('with a proxy before the primary', () => {
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
     await held
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
-    await sleep(300) // a cleanup has found nothing by now
+    await sleep(300) // by now a cleanup has found nothing
     expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
-    proxy.flow() // and only now the script comes through
+    proxy.flow() // only now does the script reach the server
     await eventually(
       'the script ran',
       async () => (await redis.primary.cmd('EXISTS', fenceKey(resource))) === 1,
     )
     await leaseIsGone(redis.primary, resource, 15_000)
-    await eventually('the cleanup is over', () => locks.stats().cleanups === 0)
+    await eventually('the cleanup has ended', () => locks.stats().cleanups === 0)
   })
 
   it.each([
@@ -73,18 +73,18 @@ describe('with a proxy before the primary', () => {
     ['a grant', 'before the server read it', true],
     ['an extension', 'between two calls', false],
     ['an extension', 'before the server read it', true],
-  ])('for %s takes no acknowledgement from a connection that was cut %s', async (what, _, inMidCall) => {
+  ])('for %s accepts no acknowledgement over a connection that was cut %s', async (what, _, inMidCall) => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     const held = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
-    await held.extend() // by now there is every kind of connection
-    await settled(redis)
+    await held.extend() // by now each kind of connection exists
+    await replicationIsIdle(redis)
     for (const replica of redis.replicas) replica.pause()
     onCleanup(async () => {
       for (const replica of redis.replicas) replica.resume()
       await redis.primary.waitForReplicas(2)
     })
-    // The fault bites: a WAIT on any other connection than the one that writes next is answered by both of them.
+    // The fault takes effect: a WAIT on any connection but the one that writes next returns both replicas.
     const other = await redis.primary.connect()
     await other.cmd('PING')
     expect(await other.cmd('WAIT', 2, 50)).toBe(2)
@@ -105,7 +105,7 @@ describe('with a proxy before the primary', () => {
       proxy.cut()
     }
     const refused = await eventually('a call over a new connection', async () => {
-      // The cut may reach us only after we sent something.
+      // The cut may become visible only after something was sent.
       const error = await rejection<Error & { code?: string }>(call())
       return error.code !== 'OUTCOME_UNKNOWN' && error
     })
@@ -115,12 +115,12 @@ describe('with a proxy before the primary', () => {
     for (const resource of granted) expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
   })
 
-  it('leaves no key behind without a holder, however often the connection breaks', async () => {
+  it('leaves no key without a holder behind, however often the connection breaks', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     const owners = new Set<unknown>()
     for (let round = 0; round < 10; round++) {
-      // Three waves: before the cut, into it, and over the connections that come after it.
+      // Three waves: before the cut, during it, and over the connections that follow.
       for (const wave of ['before', 'during', 'after']) {
         const resources = Array.from({ length: 20 }, () => unique())
         const calls = resources.map((resource) => locks.acquireStrong(resource, { ttlMs: 3_000 }))
@@ -134,7 +134,7 @@ describe('with a proxy before the primary', () => {
             continue
           }
           owners.add(outcome.value.owner)
-          // Acknowledged means: every replica has it.
+          // Acknowledged means that every replica has it.
           for (const replica of redis.replicas) {
             expect(await replica.cmd('GET', lockKey(outcome.value.resource))).toBe(outcome.value.owner)
           }
@@ -143,13 +143,13 @@ describe('with a proxy before the primary', () => {
     }
     expect(owners.size).toBeGreaterThan(0)
     expect(locks.stats().unknown).toBeGreaterThan(0)
-    await eventually('the cleanups are over', () => locks.stats().cleanups === 0, 25_000)
+    await eventually('the cleanups have ended', () => locks.stats().cleanups === 0, 25_000)
     for (const key of (await redis.primary.cmd('KEYS', 'fencelock:*:lock')) as string[]) {
       expect(owners).toContain(await redis.primary.cmd('GET', key))
     }
   })
 
-  it('does not know the outcome of an extension whose reply was lost', async () => {
+  it('reports an unknown outcome of an extension whose reply was lost', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
@@ -177,7 +177,7 @@ describe('with a proxy before the primary', () => {
     await leaseIsGone(redis.primary, lock.resource, 15_000)
   })
 
-  it('gives back a grant that comes after its deadline', async () => {
+  it('releases a grant that arrives after its deadline', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 10_000 } }))
     await (await locks.acquireStrong(unique())).release()
@@ -187,7 +187,7 @@ describe('with a proxy before the primary', () => {
     const call = rejection(locks.acquireStrong(resource, { ttlMs }))
     await sleep(ttlMs)
     proxy.flow('toServer')
-    // For the server the lease begins only now, while for us it is over.
+    // For the server the lease begins only now; for the client it has ended.
     await leaseExists(redis.primary, resource)
     const left = Number(await redis.primary.cmd('PTTL', lockKey(resource)))
     expect(left).toBeGreaterThan(ttlMs / 2)
@@ -195,14 +195,14 @@ describe('with a proxy before the primary', () => {
     proxy.flow()
     expect(await call).toMatchObject({ code: 'LOCK_LOST', resource })
     expect(await redis.primary.cmd('PTTL', lockKey(resource))).toBe(-2)
-    expect(performance.now() - began).toBeLessThan(left) // long before it would have gone by itself
+    expect(performance.now() - began).toBeLessThan(left) // long before the key would have expired
     expect(locks.stats().held).toBe(0)
-    // A reply that is late is no harm to a lease that is long enough.
+    // A late reply does not harm a lease that is long enough.
     proxy.delay(300, 'toClient')
     expect((await locks.acquireStrong(resource, { ttlMs: 10_000 })).held).toBe(true)
   })
 
-  it('disposes without an error when the backend is away, and closes in time', async () => {
+  it('disposes without an error when the backend is unreachable, and closes in time', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 500, commandTimeoutMs: 500 } })
     const [one, two] = [await locks.acquireStrong(unique()), await locks.acquireStrong(unique())]

@@ -1,5 +1,5 @@
+/** Connecting to a Redis server: sockets, users, databases, TLS, and the errors when that fails. */
 import { BackendUnavailableError, LockManager, type RedisOptions } from 'fencelock'
-/** The ways to a Redis server: sockets, users, databases, TLS; and what is said when one is barred. */
 import { readFileSync } from 'node:fs'
 import { beforeAll, describe, expect, it } from 'vitest'
 
@@ -7,7 +7,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { makeCertificates, type Certificates } from '../fixtures/servers/tls'
 
-/** Takes and releases a lock over this connection. */
+/** Acquires and releases a lock over this connection. */
 async function works(redis: string | RedisOptions): Promise<void> {
   const locks = closing(
     new LockManager({
@@ -18,7 +18,7 @@ async function works(redis: string | RedisOptions): Promise<void> {
   expect(await lock.release()).toBe(true)
 }
 
-/** What connecting says. Twice, because the second call must say the same. */
+/** The error of connecting. A second call must fail in the same way. */
 async function fails(redis: RedisOptions): Promise<BackendUnavailableError> {
   const locks = closing(new LockManager({ redis: { replicas: 0, connectTimeoutMs: 2_000, ...redis } }))
   const error = await rejection<BackendUnavailableError>(locks.connect())
@@ -35,14 +35,14 @@ describe('plain', () => {
     server = await startRedis({ unixSocket: true })
   })
 
-  it('goes by address, by name, and by Unix socket', async () => {
+  it('connects by address, by name, and by Unix socket', async () => {
     await works(server.url)
     await works(`redis://localhost:${server.port}`)
     await works(server.socketUrl)
     await works(`${server.socketUrl}?db=3`)
   })
 
-  it('uses the database it is given, in the URL or beside it', async () => {
+  it('uses the given database, in the URL or as an option', async () => {
     for (const redis of [
       { url: `${server.url}/5` },
       { url: server.url, db: 5 },
@@ -56,24 +56,24 @@ describe('plain', () => {
     expect((await fails({ url: server.url, db: 99 })).message).toMatch(/database/i)
   })
 
-  it('names itself to the server', async () => {
+  it('sets its client name on the server', async () => {
     await server.cmd('FLUSHALL')
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
     await locks.connect()
     expect(await server.cmd('CLIENT', 'LIST')).toContain('fencelock')
   })
 
-  it('says that nobody is there', async () => {
-    const gone = await startRedis()
-    await gone.kill()
-    expect((await fails({ url: gone.url })).message).toMatch(/refused/i)
+  it('reports that no server is listening', async () => {
+    const down = await startRedis()
+    await down.kill()
+    expect((await fails({ url: down.url })).message).toMatch(/refused/i)
     expect((await fails({ url: 'redis+unix:///nonexistent/redis.sock' })).message).toMatch(/nothing there/i)
     expect((await fails({ url: 'redis://no-such-host.invalid:6379' })).message).toMatch(
       /no-such-host\.invalid/,
     )
   })
 
-  it('says that the server does not speak TLS', async () => {
+  it('reports that the server does not use TLS', async () => {
     expect((await fails({ url: `rediss://localhost:${server.port}` })).message).toMatch(/TLS/)
   })
 
@@ -122,13 +122,13 @@ describe('with users', () => {
   const as = (user: string, password = 'secret'): string =>
     server.url.replace('://', `://${user}:${password}@`)
 
-  it('logs in, by the URL or beside it', async () => {
+  it('logs in with credentials in the URL or as options', async () => {
     await works(as('alice'))
     await works({ url: server.url, username: 'alice', password: 'secret' })
     await works({ url: as('alice', 'wrong'), password: 'secret' })
   })
 
-  it('says that the password is wrong, or missing', async () => {
+  it('reports that the password is wrong or missing', async () => {
     for (const redis of [
       { url: as('alice', 'wrong') },
       { url: server.url, username: 'nobody', password: 'secret' },
@@ -138,7 +138,7 @@ describe('with users', () => {
     }
   })
 
-  it('says what a user must not do, and leaves nothing', async () => {
+  it('reports what a user must not do, and leaves nothing behind', async () => {
     const locks = closing(new LockManager({ redis: { url: as('bob'), replicas: 0 } }))
     expect(await rejection(locks.acquireStrong('x'))).toMatchObject({
       code: 'BACKEND_UNAVAILABLE',
@@ -149,7 +149,7 @@ describe('with users', () => {
     expect(await server.cmd('KEYS', '*{x}*')).toEqual([])
   })
 
-  it('takes a password with a colon, an at sign and a percent sign', async () => {
+  it('accepts a password with a colon, an at sign and a percent sign', async () => {
     const own = await startRedis({ password: 'p@ss:w%rd/?#' })
     await works({ url: own.url, password: 'p@ss:w%rd/?#' })
     await works(own.url.replace('://', `://:${encodeURIComponent('p@ss:w%rd/?#')}@`))
@@ -157,7 +157,7 @@ describe('with users', () => {
   })
 })
 
-it('shows no password that the server repeats', async () => {
+it('does not show a password that the server repeats', async () => {
   const server = await startRedis({ config: ['rename-command AUTH ""'] })
   const error = await fails({ url: server.url.replace('://', '://user:hunter2-secret@') })
   expect(String(error.cause)).toContain('AUTH')
@@ -177,18 +177,18 @@ describe('with TLS', () => {
     strict = await startRedis({ tls: { ...certificates, clientAuth: true } })
   })
 
-  it('trusts the authority it is given, as text or as bytes', async () => {
+  it('trusts the given authority, as text or as bytes', async () => {
     await works({ url: server.tlsUrl, tls: { ca: read(certificates.ca) } })
     await works({ url: server.tlsUrl, tls: { ca: String(read(certificates.ca)) } })
     await works({ url: server.tlsUrl.replace('localhost', '127.0.0.1'), tls: { ca: read(certificates.ca) } })
   })
 
-  it('does not trust a stranger, unless told so', async () => {
+  it('does not trust an unknown authority, unless verification is off', async () => {
     expect((await fails({ url: server.tlsUrl })).message).toMatch(/certificate/i)
     await works({ url: server.tlsUrl, tls: { rejectUnauthorized: false } })
   })
 
-  it('checks the name', async () => {
+  it('verifies the server name', async () => {
     const ca = read(certificates.ca)
     expect((await fails({ url: server.tlsUrl, tls: { ca, serverName: 'redis.example' } })).message).toMatch(
       /certificate|name/i,
@@ -199,7 +199,7 @@ describe('with TLS', () => {
     })
   })
 
-  it('shows a client certificate when asked for one', async () => {
+  it('presents a client certificate when the server requests one', async () => {
     const ca = read(certificates.ca)
     await works({
       url: strict.tlsUrl,
@@ -208,12 +208,12 @@ describe('with TLS', () => {
     expect((await fails({ url: strict.tlsUrl, tls: { ca } })).message).toMatch(/certificate|TLS/i)
   })
 
-  it('says that the server expects TLS', async () => {
+  it('reports that the server expects TLS', async () => {
     const error = await fails({ url: `redis://127.0.0.1:${server.tlsPort}`, connectTimeoutMs: 1_000 })
     expect(error.message.length).toBeGreaterThan(20)
   })
 
-  it('refuses what is no PEM', () => {
+  it('refuses text that is not PEM', () => {
     for (const tls of [{ ca: 'nonsense' }, { ca: '' }, { cert: 'x', key: 'y' }]) {
       expect(() => new LockManager({ redis: { url: server.tlsUrl, tls } })).toThrow(
         expect.objectContaining({ code: 'INVALID_OPTION' }),

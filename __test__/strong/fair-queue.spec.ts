@@ -1,4 +1,4 @@
-/** The fair queue of strong locks across processes: its order, and the waiters that die, stop, or give up in it. */
+/** The fair queue of strong locks across processes: its order, and waiters in it that are killed, stopped, or give up. */
 import { LockManager } from 'fencelock'
 import { beforeAll, expect, it } from 'vitest'
 
@@ -6,18 +6,19 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { type Script } from '../fixtures/processes/processes'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { lineKey } from './replication'
-import { queued, startWaiter } from './waiters'
+import { queueKey } from './replication'
+import { startWaiter, waitUntilQueued } from './waiters'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
 const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
-const inLine = (resource: string, count: number): Promise<void> => queued(redis.primary, resource, count)
+const queued = (resource: string, count: number): Promise<void> =>
+  waitUntilQueued(redis.primary, resource, count)
 
-it('passes a lock that nobody took on to the next', async () => {
-  // The first in line is told of the release, and leaves at that very moment.
+it('passes a lock that no notified waiter took on to the next one', async () => {
+  // The head of the queue is notified of the release, and leaves at that very moment.
   const [one, two, three] = [manager(), manager(), manager()]
   const resource = unique()
   const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
@@ -25,9 +26,9 @@ it('passes a lock that nobody took on to the next', async () => {
   const leavers = controllers.map(({ signal }) =>
     rejection(two.acquireStrong(resource, { waitMs: 30_000, fair: true, signal })),
   )
-  await inLine(resource, 20)
+  await queued(resource, 20)
   const patient = three.acquireStrong(resource, { waitMs: 30_000, fair: true })
-  await inLine(resource, 21)
+  await queued(resource, 21)
   const began = performance.now()
   const released = lock.release()
   for (const controller of controllers) controller.abort(new Error('no longer'))
@@ -37,7 +38,7 @@ it('passes a lock that nobody took on to the next', async () => {
   expect(performance.now() - began).toBeLessThan(5_000)
 })
 
-it('serves fair waiters of several processes in the order in which they came, and nobody before them', async () => {
+it('serves fair waiters of several processes in order of arrival, and no other caller before them', async () => {
   const locks = manager()
   const resource = unique()
   const processes = [1, 2, 3].map(() => startWaiter(redis.url, 'fair: true,'))
@@ -48,11 +49,11 @@ it('serves fair waiters of several processes in the order in which they came, an
   const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
   for (let number = 0; number < 12; number++) {
     processes[number % 3]!.tell({ name: number, resource, holdMs: 20 })
-    await inLine(resource, number + 1)
+    await queued(resource, number + 1)
   }
   await lock.release()
   const order: [number, bigint][] = []
-  // Everybody else is told "busy" all the while.
+  // All other callers get "busy" meanwhile.
   let barged = 0
   await eventually('all were served', async () => {
     if ((await locks.tryAcquireStrong(resource)) !== null) barged++
@@ -66,10 +67,10 @@ it('serves fair waiters of several processes in the order in which they came, an
   })
   const byToken = order.toSorted(([, a], [, b]) => (a < b ? -1 : 1)).map(([number]) => number)
   expect(byToken).toEqual(Array.from({ length: 12 }, (_, number) => number))
-  expect(barged).toBeLessThanOrEqual(1) // once the line was empty
+  expect(barged).toBeLessThanOrEqual(1) // once the queue was empty
 })
 
-it('serves fair calls of one turn in the order in which they were made', async () => {
+it('serves fair calls of one event-loop turn in the order of the calls', async () => {
   const [one, two] = [manager(), manager()]
   const resource = unique()
   const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
@@ -78,13 +79,13 @@ it('serves fair calls of one turn in the order in which they were made', async (
     await mine.release()
     return mine.token
   })
-  await inLine(resource, 20)
+  await queued(resource, 20)
   await lock.release()
   const served = await Promise.all(tokens)
   expect(served).toEqual(served.toSorted((a, b) => (a < b ? -1 : 1)))
 })
 
-it('skips fair waiters that were killed or stopped, within two seconds, and forgets them', async () => {
+it('skips fair waiters that were killed or stopped within two seconds, and removes them', async () => {
   const locks = manager()
   const resource = unique()
   const [killed, stopped, alive] = [0, 1, 2].map(() => startWaiter(redis.url, 'fair: true,')) as [
@@ -95,58 +96,58 @@ it('skips fair waiters that were killed or stopped, within two seconds, and forg
   const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
   for (const [index, script] of [killed, stopped, alive].entries()) {
     script.tell({ name: index, resource, holdMs: 0 })
-    await inLine(resource, index + 1)
+    await queued(resource, index + 1)
   }
   await killed.kill()
   stopped.pause()
-  await sleep(100) // a signal is no call: it takes effect a little later
+  await sleep(100) // a signal takes effect a little after it was sent
   const began = performance.now()
   await lock.release()
   await alive.until((said) => Array.isArray(said))
   expect(performance.now() - began).toBeLessThan(2_300)
-  await inLine(resource, 0)
-  // Who was only stopped, waits on.
+  await queued(resource, 0)
+  // The one that was only stopped keeps waiting.
   stopped.resume()
   expect(await stopped.until((said) => Array.isArray(said))).toMatchObject([1, expect.any(String)])
 })
 
-it('goes to the end of the line when it was stopped for too long, and is served from there', async () => {
+it('moves a waiter that was stopped for too long to the end of the queue, and serves it there', async () => {
   const locks = manager()
   const resource = unique()
   const [stopped, others] = [0, 1].map(() => startWaiter(redis.url, 'fair: true,')) as [Script, Script]
   const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
   stopped.tell({ name: 'stopped', resource, holdMs: 0 })
-  await inLine(resource, 1)
+  await queued(resource, 1)
   stopped.pause()
   await sleep(100)
   others.tell({ name: 0, resource, holdMs: 1_500 })
-  await inLine(resource, 2)
+  await queued(resource, 2)
   await sleep(1_600)
   await lock.release()
   await others.until((said) => Array.isArray(said))
   stopped.resume()
-  await inLine(resource, 1) // again
+  await queued(resource, 1) // again
   others.tell({ name: 1, resource, holdMs: 0 })
-  await inLine(resource, 2)
+  await queued(resource, 2)
   const token = async (script: Script): Promise<bigint> => {
-    const [, told] = await script.until<[unknown, string]>((said) => Array.isArray(said))
-    return BigInt(told)
+    const [, granted] = await script.until<[unknown, string]>((said) => Array.isArray(said))
+    return BigInt(granted)
   }
   expect(await token(stopped)).toBeLessThan(await token(others))
 })
 
-it('stands at one place in all lines of what it waits for', async () => {
+it('gives a waiter one position in the queues of all its resources', async () => {
   const [one, two, three] = [manager(), manager(), manager()]
   const [a, b] = [unique(), unique()]
   const locks = [await one.acquireStrong(a, { ttlMs: 60_000 }), await one.acquireStrong(b, { ttlMs: 60_000 })]
   const waits = [two, three].map((each) => each.acquireStrong([a, b], { waitMs: 10_000, fair: true }))
-  await inLine(a, 2)
-  await inLine(b, 2)
-  // The first of them loses its place in one line, as when it was taken for dead while somebody looked at that alone.
-  const [entry] = (await redis.primary.cmd('ZRANGEBYSCORE', lineKey(a), 1e14, '+inf')) as string[]
-  await redis.primary.cmd('ZREM', lineKey(a), entry!)
+  await queued(a, 2)
+  await queued(b, 2)
+  // The first of them loses its place in one queue, as if it was taken for dead when only that queue was checked.
+  const [entry] = (await redis.primary.cmd('ZRANGEBYSCORE', queueKey(a), 1e14, '+inf')) as string[]
+  await redis.primary.cmd('ZREM', queueKey(a), entry!)
   await Promise.all(locks.map((lock) => lock.release()))
-  // Each would be the first of one line, and wait for the other.
+  // Otherwise each would be the head of one queue, and wait for the other.
   await (await Promise.race(waits)).release()
   for (const lock of await Promise.all(waits)) expect(await lock.release()).toBe(true)
 })

@@ -1,4 +1,4 @@
-/** Strong locks when replicas lag or fall silent, and when a primary is demoted or dies. */
+/** Strong locks when replicas lag or do not reply, and when a primary is demoted or killed. */
 import { LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
@@ -7,7 +7,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { leaseExists, leaseIsGone, lockKey, settled } from './replication'
+import { leaseExists, leaseIsGone, lockKey, replicationIsIdle } from './replication'
 
 describe('with a primary and two replicas', () => {
   let redis: Deployment
@@ -23,9 +23,9 @@ describe('with a primary and two replicas', () => {
     })
   }
 
-  it('refuses a grant in time when no replica answers, and takes it back', async () => {
+  it('refuses a grant in time when no replica acknowledges it, and rolls it back', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
-    await (await locks.acquireStrong(unique())).release() // connected, loaded
+    await (await locks.acquireStrong(unique())).release() // connected, scripts loaded
     pause(0, 1)
     for (const ackTimeoutMs of [50, 200]) {
       const resource = unique()
@@ -46,7 +46,7 @@ describe('with a primary and two replicas', () => {
     }
   })
 
-  it('grants with the healthy replica alone, and quickly, while others wait for the paused one', async () => {
+  it('grants quickly with the healthy replica alone while other calls wait for the paused one', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     await (await locks.acquireStrong(unique())).release()
     pause(1)
@@ -64,7 +64,7 @@ describe('with a primary and two replicas', () => {
       expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
   })
 
-  it('keeps "busy" busy in a batch whose grants are refused', async () => {
+  it('still returns "busy" in a batch whose grants are refused', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
     pause(0)
@@ -77,12 +77,12 @@ describe('with a primary and two replicas', () => {
     expect(await locks.inspect(held.resource)).toMatchObject({ owner: held.owner })
   })
 
-  it('does not take back somebody else’s lock when its own lease ended while it waited', async () => {
+  it('does not roll back another owner’s lock when its own lease ended during the WAIT', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     await (await locks.acquireStrong(unique())).release()
     pause(0, 1)
     const resource = unique()
-    // The lease ends at 600 ms; its WAIT and the rollback come from 300 ms on, which is delayed until after the theft.
+    // The lease ends at 600 ms. The rollback, due after the WAIT of 300 ms, is delayed until another owner has the lock.
     const proxy = await startProxy(redis.primary.port)
     const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
     await rejection(slow.acquireStrong(unique()))
@@ -98,7 +98,7 @@ describe('with a primary and two replicas', () => {
     expect(await thief.release()).toBe(true)
   })
 
-  it('does not make a loser wait for the replicas of others', async () => {
+  it('does not make a busy call wait for the replicas of other calls', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
     pause(0)
@@ -110,7 +110,7 @@ describe('with a primary and two replicas', () => {
     expect(busyAfter).toBeLessThan((performance.now() - began) / 2)
   })
 
-  it('knows of a batch that breaks who was busy, and not who was granted', async () => {
+  it('still reports who was busy in a batch whose connection breaks, but not who was granted', async () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = closing(new LockManager({ redis: proxy.url }))
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
@@ -129,7 +129,7 @@ describe('with a primary and two replicas', () => {
     expect(await redis.primary.cmd('GET', lockKey(held.resource))).toBe(held.owner)
   })
 
-  it('leaves deadline and lease as they were when an extension is not acknowledged', async () => {
+  it('keeps deadline and lease unchanged when an extension is not acknowledged', async () => {
     const locks = closing(new LockManager({ redis: redis.url }))
     const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
     pause(0, 1)
@@ -140,7 +140,7 @@ describe('with a primary and two replicas', () => {
     expect(lock.signal.aborted).toBe(false)
   })
 
-  it('does not know the outcome when the primary is demoted while it waits', async () => {
+  it('reports an unknown outcome when the primary is demoted during the WAIT', async () => {
     const own = await startPrimary()
     const locks = closing(new LockManager({ redis: own.url }))
     await (await locks.acquireStrong(unique())).release()
@@ -152,11 +152,11 @@ describe('with a primary and two replicas', () => {
     expect(await attempt).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
   })
 
-  it('survives a failover to a replica that acknowledged it, and to no other', async () => {
+  it('survives a failover to a replica that acknowledged it, but to no other', async () => {
     const own = await startPrimary({ replicaProxies: true })
     const locks = closing(new LockManager({ redis: own.url }))
     await (await locks.acquireStrong(unique())).release()
-    await settled(own)
+    await replicationIsIdle(own)
     const [slow, cutOff] = own.links
     slow!.hold('toClient')
     cutOff!.swallow('toClient')
@@ -168,7 +168,7 @@ describe('with a primary and two replicas', () => {
         granted = true
         return lock
       })
-    // The primary alone has it: no grant yet.
+    // Only the primary has it: no grant yet.
     expect(await eventually('the primary has it', () => locks.inspect(resource))).toMatchObject({ resource })
     expect(granted).toBe(false)
     slow!.flow('toClient')
@@ -181,13 +181,13 @@ describe('with a primary and two replicas', () => {
     for (const replica of own.replicas) await replica.promote()
     expect(await acknowledged!.inspect(resource)).toMatchObject({ owner: lock.owner, token: lock.token })
     expect(await acknowledged!.tryAcquireStrong(resource)).toBeNull()
-    // Had this one been promoted alone, the lock would be lost; the fence tells the holders apart.
+    // Had only this one been promoted, the lock would be lost; the fencing token tells the holders apart.
     expect(await silent!.inspect(resource)).toBeNull()
     expect((await silent!.acquireStrong(resource)).token).toBeGreaterThan(lock.token)
     expect(lock.held).toBe(true)
   })
 
-  it('can be lost without acknowledgements, which is what they are for', async () => {
+  it('can be lost without acknowledgements, which is why they exist', async () => {
     const own = await startPrimary({ replicaProxies: true })
     const locks = closing(new LockManager({ redis: own.url }))
     await (await locks.acquireStrong(unique())).release()
@@ -200,7 +200,7 @@ describe('with a primary and two replicas', () => {
     const promoted = await own.failOver()
     const survivors = closing(new LockManager({ redis: { url: promoted.url, replicas: 0 } }))
     const second = await survivors.acquireStrong(resource)
-    // Two holders at once; the fence tells them apart.
+    // Two holders at once; the fencing token tells them apart.
     expect(doomed.held).toBe(true)
     expect(second.token).toBeGreaterThan(doomed.token)
   })

@@ -1,11 +1,11 @@
-/** The keys of a resource, and what replication does, for the specs of strong locks. */
+/** The keys of a resource on the server, and the state of replication. */
 import { onCleanup } from '../fixtures/cleanup'
 import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
 
 export const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
 export const fenceKey = (resource: string): string => `fencelock:{${resource}}:fence`
-export const lineKey = (resource: string): string => `fencelock:{${resource}}:line`
+export const queueKey = (resource: string): string => `fencelock:{${resource}}:line`
 
 /** Waits until the server has a lease of the resource. */
 export async function leaseExists(server: RedisServer, resource: string): Promise<void> {
@@ -22,10 +22,10 @@ export async function leaseIsGone(server: RedisServer, resource: string, withinM
 }
 
 /**
- * Until the replicas have acknowledged all there is, and nothing more comes by itself. From then on every WAIT that is
- * not for the next write is answered at once, by all of them: a false acknowledgement would show.
+ * Waits until the replicas have acknowledged everything, and stops the primary's own pings to them. From then on a WAIT
+ * returns at once with all replicas unless its connection has written something: a false acknowledgement would show.
  */
-export async function settled({ primary, replicas }: Deployment): Promise<void> {
+export async function replicationIsIdle({ primary, replicas }: Deployment): Promise<void> {
   onCleanup(() => primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 1).catch(() => undefined))
   await primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 3600)
   await eventually('the replicas have acknowledged everything', async () => {

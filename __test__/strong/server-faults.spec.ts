@@ -1,4 +1,4 @@
-/** Strong locks on servers that lack commands, are replicas, restart, are away, or never reply. */
+/** Strong locks on servers that lack commands, are replicas, restart, are down, or never reply. */
 import { LockManager } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
@@ -9,7 +9,7 @@ import { eventually } from '../fixtures/temp'
 import { fenceKey, lockKey } from './replication'
 
 describe('with a server that refuses', () => {
-  it('says that WAIT is missing, and takes the grant back', async () => {
+  it('reports that WAIT is missing, and rolls the grant back', async () => {
     const server = await startRedis({ config: ['rename-command WAIT ""'] })
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 1 } }))
     const resource = unique()
@@ -19,7 +19,7 @@ describe('with a server that refuses', () => {
     expect((await locks.acquireStrong(resource, { acks: 0 })).held).toBe(true)
   })
 
-  it('says that scripts are missing', async () => {
+  it('reports that scripts are missing', async () => {
     const server = await startRedis({ config: ['rename-command EVALSHA ""'] })
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
     expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({
@@ -29,7 +29,7 @@ describe('with a server that refuses', () => {
     expect(await server.cmd('DBSIZE')).toBe(0)
   })
 
-  it('tells a replica from a primary, and writes nothing', async () => {
+  it('reports that the server is a replica, and writes nothing', async () => {
     const redis = await startPrimary({ replicas: 1 })
     const locks = closing(new LockManager({ redis: { url: redis.replicas[0]!.url, replicas: 1 } }))
     const resource = unique()
@@ -39,7 +39,7 @@ describe('with a server that refuses', () => {
     expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
   })
 
-  it('goes on by itself when the server was restarted', async () => {
+  it('recovers without help when the server was restarted', async () => {
     const server = await startRedis()
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
     const first = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
@@ -52,7 +52,7 @@ describe('with a server that refuses', () => {
     expect(await locks.inspect(first.resource)).toMatchObject({ owner: next.owner })
   })
 
-  it('tells a lack of replicas that the server itself noticed', async () => {
+  it('reports a lack of replicas that the server itself detected', async () => {
     const server = await startRedis({ config: ['min-replicas-to-write 1'] })
     const locks = closing(new LockManager({ redis: { url: server.url, replicas: 1 } }))
     expect(await rejection(locks.acquireStrong(unique()))).toMatchObject({
@@ -61,7 +61,7 @@ describe('with a server that refuses', () => {
     })
   })
 
-  it('fails within the time limit when nobody is there, every time, and recovers', async () => {
+  it('fails within the time limit each time when no server is listening, and recovers', async () => {
     const server = await startRedis()
     const locks = closing(
       new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 1_000 } }),
@@ -79,7 +79,7 @@ describe('with a server that refuses', () => {
     await eventually('it is back', () => locks.acquireStrong(unique()).catch(() => null))
   })
 
-  it('fails within the time limit when the server accepts and says nothing', async () => {
+  it('fails within the time limit when the server accepts but never replies', async () => {
     const server = await startRedis()
     const proxy = await startProxy(server.port)
     proxy.swallow()

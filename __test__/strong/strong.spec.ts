@@ -1,4 +1,4 @@
-/** Strong locks on a real primary with two real replicas: the contract, and what acknowledgements mean. */
+/** Strong locks on a real primary with two real replicas: acknowledgements, keys, tokens, scripts, and batches. */
 import { InsufficientReplicasError, LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 
@@ -14,7 +14,7 @@ beforeAll(async () => {
 const manager = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
 
 describe('acknowledgements', () => {
-  it('come from all declared replicas, or from as many as asked for', async () => {
+  it('come from all declared replicas, or from as many as requested', async () => {
     const locks = manager()
     for (const [acks, required] of [
       [undefined, 2],
@@ -71,7 +71,7 @@ describe('acknowledgements', () => {
     }
   })
 
-  it('have defaults of the manager, cut to half of a short lease', async () => {
+  it('take the defaults of the manager, with a timeout of at most half of a short lease', async () => {
     const locks = manager({ defaults: { ttlMs: 20_000, acks: 1, ackTimeoutMs: 1_000 } })
     const lock = await locks.acquireStrong(unique())
     expect(lock.acks!.required).toBe(1)
@@ -79,7 +79,7 @@ describe('acknowledgements', () => {
     expect((await locks.acquireStrong(unique(), { ttlMs: 100 })).acks!.required).toBe(1)
   })
 
-  it('tell a development server how to go on without replicas', async () => {
+  it('are refused with a hint for development servers without replicas', async () => {
     const locks = manager({
       redis: {
         url: redis.replicas[0]!.url.replace(String(redis.replicas[0]!.port), String(redis.primary.port)),
@@ -92,8 +92,8 @@ describe('acknowledgements', () => {
   })
 })
 
-describe('what is stored', () => {
-  it('has the prefix, one hash tag, and a TTL on every key', async () => {
+describe('the keys on the server', () => {
+  it('have the prefix, one hash tag, and a TTL each', async () => {
     const prefix = unique('p')
     const locks = manager({ prefix })
     const names = [unique(), `}${unique()}`, `{user}${unique()}`, `a{}b${unique()}`]
@@ -115,7 +115,7 @@ describe('what is stored', () => {
       expect(Number(await redis.primary.cmd('PTTL', key))).toBeGreaterThan(7 * 86_400_000)
   })
 
-  it('refuses a prefix that would split a resource', async () => {
+  it('need a prefix that does not split a resource', async () => {
     for (const prefix of ['', 'a{b', 'a}b', 'a b', 'x'.repeat(65)]) {
       expect(() => new LockManager({ redis: redis.url, prefix })).toThrow(
         expect.objectContaining({ code: 'INVALID_OPTION' }),
@@ -123,13 +123,13 @@ describe('what is stored', () => {
     }
   })
 
-  it('keeps managers with different prefixes apart', async () => {
+  it('keep managers with different prefixes apart', async () => {
     const resource = unique()
     await manager({ prefix: 'one' }).acquireStrong(resource)
     expect(await manager({ prefix: 'two' }).tryAcquireStrong(resource)).not.toBeNull()
   })
 
-  it('leaves a stranger’s key alone', async () => {
+  it('are not written where another application has a key', async () => {
     const locks = manager()
     const resource = unique()
     await redis.primary.cmd('SET', `fencelock:{${resource}}:lock`, 'mine')
@@ -143,7 +143,7 @@ describe('what is stored', () => {
 })
 
 describe('describing', () => {
-  it('says what is declared and what is there, and warns of a difference', async () => {
+  it('reports what is declared and what is connected, and warns of a difference', async () => {
     expect(await manager().describe()).toMatchObject({
       strategy: 'strong',
       acks: 2,
@@ -160,7 +160,7 @@ describe('describing', () => {
     expect(replica.warnings.join()).toMatch(/replica/i)
   })
 
-  it('needs a server to be asked', async () => {
+  it('needs the option redis', async () => {
     const locks = closing(new LockManager())
     const calls = [
       locks.acquireStrong('x'),
@@ -172,7 +172,7 @@ describe('describing', () => {
   })
 })
 
-it('gets tokens above the clock again after the server forgot everything', async () => {
+it('continues with higher tokens after the server lost its data', async () => {
   const locks = manager()
   const resource = unique()
   const lock = await locks.acquireStrong(resource)
@@ -184,7 +184,7 @@ it('gets tokens above the clock again after the server forgot everything', async
   expect(await locks.inspect(resource)).toMatchObject({ owner: next.owner })
 })
 
-it('finds its scripts gone and loads them again', async () => {
+it('loads its scripts again when the server lost them', async () => {
   const locks = manager()
   await (await locks.acquireStrong(unique())).release()
   await redis.primary.cmd('SCRIPT', 'FLUSH')
@@ -198,7 +198,7 @@ it('finds its scripts gone and loads them again', async () => {
   expect(await lock.release()).toBe(true)
 })
 
-it('has a few calls of a script and a few WAITs for many acquires at once', async () => {
+it('needs few script calls and few WAITs for many acquires at once', async () => {
   const locks = manager()
   await (await locks.acquireStrong(unique())).release()
   const before = await redis.primary.calls()
@@ -208,5 +208,5 @@ it('has a few calls of a script and a few WAITs for many acquires at once', asyn
   expect(after.wait! - before.wait!).toBeLessThan(50)
   expect(after.evalsha! - before.evalsha!).toBeLessThan(60)
   expect(await Promise.all(held.map((lock) => lock.release()))).not.toContain(false)
-  await eventually('nothing is held', () => locks.stats().held === 0)
+  await eventually('no lock is held', () => locks.stats().held === 0)
 })

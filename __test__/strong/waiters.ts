@@ -1,12 +1,12 @@
-/** Processes that wait for strong locks, and the queue that they wait in, as the server has it. */
+/** Processes that wait for strong locks, and their queue as the server has it. */
 import { startCode, type Script } from '../fixtures/processes/processes'
 import { type RedisServer } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { lineKey } from './replication'
+import { queueKey } from './replication'
 
 /**
- * A process that waits for what it is told to, says `[name, token]` when it has it, and releases it after so many
- * milliseconds, or never.
+ * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock after
+ * `holdMs`, or never without that.
  */
 export function startWaiter(url: string, options = ''): Script {
   return startCode(`
@@ -24,9 +24,9 @@ export function startWaiter(url: string, options = ''): Script {
   `)
 }
 
-/** Waits until so many processes queue for a resource. */
-export async function queued(server: RedisServer, resource: string, count: number): Promise<void> {
+/** Waits until this number of processes is queued for a resource. */
+export async function waitUntilQueued(server: RedisServer, resource: string, count: number): Promise<void> {
   await eventually(`${count} are queued`, async () => {
-    return (await server.cmd('ZCOUNT', lineKey(resource), 1e14, '+inf')) === count
+    return (await server.cmd('ZCOUNT', queueKey(resource), 1e14, '+inf')) === count
   })
 }

@@ -5,8 +5,8 @@ import { beforeAll, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { lineKey, lockKey } from './replication'
-import { queued, startWaiter } from './waiters'
+import { queueKey, lockKey } from './replication'
+import { startWaiter, waitUntilQueued } from './waiters'
 
 /** How many calls of each command the server has counted. */
 async function calls(server: RedisServer): Promise<(command: string) => number> {
@@ -19,33 +19,34 @@ beforeAll(async () => {
   redis = await startPrimary()
 })
 const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
-const inLine = (resource: string, count: number): Promise<void> => queued(redis.primary, resource, count)
+const queued = (resource: string, count: number): Promise<void> =>
+  waitUntilQueued(redis.primary, resource, count)
 
-it('is woken by a release long before the lease would end, and before the next heartbeat', async () => {
+it('is notified of a release long before the lease would end, and before the next heartbeat', async () => {
   const [one, two] = [manager(), manager()]
   const waits: number[] = []
   for (let round = 0; round < 10; round++) {
     const resource = unique()
     const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
     const next = two.acquireStrong(resource, { waitMs: 30_000 })
-    await inLine(resource, 1)
+    await queued(resource, 1)
     const released = performance.now()
     await lock.release()
     expect((await next).token).toBeGreaterThan(lock.token)
     waits.push(performance.now() - released)
     await (await next).release()
-    expect(await redis.primary.cmd('ZCOUNT', lineKey(resource), 1e14, '+inf')).toBe(0)
+    expect(await redis.primary.cmd('ZCOUNT', queueKey(resource), 1e14, '+inf')).toBe(0)
   }
-  // Heartbeats come once a second: without being told, it would be half a second on average.
+  // Heartbeats are sent once a second: without a notification it would be half a second on average.
   expect(waits.toSorted((a, b) => a - b)[5]).toBeLessThan(100)
 })
 
-it('is woken by a forced release, a rollback, and the end of a lease', async () => {
+it('is notified of a forced release and of a rollback, and notices the end of a lease', async () => {
   const [one, two] = [manager(), manager()]
   const resource = unique()
   await one.acquireStrong(resource, { ttlMs: 60_000 })
   const next = two.acquireStrong(resource, { waitMs: 30_000, ttlMs: 1_500 })
-  await inLine(resource, 1)
+  await queued(resource, 1)
   await one.forceRelease(resource)
   await next
   const began = performance.now()
@@ -54,7 +55,7 @@ it('is woken by a forced release, a rollback, and the end of a lease', async () 
   expect(performance.now() - began).toBeLessThan(2_500)
   await third.release()
 
-  // Refused for want of acknowledgements: whoever waited for that lease is told of the rollback.
+  // Refused for lack of acknowledgements: those that wait for that lease are notified of the rollback.
   redis.replicas[0]!.pause()
   try {
     const other = unique()
@@ -74,8 +75,8 @@ it('waits for several resources at once', async () => {
   const [a, b] = [unique(), unique()]
   const [first, second] = [await one.acquireStrong(a), await one.acquireStrong(b)]
   const both = two.acquireStrong([a, b], { waitMs: 20_000 })
-  await inLine(a, 1)
-  await inLine(b, 1)
+  await queued(a, 1)
+  await queued(b, 1)
   await first.release()
   await second.release()
   expect((await both).token).toBeGreaterThan(second.token)
@@ -90,29 +91,29 @@ it('leaves nothing behind when it gives up', async () => {
     expect(await rejection(two.acquireStrong(resource, { waitMs: 50, fair }))).toMatchObject({
       code: 'LOCK_HELD',
     })
-    await inLine(resource, 0)
+    await queued(resource, 0)
     const controller = new AbortController()
     const aborted = rejection(
       two.acquireStrong(resource, { waitMs: Infinity, fair, signal: controller.signal }),
     )
-    await inLine(resource, 1)
+    await queued(resource, 1)
     controller.abort(new Error('enough'))
     expect(await aborted).toMatchObject({ message: 'enough' })
-    await inLine(resource, 0)
+    await queued(resource, 0)
   }
   await lock.release()
   await sleep(100)
   expect(await one.inspect(resource)).toBeNull()
   // The key itself has an end, too.
-  expect(Number(await redis.primary.cmd('PTTL', lineKey(resource)))).toBeLessThanOrEqual(5_000)
+  expect(Number(await redis.primary.cmd('PTTL', queueKey(resource)))).toBeLessThanOrEqual(5_000)
 })
 
-it('goes on waiting while too few replicas acknowledge', async () => {
+it('keeps waiting while too few replicas acknowledge', async () => {
   const [one, two] = [manager(), manager()]
   const resource = unique()
   const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
   const waits = Array.from({ length: 3 }, () => two.acquireStrong(resource, { waitMs: 20_000 }))
-  await inLine(resource, 1)
+  await queued(resource, 1)
   redis.replicas[1]!.pause()
   await lock.release()
   await sleep(400)
@@ -121,33 +122,33 @@ it('goes on waiting while too few replicas acknowledge', async () => {
   for (const wait of waits) await (await wait).release()
 })
 
-it('keeps nobody from a lock that it cannot take, because it waits for another one, too', async () => {
+it('blocks no other caller from a lock that it cannot take because it waits for a second one', async () => {
   const [one, two, three] = [manager(), manager(), manager()]
   const [a, b] = [unique(), unique()]
   const held = await one.acquireStrong(b, { ttlMs: 60_000 })
   const first = await one.acquireStrong(a, { ttlMs: 60_000 })
   const both = two.acquireStrong([a, b], { waitMs: 30_000 })
-  await inLine(a, 1)
+  await queued(a, 1)
   const single = three.acquireStrong(a, { waitMs: 30_000 })
-  await inLine(a, 2)
+  await queued(a, 2)
   const began = performance.now()
   await first.release()
   expect((await single).held).toBe(true)
-  // Otherwise it would be told by nobody, and look again when the lease ends that is over.
+  // Otherwise it would not be notified, and would check again only at the end of the released lease.
   expect(performance.now() - began).toBeLessThan(5_000)
   await (await single).release()
   await held.release()
   await (await both).release()
 })
 
-it('goes on when its subscription breaks', async () => {
+it('continues when its subscription breaks', async () => {
   const [one, two] = [manager(), manager()]
   const waits: number[] = []
   for (let round = 0; round < 7; round++) {
     const resource = unique()
     const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
     const next = two.acquireStrong(resource, { waitMs: 30_000 })
-    await inLine(resource, 1)
+    await queued(resource, 1)
     expect(Number(await redis.primary.cmd('CLIENT', 'KILL', 'TYPE', 'pubsub'))).toBeGreaterThan(0)
     const began = performance.now()
     await lock.release()
@@ -155,12 +156,12 @@ it('goes on when its subscription breaks', async () => {
     waits.push(performance.now() - began)
     await (await next).release()
   }
-  // It listens again at once. With its heartbeats alone it would be half a second, on average.
+  // It subscribes again at once. With heartbeats alone it would be half a second on average.
   expect(waits.toSorted((a, b) => a - b)[3]).toBeLessThan(300)
 })
 
-it('costs the same for each hand-over with 10 and with 200 waiters in as many processes', async () => {
-  const perHandOver: number[] = []
+it('costs the same for each handoff with 10 and with 200 waiters in the same number of processes', async () => {
+  const perHandoff: number[] = []
   for (const waiters of [10, 200]) {
     const resource = unique()
     const processes = Array.from({ length: 4 }, () => startWaiter(redis.url))
@@ -178,21 +179,21 @@ it('costs the same for each hand-over with 10 and with 200 waiters in as many pr
     for (let number = 0; number < waiters; number++) {
       processes[number % 4]!.tell({ name: number, resource, holdMs: 0 })
     }
-    await inLine(resource, 4)
+    await queued(resource, 4)
     await sleep(200)
     const before = await calls(redis.primary)
     await lock.release()
-    await eventually('each got it', () => served() === waiters, 20_000)
+    await eventually('each waiter was served', () => served() === waiters, 20_000)
     const after = await calls(redis.primary)
     const commands = ['evalsha', 'publish', 'wait'].map((command) => after(command) - before(command))
-    perHandOver.push(commands.reduce((sum, count) => sum + count, 0) / waiters)
-    // Each once.
+    perHandoff.push(commands.reduce((sum, count) => sum + count, 0) / waiters)
+    // Each of them once.
     const names = processes.flatMap(({ said }) => said.filter(Array.isArray).map(([name]) => name))
     expect(names.filter((name) => name !== 'warm').toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: waiters }, (_, number) => number),
     )
     for (const script of processes) await script.kill()
   }
-  const [few, many] = perHandOver as [number, number]
+  const [few, many] = perHandoff as [number, number]
   expect(many / few).toBeLessThan(1.2)
 })
