@@ -1,32 +1,35 @@
 /// <reference lib="esnext.disposable" />
 
 /**
- * fencelock: locks that say honestly what they guarantee.
+ * fencelock: locks with fencing tokens and guarantees you can check.
  *
- * A lease alone is never a guarantee: a paused process can wake up after its lease ended. Pass the lock's
- * {@link Lock.token} to where the data lives and refuse writes with a lower one than the highest seen.
+ * A lease alone is never a guarantee: a paused process can wake up after its lease has ended. Pass the lock's
+ * {@link Lock.token} to where the data lives, and refuse writes with a token lower than the highest seen.
  *
  * @packageDocumentation
  */
 
 /**
- * Which promise a lock keeps.
+ * Where a lock is kept, and so what it guarantees.
  *
- * - `'strong'`: a lease on one Redis primary that counts only when its replicas acknowledged it. Narrows the window in
- *   which a failover loses the lock; does not close it.
- * - `'local'`: a lease in a SQLite file, for the processes of one host, or of containers that share a volume on it.
+ * - `'strong'`: a lease on one Redis primary that counts only once its replicas have acknowledged it. This
+ *   narrows the window in which a failover loses the lock, but does not close it.
+ * - `'local'`: a lease in a SQLite file, for the processes of one host, or of containers that share a volume
+ *   on it.
  */
 export type Strategy = 'strong' | 'local'
 
-/** How to reach a Redis (6.2 or newer) or Valkey server, and what it is meant to look like. */
+/** How to reach a Redis (6.2 or newer) or Valkey server, and how many replicas it is meant to have. */
 export interface RedisOptions {
   /**
-   * `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or `redis+unix:///path/to/socket[?db=1]`.
+   * `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
+   * `redis+unix:///path/to/socket[?db=1]`.
    */
   url: string
   /**
-   * How many replicas the server is MEANT to have: an integer from 0 to 1,000. Declared, because an isolated primary
-   * sees none and would find that enough. 0 is for a development server.
+   * How many replicas the server is MEANT to have: an integer from 0 to 1,000. It is declared because an
+   * isolated primary sees no replica, and could not know that some are missing. 0 is for a development
+   * server.
    * @default 2
    */
   replicas?: number | undefined
@@ -44,14 +47,14 @@ export interface RedisOptions {
    */
   connectTimeoutMs?: number | undefined
   /**
-   * Time limit for a command, beyond the time that acknowledgements may take, in milliseconds: an integer from 1 to
-   * 600,000. A connection that exceeds it is closed.
+   * Time limit for a command, in addition to the time that acknowledgements may take, in milliseconds: an
+   * integer from 1 to 600,000. A connection that exceeds it is closed.
    * @default 2_000
    */
   commandTimeoutMs?: number | undefined
 }
 
-/** TLS for `rediss://` URLs. Certificates and keys are PEM, as text or as its bytes. */
+/** TLS for `rediss://` URLs. Certificates and keys are PEM, as text or as bytes. */
 export interface TlsOptions {
   /**
    * The certificate authorities to trust.
@@ -68,7 +71,7 @@ export interface TlsOptions {
    */
   serverName?: string | undefined
   /**
-   * `false` takes any certificate: whoever is in between can read the password and grant locks.
+   * `false` accepts any certificate: an attacker on the network can then read the password and grant locks.
    * @default true
    */
   rejectUnauthorized?: boolean | undefined
@@ -77,27 +80,29 @@ export interface TlsOptions {
 /** The file of local locks. */
 export interface LocalOptions {
   /**
-   * A SQLite file of fencelock's own, never your application's database. Made when it is missing; its directory must
-   * exist and be writable. Relative paths count from the working directory at the time the manager is made. Containers
-   * share the directory, not the file: one that has hard links or is mounted by itself gets {@link UnsupportedError}.
+   * A SQLite file of fencelock's own, never your application's database. It is created if it is missing; its
+   * directory must exist and be writable. A relative path is resolved when the manager is created. Containers
+   * share the directory, not the file: a file that has hard links or is a mount of its own causes an
+   * {@link UnsupportedError}.
    * @default 'locks.sqlite'
    */
   path?: string | undefined
   /**
-   * What a granted lease survives. `'normal'`: the death of any process. `'full'`: power loss too, at the price of a
-   * disk flush for every commit.
+   * What a granted lease survives. `'normal'`: the end of any process. `'full'`: power loss too, at the cost
+   * of a disk flush for every commit.
    * @default 'normal'
    */
   durability?: 'normal' | 'full' | undefined
   /**
-   * Take the file also on a network or FUSE file system, where SQLite's locks may not work: then without WAL, judged
-   * by wall clocks alone, and without taking over from dead holders. Otherwise such a file gets `UnsupportedError`.
+   * Allows the file to be on a network or FUSE file system, where SQLite's locks may not work. Such a file is
+   * used without WAL, leases expire by wall clocks only, and those of dead holders are not taken over early.
+   * Without this option it causes an {@link UnsupportedError}.
    * @default false
    */
   allowNetworkFilesystem?: boolean | undefined
 }
 
-/** What `new LockManager()` takes. */
+/** The options of `new LockManager()`. */
 export interface ManagerOptions {
   /**
    * The strategy of `acquire` and `tryAcquire`, and the default of `inspect`, `forceRelease` and `describe`.
@@ -109,36 +114,37 @@ export interface ManagerOptions {
   /** For local locks: a path, or options. */
   local?: string | LocalOptions | undefined
   /**
-   * Begins every Redis key: 1 to 64 bytes without braces, spaces and control characters. Services that share a server
-   * and a prefix share their locks.
+   * The start of every Redis key: 1 to 64 bytes without braces, spaces and control characters. Services that
+   * share a server and a prefix share their locks.
    * @default 'fencelock'
    */
   prefix?: string | undefined
   /**
-   * For every acquire of this manager that does not say otherwise. What concerns strong locks only is checked, and
-   * ignored for others.
+   * Defaults for every acquire of this manager. Options that apply to strong locks only are checked, and
+   * ignored for other locks.
    */
   defaults?: Omit<StrongOptions, 'signal' | 'minToken'> | undefined
 }
 
-/** How long a lease is kept alive. */
+/** For how long a lease is renewed. */
 export interface RenewOptions {
   /**
-   * How long the lease is renewed, in milliseconds, counted from the grant: an integer of at least 1, or `Infinity`.
-   * From then on it runs out: it ends a TTL later at most. {@link Lock.signal} aborts in time and says so.
+   * For how long the lease is renewed, in milliseconds from the grant: an integer of at least 1, or
+   * `Infinity`. After that the lease is left to expire, at most one TTL later. {@link Lock.signal} aborts
+   * shortly before.
    * @default Infinity
    */
   maxHoldMs?: number | undefined
   /**
-   * How long the event loop may be blocked, in milliseconds: an integer of at least 1, or `Infinity`. The lease is not
-   * renewed while the event loop has given no sign of life for longer, so that a process that hangs for good gives up its
-   * locks.
+   * For how long the event loop may be blocked, in milliseconds: an integer of at least 1, or `Infinity`. The
+   * lease is not renewed while the event loop has been unresponsive for longer, so that a process that hangs
+   * forever loses its locks.
    * @default 30_000
    */
   maxStallMs?: number | undefined
 }
 
-/** What every acquire takes. */
+/** The options of every acquire. */
 export interface AcquireOptions {
   /**
    * How long the lease lasts, in milliseconds: an integer from 10 to 86,400,000 (24 h).
@@ -146,106 +152,107 @@ export interface AcquireOptions {
    */
   ttlMs?: number | undefined
   /**
-   * How long `acquire…` waits while somebody else has it, in milliseconds: an integer from 0, which is one attempt, or
-   * `Infinity`. When it is over the call rejects with {@link LockHeldError}. Those who wait in one process for the same
-   * resource are served in the order in which they came; across processes, with `fair`. The `tryAcquire…` methods do not
-   * wait.
+   * How long `acquire…` waits while another owner holds the lock, in milliseconds: an integer from 0, which
+   * means a single attempt, or `Infinity`. After that the call rejects with {@link LockHeldError}. Waiters in
+   * one process are served in order of arrival; across processes, only with `fair`. The `tryAcquire…` methods
+   * do not wait.
    *
-   * Who was told that somebody else has it goes on waiting when the backend goes away or too few replicas acknowledge, and
-   * gets that error if it is still so in the end; who finds it so with the first attempt is told at once. An attempt that is
-   * under way is seen to its end, so with a server that hangs a call can take longer by the server's own time limits;
-   * `signal` ends it at once.
+   * Once a call has seen the lock held, it keeps waiting through outages and missing acknowledgements, and
+   * rejects with that error only when `waitMs` runs out. A call whose first attempt fails rejects
+   * immediately. An attempt in flight is always completed, so if the server hangs, a call can exceed `waitMs`
+   * by the time limits of the connection; `signal` ends it immediately.
    * @default 0, and 10_000 in {@link LockManager.withLock}
    */
   waitMs?: number | undefined
   /**
-   * First come, first served, across processes: while fair waiters are in line for a resource nobody else gets it, not
-   * even when it is free and by `tryAcquire…`. Costs each waiter a place in line in the backend.
+   * First come, first served, across processes: while fair waiters are queued for a resource, no other call
+   * gets it, not even `tryAcquire…` when it is free. Costs each waiter an entry in a queue in the backend.
    * @default false
    */
   fair?: boolean | undefined
   /**
-   * Keeps the lease alive: a native thread extends it by `ttlMs`, first a third of that after the grant was asked for,
-   * then a third after each renewal, with the same `acks`. It goes on while the event loop is blocked. A renewal that
-   * fails is tried again until the lease is about to end. It ends with the release, the manager, or the loss of the lease,
-   * when the handle is garbage-collected (which is not
-   * before then if its {@link Lock.signal} was read), and at the limits that an object sets; `true` sets those of the manager's
-   * `defaults`. It does not keep the process alive.
+   * Keeps the lease alive: a native thread extends it by `ttlMs` every third of `ttlMs`, with the same
+   * `acks`. It does so even while the event loop is blocked. A failed renewal is retried until the lease is
+   * about to end. Renewal ends when the lock is released or lost, the manager is closed, or a limit is
+   * reached: those of an object given here, or with `true` those of the manager's `defaults`. It also ends
+   * when the handle is garbage-collected, which does not happen earlier if its {@link Lock.signal} was read.
+   * It does not keep the process alive.
    * @default false, and true in {@link LockManager.withLock}
    * @example
    * const lock = await locks.acquire('migration', { ttlMs: 30_000, renew: { maxHoldMs: 3_600_000 } })
    */
   renew?: boolean | RenewOptions | undefined
   /**
-   * Cancels the waiting, never the lease: the call rejects with `signal.reason`, and a grant that comes afterwards is
-   * given back.
+   * Cancels the wait, never the lease: the call rejects with `signal.reason`, and a grant that arrives
+   * afterwards is released.
    */
   signal?: AbortSignal | undefined
   /**
-   * The token must be above this: the high-water mark of the data it guards, after the lock service lost its memory.
-   * From 0n to below 2^53 − 2^40.
+   * The token will be higher than this. Pass the highest token that the guarded data has seen if the lock
+   * service has lost its data. From 0n to below 2^53 − 2^40.
    * @default 0n
    */
   minToken?: bigint | undefined
 }
 
-/** What acquires of strong locks take. */
+/** The options of acquires of strong locks. */
 export interface StrongOptions extends AcquireOptions {
   /**
-   * How many replicas must acknowledge the lease: an integer from 0 to the declared `replicas`, `'all'` of them, or
-   * `'majority'`, which is floor(replicas / 2) + 1, the majority of those left when the primary dies.
+   * How many replicas must acknowledge the lease: an integer from 0 to the declared `replicas`, `'all'` of
+   * them, or `'majority'`, which is floor(replicas / 2) + 1: a majority of the replicas that are left when
+   * the primary dies.
    * @default 'all'
    */
   acks?: number | 'majority' | 'all' | undefined
   /**
-   * How long to wait for the acknowledgements, in milliseconds: an integer from 1 to half of `ttlMs`. A longer default
-   * of the manager is cut to that.
+   * How long to wait for the acknowledgements, in milliseconds: an integer from 1 to half of `ttlMs`. A
+   * manager's default that is longer is reduced to that.
    * @default the smaller of 50 and a quarter of `ttlMs`
    */
   ackTimeoutMs?: number | undefined
 }
 
-/** A lease, as its holder sees it. */
+/** A lease that was granted: the handle of its holder. */
 export interface Lock extends AsyncDisposable {
   /** The first of {@link Lock.resources}. */
   readonly resource: string
-  /** What the lease covers, in the caller's order. */
+  /** The resources that the lease covers, in the caller's order. */
   readonly resources: readonly string[]
-  /** Which promise it keeps. */
   readonly strategy: Strategy
   /** 32 hexadecimal digits, new for every attempt. */
   readonly owner: string
   /**
-   * The fencing token: strictly increasing per resource, across processes and restarts. Give it to where the data
-   * lives, and refuse writes with a token lower than the highest seen.
+   * The fencing token: strictly increasing per resource, across processes and restarts. Pass it to where the
+   * data lives, and refuse writes with a token lower than the highest seen.
    * @example
    * await db.query('UPDATE invoice SET state = $1, fence = $2 WHERE id = $3 AND fence <= $2', ['paid', lock.token, id])
    */
   readonly token: bigint
-  /** Acknowledgements of the grant by replicas; `null` for local locks and when none were asked for. */
+  /** Acknowledgements of the grant by replicas; `null` for local locks and when none were required. */
   readonly acks: { readonly required: number; readonly received: number } | null
-  /** Whether the lease still counts, by its deadline; no I/O. `false` for ever once it was. */
+  /** Whether the lease is still valid, by its deadline; no I/O. Once `false`, it stays `false`. */
   readonly held: boolean
-  /** For how many milliseconds more the lease counts, by its deadline; 0 when it does not. No I/O. */
+  /** How long the lease is still valid, in milliseconds, by its deadline; 0 when it is not. No I/O. */
   readonly remainingMs: number
   /**
-   * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, 500 ms at most) unless it is extended
-   * or renewed, as soon as its loss is known, or when the manager is closed. Not when the lock is released.
+   * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, at most 500 ms) unless it
+   * is extended or renewed; as soon as a loss is known; and when the manager is closed. It does not abort on
+   * a release.
    *
-   * Made on first read. It has aborted already when the lease has ended by then, and when the lease cannot be watched,
-   * which the reason says; first read after a release, it never aborts. A lock whose signal was read stays in memory until its lease ends, so that
-   * listeners are called; if it is renewed, that is when it is released, lost, or at a limit of `renew`. No extension takes
-   * an abort back.
+   * Created on first access. Already aborted if the lease has ended or cannot be watched (see `reason`). If
+   * first read after `release()`, it never aborts. A lock whose signal was read stays in memory until its
+   * lease ends, so that listeners are called; a renewed lease ends when it is released, lost, or at a limit
+   * of `renew`. An extension does not undo an abort.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */
   readonly signal: AbortSignal
   /**
-   * Makes the lease last this long from now, never shorter than it would. Default: the TTL it was granted with.
+   * Extends the lease to this long from now; never shortens it. Default: the TTL it was granted with.
    *
-   * Rejects with {@link LockLostError} when the lease is no longer ours, which an extension never revives; with
-   * {@link InsufficientReplicasError} or {@link OutcomeUnknownError} nothing is rolled back, and {@link Lock.held} and
-   * the deadline stay as they were.
+   * Rejects with {@link LockLostError} when the lease has ended or was taken; an extension never revives it.
+   * With {@link InsufficientReplicasError} or {@link OutcomeUnknownError} nothing is rolled back, and
+   * {@link Lock.held} and the deadline stay as they were.
    * @example
    * for (const page of pages) {
    *   await lock.extend()
@@ -254,19 +261,20 @@ export interface Lock extends AsyncDisposable {
    */
   extend(ttlMs?: number): Promise<void>
   /**
-   * Ends the lease. `false`: it had ended before, or somebody else has it now; that is no error. A second call returns
-   * the first one's promise. When the backend cannot be reached it rejects, and the cleanup goes on in the background.
+   * Ends the lease. Resolves with `false` if it had already ended or another owner has the lock now; that is
+   * not an error. A second call returns the promise of the first. Rejects when the backend cannot be reached;
+   * cleanup then continues in the background.
    * @example
    * if (!(await lock.release())) console.warn('the work outlived its lease')
    */
   release(): Promise<boolean>
-  /** What `await using` calls: releases, and never rejects. */
+  /** Called by `await using`: releases, and never rejects. */
   [Symbol.asyncDispose](): Promise<void>
   /** Plain data, with the token as a decimal string. */
   toJSON(): object
 }
 
-/** A lease in the lock file of this host. */
+/** The handle of a local lock, which can also be released on the calling thread. */
 export interface LocalLock extends Lock, Disposable {
   /**
    * Like {@link Lock.release}, on the calling thread.
@@ -275,7 +283,7 @@ export interface LocalLock extends Lock, Disposable {
    * if (lock) try { rebuild() } finally { lock.releaseSync() }
    */
   releaseSync(): boolean
-  /** What `using` calls: releases, and never throws. */
+  /** Called by `using`: releases, and never throws. */
   [Symbol.dispose](): void
 }
 
@@ -288,8 +296,9 @@ export interface LockInfo {
   /** The holder's token; 0n if the backend has lost it. */
   readonly token: bigint
   /**
-   * How long the lease still lasts, in milliseconds, unless it is extended. `Infinity` for a lock without TTL, which is
-   * not one of ours: it ends by {@link LockManager.forceRelease}, or whoever made it.
+   * How long the lease still lasts, in milliseconds, unless it is extended. `Infinity` for a key without TTL,
+   * which fencelock did not write: it stays until {@link LockManager.forceRelease}, or until its writer
+   * removes it.
    */
   readonly remainingMs: number
   /** Plain data, with the token as a decimal string. JSON writes a `remainingMs` of `Infinity` as `null`. */
@@ -298,25 +307,25 @@ export interface LockInfo {
 
 /**
  * Whether mutual exclusion survives something.
- * - `'yes'`: nobody else gets the lock while its holder may still work.
- * - `'with a guard'`: somebody else may get it while its holder still works, so the lock alone is not enough. What is
- *   written stays right where a guard checks the token, because tokens go on rising.
+ * - `'yes'`: no other owner gets the lock while its holder may still work.
+ * - `'with a guard'`: another owner may get the lock while its holder still works, so the lock alone is not
+ *   enough. Data stays correct where a guard checks the token, because tokens keep rising.
  * - `'not applicable'`: it cannot happen here.
  */
 export type Verdict = 'yes' | 'with a guard' | 'not applicable'
 
-/** A verdict, and why. */
+/** A verdict and its reason. */
 export interface Survival {
   readonly verdict: Verdict
-  /** In plain words. */
+  /** A one-sentence explanation. */
   readonly words: string
 }
 
-/** What a deployment's locks survive. */
+/** The failures that are judged for a deployment. */
 export interface Survives {
   /** The holder's process dies. */
   readonly processCrash: Survival
-  /** The holder's process stands still for longer than its lease lasts, and goes on. */
+  /** The holder's process is paused for longer than its lease lasts, and then continues. */
   readonly pause: Survival
   /** The primary's process dies, and comes back. */
   readonly primaryCrash: Survival
@@ -330,7 +339,7 @@ export interface Survives {
   readonly powerLoss: Survival
 }
 
-/** What a Redis server says about itself; `null` is what it does not tell, or its provider keeps back. */
+/** What a Redis server reports about itself. `null` if it does not, or if its provider hides it. */
 export interface ServerInfo {
   readonly product: 'Redis' | 'Valkey'
   readonly version: string | null
@@ -338,28 +347,31 @@ export interface ServerInfo {
   readonly persistence: {
     /** Whether it writes an append-only file. */
     readonly aof: boolean | null
-    /** When that is flushed to disk: `'always'`, `'everysec'` or `'no'`. Set also while `aof` is false. */
+    /** When that is flushed to disk: `'always'`, `'everysec'` or `'no'`. Also set while `aof` is false. */
     readonly fsync: string | null
-    /** Whether it writes snapshots by itself. */
+    /** Whether it writes snapshots on a schedule. */
     readonly rdb: boolean | null
   }
   /** Its `maxmemory-policy`. A lock store must not evict: `'noeviction'`, or no limit. */
   readonly evictionPolicy: string | null
-  /** The limit that it evicts at, in bytes; 0 for none. */
+  /** The memory limit, in bytes; 0 for none. */
   readonly maxMemoryBytes: number | null
-  /** Its clock against this host's: how far it is ahead in milliseconds, and how exact that is (half a round trip). */
+  /**
+   * Its clock compared with this host's: how far it is ahead, and how exact that is (half a round trip), in
+   * ms.
+   */
   readonly clock: { readonly skewMs: number; readonly errorMs: number } | null
 }
 
-/** What is seen of a lock file. */
+/** What can be seen of a lock file. */
 export interface LockFileInfo {
   /** Absolute. */
   readonly path: string
-  /** Whether it is there already; if not, the rest is what it will be. */
+  /** Whether it exists. If not, the other fields say what it will be. */
   readonly exists: boolean
-  /** For example `'ext4'`, `'tmpfs'`, `'NFS'`; `null` for one without a name that we know. */
+  /** For example `'ext4'`, `'tmpfs'`, `'NFS'`; `null` if it is not known. */
   readonly filesystem: string | null
-  /** Whether other hosts, or another program, can see it too. */
+  /** Whether other hosts, or another program, can also see it. */
   readonly network: boolean
   /** Whether a commit survives power loss (`'full'`), or only the end of processes. */
   readonly durability: 'normal' | 'full'
@@ -370,37 +382,37 @@ export interface LockFileInfo {
 /** What a deployment guarantees. */
 export interface Guarantee {
   readonly strategy: Strategy
-  /** How many acknowledgements an acquire asks for by default; `null` for local locks. */
+  /** How many acknowledgements an acquire requires by default; `null` for local locks. */
   readonly acks: number | null
   /** Replicas as declared and as connected right now; `null` for local locks. */
   readonly replicas: { readonly declared: number; readonly connected: number | null } | null
-  /** In plain words. */
+  /** A paragraph in plain words. */
   readonly summary: string
-  /** What the locks survive, by themselves or with a guard. */
+  /** What the locks survive, alone or with a guard. */
   readonly survives: Survives
   /** The server; `null` for local locks. */
   readonly server: ServerInfo | null
   /** The lock file; `null` for locks of a server. */
   readonly file: LockFileInfo | null
-  /** What to look at, each with what to do. */
+  /** What to check, each with what to do. */
   readonly warnings: readonly string[]
 }
 
-/** What a manager has done since it was made. */
+/** What a manager has done since it was created. */
 export interface ManagerStats {
-  /** Leases in hand right now: granted, and neither released nor dropped. */
+  /** Leases held right now: granted, and neither released nor dropped. */
   readonly held: number
-  /** Calls of `acquire…` and `tryAcquire…` that are not answered yet. */
+  /** Calls of `acquire…` and `tryAcquire…` that have not settled. */
   readonly pending: number
-  /** Those of them that may wait for somebody else's lease to end: calls with `waitMs`. */
+  /** Those of them that may wait for another owner's lease to end: calls with `waitMs`. */
   readonly waiting: number
   /** Unknown outcomes that are still being cleaned up in the background. */
   readonly cleanups: number
   /** Attempts that got the lease. */
   readonly granted: number
-  /** Calls that ended because somebody else has it. Those who wait are `waiting`. */
+  /** Calls that ended because another owner holds the lock. Calls that still wait are `waiting`. */
   readonly busy: number
-  /** Attempts that too few replicas acknowledged. */
+  /** Attempts with too few acknowledgements. */
   readonly insufficient: number
   /** Attempts whose outcome is unknown. */
   readonly unknown: number
@@ -415,11 +427,12 @@ export interface ManagerStats {
 }
 
 /**
- * Takes locks. Make one for a process and keep it: it shares connections among all its locks.
+ * Acquires locks. Create one per process and keep it: all its locks share its connections.
  *
- * Every asynchronous method rejects with a {@link ClosedError} after {@link LockManager.close}, and with a `TypeError`
- * or `RangeError` of code `'INVALID_OPTION'` for arguments it cannot take. A resource is a string of 1 to 512 bytes of
- * well-formed Unicode. Where several are given (1,000 at most), all of them are locked or none, with one token.
+ * Every asynchronous method rejects with a {@link ClosedError} after {@link LockManager.close}, and with a
+ * `TypeError` or `RangeError` of code `'INVALID_OPTION'` for invalid arguments. A resource is a string of 1
+ * to 512 bytes of well-formed Unicode. Of several resources (at most 1,000) either all are locked or none,
+ * with one token.
  *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })
@@ -432,7 +445,7 @@ export interface ManagerStats {
  */
 export class LockManager implements AsyncDisposable {
   /**
-   * Checks the options and throws at once; connects on first use.
+   * Checks the options and throws immediately if they are invalid; connects on first use.
    * @example
    * new LockManager() // local locks in ./locks.sqlite
    * new LockManager({ redis: { url: 'redis://127.0.0.1:6379', replicas: 0 } }) // a development server
@@ -440,25 +453,25 @@ export class LockManager implements AsyncDisposable {
   constructor(options?: ManagerOptions)
 
   /**
-   * Connects to Redis if it is configured, and opens the lock file if it is named or the default strategy is local, so
-   * that a wrong configuration shows early. Every other call connects by itself.
+   * Connects to Redis if it is configured, and opens the lock file if it is named or the default strategy is
+   * local, so that a wrong configuration fails early. Optional: every other call connects when needed.
    * @example
    * await locks.connect()
    */
   connect(): Promise<void>
 
   /**
-   * Takes a strong lock: with one attempt, or as many as `waitMs` allows.
+   * Acquires a strong lock, in one attempt or as many as `waitMs` allows.
    *
    * Rejects with {@link LockHeldError}, {@link InsufficientReplicasError}, {@link OutcomeUnknownError},
-   * {@link BackendUnavailableError}, {@link UnsupportedError}; with {@link LockLostError} if the grant took longer to
-   * arrive than its lease lasts.
+   * {@link BackendUnavailableError}, {@link UnsupportedError}; with {@link LockLostError} if the grant took
+   * longer to arrive than its lease lasts.
    * @example
    * const lock = await locks.acquireStrong(['account:1', 'account:2'], { ttlMs: 5_000, acks: 'majority' })
    */
   acquireStrong(resource: string | readonly string[], options?: StrongOptions): Promise<Lock>
   /**
-   * Like {@link LockManager.acquireStrong}, but resolves with `null` when somebody else has it.
+   * Like {@link LockManager.acquireStrong}, but resolves with `null` when another owner holds the lock.
    * @example
    * const lock = await locks.tryAcquireStrong('nightly-report')
    * if (lock === null) return // another instance is at it
@@ -466,7 +479,8 @@ export class LockManager implements AsyncDisposable {
   tryAcquireStrong(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
 
   /**
-   * Takes a local lock: with one attempt, or as many as `waitMs` allows. The lease of a holder that died is taken over at once.
+   * Acquires a local lock, in one attempt or as many as `waitMs` allows. The lease of a process that died is
+   * taken over immediately.
    *
    * Rejects with {@link LockHeldError}, {@link BackendUnavailableError}, {@link UnsupportedError}.
    * @example
@@ -474,41 +488,42 @@ export class LockManager implements AsyncDisposable {
    */
   acquireLocal(resource: string | readonly string[], options?: AcquireOptions): Promise<LocalLock>
   /**
-   * Like {@link LockManager.acquireLocal}, but resolves with `null` when somebody else has it.
+   * Like {@link LockManager.acquireLocal}, but resolves with `null` when another owner holds the lock.
    * @example
    * const lock = await locks.tryAcquireLocal('thumbnails')
    */
   tryAcquireLocal(resource: string | readonly string[], options?: AcquireOptions): Promise<LocalLock | null>
   /**
-   * Like {@link LockManager.tryAcquireLocal}, on the calling thread. It blocks it for the time of a small SQLite
-   * transaction; when another process keeps the file busy, for two seconds at most.
+   * Like {@link LockManager.tryAcquireLocal}, on the calling thread. Blocks it for the time of a small SQLite
+   * transaction; for at most two seconds if another process keeps the file busy.
    * @example
    * using lock = locks.tryAcquireLocalSync('compile-cache')
    */
   tryAcquireLocalSync(resource: string | readonly string[], options?: AcquireOptions): LocalLock | null
 
   /**
-   * Takes a lock of the manager's `strategy`: with one attempt, or as many as `waitMs` allows.
+   * Acquires a lock of the manager's `strategy`, in one attempt or as many as `waitMs` allows.
    * @example
    * const lock = await locks.acquire('order:7')
    */
   acquire(resource: string | readonly string[], options?: StrongOptions): Promise<Lock>
   /**
-   * Like {@link LockManager.acquire}, but resolves with `null` when somebody else has it.
+   * Like {@link LockManager.acquire}, but resolves with `null` when another owner holds the lock.
    * @example
    * const lock = await locks.tryAcquire('order:7')
    */
   tryAcquire(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
 
   /**
-   * Takes a lock of the manager's `strategy`, runs the function with it, and releases it. The lease is renewed until then
-   * (`renew: true`), and `waitMs` is 10,000, unless the options or the manager's `defaults` say otherwise.
+   * Acquires a lock of the manager's `strategy`, runs the function with it, and releases it. The lease is
+   * renewed meanwhile (`renew: true`), and `waitMs` is 10,000, unless the options or the manager's `defaults`
+   * say otherwise.
    *
-   * Resolves with what the function returned; rejects with what it threw, whatever became of the lock. If the lock was
-   * lost before the function was done and it did not throw, rejects with a {@link LockLostError} whose `result` is what
-   * the function returned. An unreachable backend at the end is no error: the lease is cleaned up in the background.
-   * Rejects like the acquire when there is no lock; then the function is not called. `signal` cancels the waiting, not
-   * the function: give it {@link Lock.signal}.
+   * Resolves with what the function returned; rejects with what it threw, even if the lock was lost. If the
+   * lock was lost before the function finished and it did not throw, rejects with a {@link LockLostError}
+   * whose `result` is what the function returned. An unreachable backend at the end is not an error: the
+   * lease is cleaned up in the background. Rejects like `acquire` if the lock cannot be acquired; the
+   * function is not called then. `signal` cancels the wait, not the function: use {@link Lock.signal} there.
    * @example
    * const total = await locks.withLock('ledger', async (lock) => {
    *   const rows = await readAll({ signal: lock.signal })
@@ -528,22 +543,24 @@ export class LockManager implements AsyncDisposable {
   ): Promise<T>
 
   /**
-   * Who holds a resource; `null` when it is free. An error is never told as free.
+   * Reports the holder of a resource; `null` when it is free. A backend error rejects; it is never reported
+   * as `null`.
    * @example
    * const info = await locks.inspect('order:7')
    * if (info) console.log(`held with token ${info.token} for ${info.remainingMs} ms more`)
    */
   inspect(resource: string, options?: { strategy?: Strategy | undefined }): Promise<LockInfo | null>
   /**
-   * Ends whatever lease the resource has, whosever it is; `false`: it was free. The holder is not stopped: only the
-   * fence protects the data from it.
+   * Ends the current lease of the resource, no matter who holds it. Resolves with `false` if it was free. The
+   * holder is not stopped: only fencing protects the data from it.
    * @example
    * await locks.forceRelease('order:7')
    */
   forceRelease(resource: string, options?: { strategy?: Strategy | undefined }): Promise<boolean>
   /**
-   * What this deployment guarantees, as far as can be seen now: what its locks survive by themselves and what they need
-   * a guard for, in words and fields. For locks that ask for the manager's default `acks`. It makes no lock file.
+   * Reports what this deployment guarantees, as far as it can be seen now: which failures its locks survive
+   * alone and which they survive with a guard. For locks with the manager's default `acks`. Does not create a
+   * lock file.
    *
    * Rejects with {@link BackendUnavailableError} or {@link UnsupportedError}.
    * @example
@@ -553,18 +570,18 @@ export class LockManager implements AsyncDisposable {
    */
   describe(options?: { strategy?: Strategy | undefined }): Promise<Guarantee>
   /**
-   * What this manager has done so far. No I/O.
+   * Counts what this manager has done so far. No I/O.
    * @example
    * const { held, pending } = locks.stats()
    */
   stats(): ManagerStats
   /**
-   * Takes no further call, releases what is held, waits for attempts that are still under way, and gives up connections
-   * and files. Never rejects; idempotent.
+   * Accepts no further calls, releases all locks, waits for attempts in flight, and closes connections and
+   * files. Never rejects; idempotent.
    *
-   * With a backend that answers, that takes milliseconds. With one that is away, releases take as long as their time
-   * limits let them (`connectTimeoutMs`, `commandTimeoutMs`), and then attempts that are still under way up to 10
-   * seconds more. What is left is cleaned up in the background, or runs out.
+   * With a backend that responds, that takes milliseconds. With one that does not, releases take up to their
+   * time limits (`connectTimeoutMs`, `commandTimeoutMs`), and attempts in flight up to 10 seconds more. What
+   * is left is cleaned up in the background, or expires.
    * @example
    * process.once('SIGTERM', () => {
    *   server.close() // whatever else keeps the process alive
@@ -572,7 +589,7 @@ export class LockManager implements AsyncDisposable {
    * })
    */
   close(): Promise<void>
-  /** What `await using` calls: {@link LockManager.close}. */
+  /** Called by `await using`: {@link LockManager.close}. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -587,46 +604,50 @@ export type LockErrorCode =
   | 'STALE_TOKEN'
   | 'CLOSED'
 
-/** What every error of a lock is. Wrong arguments are native `TypeError`s and `RangeError`s of code `INVALID_OPTION`. */
+/**
+ * The base class of the errors of locks. Invalid arguments cause native `TypeError`s and `RangeError`s with
+ * the code `INVALID_OPTION`.
+ */
 export abstract class LockError extends Error {
   readonly code: LockErrorCode
-  /** The (first) resource, where there is one. */
+  /** The (first) resource, if there is one. */
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
-  /** The underlying failure, where there is one. */
+  /** The underlying failure, if there is one. */
   readonly cause?: unknown
   toJSON(): object
 }
 
-/** Somebody else holds it; nothing was granted. */
+/** Another owner holds the lock; nothing was granted. */
 export class LockHeldError extends LockError {
   readonly code: 'LOCK_HELD'
-  /** How long the holder's lease still lasts, in milliseconds, unless it is extended; undefined if unknown. */
+  /** How long the holder's lease still lasts, in milliseconds, unless it is renewed; undefined if unknown. */
   readonly remainingMs: number | undefined
 }
 
 /**
- * Too few replicas acknowledged in time. A grant does not count then, and is rolled back. Of an extension nothing is
- * rolled back, and the lease keeps the deadline it had.
+ * Too few replicas acknowledged in time. A grant is then not valid, and is rolled back. An extension is not
+ * rolled back; the lease keeps its previous deadline.
  */
 export class InsufficientReplicasError extends LockError {
   readonly code: 'INSUFFICIENT_REPLICAS'
-  /** How many acknowledgements were asked for. */
+  /** How many acknowledgements were required. */
   readonly required: number
-  /** How many came. */
+  /** How many arrived. */
   readonly received: number
-  /** How many replicas the primary said were connected; undefined if it could not be asked. */
+  /** How many connected replicas the primary reported; undefined if it could not be asked. */
   readonly connected: number | undefined
   /**
-   * Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup goes on. Always `false`
-   * for an extension: there is nothing to roll back.
+   * Whether this primary confirmed that nothing of the attempt is left on it. If not, cleanup continues.
+   * Always `false` for an extension, which is not rolled back.
    */
   readonly rolledBack: boolean
 }
 
 /**
- * The connection broke after the request was sent: the grant may stand until its TTL. Cleanup goes on. From a guard: the
- * write may stand or not; advance the fence under the same lock, then read.
+ * The connection broke after the request was sent: a lease may exist until its TTL expires. Cleanup
+ * continues. From a guard: it is unknown whether the write took effect; advance the fence under the same
+ * lock, then read.
  */
 export class OutcomeUnknownError extends LockError {
   readonly code: 'OUTCOME_UNKNOWN'
@@ -635,23 +656,29 @@ export class OutcomeUnknownError extends LockError {
 /** The lease ended or was taken: the reason of {@link Lock.signal}. */
 export class LockLostError extends LockError {
   readonly code: 'LOCK_LOST'
-  /** From {@link LockManager.withLock} only: what the routine returned, although its lock was lost. Not enumerable. */
+  /**
+   * From {@link LockManager.withLock} only: what the function returned although its lock was lost. Not
+   * enumerable.
+   */
   readonly result?: unknown
 }
 
-/** The backend cannot be reached, opened or logged into, or refuses to serve; nothing was granted. From a guard: nothing was written. */
+/**
+ * The backend cannot be reached, opened or logged into, or refuses to serve; nothing was granted. From a
+ * guard: nothing was written.
+ */
 export class BackendUnavailableError extends LockError {
   readonly code: 'BACKEND_UNAVAILABLE'
 }
 
-/** The backend lacks something that the strategy needs; nothing was granted. From a guard: nothing was written. */
+/** The backend lacks what the strategy needs; nothing was granted. From a guard: nothing was written. */
 export class UnsupportedError extends LockError {
   readonly code: 'UNSUPPORTED'
 }
 
 /**
- * The guarded data has seen a higher token: somebody else got the lock after this holder's lease had ended. Nothing was
- * written. Thrown by the guards of `fencelock/guard`.
+ * The guarded data has seen a higher token: another owner got the lock after this holder's lease had ended.
+ * Nothing was written. Thrown by the guards of `fencelock/guard`.
  */
 export class StaleTokenError extends LockError {
   readonly code: 'STALE_TOKEN'

@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * Many calls may wait on one AbortSignal, for example one that lives as long as the process. All calls that wait on a
- * signal share one listener, so that no runtime warns of a leak; it is removed with the last of them.
+ * Many calls may wait on one AbortSignal, for example one that lives as long as the process. All calls that
+ * wait on a signal share one listener, so that no runtime warns of a leak; it is removed with the last of
+ * them.
  */
 
 /**
@@ -44,8 +45,8 @@ function listen(signal) {
 }
 
 /**
- * Settles like `promise`, or rejects with the signal's reason as soon as it aborts. Then `cancel` is called, and
- * `discard` gets the late result; its errors are ignored.
+ * Settles like `promise`, or rejects with the signal's reason as soon as it aborts. Then `cancel` is called,
+ * and `discard` gets the late result; its errors are ignored.
  * @template T
  * @param {Promise<T>} promise
  * @param {AbortSignal} signal

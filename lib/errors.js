@@ -115,7 +115,8 @@ function title(strategy, resource) {
 }
 
 /**
- * The error for a failure that the addon reported. Call it after the await, where the stack contains the caller.
+ * The error for a failure that the addon reported. Call it after the await, where the stack contains the
+ * caller.
  * @param {Failure} failure
  * @param {Public.Strategy} [strategy]
  * @param {string} [resource]

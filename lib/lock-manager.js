@@ -63,8 +63,8 @@ function lostWith(result, strategy, resource) {
   const error = lost(
     strategy,
     resource,
-    'the lock was lost before the routine finished, so another holder may have worked at the same time; check what ' +
-      'the routine wrote, or fence it; its return value is in `result`',
+    'the lock was lost before the routine finished, so another holder may have worked at the same time; ' +
+      'check what the routine wrote, or fence it; its return value is in `result`',
   )
   // Not enumerable: it may be large, secret, or impossible to write as JSON.
   return Object.defineProperty(error, 'result', { value: result })

@@ -14,9 +14,9 @@ const { extendTtl } = require('./options/index.js')
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
- * The locks whose signal was read, by lease, until the lease ends or is released. Strong references: a listener may be
- * all that is left of a lock, and must still be called. A whole program may depend on it, one that is the leader
- * until its signal aborts and awaits nothing else.
+ * The locks whose signal was read, by lease, until the lease ends or is released. Strong references: a
+ * listener may be all that is left of a lock, and must still be called. A whole program may depend on it, one
+ * that is the leader until its signal aborts and awaits nothing else.
  * @type {Map<number, Lock>}
  */
 const watched = new Map()
@@ -34,14 +34,15 @@ function unwatch(lease) {
 }
 
 /**
- * The registries with handles in use. A finalization registry that is itself collected does not report its handles.
+ * The registries with handles in use. A finalization registry that is itself collected does not report its
+ * handles.
  * @type {Set<LockRegistry>}
  */
 const inUse = new Set()
 
 /**
- * What the locks of one strategy share, and need after their manager was dropped: the calls of the manager, and the
- * registries that notice handles that are dropped without a release.
+ * What the locks of one strategy share, and need after their manager was dropped: the calls of the manager,
+ * and the registries that notice handles that are dropped without a release.
  */
 class LockRegistry {
   #handles = 0
@@ -61,8 +62,8 @@ class LockRegistry {
   }
 
   /**
-   * Notices from now on that the handle is dropped. While a lease is renewed, the addon asks the event loop for signs of
-   * life.
+   * Notices from now on that the handle is dropped. While a lease is renewed, the addon asks the event loop
+   * for signs of life.
    * @param {Lock} lock
    * @param {number} lease
    * @param {boolean} renewed
@@ -132,9 +133,9 @@ let wasReleased
 let releaseNow
 
 /**
- * Memory layout: a process may hold 100,000 locks, and each is to cost less than 600 bytes. So a lock is one flat object
- * of numbers. What all locks of a strategy have in common is in its registry, and objects that few callers ask for
- * (the array of resources, the owner's text, the signal) are made on first use.
+ * Memory layout: a process may hold 100,000 locks, and each is to cost less than 600 bytes. So a lock is one
+ * flat object of numbers. What all locks of a strategy have in common is in its registry, and objects that
+ * few callers ask for (the array of resources, the owner's text, the signal) are made on first use.
  * @implements {Public.Lock}
  */
 class Lock {

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Acquires and releases on their way to the addon. There are many of them, and entering native code costs more than
- * starting one of them there, so several are passed on together.
+ * Acquires and releases on their way to the addon. There are many of them, and entering native code costs
+ * more than starting one of them there, so several are passed on together.
  */
 
 const wire = require('./wire.js')
@@ -33,8 +33,9 @@ const CAPACITY = 16
 const NO_LEASE = 0
 
 /**
- * The calls that were gathered in this event-loop turn. All managers share one batch, so that calls leave in the order
- * in which they were made, and because most turns concern one manager: the calls of another one start a new batch.
+ * The calls that were gathered in this event-loop turn. All managers share one batch, so that calls leave in
+ * the order in which they were made, and because most turns concern one manager: the calls of another one
+ * start a new batch.
  */
 const batch = {
   /** @type {NativeManager | undefined} */
@@ -53,7 +54,8 @@ let idle = true
 function flush() {
   if (batch.count === 0) return
   batch.native?.call(batch.count, batch.records, batch.names)
-  // No function is called from here on. It could throw when little stack is left, and the batch would be sent twice.
+  // No function is called from here on. It could throw when little stack is left, and the batch would be sent
+  // twice.
   batch.native = undefined
   batch.count = 0
   batch.names = []
@@ -61,7 +63,8 @@ function flush() {
 
 /**
  * Passes on what is left when the event-loop turn ends.
- * @returns {{ error: unknown, slots: number[] } | undefined} the slots of the calls that could not be passed on, and why
+ * @returns {{ error: unknown, slots: number[] } | undefined} the slots of the calls that could not be passed
+ *   on, and why
  */
 function endTurn() {
   idle = true
@@ -97,7 +100,8 @@ function write(native, slot, strategy, lease) {
 }
 
 /**
- * Counts the call whose record is complete. Once it is counted it must not throw: the call would go and be rejected.
+ * Counts the call whose record is complete. Once it is counted it must not throw: the call would go and be
+ * rejected.
  * @param {StrategyInfo} strategy
  * @param {string | readonly string[] | undefined} names
  */
@@ -156,7 +160,9 @@ class ManagerCalls {
     add(strategy, undefined)
   }
 
-  /** The manager's native side, for every other call. Gathered calls were made before it, so they go first. */
+  /**
+   * The manager's native side, for every other call. Gathered calls were made before it, so they go first.
+   */
   get direct() {
     try {
       flush()

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Promises that wait for the addon. Each call has a slot; the addon queues its completion under that slot, and wakes
- * JavaScript once per batch.
+ * Promises that wait for the addon. Each call has a slot; the addon queues its completion under that slot,
+ * and wakes JavaScript once per batch.
  */
 
 const { isMainThread } = require('node:worker_threads')
@@ -93,8 +93,9 @@ let bridge
 let onLeaseEnd = () => {}
 
 /**
- * Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue. So on Bun the queue is
- * also polled while anything is awaited. That costs a timer, and delays only what would have been lost.
+ * Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue. So on Bun
+ * the queue is also polled while anything is awaited. That costs a timer, and delays only what would have
+ * been lost.
  */
 const POLL_EVERY_MS = 20
 const polls = process.versions.bun !== undefined
@@ -126,8 +127,8 @@ function attach() {
   if (bridge === undefined) {
     const created = new binding.Bridge(drain)
     bridge = created
-    // Neither runtime notifies an addon of process.exit(). A worker that is terminated emits no event, but detaches its
-    // addon.
+    // Neither runtime notifies an addon of process.exit(). A worker that is terminated emits no event, but
+    // detaches its addon.
     atExit(() => {
       send()
       created.end(isMainThread)
@@ -137,8 +138,8 @@ function attach() {
 }
 
 /**
- * Registers one listener for all copies of this module, however often a test runner loads it again: more than ten
- * listeners would cause a warning.
+ * Registers one listener for all copies of this module, however often a test runner loads it again: more than
+ * ten listeners would cause a warning.
  * @param {() => void} end
  */
 function atExit(end) {
@@ -158,9 +159,9 @@ function atExit(end) {
 let isScheduled = false
 
 /**
- * Sends the calls of this event-loop turn when the current callback, and those that it queued with `process.nextTick`,
- * have run: calls that are made together travel together. That delays no caller, because none could receive a result
- * before the turn ends.
+ * Sends the calls of this event-loop turn when the current callback, and those that it queued with
+ * `process.nextTick`, have run: calls that are made together travel together. That delays no caller, because
+ * none could receive a result before the turn ends.
  */
 function scheduleSend() {
   if (isScheduled) return
@@ -190,8 +191,8 @@ function abandon(slot) {
 }
 
 /**
- * Slots that were settled. A caller that cancels a call by its slot learns of its end in a promise reaction, so a slot
- * is free only after those.
+ * Slots that were settled. A caller that cancels a call by its slot learns of its end in a promise reaction,
+ * so a slot is free only after those.
  * @type {number[]}
  */
 let settled = []
@@ -253,7 +254,8 @@ function submit(start) {
       scheduleSend()
       start(slot)
     } catch (error) {
-      // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/ accepts.
+      // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/
+      // accepts.
       abandon(slot)
       throw error
     }

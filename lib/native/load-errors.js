@@ -1,6 +1,9 @@
 'use strict'
 
-/** Explains why the addon cannot be loaded: what was looked for, where, and what to do. Loaded only in that case. */
+/**
+ * Explains why the addon cannot be loaded: what was looked for, where, and what to do. Loaded only in that
+ * case.
+ */
 
 const { existsSync, readFileSync, statSync } = require('node:fs')
 const { dirname, join } = require('node:path')
@@ -153,15 +156,17 @@ function packageFailed(wanted, error) {
   if (others.length > 0) {
     return failure(
       'ADDON_WRONG_PLATFORM',
-      `this process needs the addon for ${wanted}, but only that for ${others.join(', ')} is installed: ${looked}; ${install}`,
+      `this process needs the addon for ${wanted}, but only that for ${others.join(', ')} is installed: ` +
+        `${looked}; ${install}`,
       error,
     )
   }
   return failure(
     'ADDON_NOT_FOUND',
-    `${looked}: it is an optional dependency, and holds the addon for this system; install with optional dependencies ` +
-      '(without --omit=optional, --no-optional or omit in .npmrc); if they were not left out, the lock file may have been ' +
-      `created without them: reinstall fencelock (npm uninstall fencelock, npm install fencelock@${version})`,
+    `${looked}: it is an optional dependency, and holds the addon for this system; install with optional ` +
+      'dependencies (without --omit=optional, --no-optional or omit in .npmrc); if they were not left out, ' +
+      'the lock file may have been created without them: reinstall fencelock (npm uninstall fencelock, ' +
+      `npm install fencelock@${version})`,
     error,
   )
 }
@@ -176,8 +181,8 @@ function fileFailed(file, wanted, error) {
   if (!existsSync(file)) {
     return failure(
       'ADDON_NOT_FOUND',
-      `${source(file)} does not exist; give a path that is absolute or relative to the working directory (${process.cwd()}), ` +
-        'or unset the variable',
+      `${source(file)} does not exist; give a path that is absolute or relative to the working directory ` +
+        `(${process.cwd()}), or unset the variable`,
       error,
     )
   }
@@ -233,7 +238,8 @@ function wrongVersion(built, wanted, file = fileOf(wanted)) {
     `${source(file)} is of version ${built ?? '(unknown)'}, but only this package's own version fits; ` +
       replace(
         file,
-        `remove fencelock and ${packageName(wanted)} from the lock file and node_modules, and install fencelock again`,
+        `remove fencelock and ${packageName(wanted)} from the lock file and node_modules, ` +
+          'and install fencelock again',
       ),
   )
 }

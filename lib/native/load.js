@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Finds and loads the addon, and checks that it belongs to this package. Hand-written instead of the loader that
- * napi-rs generates: that one starts programs to find out the libc, looks for WebAssembly that is not shipped, and
- * reports every failure as a missing binding. load-errors.js explains what failed here.
+ * Finds and loads the addon, and checks that it belongs to this package. Hand-written instead of the loader
+ * that napi-rs generates: that one starts programs to find out the libc, looks for WebAssembly that is not
+ * shipped, and reports every failure as a missing binding. load-errors.js explains what failed here.
  */
 
 const { closeSync, existsSync, openSync, readSync } = require('node:fs')
@@ -45,7 +45,8 @@ function target() {
 }
 
 /**
- * Each package by its full name, in a `try`, so that bundlers and tracers see it and ignore those that are missing.
+ * Each package by its full name, in a `try`, so that bundlers and tracers see it and ignore those that are
+ * missing.
  * @param {string} wanted
  * @returns {Addon}
  */

@@ -21,7 +21,10 @@ const MIN_TOKEN_LIMIT = 2n ** 53n - 2n ** 40n
 /** @type {RenewalLimits} */
 const RENEWAL = { maxHoldMs: Infinity, maxStallMs: 30_000 }
 
-/** What acquires do unless the call or the manager's `defaults` say otherwise; `withLock` has defaults of its own. */
+/**
+ * What acquires do unless the call or the manager's `defaults` say otherwise; `withLock` has defaults of its
+ * own.
+ */
 const PLAIN = { waitMs: 0, renew: false }
 const SCOPED = { waitMs: 10_000, renew: true }
 
@@ -98,7 +101,8 @@ function otherStrategy(key) {
 }
 
 /**
- * The option `renew`: how long a lease is renewed; `false` if it is not. Omitted limits are those of `limits`.
+ * The option `renew`: how long a lease is renewed; `false` if it is not. Omitted limits are those of
+ * `limits`.
  * @param {string} name
  * @param {unknown} value
  * @param {RenewalLimits} limits

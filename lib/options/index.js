@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * Checks everything users pass in, once, and fills in the defaults. The result is plain data that the addon takes
- * without further checks.
+ * Checks everything users pass in, once, and fills in the defaults. The result is plain data that the addon
+ * takes without further checks.
  */
 
 const { invalid } = require('../errors.js')

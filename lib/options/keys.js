@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The names of all options. Their types tie them to index.d.ts: an option that is declared and missing here, or the
- * reverse, fails `npm run typecheck`.
+ * The names of all options. Their types tie them to index.d.ts: an option that is declared and missing here,
+ * or the reverse, fails `npm run typecheck`.
  */
 
 /** @import * as Public from '../../index.js' */

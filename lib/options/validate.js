@@ -5,8 +5,8 @@
 const { invalid } = require('../errors.js')
 
 /**
- * Describes a value of the wrong kind. Never shows the value itself: what is passed in the wrong place may be a
- * password, a key, or a URL with a password in it.
+ * Describes a value of the wrong kind. Never shows the value itself: what is passed in the wrong place may be
+ * a password, a key, or a URL with a password in it.
  * @param {unknown} value
  */
 function kind(value) {
@@ -126,14 +126,15 @@ function integerOrInfinity(name, value, min) {
 }
 
 /**
- * An object that has only known keys; `undefined` counts as an empty one. A Map, a Date or a Promise has no other
- * keys either, but is a mistake. So only values that JavaScript tags as `Object` are taken: plain objects, and
- * instances of ordinary classes.
+ * An object that has only known keys; `undefined` counts as an empty one. A Map, a Date or a Promise has no
+ * other keys either, but is a mistake. So only values that JavaScript tags as `Object` are taken: plain
+ * objects, and instances of ordinary classes.
  * @template {string} Key
  * @param {string} name
  * @param {unknown} value
  * @param {readonly Key[]} keys
- * @param {{ hint?: string, elsewhere?: (key: string) => string | undefined }} [more] `hint` is added when it is not an
+ * @param {{ hint?: string, elsewhere?: (key: string) => string | undefined }} [more] `hint` is added when it
+ *   is not an
  *   object; `elsewhere` says where an unknown key belongs
  * @returns {{ readonly [K in Key]?: unknown }}
  */
