@@ -1,0 +1,41 @@
+//! Strong locks through a manager, over sockets.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fencelock_core::backend::Backend;
+use fencelock_core::backend::redis::{Config, Options, RedisBackend};
+use fencelock_core::lease::Strategy;
+use fencelock_core::manager::Manager;
+use fencelock_core::runtime::clock::Clock;
+
+use crate::Alive;
+use crate::managed::{one_by_one, side_by_side};
+use crate::server::Server;
+
+pub fn one(operations: u32) -> Duration {
+    let server = Server::start();
+    one_by_one(&manager(&server), Strategy::Strong, operations)
+}
+
+pub fn together(operations: u32) -> Duration {
+    let server = Server::start();
+    side_by_side(&manager(&server), Strategy::Strong, operations)
+}
+
+fn manager(server: &Server) -> Arc<Manager> {
+    let options = Options {
+        url: server.url(),
+        replicas: 2,
+        username: None,
+        password: None,
+        db: None,
+        tls: None,
+        connect_timeout_ms: 60_000,
+        command_timeout_ms: 60_000,
+        prefix: "fencelock".into(),
+    };
+    let backend = RedisBackend::new(Config::new(options).expect("a URL"), Clock::System);
+    let backends = [(Strategy::Strong, Backend::Redis(backend))];
+    Manager::new(backends, Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
+}

@@ -1,0 +1,104 @@
+//! Where leases live: what a grant is on each backend, and how it is proved. [`contract`] is what all of them do.
+
+pub mod contract;
+pub mod guarantees;
+pub mod redis;
+pub mod sqlite;
+mod waiter;
+
+use self::contract::{Attempt, Info, LockBackend, LossListener, Request, SyncBackend};
+use self::guarantees::Guarantee;
+pub use self::waiter::Waiter;
+use crate::error::Result;
+use crate::lease::{AckPolicy, Owner, Resources, Ttl};
+use crate::runtime::clock::BootInstant;
+use crate::runtime::executor::Executor;
+
+/// The backends there are: this type only dispatches. Closed on purpose, because each strategy's guarantee is ours to
+/// keep.
+#[derive(Debug)]
+pub enum Backend {
+    /// One Redis primary with its replicas.
+    Redis(redis::RedisBackend),
+    /// A SQLite file.
+    Sqlite(sqlite::SqliteBackend),
+}
+
+impl Backend {
+    /// What it does on the calling thread, if it can.
+    pub fn as_sync(&self) -> Option<&dyn SyncBackend> {
+        match self {
+            Self::Redis(_) => None,
+            Self::Sqlite(backend) => Some(backend),
+        }
+    }
+}
+
+macro_rules! dispatch {
+    ($self:ident, $backend:ident => $call:expr) => {
+        match $self {
+            Backend::Redis($backend) => $call,
+            Backend::Sqlite($backend) => $call,
+        }
+    };
+}
+
+impl LockBackend for Backend {
+    fn on_loss(&self, listener: LossListener) {
+        dispatch!(self, backend => backend.on_loss(listener));
+    }
+
+    fn executor(&self) -> Result<Executor> {
+        dispatch!(self, backend => backend.executor())
+    }
+
+    async fn connect(&self) -> Result<()> {
+        dispatch!(self, backend => backend.connect().await)
+    }
+
+    async fn acquire(&self, request: &Request) -> Result<Attempt> {
+        dispatch!(self, backend => backend.acquire(request).await)
+    }
+
+    async fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        dispatch!(self, backend => backend.join_queue(resources, waiter).await)
+    }
+
+    async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
+        dispatch!(self, backend => backend.leave_queue(resources, waiter).await);
+    }
+
+    async fn extend(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        acks: AckPolicy,
+    ) -> Result<BootInstant> {
+        dispatch!(self, backend => backend.extend(resources, owner, ttl, acks).await)
+    }
+
+    async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+        dispatch!(self, backend => backend.release(resources, owner, ttl).await)
+    }
+
+    async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
+        dispatch!(self, backend => backend.inspect(resource).await)
+    }
+
+    async fn force_release(&self, resource: &str) -> Result<bool> {
+        dispatch!(self, backend => backend.force_release(resource).await)
+    }
+
+    async fn describe(&self, acks: u32) -> Result<Guarantee> {
+        dispatch!(self, backend => backend.describe(acks).await)
+    }
+
+    fn pending_cleanups(&self) -> usize {
+        dispatch!(self, backend => backend.pending_cleanups())
+    }
+
+    async fn close(&self) {
+        dispatch!(self, backend => backend.close().await);
+    }
+}

@@ -1,0 +1,201 @@
+//! Encryption of a connection: whom to trust, what to show.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
+
+use super::TlsOptions;
+use crate::error::{Error, Report, Result};
+
+/// Checked TLS settings of one server.
+pub(crate) struct Tls {
+    pub connector: TlsConnector,
+    pub server_name: ServerName<'static>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
+}
+
+impl Tls {
+    /// Checks the material; no I/O.
+    pub fn new(host: &str, options: TlsOptions) -> Result<Self> {
+        let name = options.server_name.unwrap_or_else(|| host.to_owned());
+        let server_name = ServerName::try_from(name).map_err(|error| {
+            invalid("tls.serverName (or the URL's host) is no name that a certificate can have", error)
+        })?;
+        // Named explicitly: a process-wide default would depend on who else uses rustls.
+        let provider = Arc::new(crypto::ring::default_provider());
+        let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
+            WebPkiServerVerifier::builder_with_provider(
+                roots(options.ca.as_deref())?.into(),
+                provider.clone(),
+            )
+            .build()
+            .map_err(|error| invalid("tls.ca cannot be used", error))?
+        } else {
+            Arc::new(AcceptAnyCertificate(provider.clone()))
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid("no TLS version can be used", error))?
+            .dangerous() // only the name of the door: the usual verifier comes in through it too
+            .with_custom_certificate_verifier(verifier);
+        let config = match (options.cert, options.key) {
+            (None, None) => builder.with_no_client_auth(),
+            (Some(cert), Some(key)) => builder
+                .with_client_auth_cert(certificates("tls.cert", &cert)?, private_key(&key)?)
+                .map_err(|error| invalid("tls.cert and tls.key cannot be used together", error))?,
+            _ => {
+                return Err(Error::invalid("tls.cert and tls.key belong together; give both or none"));
+            }
+        };
+        Ok(Self { connector: TlsConnector::from(Arc::new(config)), server_name })
+    }
+}
+
+/// What to do about a handshake that failed, as far as the failure tells.
+pub(crate) fn hint(error: &std::io::Error) -> &'static str {
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return "does the server speak TLS on this port? (redis:// is without)";
+    };
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "give the certificate of its issuer as tls: { ca }"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name; use that name in the URL or as tls: { serverName }",
+        rustls::Error::InvalidCertificate(
+            CertificateError::Expired | CertificateError::ExpiredContext { .. },
+        ) => "its certificate has expired; renew it, and check this host's clock",
+        rustls::Error::InvalidCertificate(_) => "its certificate is not acceptable",
+        rustls::Error::AlertReceived(_) => {
+            "the server refused; if it asks for a client certificate, give tls: { cert, key }"
+        }
+        rustls::Error::InvalidMessage(_) => "does the server speak TLS on this port? (redis:// is without)",
+        _ => "check the TLS settings of both sides",
+    }
+}
+
+fn invalid(message: &str, cause: impl fmt::Display) -> Error {
+    Error::InvalidOption(Report::caused(format!("{message}: {cause}"), cause))
+}
+
+fn roots(ca: Option<&[u8]>) -> Result<RootCertStore> {
+    let Some(pem) = ca else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in certificates("tls.ca", pem)? {
+        store
+            .add(certificate)
+            .map_err(|error| invalid("tls.ca has a certificate that cannot be trusted", error))?;
+    }
+    Ok(store)
+}
+
+fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    let found = CertificateDer::pem_slice_iter(pem)
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|error| invalid(&format!("{option} is not PEM"), error))?;
+    if found.is_empty() {
+        return Err(Error::invalid(format!("{option} holds no certificate; PEM is expected")));
+    }
+    Ok(found)
+}
+
+/// Its message never quotes the key.
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
+    PrivateKeyDer::from_pem_slice(pem)
+        .map_err(|_| Error::invalid("tls.key holds no private key; unencrypted PEM is expected"))
+}
+
+/// `rejectUnauthorized: false`: whoever answers is believed to be the server. The handshake's signatures are still
+/// checked, so the channel is sound; it is just not known with whom.
+#[derive(Debug)]
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(options: TlsOptions) -> String {
+        let error = Tls::new("localhost", options).unwrap_err();
+        assert_eq!(error.code(), "INVALID_OPTION");
+        error.to_string()
+    }
+
+    #[test]
+    fn bad_material_is_refused_at_once_and_never_quoted() {
+        let secret = b"-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n".to_vec();
+        assert!(
+            refused(TlsOptions { ca: Some(b"nonsense".to_vec()), ..Default::default() }).contains("tls.ca")
+        );
+        assert!(refused(TlsOptions { key: Some(secret.clone()), ..Default::default() }).contains("tls.cert"));
+        let message = refused(TlsOptions {
+            cert: Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
+            key: Some(secret),
+            ..Default::default()
+        });
+        assert!(message.contains("tls.key"), "{message}");
+        assert!(!message.contains("hunter2"), "{message}");
+        assert!(
+            refused(TlsOptions { server_name: Some("a b".into()), ..Default::default() })
+                .contains("serverName")
+        );
+    }
+
+    #[test]
+    fn certificates_are_checked_unless_that_is_switched_off() {
+        assert!(TlsOptions::default().reject_unauthorized);
+        assert!(Tls::new("localhost", TlsOptions::default()).is_ok());
+        assert!(
+            Tls::new("127.0.0.1", TlsOptions { reject_unauthorized: false, ..Default::default() }).is_ok()
+        );
+    }
+}

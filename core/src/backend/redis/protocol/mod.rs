@@ -1,0 +1,4 @@
+//! What is sent to a server, and what its replies mean.
+
+pub(crate) mod replies;
+pub(crate) mod scripts;

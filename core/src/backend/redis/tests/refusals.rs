@@ -1,0 +1,163 @@
+//! Servers that refuse: each in a way that says what to do.
+
+use super::server::{Server, available};
+use super::*;
+use crate::backend::contract::LockBackend;
+
+fn refused(options: Options, policy: AckPolicy) -> Error {
+    let backend = backend_with(options);
+    let error = acquire(&backend, &request(one("r"), 10_000, policy)).unwrap_err();
+    assert_eq!(backend.pending_cleanups(), 0, "{error}");
+    error
+}
+
+#[test]
+fn wrong_credentials_and_databases_are_told_apart_and_not_shown() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&["--requirepass", "hunter2"]);
+    let with = |password: Option<&str>, db: u32| {
+        let password = password.map(str::to_owned);
+        Options { password, db: Some(db), ..options(&server.url(), 0) }
+    };
+    for (options, words) in [
+        (with(None, 0), "asks for a password"),
+        (with(Some("hunter3"), 0), "wrong username or password"),
+        (with(Some("hunter2"), 99), "database cannot be selected"),
+    ] {
+        let error = refused(options, acks(0, 0));
+        assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        assert!(!format!("{error:?}").contains("hunter"), "{error:?}");
+    }
+    let right = backend_with(with(Some("hunter2"), 3));
+    granted(acquire(&right, &request(one("r"), 10_000, acks(0, 0))));
+    let mut client = server.client();
+    redis::cmd("AUTH").arg("hunter2").exec(&mut client).unwrap();
+    let keyspace: String = redis::cmd("INFO").arg("keyspace").query(&mut client).unwrap();
+    assert!(keyspace.contains("db3:keys=2"), "{keyspace}");
+
+    let open = Server::start(&[]);
+    let error = refused(Options { password: Some("x".into()), ..options(&open.url(), 0) }, acks(0, 0));
+    assert!(error.to_string().contains("has no password"), "{error}");
+}
+
+#[test]
+fn addresses_that_lead_nowhere_say_why() {
+    let nobody = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let error = refused(options(&format!("redis://127.0.0.1:{nobody}"), 0), acks(0, 0));
+    assert!(error.to_string().contains("connection refused"), "{error}");
+    let error = refused(options("redis://no-such-host.invalid", 0), acks(0, 0));
+    assert!(error.to_string().contains("name of the host"), "{error}");
+    let error = refused(options("redis+unix:///no/such/socket", 0), acks(0, 0));
+    assert!(error.to_string().contains("nothing there"), "{error}");
+    // Somebody who takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let error = refused(Options { connect_timeout_ms: 100, ..options(&url, 0) }, acks(0, 0));
+    assert!(error.to_string().contains("connectTimeoutMs"), "{error}");
+}
+
+#[test]
+fn a_server_that_turns_clients_away_is_quoted() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&["--maxclients", "1"]);
+    // The connection by which the test saw the server come up may still count.
+    let mut others = Vec::new();
+    eventually("too many clients", || {
+        others.push(std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap());
+        let outcome = acquire(&backend(&server.url(), 0), &request(one("r"), 10, acks(0, 0)));
+        outcome.is_err_and(|error| error.to_string().contains("too many clients"))
+    });
+}
+
+#[test]
+fn unix_sockets_work() {
+    if !available() {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let path = dir.path().join("redis.sock");
+    let _server = Server::start(&["--unixsocket", path.to_str().unwrap()]);
+    let backend = backend(&format!("redis+unix://{}", path.display()), 0);
+    granted(acquire(&backend, &request(one("r"), 10_000, acks(0, 0))));
+}
+
+#[test]
+fn a_server_without_wait_or_scripts_is_unsupported_and_keeps_nothing() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&["--rename-command", "WAIT", ""]);
+    let error = refused(options(&server.url(), 1), acks(1, 100));
+    assert_eq!(code(&error), "UNSUPPORTED");
+    assert!(error.to_string().contains("has no WAIT"), "{error}");
+    assert!(server.exists(&fence_key("r")) && !server.exists(&lock_key("r")), "it was undone");
+
+    let server = Server::start(&["--rename-command", "EVALSHA", ""]);
+    for policy in [acks(0, 0), acks(1, 100)] {
+        let error = refused(options(&server.url(), 1), policy);
+        assert_eq!(code(&error), "UNSUPPORTED");
+        assert!(error.to_string().contains("has no EVALSHA"), "{error}");
+    }
+}
+
+#[test]
+fn servers_that_refuse_writes_say_so_and_write_nothing() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&["--min-replicas-to-write", "1"]);
+    let error = refused(options(&server.url(), 1), acks(1, 100));
+    let Error::InsufficientReplicas(lack) = &error else { panic!("{error:?}") };
+    assert!(lack.rolled_back && !server.exists(&lock_key("r")));
+    // Redis 6 does not apply the setting to scripts.
+    if !server.info("server").contains("redis_version:6.") {
+        assert!(lack.to_string().contains("min-replicas-to-write"), "{lack}");
+        assert!(!server.exists(&fence_key("r")));
+    }
+
+    let server = Server::start(&["--maxmemory", "1"]);
+    let error = refused(options(&server.url(), 0), acks(0, 0));
+    assert!(error.to_string().contains("out of memory"), "{error}");
+
+    let server = Server::start(&["--cluster-enabled", "yes"]);
+    let error = refused(options(&server.url(), 0), acks(0, 0));
+    assert!(error.to_string().contains("cluster is down"), "{error}");
+}
+
+#[test]
+fn users_that_lack_a_permission_are_told_which() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let user = |name: &str, rules: &[&str]| {
+        let mut words = vec!["ACL", "SETUSER", name, "on", ">pass", "~*", "+@all"];
+        words.extend(rules);
+        server.run::<()>(&words);
+        let (username, password) = (Some(name.to_owned()), Some("pass".to_owned()));
+        Options { username, password, ..options(&server.url(), 1) }
+    };
+    let error = refused(user("no-wait", &["-wait"]), acks(1, 100));
+    assert!(error.to_string().contains("may not use WAIT"), "{error}");
+    assert!(!server.exists(&lock_key("r")), "undone");
+    let error = refused(user("no-scripts", &["-@scripting"]), acks(1, 100));
+    assert!(error.to_string().contains("+@scripting"), "{error}");
+    // The script is known, but not to be loaded again by this user.
+    let no_load = user("no-load", &["-script"]);
+    server.run::<()>(&["SCRIPT", "FLUSH"]);
+    let error = refused(no_load, acks(1, 100));
+    assert!(error.to_string().contains("lacks a permission"), "{error}");
+    assert!(error.cause().unwrap().contains("script"), "{error:?}");
+    // Fails after the lock was written, before the fence is.
+    let error = refused(user("no-time", &["-time"]), acks(1, 100));
+    assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+    assert!(!server.exists(&lock_key("r")));
+}

@@ -1,0 +1,175 @@
+//! Where the lock file is: its canonical path, its neighbours, and which file that path names right now.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backend::sqlite::errors;
+use crate::error::{Error, Result};
+
+/// As many links as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Which file a path names. Windows tells none on stable Rust, but does not let an open database be replaced either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The file behind this metadata.
+    #[cfg(unix)]
+    pub fn of(metadata: &std::fs::Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        Self { device: metadata.dev(), inode: metadata.ino() }
+    }
+
+    /// The file behind this metadata.
+    #[cfg(not(unix))]
+    pub fn of(_metadata: &std::fs::Metadata) -> Self {
+        Self { device: 0, inode: 0 }
+    }
+
+    /// The inode, which is unique for one device only.
+    pub const fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
+/// What `stat` said of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Which file it is.
+    pub id: FileId,
+    /// Its length in bytes.
+    pub length: u64,
+    /// How many names it has.
+    pub links: u64,
+}
+
+/// What is at this path now; `None` if nothing. Never opens anything.
+pub fn look(path: &Path) -> Result<Option<Seen>> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            Ok(Some(Seen { id: FileId::of(&metadata), length: metadata.len(), links: links(&metadata) }))
+        }
+        Ok(metadata) => Err(Error::unavailable(format!(
+            "the lock file's path {} is {}; give the path of a file. Nothing was granted",
+            path.display(),
+            if metadata.is_dir() { "a folder" } else { "no regular file" },
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(errors::io("look at the lock file", path, &error)),
+    }
+}
+
+#[cfg(unix)]
+fn links(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn links(_metadata: &std::fs::Metadata) -> u64 {
+    1
+}
+
+/// Whether this very file is a mount of its own, as when a container is given a single file. Then its neighbours are
+/// not the ones that others see.
+#[cfg(target_os = "linux")]
+pub fn is_mounted_alone(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    // Linux before 5.8 does not tell.
+    statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
+        .is_ok_and(|facts| facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+/// Nothing mounts single files here.
+#[cfg(not(target_os = "linux"))]
+pub const fn is_mounted_alone(_path: &Path) -> bool {
+    false
+}
+
+/// The path as users mean it from now on, whatever the working directory becomes. Its links are not resolved: what they
+/// point to may change.
+pub fn absolute(path: &Path) -> Result<PathBuf> {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return Err(Error::invalid(format!(
+            "local: \"{}\" names no file, and processes can only meet in a file: give a path",
+            path.display()
+        )));
+    }
+    let path = std::path::absolute(path).map_err(|error| errors::io("resolve the path of", path, &error))?;
+    // Without inodes the path is all there is to tell by that two managers mean one file.
+    if cfg!(unix) { Ok(path) } else { canonical(&path) }
+}
+
+/// The spelling of this path that SQLite names the file's neighbours by: links resolved, also those of a file that is
+/// not there yet.
+pub fn canonical(path: &Path) -> Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match std::fs::canonicalize(&path) {
+            Ok(path) => return Ok(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(errors::io("resolve the path of the lock file", &path, &error)),
+        }
+        let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { break };
+        let directory = std::fs::canonicalize(directory)
+            .map_err(|error| errors::io("find the directory of the lock file", &path, &error))?;
+        // A link to a file that is not there yet: SQLite would create the file it points to.
+        match std::fs::read_link(directory.join(name)) {
+            Ok(target) => path = directory.join(target),
+            Err(_) => return Ok(directory.join(name)),
+        }
+    }
+    Err(Error::unavailable(format!(
+        "cannot resolve the path of the lock file {}; nothing was granted",
+        path.display()
+    )))
+}
+
+/// Which file is at this path now, if any and if that can be told.
+pub fn id(path: &Path) -> Option<FileId> {
+    std::fs::metadata(path).ok().map(|metadata| FileId::of(&metadata))
+}
+
+/// The lock file's neighbour with this suffix.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn spellings_of_one_path_become_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", root.join("alias")).unwrap();
+        std::os::unix::fs::symlink("../real/a", root.join("real/dangling")).unwrap();
+        let expected = root.join("real/a");
+        for spelling in ["real/a", "alias/a", "alias/../alias/a", "alias/dangling"] {
+            assert_eq!(canonical(&root.join(spelling)).unwrap(), expected, "{spelling}");
+        }
+        std::fs::write(&expected, "").unwrap();
+        assert_eq!(canonical(&root.join("alias/dangling")).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_cannot_be_a_lock_file_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = canonical(&directory.path().join("no/such/file")).unwrap_err();
+        assert_eq!(missing.code(), "BACKEND_UNAVAILABLE");
+        assert!(missing.to_string().contains("directory"), "{missing}");
+        let folder = look(directory.path()).unwrap_err();
+        assert!(folder.to_string().contains("is a folder"), "{folder}");
+        assert_eq!(absolute(Path::new(":memory:")).unwrap_err().code(), "INVALID_OPTION");
+        assert_eq!(look(&directory.path().join("none")).unwrap(), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Who holds a lease, as its row tells it, and what follows from that for the lease's end.
+
+use std::time::Duration;
+
+use super::liveness::Mark;
+use crate::runtime::clock::{BootIdentity, BootInstant, Clock};
+
+/// The process a lease belongs to: whether its boot clock is ours, and where to look whether it still lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its boot and time namespace; `None` where the system tells none.
+    pub identity: Option<BootIdentity>,
+    /// Its liveness file; `None` if it keeps none.
+    pub mark: Option<Mark>,
+}
+
+impl Holder {
+    /// Bytes in a row: boot 16, time namespace 8, mark 28, all big-endian. Zeros stand for what is not known.
+    pub const BYTES: usize = 24 + Mark::BYTES;
+
+    /// As it is stored.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        if let Some(identity) = self.identity {
+            bytes[..16].copy_from_slice(&identity.boot);
+            bytes[16..24].copy_from_slice(&identity.time_namespace.to_be_bytes());
+        }
+        if let Some(mark) = self.mark {
+            bytes[24..].copy_from_slice(&mark.encode());
+        }
+        bytes
+    }
+
+    /// From what is stored; `None` for what this version did not write.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
+        let (boot, rest) = bytes.split_first_chunk::<16>()?;
+        let (time_namespace, mark) = rest.split_first_chunk::<8>()?;
+        let identity = (*boot != [0; 16])
+            .then(|| BootIdentity { boot: *boot, time_namespace: u64::from_be_bytes(*time_namespace) });
+        Some(Self { identity, mark: Mark::decode(mark) })
+    }
+}
+
+/// One moment, on both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// On this process's boot clock.
+    pub boot: BootInstant,
+    /// µs since 1970.
+    pub wall: u64,
+    /// Whose boot clock it is. `None` also on a network file system: there another boot is no dead holder, and
+    /// nobody's boot clock is comparable.
+    pub identity: Option<BootIdentity>,
+}
+
+impl Now {
+    /// Reads the clocks.
+    pub fn read(clock: &Clock, network: bool) -> Self {
+        let identity = if network { None } else { clock.identity() };
+        Self { boot: clock.boot(), wall: clock.wall_micros(), identity }
+    }
+}
+
+/// A lease's end on both clocks, and whose boot clock the first is on.
+#[derive(Debug, Clone, Copy)]
+pub struct End {
+    /// µs on the holder's boot clock.
+    pub boot: u64,
+    /// µs since 1970.
+    pub wall: u64,
+    /// The holder's boot.
+    pub identity: Option<BootIdentity>,
+}
+
+impl End {
+    /// How long the lease still lasts; zero if it is over.
+    pub fn remaining(&self, now: &Now) -> Duration {
+        match (self.identity, now.identity) {
+            // Setting the wall clock does not end or prolong it.
+            (Some(theirs), Some(ours)) if theirs == ours => {
+                now.boot.until(BootInstant::from_micros(self.boot))
+            }
+            // Another boot, another view of the boot clock, or none to compare.
+            _ => Duration::from_micros(self.wall.saturating_sub(now.wall)),
+        }
+    }
+
+    /// Whether the holder named another boot than ours. Then the host has booted since and the holder is dead, unless
+    /// its liveness file is locked: some container managers (LXC, systemd-nspawn) give each container a boot id of its
+    /// own.
+    pub fn other_boot(&self, now: &Now) -> bool {
+        matches!((self.identity, now.identity), (Some(theirs), Some(ours)) if theirs.boot != ours.boot)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: BootIdentity = BootIdentity { boot: [7; 16], time_namespace: 3 };
+
+    fn mark() -> Mark {
+        Mark { inode: 1, pid_namespace: 2, pid: 3, nonce: 4 }
+    }
+
+    #[test]
+    fn a_holder_survives_its_encoding() {
+        for identity in [None, Some(BOOT)] {
+            for mark in [None, Some(mark())] {
+                let holder = Holder { identity, mark };
+                assert_eq!(Holder::decode(&holder.encode()), Some(holder));
+            }
+        }
+        assert_eq!(Holder::BYTES, 52);
+        assert_eq!(Holder::decode(&[0; 51]), None);
+        assert_eq!(Holder::decode(&[]), None);
+    }
+
+    #[test]
+    fn the_clock_that_both_can_read_decides() {
+        let second = Duration::from_secs(1);
+        let end = End { boot: 2_000_000, wall: 9_000_000, identity: Some(BOOT) };
+        let now = |identity| Now { boot: BootInstant::from_micros(1_000_000), wall: 4_000_000, identity };
+        assert_eq!(end.remaining(&now(Some(BOOT))), second, "the same boot clock");
+        let elsewhere = BootIdentity { time_namespace: 4, ..BOOT };
+        assert_eq!(end.remaining(&now(Some(elsewhere))), second * 5, "another time namespace");
+        assert_eq!(end.remaining(&now(None)), second * 5, "no identity of ours");
+        assert_eq!(End { identity: None, ..end }.remaining(&now(Some(BOOT))), second * 5, "none of theirs");
+        let rebooted = BootIdentity { boot: [8; 16], ..BOOT };
+        assert_eq!(end.remaining(&now(Some(rebooted))), second * 5, "another boot, or another container");
+        assert!(end.other_boot(&now(Some(rebooted))));
+        assert!(!end.other_boot(&now(Some(elsewhere))) && !end.other_boot(&now(None)));
+    }
+}

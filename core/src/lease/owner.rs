@@ -1,0 +1,78 @@
+//! The proof that a lease is yours.
+
+use std::fmt;
+
+/// Proves that a lease is yours: 128 random bits, new for every attempt, so that cleaning up after one attempt
+/// can never touch a later one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner([u8; 16]);
+
+impl Owner {
+    /// A new owner, to be used now. Straight from the operating system every time: buffered randomness would repeat in the
+    /// clones of a virtual machine's snapshot, and then one clone's cleanup could end the other's lease.
+    pub fn random() -> Self {
+        let mut bytes = [0; 16];
+        fill(&mut bytes);
+        Self(bytes)
+    }
+
+    /// So many new owners, all of them to be used now: one question to the operating system instead of many.
+    pub fn several(count: usize) -> impl Iterator<Item = Self> {
+        let mut bytes = vec![[0; 16]; count];
+        fill(bytes.as_flattened_mut());
+        bytes.into_iter().map(Self)
+    }
+
+    /// The owner with these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The raw bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// 32 lower-case hexadecimal digits.
+    pub fn to_hex(self) -> [u8; 32] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 32];
+        for (i, byte) in self.0.iter().enumerate() {
+            hex[i * 2] = DIGITS[usize::from(byte >> 4)];
+            hex[i * 2 + 1] = DIGITS[usize::from(byte & 15)];
+        }
+        hex
+    }
+}
+
+fn fill(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system has randomness once it has booted");
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.to_hex()).expect("hexadecimal digits are ASCII"))
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Owner({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_are_all_different_and_print_as_hex() {
+        assert_ne!(Owner::random(), Owner::random());
+        let mut several: Vec<_> = Owner::several(100).map(|owner| owner.to_string()).collect();
+        several.sort_unstable();
+        several.dedup();
+        assert_eq!(several.len(), 100);
+        let owner = Owner::from_bytes([0x0f, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
+        assert_eq!(owner.to_string(), "0fa000000000000000000000000000ff");
+    }
+}

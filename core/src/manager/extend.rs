@@ -1,0 +1,65 @@
+//! How the end of a lease moves: never but by what the backend proved, and never back.
+
+use std::sync::atomic::Ordering;
+
+use super::Manager;
+use super::held_lease::{HeldLease, LeaseId};
+use super::stats::count;
+use crate::backend::contract::LockBackend;
+use crate::error::{Error, Result};
+use crate::lease::{AckPolicy, Ttl};
+
+impl Manager {
+    /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when the
+    /// backend proved the extension as it proved the grant.
+    pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
+        let held = self.find(id).ok_or_else(ended)?;
+        self.prolong(&held, ttl.unwrap_or(held.ttl)).await
+    }
+
+    /// Extends a lease by this TTL, once whoever is at it is done.
+    pub(super) async fn prolong(&self, held: &HeldLease, ttl: Ttl) -> Result<()> {
+        let turn = held.extending().lock().await;
+        if held.remaining(self.clock.boot()).is_zero() {
+            self.lose(held, "its deadline passed");
+            return Err(ended());
+        }
+        let backend = self.open_backend(held.strategy)?;
+        // What was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
+        let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
+        held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
+        let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
+        let result = match extended {
+            // Released meanwhile, which compares owners; or its handle was dropped, and then it runs out.
+            Ok(_) if held.let_go() => Err(ended()),
+            // The answer came too late: the holder was told that the lease is lost, and lost it stays.
+            Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
+                let _ = backend.release(&held.resources, held.owner, held.longest()).await;
+                self.lose(held, "its deadline passed before an extension was acknowledged");
+                Err(ended())
+            }
+            Ok(sent) => {
+                held.extend_deadline(sent, ttl);
+                count(&self.counters.extended);
+                Ok(())
+            }
+            Err(error) => {
+                if matches!(error, Error::LockLost(_)) {
+                    self.lose(
+                        held,
+                        "somebody else took it, it was released by force, or the backend lost its data",
+                    );
+                }
+                Err(error)
+            }
+        };
+        drop(turn);
+        result
+    }
+}
+
+fn ended() -> Error {
+    Error::lost(
+        "the lease has ended, so it cannot be extended; acquire it anew, and let the token fence what was written meanwhile",
+    )
+}

@@ -1,0 +1,243 @@
+//! A manager with a lock file and a clock that moves only when told to.
+
+mod renewal;
+
+use std::sync::mpsc;
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::backend::sqlite::{Config, Durability, SqliteBackend};
+use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
+use crate::runtime::clock::fake::FakeClock;
+
+struct Stage {
+    directory: tempfile::TempDir,
+    clock: Arc<FakeClock>,
+    manager: Arc<Manager>,
+    told: Arc<Mutex<Vec<(LeaseId, String)>>>,
+    pulse: Arc<FakePulse>,
+}
+
+/// A holder that gives signs of life only when told to.
+#[derive(Default)]
+struct FakePulse {
+    beat: AtomicU64,
+    asked: AtomicU64,
+}
+
+impl FakePulse {
+    fn set(&self, at: BootInstant) {
+        self.beat.store(at.as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Pulse for FakePulse {
+    fn beat(&self) -> BootInstant {
+        BootInstant::from_micros(self.beat.load(Ordering::SeqCst))
+    }
+
+    fn ask(&self) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Stage {
+    fn new() -> Self {
+        let clock = FakeClock::new();
+        Self::at(clock.clock(), clock)
+    }
+
+    /// Where time passes by itself.
+    fn in_real_time() -> Self {
+        Self::at(Clock::System, FakeClock::new())
+    }
+
+    fn at(time: Clock, clock: Arc<FakeClock>) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config {
+            path: directory.path().join("locks.sqlite"),
+            durability: Durability::Normal,
+            allow_network_filesystem: false,
+        };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let hear = Arc::clone(&told);
+        let observer = Box::new(move |lease, message| hear.lock().unwrap().push((lease, message)));
+        let local = Backend::Sqlite(SqliteBackend::new(config, time.clone()));
+        let pulse = Arc::new(FakePulse::default());
+        let manager =
+            Manager::new([(Strategy::Local, local)], time, observer, Arc::clone(&pulse) as Arc<dyn Pulse>);
+        Self { directory, clock, manager, told, pulse }
+    }
+
+    /// Starts a call on the backend's thread.
+    fn start<T: Send + 'static, F: Future<Output = T> + Send>(
+        &self,
+        call: impl FnOnce(Arc<Manager>) -> F + Send + 'static,
+    ) -> mpsc::Receiver<T> {
+        let (done, answer) = mpsc::channel();
+        let manager = Arc::clone(&self.manager);
+        let executor = self.manager.backend(Strategy::Local).unwrap().executor().unwrap();
+        executor.spawn(async move {
+            let _ = done.send(call(manager).await);
+        });
+        answer
+    }
+
+    fn acquire(&self, name: &str, ttl_ms: u32) -> LeaseId {
+        self.take(wanted(name, ttl_ms))
+    }
+
+    fn take(&self, wanted: Wanted) -> LeaseId {
+        let call =
+            self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted, None).await });
+        match call.recv().unwrap() {
+            Ok(Acquired::Granted { id, .. }) => id,
+            other => panic!("not granted: {other:?}"),
+        }
+    }
+
+    fn extend(&self, id: LeaseId, ttl_ms: u32) -> mpsc::Receiver<Result<()>> {
+        let ttl = Some(Ttl::from_millis(ttl_ms).unwrap());
+        self.start(move |manager| async move { manager.extend(id, ttl).await })
+    }
+
+    fn held(&self, id: LeaseId) -> Arc<HeldLease> {
+        self.manager.find(id).unwrap()
+    }
+
+    /// Keeps the file's write lock until it is dropped.
+    fn other_program(&self) -> Connection {
+        let connection = Connection::open(self.directory.path().join("locks.sqlite")).unwrap();
+        connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+        connection
+    }
+}
+
+fn wanted(name: &str, ttl_ms: u32) -> Wanted {
+    Wanted {
+        resources: Resources::one(name).unwrap(),
+        mode: Mode::Exclusive,
+        owner: Owner::random(),
+        ttl: Ttl::from_millis(ttl_ms).unwrap(),
+        min_token: 0,
+        acks: AckPolicy::default(),
+        wait: Duration::ZERO,
+        fair: false,
+        renew: None,
+    }
+}
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[test]
+fn a_lease_counts_until_its_deadline_and_is_never_revived() {
+    let stage = Stage::new();
+    let id = stage.acquire("r", 10_000);
+    assert_eq!(stage.manager.remaining(id), ms(9_898), "1 % and 2 ms less than the TTL");
+    stage.clock.advance(ms(9_898));
+    assert_eq!(stage.manager.remaining(id), Duration::ZERO);
+    // The row would still let it: the drift is what is left.
+    assert_eq!(stage.extend(id, 10_000).recv().unwrap().unwrap_err().code(), "LOCK_LOST");
+    assert_eq!(stage.manager.remaining(id), Duration::ZERO);
+    assert_eq!(stage.manager.stats().lost, 1);
+}
+
+#[test]
+fn an_extension_that_is_answered_after_the_deadline_is_none() {
+    let stage = Stage::new();
+    let id = stage.acquire("r", 10_000);
+    let in_the_way = stage.other_program();
+    let extension = stage.extend(id, 60_000);
+    std::thread::sleep(ms(20));
+    // Past the deadline, and within the TTL: the file takes the extension, the holder was told that it lost.
+    stage.clock.advance(ms(9_950));
+    drop(in_the_way);
+    assert_eq!(extension.recv().unwrap().unwrap_err().code(), "LOCK_LOST");
+    assert_eq!(stage.manager.remaining(id), Duration::ZERO);
+    let next = stage.acquire("r", 10_000);
+    assert_ne!(next, id, "it was given back");
+}
+
+#[test]
+fn a_holder_is_told_a_margin_before_the_deadline_that_counts() {
+    let stage = Stage::new();
+    let id = stage.acquire("r", 100);
+    assert!(stage.manager.watch(id).unwrap());
+    let held = stage.held(id);
+    let until = |held: &HeldLease| held.warning().until(held.deadline());
+    assert_eq!(until(&held), ms(10));
+    stage.extend(id, 3_000).recv().unwrap().unwrap();
+    assert_eq!(until(&held), ms(300), "of the TTL that set the deadline");
+    stage.extend(id, 1_000).recv().unwrap().unwrap();
+    assert_eq!(until(&held), ms(300), "an extension never shortens");
+    assert_eq!(stage.manager.look(&held), Some(held.warning()), "not yet");
+    stage.clock.advance(ms(2_700));
+    assert_eq!(stage.manager.look(&held), None);
+    let told = stage.told.lock().unwrap().clone();
+    assert!(told.iter().any(|(lease, message)| *lease == id && message.contains("the lease ends in")));
+    assert!(stage.manager.remaining(id) > Duration::ZERO, "told before it is over");
+    assert!(!stage.manager.watch(id).unwrap(), "too late to be told");
+}
+
+#[test]
+fn whoever_holds_leases_in_a_file_that_is_gone_is_told() {
+    let stage = Stage::in_real_time();
+    let (watched, silent) = (stage.acquire("a", 60_000), stage.acquire("b", 60_000));
+    assert!(stage.manager.watch(watched).unwrap());
+    std::fs::remove_file(stage.directory.path().join("locks.sqlite")).unwrap();
+    assert!(stage.manager.remaining(watched) > ms(50_000), "nobody has looked yet");
+    let after = stage.acquire("c", 60_000);
+    for gone in [watched, silent] {
+        assert_eq!(stage.manager.remaining(gone), Duration::ZERO);
+    }
+    assert!(stage.manager.remaining(after) > ms(50_000));
+    let told = stage.told.lock().unwrap().clone();
+    let [(lease, message)] = &told[..] else { panic!("{told:?}") };
+    assert!(*lease == watched && message.contains("deleted or replaced"), "{message}");
+    assert_eq!(stage.manager.forget(silent), None, "no warning of what was lost");
+    assert_eq!(stage.manager.forget(after).as_deref(), Some("c"));
+}
+
+#[test]
+fn a_grant_that_comes_too_late_is_not_worth_anything() {
+    let clock = FakeClock::new();
+    let asked = wanted("r", 1_000).first();
+    let grant = Grant { token: 1, sent: clock.clock().boot(), acks: None };
+    let answer = || Ok(crate::backend::contract::Attempt::Granted(grant.clone()));
+    clock.advance(ms(987));
+    assert!(matches!(acquire::judge(answer(), &clock.clock(), &asked), Ok(Outcome::Granted { .. })));
+    clock.advance(ms(1));
+    let late = acquire::judge(answer(), &clock.clock(), &asked).unwrap_err();
+    assert_eq!(late.code(), "LOCK_LOST");
+    assert!(late.to_string().contains("988 ms"), "{late}");
+}
+
+#[test]
+fn after_closing_leases_are_released_and_nothing_is_taken() {
+    let stage = Stage::new();
+    let id = stage.acquire("r", 60_000);
+    assert!(stage.manager.watch(id).unwrap());
+    let (done, closed) = mpsc::channel();
+    stage.manager.close(move || done.send(()).unwrap());
+    closed.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(stage.manager.remaining(id), Duration::ZERO);
+    assert!(stage.told.lock().unwrap()[0].1.contains("closed"));
+    assert_eq!(stage.manager.acquire_sync(Strategy::Local, &wanted("r", 10)).unwrap_err().code(), "CLOSED");
+    let names: Vec<_> = std::fs::read_dir(stage.directory.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "no side files, no liveness file: {names:?}");
+}
+
+#[test]
+fn the_futures_of_the_usual_ways_are_small() {
+    // They are made, moved and freed for every call. Rare ways are boxed to keep them so.
+    let stage = Stage::new();
+    let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000), None);
+    assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));
+    let lease = stage.manager.acquire_sync(Strategy::Local, &wanted("held", 1_000)).unwrap();
+    let Acquired::Granted { id, .. } = lease else { panic!("not granted: {lease:?}") };
+    let release = stage.manager.release(id).expect("it is held");
+    assert!(size_of_val(&release) <= 768, "{}", size_of_val(&release));
+}
