@@ -54,6 +54,8 @@ async function buildAddon() {
   const sources = Math.max(
     newestBelow('core'),
     newestBelow('src'),
+    newestBelow('core/src'),
+    changed('core/Cargo.toml'),
     changed('Cargo.toml'),
     changed('Cargo.lock'),
     changed('.cargo/config.toml'),

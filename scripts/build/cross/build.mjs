@@ -137,7 +137,7 @@ export async function lint(platform, toolchain) {
     // Its own folder: what is made of empty files must not be linked.
     CARGO_TARGET_DIR: join(root, 'target/cross/lint'),
   }
-  const args = ['clippy', '--all-targets', '--target', platform.target]
+  const args = ['clippy', '--workspace', '--all-targets', '--target', platform.target]
   await cargo('cargo', args, toolchain, env, ['--', '-D', 'warnings'])
 }
 
