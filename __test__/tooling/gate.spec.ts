@@ -1,7 +1,4 @@
-/**
- * The gate that the platforms' binaries must pass before they are published: that it lets a good one through, and what
- * it refuses.
- */
+/** The gate that the platforms' binaries must pass before they are published: what it accepts and what it refuses. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
@@ -21,7 +18,7 @@ const here = platforms.find(({ name }) => addon === `fencelock.${name}.node`)
 /** The platform that differs from this one in its processor only. */
 function sibling({ os, cpu, libc }: Platform): Platform {
   const found = platforms.find((each) => each.os === os && each.libc === libc && each.cpu !== cpu)
-  if (!found) throw new Error('every system is there for both processors')
+  if (!found) throw new Error('each system must have both processors')
   return found
 }
 
@@ -54,20 +51,20 @@ test('each platform has a package that says exactly where it fits', () => {
   expect(platforms.map(({ target }) => target).toSorted()).toEqual(ours.napi.targets.toSorted())
 })
 
-describe('what is no binary of the platform', () => {
+describe('the gate refuses', () => {
   const wanted = here ?? platform('linux-x64-gnu')
 
   test('a missing file', async () => {
     expect(await gate(join(tempDir(), 'addon.node'), wanted)).toEqual(['the file is missing'])
   })
 
-  test('a text, an empty file', async () => {
+  test('a text file, an empty file', async () => {
     const objection = ['it is no binary: neither ELF nor Mach-O nor PE']
     expect(await gate(file('module.exports = {}\n'), wanted)).toEqual(objection)
     expect(await gate(file(''), wanted)).toEqual(objection)
   })
 
-  test.runIf(here)('another processor, another system', async () => {
+  test.runIf(here)('a binary for another processor, for another system', async () => {
     const path = join(root, addon)
     const [processor] = await gate(path, sibling(wanted))
     expect(processor).toMatch(/^it is for \w+, not for \w+$/)
@@ -86,7 +83,7 @@ describe('what is no binary of the platform', () => {
   })
 })
 
-test('nothing is packed that it refuses', async () => {
+test('nothing is packed that the gate refuses', async () => {
   const [from, out] = [tempDir(), join(tempDir(), 'out')]
   mkdirSync(join(from, 'linux-x64-gnu'))
   writeFileSync(join(from, 'linux-x64-gnu/fencelock.linux-x64-gnu.node'), 'no addon')
@@ -98,14 +95,14 @@ test('nothing is packed that it refuses', async () => {
   expect(existsSync(out)).toBe(false)
 })
 
-// What a C compiler makes here is what the rules are tried on.
+// The rules are tried on libraries that a C compiler builds here.
 describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
   const gnu = here ?? platform('linux-x64-gnu')
   const entry = 'int napi_register_module_v1(void) { return getpid(); }'
   const stamp = (text = version()) =>
     `__attribute__((used)) static const char stamp[] = "fencelock addon ${text}\\n";`
 
-  /** A library out of these lines of C. */
+  /** Compiles a library from these lines of C. */
   function library(lines: string[], options: string[] = [], kind = '-shared') {
     const folder = tempDir()
     const source = join(folder, 'addon.c')
@@ -114,11 +111,11 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     return join(folder, 'addon.node')
   }
 
-  test('nothing is wrong with a library that keeps them', async () => {
+  test('a library that follows them is accepted', async () => {
     expect(await gate(library([entry, stamp()]), gnu)).toEqual([])
   })
 
-  test('the addon that is tested here is of this version, wherever it was built', async () => {
+  test('the addon under test has the version of the package, wherever it was built', async () => {
     const objections = await gate(join(root, addon), gnu)
     expect(objections.filter((objection) => objection.includes('version'))).toEqual([])
   })
@@ -137,7 +134,7 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     ])
   })
 
-  test('packed relocations, which glibc reads since 2.36', async ({ skip }) => {
+  test('packed relocations, which glibc supports since 2.36', async ({ skip }) => {
     const data = 'static int value, *pointer = &value;'
     const call = 'int napi_register_module_v1(void) { int **volatile at = &pointer; return **at = getpid(); }'
     const path = library([data, call, stamp()], ['-Wl,-z,pack-relative-relocs'])
@@ -148,7 +145,7 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     ])
   })
 
-  test('no entry point, or more than that', async () => {
+  test('no entry point, or other exported symbols', async () => {
     expect(await gate(library(['int other(void) { return getpid(); }', stamp()]), gnu)).toEqual([
       'it does not export napi_register_module_v1',
       "it exports 1 symbols besides Node-API's: other",
@@ -172,7 +169,7 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     expect(objections).toContain('it is not linked to musl')
   })
 
-  test('another version, or none', async () => {
+  test('another version, or no version', async () => {
     expect(await gate(library([entry, stamp('9.9.9')]), gnu)).toEqual([
       `it is of version 9.9.9, and package.json of ${version()}`,
     ])

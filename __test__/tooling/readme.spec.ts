@@ -1,4 +1,4 @@
-/** The examples of the README do what they say. */
+/** The examples in README.md do what they state. */
 import { describe, expect, it } from 'vitest'
 
 import { readSnippets, runSnippet } from '../fixtures/examples/snippets'
@@ -6,7 +6,7 @@ import { startPrimary } from '../fixtures/servers/redis'
 
 describe('README.md', () => {
   const all = readSnippets()
-  // The specs of the guards run theirs, for they have the databases and clients.
+  // The specs of the guards run the other ones, because they have the databases and clients.
   const snippets = all.filter(({ needs }) => needs.includes('local') || needs.includes('strong'))
 
   it('has an example of each strategy, and of each guard', () => {
@@ -19,7 +19,7 @@ describe('README.md', () => {
     const { code, stdout, stderr } = await runSnippet(snippet, { env })
     expect(stderr).toBe('')
     expect(code).toBe(0)
-    // What a line prints stands in its comment: "// true: …".
+    // The comment of a line states what it prints: "// true: …".
     const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
     expect(stdout.trim().split('\n')).toEqual(
       promised.length > 0 ? promised : expect.arrayContaining([expect.stringContaining('token')]),

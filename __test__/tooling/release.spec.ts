@@ -1,4 +1,4 @@
-/** What stands between a tag and the registry: every mistake is refused before anything is published. */
+/** The checks between a tag and the registry: every mistake is refused before anything is published. */
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -13,7 +13,7 @@ type Json = Record<string, unknown>
 
 const changelog = '# Changelog\n\n## [Unreleased]\n\n## [1.2.3] - 2026-01-02\n\n### Added\n\n- All of it.\n'
 
-/** The files that state a version, with two platforms only. */
+/** The files that state a version, with only two platforms. */
 function makeSource(version = '1.2.3'): string {
   const source = tempDir()
   const sources = ['package.json', 'package-lock.json', 'Cargo.toml', 'Cargo.lock']
@@ -95,12 +95,12 @@ describe('versions and changelog', () => {
       'npm/darwin-arm64/package.json says 1.2.2, package.json says 1.2.3',
     ],
     [
-      'no such platform',
+      'a missing platform package',
       (source) => rmSync(join(source, 'npm/darwin-arm64'), { recursive: true }),
       'npm/darwin-arm64 is missing',
     ],
     [
-      'a platform too many',
+      'an additional platform package',
       (source) =>
         cpSync(join(source, 'npm/darwin-arm64'), join(source, 'npm/darwin-x64'), { recursive: true }),
       'npm/darwin-x64 is no target of package.json',
@@ -116,7 +116,7 @@ describe('versions and changelog', () => {
       'the heading "## [1.2.3]" of CHANGELOG.md has no date: "## [1.2.3] - YYYY-MM-DD"',
     ],
     [
-      'a changelog entry that says nothing',
+      'an empty changelog entry',
       (source) => replace(join(source, 'CHANGELOG.md'), '- All of it.', ''),
       'CHANGELOG.md lists no change under "## [1.2.3] - 2026-01-02"',
     ],
@@ -132,7 +132,7 @@ describe('versions and changelog', () => {
     ])
   })
 
-  it('before a release the changes may be unreleased, but there must be some', () => {
+  it('before a release the changes may be unreleased, but must not be empty', () => {
     const source = makeSource()
     writeFileSync(join(source, 'CHANGELOG.md'), '## [Unreleased]\n\n- Something.\n')
     expect(versionProblems(source)).toEqual([])
@@ -141,7 +141,7 @@ describe('versions and changelog', () => {
   })
 })
 
-it('the repository is the one whose workflow runs', () => {
+it('the repository must be the one whose workflow runs', () => {
   const manifest = { name: 'fencelock', version: '1.2.3' }
   const at = (url: string) => repositoryProblems([{ ...manifest, repository: { url } }], 'we/lock', false)
   const nothing = { problems: [], warnings: [] }
@@ -156,7 +156,7 @@ it('the repository is the one whose workflow runs', () => {
   expect(repositoryProblems([manifest], undefined, true)).toEqual(nothing)
 })
 
-it('a prerelease gets a dist-tag of its own', () => {
+it('a prerelease gets its own dist-tag', () => {
   expect(['1.2.3', '1.2.3-0', '1.2.3-beta.1', '1.2.3-rc1+build.5', '1.2.3+build-1'].map(distTag)).toEqual([
     undefined,
     'next',
@@ -166,7 +166,7 @@ it('a prerelease gets a dist-tag of its own', () => {
   ])
 })
 
-/** One tarball of its own making, so that it can be wrong in any way. */
+/** Packs a tarball without npm, so that it can be wrong in any way. */
 function pack(dist: string, name: string, manifest: Json, files: string[]): void {
   const folder = tempDir()
   for (const file of files) {
@@ -184,7 +184,7 @@ interface Parts {
   darwin: { manifest: Json; files: string[] }
 }
 
-/** A whole release as it would be packed, after `spoil`. */
+/** A complete release as it would be packed, but changed by `spoil`. */
 function makeRelease(spoil: (parts: Partial<Parts> & Parts) => void = () => undefined, version = '1.2.3') {
   const source = makeSource(version)
   const manifest = read(join(source, 'package.json'))
@@ -216,7 +216,7 @@ function makeRelease(spoil: (parts: Partial<Parts> & Parts) => void = () => unde
   return { source, dir: dist }
 }
 
-// npm is a program for Node; a few seconds per call under load.
+// npm takes a few seconds a call under load.
 describe('publishing', { timeout: 120_000 }, () => {
   it.each<[string, (parts: Parts) => void, string]>([
     [
@@ -298,7 +298,7 @@ describe('publishing', { timeout: 120_000 }, () => {
     expect(registry.published).toEqual([])
   })
 
-  it('a dry run only says that a version is published already', async () => {
+  it('a dry run only reports that a version is published already', async () => {
     const registry = await startRegistry()
     await publish({ ...makeRelease(), provenance: false, env: registry.env })
     const before = [...registry.published]
@@ -312,7 +312,7 @@ describe('publishing', { timeout: 120_000 }, () => {
     expect(registry.published).toEqual(before)
   })
 
-  it('a repository that nobody entered yet is no obstacle to a dry run, but to a release', async () => {
+  it('a missing repository does not stop a dry run, but it stops a release', async () => {
     const registry = await startRegistry()
     const env = { ...registry.env, GITHUB_REPOSITORY: 'we/lock' }
     await publish({ ...makeRelease(), dryRun: true, env })
@@ -322,13 +322,13 @@ describe('publishing', { timeout: 120_000 }, () => {
     expect(registry.published).toEqual([])
   })
 
-  it('comes with provenance, which only a workflow that may can give', async () => {
+  it('needs provenance, which only a workflow with the permission can create', async () => {
     const registry = await startRegistry()
     await expect(publish({ ...makeRelease(), env: registry.env })).rejects.toThrow('npm publish')
     expect(registry.published).toEqual([])
   })
 
-  it('ends with the root package; one that broke off is completed by a second run', async () => {
+  it('ends with the root package, and a second run completes an interrupted one', async () => {
     const registry = await startRegistry()
     const release = makeRelease()
     registry.broken.add('@fencelock/binding-linux-x64-gnu')
@@ -363,7 +363,7 @@ describe('publishing', { timeout: 120_000 }, () => {
     expect(registry.published).toEqual(before)
   })
 
-  it('is refused when the registry cannot be asked', async () => {
+  it('is refused when the registry cannot be reached', async () => {
     const registry = await startRegistry()
     const env = { ...registry.env, npm_config_registry: 'http://127.0.0.1:9/' }
     await expect(publish({ ...makeRelease(), provenance: false, env })).rejects.toThrow(/npm view .* failed/)

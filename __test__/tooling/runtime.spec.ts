@@ -1,11 +1,12 @@
+/** That the suites and their child processes run on the intended runtime. */
 import { expect, test } from 'vitest'
 
 import { runCode } from '../fixtures/processes/processes'
 
-// `npm test` says on which runtime it starts the suites; a wrapper could have taken another one.
+// `npm test` states on which runtime it starts the suites; a wrapper could start another one.
 const expected = process.env.FENCELOCK_EXPECTED_RUNTIME
 
-test.runIf(expected !== undefined)('the suites run on the runtime they are meant for', () => {
+test.runIf(expected !== undefined)('the suites run on the intended runtime', () => {
   const { bun, node } = process.versions
   expect(bun === undefined ? `node ${node}` : `bun ${bun}`).toBe(expected)
 })

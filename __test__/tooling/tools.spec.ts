@@ -9,7 +9,7 @@ import { tempDir } from '../fixtures/temp'
 afterEach(() => vi.unstubAllEnvs())
 
 describe.skipIf(process.platform === 'win32')('pip', () => {
-  /** A PATH with this as its only program, so without a package manager that could install another. */
+  /** Sets a PATH with this as its only program, and therefore without a package manager. */
   function onlyPython(script: string): string {
     const folder = tempDir()
     writeFileSync(join(folder, 'python3'), `#!/bin/sh\n${script}\n`)
@@ -18,12 +18,12 @@ describe.skipIf(process.platform === 'win32')('pip', () => {
     return join(folder, 'python3')
   }
 
-  it('is missing where Python comes without it', async () => {
+  it('is reported as missing where Python lacks it', async () => {
     onlyPython('echo "No module named pip" >&2; exit 1')
     await expect(need('pip')).rejects.toThrow('pip is missing: apt install python3-pip')
   })
 
-  it('is the Python that has it', async () => {
+  it('is run by the Python that has it', async () => {
     const python = onlyPython('[ "$*" = "-m pip --version" ] && echo "pip 24.0"')
     expect(await need('pip')).toBe(python)
   })

@@ -1,4 +1,4 @@
-/** What the hosted workflows promise, as far as it can be seen from their text. */
+/** Rules for the hosted workflows that can be checked in their text. */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -17,7 +17,7 @@ const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as
   scripts: Record<string, string>
 }
 
-it('every target is built and tested, on a runner of its own system and processor', () => {
+it('every target is built and tested on a runner of the same system and processor', () => {
   const rows = [...workflows.get('platforms.yml')!.matchAll(/platform: ([\w-]+), runner: ([\w.-]+)/g)]
   expect(new Set(rows.map(([, platform]) => platform))).toEqual(
     new Set(manifest.napi.targets.map(platformOf)),
@@ -31,7 +31,7 @@ it('every target is built and tested, on a runner of its own system and processo
   }
 })
 
-it('what the workflows run are scripts of this project', () => {
+it('the workflows run existing scripts of this project', () => {
   const texts = [...workflows.values()].join('\n').replaceAll(/^ *#.*$/gm, '')
   const scripts = [...texts.matchAll(/npm (?:run )?([a-z:]+)/g)].map(([, script]) => script ?? '')
   expect(scripts).toContain('release:publish')
@@ -39,7 +39,7 @@ it('what the workflows run are scripts of this project', () => {
   expect(scripts.filter((name) => !builtIn.has(name) && !(name in manifest.scripts))).toEqual([])
 })
 
-it('only the job that publishes a tag may publish, and none has a secret', () => {
+it('only the job for tags may publish, and no job has a secret', () => {
   for (const text of workflows.values()) {
     expect(text).toMatch(/^permissions: \{\}$/m)
     expect(text).not.toMatch(/secrets\.|secrets:|_TOKEN|pull_request_target|workflow_run/)
@@ -63,27 +63,27 @@ it('only the job that publishes a tag may publish, and none has a secret', () =>
 it('packs only after every platform passed, and publishes only what was packed', () => {
   expect(workflows.get('platforms.yml')).toMatch(/^ {2}pack:\n {4}name: .*\n {4}needs: \[check, platform\]$/m)
   expect(workflows.get('release.yml')).toMatch(/^ {2}publish:\n {4}name: .*\n {4}needs: platforms$/m)
-  // Each would let a job run though one that it needs failed.
+  // Each of these would let a job run although one that it needs failed.
   for (const text of workflows.values())
     expect(text).not.toMatch(/always\(\)|cancelled\(\)|failure\(\)|continue-on-error/)
 })
 
-it('what will be published is kept before any package is installed and any test is run', () => {
+it('what will be published is stored before a package is installed or a test is run', () => {
   const steps = (job: string): string => {
     const text = workflows.get('platforms.yml')!.replaceAll(/^ *#.*$/gm, '')
     return new RegExp(`^  ${job}:\\n(?:(?:    .*)?\\n)*`, 'm').exec(text)?.[0] ?? ''
   }
   for (const job of ['linux', 'platform', 'pack']) {
-    const kept = steps(job).indexOf('actions/upload-artifact')
-    expect(kept).toBeGreaterThan(steps(job).indexOf('npm run '))
+    const stored = steps(job).indexOf('actions/upload-artifact')
+    expect(stored).toBeGreaterThan(steps(job).indexOf('npm run '))
     const foreign = steps(job).search(/npm ci|npm test|npm run test|docker run/)
-    if (foreign !== -1) expect(kept).toBeLessThan(foreign)
+    if (foreign !== -1) expect(stored).toBeLessThan(foreign)
   }
   expect(steps('platform')).toContain('npm test')
   expect(steps('pack')).toContain('npm run test:install -- --long --tarballs dist')
 })
 
-it('a release lies on main', () => {
+it('a release must be on main', () => {
   expect(workflows.get('platforms.yml')).toContain(
     `- if: github.ref_type == 'tag'\n        run: git merge-base --is-ancestor "$GITHUB_SHA" origin/main\n`,
   )
@@ -91,23 +91,20 @@ it('a release lies on main', () => {
 
 // Alpine's image has no git.
 const tracked = spawnSync('git', ['ls-files'], { cwd: root, encoding: 'utf8' })
-it.runIf(tracked.status === 0)(
-  'Dependabot looks at every lock file and at everything that pip installs',
-  () => {
-    const list = tracked.stdout.split('\n')
-    const folders = (names: RegExp) =>
-      [...new Set(list.filter((file) => names.test(file)).map((file) => dirname(`/${file}`)))].toSorted()
-    const config = readFileSync(join(root, '.github/dependabot.yml'), 'utf8')
-    const watched = (ecosystem: string) => {
-      const directories = new RegExp(
-        `package-ecosystem: ${ecosystem}\\n    directories:\\n((?:      - .*\\n)+)`,
-      )
-      return [...(directories.exec(config)?.[1] ?? '').matchAll(/- (.*)/g)].map(([, path]) => path)
-    }
-    expect(watched('npm')).toEqual(folders(/(^|\/)package-lock\.json$/))
-    expect(watched('pip')).toEqual(folders(/\.txt$/))
-  },
-)
+it.runIf(tracked.status === 0)('Dependabot watches every lock file and everything that pip installs', () => {
+  const list = tracked.stdout.split('\n')
+  const folders = (names: RegExp) =>
+    [...new Set(list.filter((file) => names.test(file)).map((file) => dirname(`/${file}`)))].toSorted()
+  const config = readFileSync(join(root, '.github/dependabot.yml'), 'utf8')
+  const watched = (ecosystem: string) => {
+    const directories = new RegExp(
+      `package-ecosystem: ${ecosystem}\\n    directories:\\n((?:      - .*\\n)+)`,
+    )
+    return [...(directories.exec(config)?.[1] ?? '').matchAll(/- (.*)/g)].map(([, path]) => path)
+  }
+  expect(watched('npm')).toEqual(folders(/(^|\/)package-lock\.json$/))
+  expect(watched('pip')).toEqual(folders(/\.txt$/))
+})
 
 /** Runs `npm run lint:workflows` on a folder with this workflow. */
 async function lint(workflow: string, name = 'ci.yml') {
@@ -135,10 +132,10 @@ jobs:
       - run: npm test
 `
 
-// The linters come from the Python package index, which has none for musl and Windows.
+// The linters come from the Python package index, which has no builds of them for musl and Windows.
 const report = process.report.getReport() as { header: { glibcVersionRuntime?: string } }
 it.runIf(process.platform === 'darwin' || report.header.glibcVersionRuntime)(
-  'the linters refuse what is wrong, and only that',
+  'the linters refuse what is wrong, and nothing else',
   { timeout: 300_000 },
   async () => {
     expect(await lint(sound)).toMatchObject({ code: 0 })
