@@ -5,6 +5,8 @@
  * or the reverse, fails `npm run typecheck`.
  */
 
+const { keysOf } = require('./validate.js')
+
 /** @import * as Public from '../../index.js' */
 
 /** @type {Record<keyof Public.ManagerOptions, true>} */
@@ -42,14 +44,6 @@ const acknowledgement = { acks: true, ackTimeoutMs: true }
 
 /** @type {Record<keyof NonNullable<Public.ManagerOptions['defaults']>, true>} */
 const defaults = { ttlMs: true, waitMs: true, fair: true, renew: true, acks: true, ackTimeoutMs: true }
-
-/**
- * @template {string} Key
- * @param {Record<Key, true>} table
- */
-function keysOf(table) {
-  return /** @type {Key[]} */ (/** @type {unknown} */ (Object.keys(table)))
-}
 
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)

@@ -172,10 +172,21 @@ function similar(key, keys) {
   return near === undefined ? `known are ${keys.join(', ')}` : `did you mean ${JSON.stringify(near)}?`
 }
 
+/**
+ * The names of options. A table of the type `Record<keyof Options, true>` ties them to their declaration: an option that is
+ * missing in either fails the type check.
+ * @template {string} Key
+ * @param {Record<Key, true>} table
+ */
+function keysOf(table) {
+  return /** @type {Key[]} */ (/** @type {unknown} */ (Object.keys(table)))
+}
+
 module.exports = {
   boolean,
   integer,
   integerOrInfinity,
+  keysOf,
   kind,
   nearest,
   object,
