@@ -1,6 +1,6 @@
 'use strict'
 
-/** `fencelock/guard`: the check of fencing tokens where the data lives. Loads no addon. */
+/** `fencelock/guard`: checks fencing tokens where the data is. Does not load the addon. */
 
 const {
   BackendUnavailableError,
@@ -16,7 +16,16 @@ const { redisGuard } = require('./redis/guard.js')
 const { mysqlGuard, postgresGuard, sqliteGuard } = require('./sql/factories.js')
 const { fencedUpdate } = require('./sql/fenced-update.js')
 
-// Spelled out, so that ES modules can import each by its name.
+/** @typedef {typeof import('./index.js')} Declared */
+/**
+ * Their constructors are not public.
+ * @typedef {Extract<keyof Declared, `${string}Error`>} ErrorName
+ */
+
+/**
+ * Spelled out, so that ES modules can import each by its name.
+ * @satisfies {Omit<Declared, ErrorName> & Record<ErrorName, Function>}
+ */
 module.exports = {
   BackendUnavailableError,
   LockError,

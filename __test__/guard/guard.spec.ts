@@ -65,9 +65,9 @@ describe('options of a guard', () => {
       'adapter must have the methods transaction and query, see SqlAdapter, got a number',
     ],
     ['TypeError', { client: 'postgres://user:secret@host' }, 'client must be a '],
-    ['TypeError', { client: {} }, 'for another client give an adapter, see SqlAdapter'],
+    ['TypeError', { client: {} }, 'for another client pass an adapter, see SqlAdapter'],
     ['TypeError', { client: null }, 'got null'],
-    ['TypeError', { client, tabel: 'a' }, 'unknown option "tabel" of a guard; did you mean "table"?'],
+    ['TypeError', { client, tabel: 'a' }, 'unknown option "tabel" in options; did you mean "table"?'],
     [
       'TypeError',
       { client, nonsense: 1 },
@@ -141,7 +141,7 @@ describe('an adapter that does not pass answers on', () => {
       expect(called).toBe(false)
       if (answer === undefined || answer === null)
         await expect(guard.highWater('a')).rejects.toThrow(
-          'the adapter does not pass the database’s answer on',
+          'the adapter does not return the database’s answer',
         )
     }
   })
@@ -194,7 +194,7 @@ describe('an answer to COMMIT', () => {
       expect(error).toMatchObject({
         code: 'OUTCOME_UNKNOWN',
         message: expect.stringContaining(
-          'advance again under the same lock (guard.advance(lock)), then read',
+          'Advance again under the same lock (guard.advance(lock)), then read',
         ),
       })
     },
@@ -253,7 +253,11 @@ describe('fencedUpdate', () => {
     ['postgres', { ...update, where: { id: null } }, 'where.id must be a value, got null'],
     ['postgres', { ...update, schema: '' }, 'schema must be the name'],
     ['postgres', { ...update, token: 5 }, 'token must be a bigint, got a number'],
-    ['postgres', { ...update, token: 0n }, 'token must be from 1n to 9223372036854775807n, got 0n'],
+    [
+      'postgres',
+      { ...update, token: 0n },
+      'token must be from 1n to 9223372036854775807n (2^63 - 1), got 0n',
+    ],
     ['postgres', { ...update, set: {} }, 'set must name a column'],
     ['postgres', { ...update, where: {} }, 'where must name a column'],
     ['postgres', { ...update, where: [1] }, 'where must be an object of columns and values, got an array'],

@@ -162,7 +162,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
       if (did === 'threw') return expect(error).toBe(caught)
       expect(error).toMatchObject({
         code: 'OUTCOME_UNKNOWN',
-        message: expect.stringContaining('a dead-lock whose error was caught'),
+        message: expect.stringContaining('a deadlock whose error was caught'),
       })
     },
   )

@@ -1,58 +1,66 @@
 'use strict'
 
 /**
- * Who waits for whom inside of a callback. One connection carries one transaction at a time: guards of one connection take
- * turns, also when there are several guards, for example of two tables. And a fence is locked until its transaction ends.
+ * Guards inside the callback of another guard. A connection carries one transaction at a time, so all guards of a
+ * connection form a queue. A fence is locked until its transaction ends. Waiting for the outer guard would be a deadlock that
+ * no server detects, so it is refused.
  */
 
 const { AsyncLocalStorage } = require('node:async_hooks')
 
 const { invalid } = require('../../lib/errors.js')
 
-/** The end of the line, by connection. @type {WeakMap<object, Promise<unknown>>} */
-const lines = new WeakMap()
 /**
- * What the current code holds, being part of a callback: to wait for it would be to wait for oneself.
- * @type {AsyncLocalStorage<{ what: object, names: readonly string[], isOver: boolean }[]>}
+ * What a callback occupies while it runs: a connection, or the fences of a client.
+ * @typedef {object} Occupation
+ * @property {object} what
+ * @property {readonly string[]} fences
+ * @property {boolean} isOver
  */
-const inside = new AsyncLocalStorage()
 
-const holds = (what) => (inside.getStore() ?? []).filter((held) => held.what === what && !held.isOver)
+/** The last transaction in the queue of a connection. @type {WeakMap<object, Promise<unknown>>} */
+const queues = new WeakMap()
+
+/** What the callbacks around the current code occupy. @type {AsyncLocalStorage<Occupation[]>} */
+const surrounding = new AsyncLocalStorage()
+
+/** @param {object} what */
+function occupations(what) {
+  return (surrounding.getStore() ?? []).filter((each) => each.what === what && !each.isOver)
+}
 
 /**
- * Runs `work`, which holds `what` meanwhile.
+ * Runs `work`, which occupies `what` until it ends.
  * @template T
  * @param {object} what
- * @param {readonly string[]} names
+ * @param {readonly string[]} fences
  * @param {() => Promise<T>} work
- * @returns {Promise<T>}
  */
-async function holding(what, names, work) {
-  const held = { what, names, isOver: false }
+async function occupying(what, fences, work) {
+  const occupation = { what, fences, isOver: false }
   try {
-    return await inside.run([...(inside.getStore() ?? []), held], work)
+    return await surrounding.run([...(surrounding.getStore() ?? []), occupation], work)
   } finally {
-    held.isOver = true
+    occupation.isOver = true
   }
 }
 
 /**
- * Runs `work` when all earlier ones of this connection have ended.
+ * Runs `work` when all earlier transactions of this connection have ended.
  * @template T
  * @param {object} connection
  * @param {() => Promise<T>} work
- * @returns {Promise<T>}
  */
 function inTurn(connection, work) {
-  if (holds(connection).length > 0) {
+  if (occupations(connection).length > 0) {
     throw invalid(
       TypeError,
-      'a guard cannot run inside of another one on the same connection: pass both locks’ resources to one run, or give the guard a pool',
+      'a guard cannot run inside another one on the same connection: pass the resources of both locks to one run, or give the guard a pool',
     )
   }
-  const before = lines.get(connection) ?? Promise.resolve()
-  const result = before.then(() => holding(connection, [], work))
-  lines.set(
+  const previous = queues.get(connection) ?? Promise.resolve()
+  const result = previous.then(() => occupying(connection, [], work))
+  queues.set(
     connection,
     result.then(
       () => {},
@@ -63,27 +71,25 @@ function inTurn(connection, work) {
 }
 
 /**
- * Runs `work`, which locks the fences of these resources until it ends. On another connection of the pool the same fence
- * would be waited for, and no server sees that circle.
+ * Runs `work`, which locks the fences of these resources until it ends.
  * @template T
- * @param {object} client of which there may be several guards
+ * @param {object} client which several guards may share
  * @param {string} table
  * @param {readonly string[]} names
  * @param {() => Promise<T>} work
- * @returns {Promise<T>}
  */
-function fencing(client, table, names, work) {
+function withFences(client, table, names, work) {
   const fences = names.map((name) => `${table}\0${name}`)
-  const held = new Set(holds(client).flatMap((each) => each.names))
-  const again = names[fences.findIndex((fence) => held.has(fence))]
+  const occupied = new Set(occupations(client).flatMap((each) => each.fences))
+  const again = names[fences.findIndex((fence) => occupied.has(fence))]
   if (again !== undefined) {
     throw invalid(
       TypeError,
-      `a guard cannot run inside of another one for the same resource, ${JSON.stringify(again)}: it would wait for itself; the ` +
-        'outer callback has a transaction whose fence stands: use that',
+      `a guard cannot run inside another one for the same resource, ${JSON.stringify(again)}: it would wait for itself. Use ` +
+        'the transaction of the outer callback, which is fenced already',
     )
   }
-  return holding(client, fences, work)
+  return occupying(client, fences, work)
 }
 
-module.exports = { fencing, inTurn }
+module.exports = { inTurn, withFences }

@@ -1,83 +1,126 @@
 'use strict'
 
 /**
- * What a guard takes as a lock: anything with a token and the resources it is for. A lock of this package also knows
- * whether it is still held; one that came over the wire does not, and needs not: the token decides.
+ * What a guard accepts as a lock: any object with a token and the resources that the token is for. A lock of this package
+ * also knows whether it is still held. A token from a message does not, and need not: the data decides by the token.
  */
 
-const { kind, wrongType } = require('../../lib/options/validate.js')
 const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
 const { resourceNames } = require('../../lib/options/names.js')
+const { kind, wrongType } = require('../../lib/options/validate.js')
+const { propertiesOf } = require('./properties.js')
 
-/** What every store's 64-bit integer holds. */
+/** @import { Strategy } from '../../index.js' */
+/** @import { FencedLock } from '../fenced-lock.js' */
+
+/** The largest 64-bit integer of every store. */
 const MAX_TOKEN = 2n ** 63n - 1n
 
-/** How messages name the lock of these resources. */
+/**
+ * A checked lock.
+ * @typedef {object} Lease
+ * @property {readonly string[]} names of its resources
+ * @property {bigint} token
+ * @property {FencedLock} lock
+ * @property {Strategy | undefined} strategy whatever the lock has, for errors
+ */
+
+/**
+ * How messages name the lock on these resources.
+ * @param {readonly string[]} names
+ */
 function nameOf(names) {
   const more = names.length > 1 ? ` and ${names.length - 1} more` : ''
   return `${JSON.stringify(names[0])}${more}`
 }
 
 /**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function readToken(name, value) {
+  if (typeof value === 'string' || typeof value === 'number') {
+    throw invalid(TypeError, `${name} must be a bigint, got ${kind(value)}: use BigInt(…)`)
+  }
+  if (typeof value !== 'bigint') throw wrongType(name, 'a bigint', value)
+  if (value < 1n || value > MAX_TOKEN) {
+    throw invalid(RangeError, `${name} must be from 1n to ${MAX_TOKEN}n (2^63 - 1), got ${value}n`)
+  }
+  return value
+}
+
+/**
  * @param {unknown} value a lock, or `{ resource, token }`, or `{ resources, token }`
- * @returns {{ names: readonly string[], token: bigint, lock: any }}
+ * @returns {Lease}
  */
 function readLock(value) {
   if (typeof value !== 'object' || value === null) {
     throw wrongType('lock', 'a lock, or { resource, token }', value)
   }
-  const { resources: several, resource, token } = value
-  // A plain object may hold both, for example parsed from a lock's toJSON().
-  const names = several === undefined ? resourceNames(resource) : resourceNames(several)
-  if (typeof token !== 'bigint') {
-    const hint =
-      typeof token === 'string' || typeof token === 'number' ? `, got ${kind(token)}: use BigInt(…)` : ''
-    if (hint) throw invalid(TypeError, `lock.token must be a bigint${hint}`)
-    throw wrongType('lock.token', 'a bigint', token)
+  const { resources: several, resource, token, strategy } = propertiesOf(value)
+  // A plain object may have both properties, for example when parsed from a lock's toJSON().
+  const names = resourceNames(several === undefined ? resource : several)
+  return {
+    names: typeof names === 'string' ? [names] : names,
+    token: readToken('lock.token', token),
+    lock: /** @type {FencedLock} */ (value),
+    strategy: /** @type {Strategy | undefined} */ (strategy),
   }
-  if (token < 1n || token > MAX_TOKEN) {
-    throw invalid(RangeError, `lock.token must be from 1n to ${MAX_TOKEN}n (2^63 - 1), got ${token}n`)
-  }
-  return { names: typeof names === 'string' ? [names] : names, token, lock: value }
 }
 
-function lost({ names, lock }, message, cause) {
+/**
+ * @param {Lease} lease
+ * @param {string} message
+ * @param {unknown} [cause]
+ */
+function lost({ names, strategy }, message, cause) {
   return new LockLostError(`the lock on ${nameOf(names)} ${message}`, {
     code: 'LOCK_LOST',
     resource: names[0],
-    strategy: lock.strategy,
+    strategy,
     cause,
   })
 }
 
-/** A lock that knows that it ended needs no trip to the database. */
+/**
+ * Saves the round trip for a lock that knows that it has ended.
+ * @param {Lease} lease
+ */
 function assertHeld(lease) {
   if (lease.lock.held === false) {
     throw lost(
       lease,
-      'is no longer held: its lease ended or it was released; nothing was written: acquire it anew',
+      'is no longer held: its lease ended or it was released; nothing was written. Acquire it again',
     )
   }
 }
 
-/** For those who chose that a lock lost meanwhile undoes the transaction, although its token was still the highest. */
+/**
+ * For the option `abortOnLoss`: fails if the lock was lost, even though its token may still be the highest.
+ * @param {Lease} lease
+ */
 function assertNotAborted(lease) {
   const { held, signal } = lease.lock
   if (signal?.aborted !== true && held !== false) return
   if (signal?.reason instanceof LockLostError) throw signal.reason
   throw lost(
     lease,
-    'was lost before the commit (abortOnLoss): the transaction was rolled back',
+    'was lost before the commit (abortOnLoss): the transaction was rolled back. Acquire it again',
     signal?.reason,
   )
 }
 
-function stale({ token, lock }, name, current) {
+/**
+ * @param {Pick<Lease, 'token' | 'strategy'>} lease
+ * @param {string | undefined} name of the resource
+ * @param {bigint} current the token that the data has seen
+ */
+function stale({ token, strategy }, name, current) {
   return new StaleTokenError(
-    `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, so somebody else got the lock later; ` +
-      'nothing was written: stop, acquire the lock anew, and read again',
-    { code: 'STALE_TOKEN', resource: name, strategy: lock.strategy, token, current },
+    `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, from a later owner of the lock; ` +
+      'nothing was written. Stop, acquire the lock again, and read again',
+    { code: 'STALE_TOKEN', resource: name, strategy, token, current },
   )
 }
 
-module.exports = { MAX_TOKEN, assertHeld, assertNotAborted, nameOf, readLock, stale }
+module.exports = { assertHeld, assertNotAborted, nameOf, readLock, readToken, stale }

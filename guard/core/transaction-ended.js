@@ -1,5 +1,7 @@
 'use strict'
 
+/** How guards report that a callback ended its transaction. */
+
 /**
  * A transaction that was over before the guard ended it: the callback committed or rolled back, or a statement of MySQL did
  * (DDL commits; a deadlock rolls back, even if its error is caught). Later statements of the callback were not fenced.
@@ -15,9 +17,10 @@ class TransactionEnded extends Error {
 }
 
 /**
- * Rethrows what a callback threw, unless the callback had ended the transaction before that: its own error would hide it.
+ * Rethrows what a callback threw. If the callback had ended the transaction before that, its error would hide it, so it
+ * becomes the cause of a {@link TransactionEnded}.
  * @param {unknown} error
- * @param {TransactionEnded | undefined} ended
+ * @param {Error | undefined} ended a {@link TransactionEnded} in that case
  * @returns {never}
  */
 function rethrow(error, ended) {
@@ -28,9 +31,9 @@ function rethrow(error, ended) {
 /**
  * Runs the callback of a transaction.
  * @template T
- * @param {() => T | Promise<T>} work
- * @param {(error: unknown) => Promise<TransactionEnded | undefined>} findEnd asks after a failure whether the
- *   transaction had ended before
+ * @param {() => T | PromiseLike<T>} work
+ * @param {(error: unknown) => Promise<Error | undefined>} findEnd called after a failure; resolves with a
+ *   {@link TransactionEnded} if the transaction had ended before
  */
 async function runCallback(work, findEnd) {
   try {

@@ -1,46 +1,92 @@
 'use strict'
 
-/** The service's side of fencing over HTTP: checks the token of a request before its handler runs. */
+/** The service's side: checks the token of a request before its handler runs. */
 
-const { string, wrongType } = require('../../lib/options/validate.js')
 const { invalid } = require('../../lib/errors.js')
-const { known } = require('../core/options.js')
+const { keysOf, object, string, wrongType } = require('../../lib/options/validate.js')
 const { RESOURCE, TOKEN, readFencing } = require('./headers.js')
 const { malformed, problemOf } = require('./problems.js')
 
-/** One header, from what any server calls headers. */
+/** @import * as Public from '../http.js' */
+
+/** @type {Record<keyof Public.HttpFenceOptions, true>} */
+const fenceOptions = { resource: true }
+const KEYS = keysOf(fenceOptions)
+
+/** @typedef {Parameters<typeof import('../http.js').httpFence>[0]} Guard */
+
+/** What the adapters below use of requests and responses. */
+
+/** @typedef {{ headers: object, fencing?: Public.Fencing }} ServerRequest of Node, Connect, Express, Fastify */
+/**
+ * @typedef {object} NodeResponse
+ * @property {boolean} headersSent
+ * @property {(status: number, headers: Readonly<Record<string, string>>) => unknown} writeHead
+ * @property {(body: string) => unknown} end
+ */
+/**
+ * @typedef {object} FastifyReply
+ * @property {(status: number) => FastifyReply} code
+ * @property {(headers: Readonly<Record<string, string>>) => FastifyReply} headers
+ * @property {(body: string) => unknown} send
+ */
+/**
+ * @typedef {object} HonoContext
+ * @property {{ raw: { headers: object } }} req
+ * @property {(key: 'fencing', value: Public.Fencing) => void} set
+ * @property {unknown} [error]
+ * @property {Response} res
+ */
+
+/**
+ * One header, from the headers of any server.
+ * @param {object} headers
+ * @param {string} name
+ * @returns {string | undefined}
+ */
 function headerOf(headers, name) {
-  if (typeof headers?.get === 'function') return headers.get(name) ?? undefined
-  const value = headers[name.toLowerCase()]
-  // Node joins what was sent twice; others make an array of it.
+  const given = /** @type {{ get?: unknown, [name: string]: unknown }} */ (headers)
+  if (typeof given?.get === 'function') return given.get(name) ?? undefined
+  const value = /** @type {string | string[] | undefined} */ (given[name.toLowerCase()])
+  // Node joins a header that was sent twice; other servers make an array of it.
   return Array.isArray(value) ? value.join(', ') : value
 }
 
+/** @implements {Public.HttpFence} */
 class HttpFence {
   #guard
   #resource
 
+  /**
+   * @param {Guard} guard
+   * @param {Public.HttpFenceOptions['resource']} resource
+   */
   constructor(guard, resource) {
     this.#guard = guard
     this.#resource = resource
-    // So that they can be passed on by themselves.
-    for (const name of ['node', 'fastify', 'hono']) this[name] = this[name].bind(this)
+    // Frameworks call them without the object.
+    this.node = this.node.bind(this)
+    this.fastify = this.fastify.bind(this)
+    this.hono = this.hono.bind(this)
   }
 
+  /**
+   * @param {object} headers
+   * @param {unknown} [request]
+   * @returns {Promise<Public.FencingResult>}
+   */
   async check(headers, request) {
     const read = readFencing(headerOf(headers, TOKEN), headerOf(headers, RESOURCE))
     if (read.fault !== undefined) return { passed: false, ...malformed(read.fault) }
-    const fencing = Object.freeze({
-      resource: read.resources[0],
-      resources: Object.freeze(read.resources),
-      token: read.token,
-    })
-    const foreign = this.#missing(fencing.resources, request)
-    if (foreign !== undefined) {
+    const { token, resources } = read
+    const [resource = ''] = resources
+    const fencing = Object.freeze({ resource, resources: Object.freeze(resources), token })
+    const missing = this.#missing(resources, request)
+    if (missing !== undefined) {
       return {
         passed: false,
         ...malformed(
-          `this request needs a token for ${JSON.stringify(foreign)}, which is not in ${RESOURCE}`,
+          `this request needs a token for ${JSON.stringify(missing)}, which is not in ${RESOURCE}`,
         ),
       }
     }
@@ -54,44 +100,64 @@ class HttpFence {
     }
   }
 
-  /** A resource that the handler is about, and the token is not. */
+  /**
+   * A resource that the request is about, but the token is not.
+   * @param {readonly string[]} resources of the token
+   * @param {unknown} request
+   */
   #missing(resources, request) {
     if (this.#resource === undefined) return undefined
     const wanted = [this.#resource(request)].flat()
-    // What it is about must be known, or anybody's token would do.
-    if (wanted.length === 0)
-      throw invalid(TypeError, 'the option resource of httpFence answered an empty array')
-    for (const name of wanted) string('what the option resource of httpFence answers', name)
+    // Without a resource any token would pass.
+    if (wanted.length === 0) {
+      throw invalid(TypeError, 'the option resource of httpFence returned an empty array')
+    }
+    for (const name of wanted) string('what the option resource of httpFence returns', name)
     return wanted.find((name) => !resources.includes(name))
   }
 
+  /** @param {unknown} error */
   problem(error) {
     return problemOf(error)
   }
 
-  /** Node's http, Connect, Express. */
+  /**
+   * @param {ServerRequest} request
+   * @param {NodeResponse} response
+   * @param {(error?: unknown) => void} next
+   */
   node(request, response, next) {
-    void this.#answer(request, response, next)
+    void this.#respond(request, response, next)
   }
 
-  async #answer(request, response, next) {
+  /**
+   * @param {ServerRequest} request
+   * @param {NodeResponse} response
+   * @param {(error?: unknown) => void} next
+   */
+  async #respond(request, response, next) {
     let result
     try {
       result = await this.check(request.headers, request)
     } catch (error) {
       return next(error)
     }
-    // Outside of the block above: what `next` throws is no failure of the check.
+    // Outside the block above: what `next` throws is not a failure of the check.
     if (result.passed) {
       request.fencing = result.fencing
       return next()
     }
-    // Another handler was sooner, for example one for time-outs.
+    // Another handler was faster, for example one for timeouts.
     if (response.headersSent) return undefined
     response.writeHead(result.status, result.headers)
-    return response.end(result.body)
+    response.end(result.body)
+    return undefined
   }
 
+  /**
+   * @param {ServerRequest} request
+   * @param {FastifyReply} reply
+   */
   async fastify(request, reply) {
     const result = await this.check(request.headers, request)
     if (!result.passed) return reply.code(result.status).headers(result.headers).send(result.body)
@@ -99,21 +165,32 @@ class HttpFence {
     return undefined
   }
 
+  /**
+   * @param {HonoContext} context
+   * @param {() => Promise<void>} next
+   */
   async hono(context, next) {
     const result = await this.check(context.req.raw.headers, context)
     if (!result.passed) return toResponse(result)
     context.set('fencing', result.fencing)
     await next()
-    // Hono keeps what the handler threw. Its guard may have been overtaken since the check.
+    // Hono keeps what the handler threw. A newer token may have passed since the check.
     const problem = problemOf(context.error)
     if (problem !== null) context.res = toResponse(problem)
     return undefined
   }
 
+  /**
+   * @template R
+   * @template {unknown[]} A
+   * @param {(request: R, fencing: Public.Fencing, ...rest: A) => Response | Promise<Response>} handler
+   * @returns {(request: R, ...rest: A) => Promise<Response>}
+   */
   fetch(handler) {
     if (typeof handler !== 'function') throw wrongType('the handler', 'a function', handler)
     return async (request, ...rest) => {
-      const result = await this.check(request.headers, request)
+      const { headers } = /** @type {{ headers: object }} */ (request)
+      const result = await this.check(headers, request)
       if (!result.passed) return toResponse(result)
       try {
         return await handler(request, result.fencing, ...rest)
@@ -126,20 +203,22 @@ class HttpFence {
   }
 }
 
+/** @param {Public.FencingProblem} problem */
 function toResponse({ status, headers, body }) {
   return new Response(body, { status, headers })
 }
 
 /**
- * @param {{ advance(fencing: import('../http').Fencing): Promise<void> }} guard
- * @param {import('../http').HttpFenceOptions} [options]
+ * @param {Guard} guard
+ * @param {Public.HttpFenceOptions} [options]
  */
 function httpFence(guard, options) {
   if (typeof guard?.advance !== 'function') throw wrongType('guard', 'a guard, which has advance()', guard)
-  const { resource } = known('options', options, ['resource'])
-  if (resource !== undefined && typeof resource !== 'function')
+  const { resource } = object('options', options, KEYS)
+  if (resource !== undefined && typeof resource !== 'function') {
     throw wrongType('resource', 'a function', resource)
-  return new HttpFence(guard, resource)
+  }
+  return new HttpFence(guard, /** @type {Public.HttpFenceOptions['resource']} */ (resource))
 }
 
 module.exports = { httpFence }

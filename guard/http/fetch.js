@@ -1,20 +1,27 @@
 'use strict'
 
-/** The client's side of fencing over HTTP: sends the token of a lock with a request. */
+/** The caller's side: sends the token of a lock with a request. */
 
 const { assertHeld, readLock } = require('../core/token.js')
 const { writeFencing } = require('./headers.js')
 const { isStaleResponse, staleOf } = require('./problems.js')
 
-/** @param {import('../fenced-lock').FencedLock} lock */
+/** @import { FencedLock } from '../fenced-lock.js' */
+
+/** @param {FencedLock} lock */
 function fencingHeaders(lock) {
   return writeFencing(readLock(lock))
 }
 
+/**
+ * @param {FencedLock} lock
+ * @param {Parameters<typeof fetch>[0]} input
+ * @param {Parameters<typeof fetch>[1]} [init]
+ */
 async function fencedFetch(lock, input, init) {
   const lease = readLock(lock)
   assertHeld(lease)
-  // As fetch does it: headers of `init` replace those of a Request.
+  // As in fetch, the headers of `init` replace those of a Request.
   const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined))
   for (const [name, value] of Object.entries(writeFencing(lease))) headers.set(name, value)
   const response = await fetch(input, { ...init, headers })
@@ -27,7 +34,7 @@ async function fencedFetch(lock, input, init) {
       lease,
     )
     if (error !== undefined) {
-      // Nobody will read it, and an unread body keeps its connection.
+      // An unread body keeps its connection.
       await response.body?.cancel()
       throw error
     }

@@ -1,24 +1,27 @@
 'use strict'
 
-/** What the two headers hold, written and read. */
+/** How the two headers are written and read. */
+
+const { MAX_RESOURCES, MAX_RESOURCE_BYTES } = require('../../lib/options/names.js')
+
+/** @import { Lease } from '../core/token.js' */
 
 const TOKEN = 'Fencing-Token'
 const RESOURCE = 'Fencing-Resource'
 
-const MAX_RESOURCES = 1_000
-const MAX_RESOURCE_BYTES = 512
-/** No token of a lock reaches it. */
+/** The tokens of locks are lower. */
 const TOKEN_LIMIT = 2n ** 53n
 
-/** Visible ASCII without the comma, which separates, and with `%` before two digits only. */
+/** Visible ASCII without the comma, which separates, and `%` only before two hexadecimal digits. */
 const ENCODED = /^(?:[!-$&-+\--~]|%[\dA-Fa-f]{2})+$/
 
+/** @param {Lease} lease */
 function writeFencing({ names, token }) {
-  return { [TOKEN]: String(token), [RESOURCE]: names.map(encodeURIComponent).join(',') }
+  return { [TOKEN]: String(token), [RESOURCE]: names.map((name) => encodeURIComponent(name)).join(',') }
 }
 
 /**
- * @param {string | undefined} token what the header holds; several headers of one name joined by commas
+ * @param {string | undefined} token the value of the header; several headers of one name are joined by commas
  * @param {string | undefined} resource
  * @returns {{ token: bigint, resources: string[], fault?: undefined } | { fault: string }}
  */
@@ -31,10 +34,11 @@ function readFencing(token, resource) {
     }
   }
   const encoded = resource.split(',').map((part) => part.replaceAll(/^[ \t]+|[ \t]+$/g, ''))
-  if (encoded.length > MAX_RESOURCES)
+  if (encoded.length > MAX_RESOURCES) {
     return { fault: `${RESOURCE} must name at most ${MAX_RESOURCES} resources` }
-  const resources = encoded.map(decode)
-  if (resources.includes(undefined)) {
+  }
+  const resources = encoded.map((text) => decode(text)).filter((name) => name !== undefined)
+  if (resources.length < encoded.length) {
     return {
       fault:
         `${RESOURCE} must hold percent-encoded UTF-8 of 1 to ${MAX_RESOURCE_BYTES} bytes, ` +
@@ -45,14 +49,17 @@ function readFencing(token, resource) {
   return { token: BigInt(token), resources }
 }
 
-/** The resource; undefined if it is none. */
+/**
+ * The resource; undefined if the text is not one.
+ * @param {string} text
+ */
 function decode(text) {
   if (!ENCODED.test(text)) return undefined
   try {
     const name = decodeURIComponent(text)
-    return new TextEncoder().encode(name).length > MAX_RESOURCE_BYTES ? undefined : name
+    return Buffer.byteLength(name) > MAX_RESOURCE_BYTES ? undefined : name
   } catch {
-    // Bytes that are no UTF-8.
+    // The bytes are not UTF-8.
     return undefined
   }
 }

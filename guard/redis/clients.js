@@ -1,32 +1,76 @@
 'use strict'
 
-/** The clients a Redis guard can run its scripts on, and what their errors mean. */
+/** The clients on which a Redis guard can run its scripts, and what their errors mean. */
 
-const { kind } = require('../../lib/options/validate.js')
 const { invalid } = require('../../lib/errors.js')
+const { kind } = require('../../lib/options/validate.js')
+const { propertiesOf } = require('../core/properties.js')
+
+/** @import { BunRedisLike, IoredisLike, NodeRedisLike } from '../redis.js' */
+
+/** @typedef {(script: string, keys: string[], args: (string | Uint8Array)[]) => Promise<unknown>} Call */
 
 /**
- * How a client calls a script; undefined for what is none we know.
- * @returns {{ evalSha: Call, eval: Call, isEnded: () => boolean } | undefined} `isEnded`: a call would send nothing, and
- *   ioredis would not say so
- * @typedef {(script: string, keys: string[], args: (string | Uint8Array)[]) => Promise<unknown>} Call
+ * How a client runs a script.
+ * @typedef {object} ScriptRunner
+ * @property {Call} evalSha
+ * @property {Call} eval
+ * @property {() => boolean} isEnded whether a call would send nothing and never settle, as with ioredis
  */
-function callsOf(client) {
-  // Bun's has methods for scripts too, in some versions and with arguments of their own.
-  if (typeof client.send === 'function' && 'bufferedAmount' in client) {
+
+/**
+ * @param {object} client
+ * @param {...string} methods
+ */
+function has(client, ...methods) {
+  return methods.every((method) => typeof Reflect.get(client, method) === 'function')
+}
+
+/**
+ * @param {object} client
+ * @returns {client is BunRedisLike}
+ */
+function isBunRedis(client) {
+  // In some versions it also has methods for scripts, with arguments of their own.
+  return has(client, 'send') && 'bufferedAmount' in client
+}
+
+/**
+ * @param {object} client
+ * @returns {client is NodeRedisLike}
+ */
+function isNodeRedis(client) {
+  // It has both spellings, and only this one takes an object.
+  return has(client, 'evalSha', 'eval')
+}
+
+/**
+ * @param {object} client
+ * @returns {client is IoredisLike & { status?: string }}
+ */
+function isIoredis(client) {
+  return has(client, 'evalsha', 'eval')
+}
+
+/**
+ * @param {object} client
+ * @returns {ScriptRunner | undefined} undefined for an unknown client
+ */
+function runnerFor(client) {
+  if (isBunRedis(client)) {
+    /** @type {(command: string) => Call} */
     const call = (command) => (text, keys, args) =>
       client.send(command, [text, String(keys.length), ...keys, ...args])
     return { isEnded: () => false, evalSha: call('EVALSHA'), eval: call('EVAL') }
   }
-  // node-redis has both spellings, and only this one takes an object.
-  if (typeof client.evalSha === 'function' && typeof client.eval === 'function') {
+  if (isNodeRedis(client)) {
     return {
       isEnded: () => false,
       evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
       eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
     }
   }
-  if (typeof client.evalsha === 'function' && typeof client.eval === 'function') {
+  if (isIoredis(client)) {
     return {
       isEnded: () => client.status === 'end',
       evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
@@ -36,26 +80,32 @@ function callsOf(client) {
   return undefined
 }
 
-/** ioredis, node-redis, Bun's, or anything that calls scripts like one of them: clusters, pools, test doubles. */
-function redisClient(client) {
-  const calls = typeof client === 'object' && client !== null ? callsOf(client) : undefined
-  if (calls !== undefined) return calls
-  const got =
-    typeof client === 'object' && client !== null ? 'an object without evalSha or evalsha' : kind(client)
+/**
+ * Accepts ioredis, node-redis, Bun's client, and whatever runs scripts like one of them: clusters, pools, test doubles.
+ * @param {unknown} client
+ */
+function scriptRunner(client) {
+  const isObject = typeof client === 'object' && client !== null
+  const runner = isObject ? runnerFor(client) : undefined
+  if (runner !== undefined) return runner
+  const got = isObject ? 'an object without evalSha or evalsha' : kind(client)
   throw invalid(
     TypeError,
     `client must be a client of ioredis or node-redis (package redis, version 5 or newer), or Bun’s RedisClient, got ${got}`,
   )
 }
 
-/** The classes of errors that the server sent, in ioredis and node-redis. */
-const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError'])
+/**
+ * What an error of a client means. With `unloaded` (the server does not know the script), `slots` (the keys are in several
+ * slots), `unsupported`, `refused` and `unsent` nothing was written. `mistake` is an argument that the client does not
+ * accept, `reply` any other error of the server. `unknown`: there is no answer, and the script may have run.
+ * @typedef {'unloaded' | 'slots' | 'unsupported' | 'refused' | 'unsent' | 'mistake' | 'reply' | 'unknown'} Meaning
+ */
 
-/** What node-redis says of a command that it never sent; ioredis and Bun have a sentence for it. */
-const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
-const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
-
-/** What the first word of a reply means. With each of these nothing was written. */
+/**
+ * By the first word of the server's message.
+ * @type {ReadonlyMap<string | undefined, Meaning>}
+ */
 const REPLY_CODES = new Map([
   ['NOSCRIPT', 'unloaded'],
   ['CROSSSLOT', 'slots'],
@@ -72,12 +122,29 @@ const REPLY_CODES = new Map([
   ['TRYAGAIN', 'refused'],
 ])
 
-/** Bun has one class for all; older ones have one code for what the server says and for what is no answer at all. */
-function isBunReply({ code }, word) {
-  return code === 'ERR_REDIS_SERVER_ERROR' || (code === 'ERR_REDIS_INVALID_RESPONSE' && word?.length > 1)
+/** The classes of errors that the server sent, in ioredis and node-redis. */
+const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError'])
+
+/** The classes of node-redis for a command that was never sent; ioredis and Bun have a sentence for it. */
+const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
+const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
+
+/**
+ * Bun has one class for all errors. Older versions have the same code for an error of the server and for an invalid answer.
+ * @param {unknown} error
+ * @param {string | undefined} word the first one of its message
+ */
+function isBunReply(error, word) {
+  const { code } = propertiesOf(error)
+  if (code === 'ERR_REDIS_SERVER_ERROR') return true
+  return code === 'ERR_REDIS_INVALID_RESPONSE' && word !== undefined && word.length > 1
 }
 
-/** Whether one of these words names the error's class or one that it extends. */
+/**
+ * Whether the class of an error, or one that it extends, has one of these names.
+ * @param {unknown} error
+ * @param {Set<string>} names
+ */
 function isA(error, names) {
   for (let type = error; type instanceof Error; type = Object.getPrototypeOf(type)) {
     if (names.has(type.constructor?.name)) return true
@@ -86,18 +153,22 @@ function isA(error, names) {
 }
 
 /**
- * What an error of a client means: `unloaded` (the server does not know the script), `slots` (keys of several slots),
- * `unsupported`, `refused`, `unsent` (nothing was written in any of these), `mistake` (an argument that the client does
- * not take), `reply` (any other answer of the server), or `unknown`: there is no answer, and it may have been done.
+ * @param {unknown} error
+ * @returns {Meaning}
  */
 function meaning(error) {
-  const message = String(error?.message ?? error)
-  const code = /^[A-Z]+/.exec(message)?.[0]
-  const known = message.startsWith('ERR unknown command') ? 'unsupported' : REPLY_CODES.get(code)
+  const message = messageOf(error)
+  const word = /^[A-Z]+/.exec(message)?.[0]
+  const known = message.startsWith('ERR unknown command') ? 'unsupported' : REPLY_CODES.get(word)
   if (known !== undefined) return known
-  if (isA(error, REPLIES) || isBunReply(error ?? {}, code)) return 'reply'
+  if (isA(error, REPLIES) || isBunReply(error, word)) return 'reply'
   if (isA(error, UNSENT) || UNSENT_SENTENCES.some((sentence) => message.startsWith(sentence))) return 'unsent'
   return error instanceof TypeError ? 'mistake' : 'unknown'
 }
 
-module.exports = { meaning, redisClient }
+/** @param {unknown} error */
+function messageOf(error) {
+  return String(propertiesOf(error).message ?? error)
+}
+
+module.exports = { meaning, messageOf, scriptRunner }

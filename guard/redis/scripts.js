@@ -4,9 +4,11 @@
 
 const { createHash } = require('node:crypto')
 
+/** @typedef {{ readonly text: string, readonly sha: string }} Script */
+
 /**
- * The fence, which comes before what the caller wants. Everything is read before anything is written, so that a stale
- * token has written nothing.
+ * The fence, which runs before the caller's part. It reads everything before it writes anything, so that nothing is written
+ * for a stale token.
  *
  * Tokens stay strings: of two decimals without leading zeros the longer one is higher, and of equally long ones the one
  * that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
@@ -35,43 +37,49 @@ end
 local keys, args = from(KEYS, n + 1), from(ARGV, 4)
 `
 
-/** What a script answers; an error of the caller's part stays one. */
-const ANSWER = `
+/** Returns the result. An error of the caller's part remains one. */
+const RESULT = `
 if type(result) == 'table' and result.err then return result end
 return {'done', result}
 `
 
+/**
+ * @param {string} text
+ * @returns {Script}
+ */
 function plain(text) {
   return { text, sha: createHash('sha1').update(text).digest('hex') }
 }
 
 /** @param {string} body Lua that sets `result` from `keys`, `args` and `token` */
-function script(body) {
-  return plain(`${FENCE}${body}${ANSWER}`)
+function fenced(body) {
+  return plain(`${FENCE}${body}${RESULT}`)
 }
 
-/** The stored token; empty where the key is something else. */
+/** Returns the stored token; empty if the key is something else. */
 const READ = plain(`\
 local stored = redis.pcall('GET', KEYS[1])
 if type(stored) == 'table' and string.find(stored.err, '^WRONGTYPE') then return '' end
 return stored`)
 
 /** Only the fence. */
-const ADVANCE = script('local result = 1')
+const ADVANCE = fenced('local result = 1')
 
-/** One command: its name, then its keys, then what is left. */
-const COMMAND = script(`\
+/** One command: its name, then its keys, then the other arguments. */
+const COMMAND = fenced(`\
 local command = {args[1]}
 for i = 1, #keys do command[#command + 1] = keys[i] end
 for i = 2, #args do command[#command + 1] = args[i] end
 local result = redis.pcall(unpack(command))`)
 
 /**
- * The caller's own; its KEYS and ARGV are without ours. On lines of its own, for it may end with a comment. Its errors are
- * told apart from the server's, which say that nothing was written: ⇒ {'failed', the error}
+ * The caller's own script; its KEYS and ARGV do not contain those of the fence. It is on lines of its own, because it may end
+ * with a comment. Its errors are returned as {'failed', the error}, to distinguish them from the server's, which say that
+ * nothing was written.
+ * @param {string} body
  */
 function custom(body) {
-  return script(`\
+  return fenced(`\
 local passed, result = pcall(function(KEYS, ARGV, TOKEN)
 ${body}
 end, keys, args, token)

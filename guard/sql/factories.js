@@ -1,10 +1,11 @@
 'use strict'
 
-/** The guards of SQL stores, as users make them. */
+/** The functions that make the guards of SQL stores. */
 
-const { boolean, kind, nearest, oneOf, string, wrongType } = require('../../lib/options/validate.js')
 const { invalid } = require('../../lib/errors.js')
+const { boolean, keysOf, kind, object, oneOf, wrongType } = require('../../lib/options/validate.js')
 const { mariadb } = require('./adapters/mariadb.js')
+const { hasMethods } = require('./adapters/methods.js')
 const { mysql2 } = require('./adapters/mysql2.js')
 const { pg } = require('./adapters/pg.js')
 const { bunMysql, postgresJs } = require('./adapters/postgres-js.js')
@@ -13,87 +14,159 @@ const mysqlDialect = require('./dialects/mysql.js')
 const postgresDialect = require('./dialects/postgres.js')
 const sqliteDialect = require('./dialects/sqlite.js')
 const { SqlGuard } = require('./guard.js')
+const { identifier } = require('./identifier.js')
 const { SyncSqliteGuard } = require('./sync-guard.js')
 
-const ISOLATION = ['read uncommitted', 'read committed', 'repeatable read', 'serializable']
-const COMMON_KEYS = ['client', 'adapter', 'table', 'schema', 'abortOnLoss']
-const ISOLATED_KEYS = [...COMMON_KEYS, 'isolation']
+/** @import * as Public from '../index.js' */
 
-/** A longer name is cut by PostgreSQL, with a notice that nobody sees. */
-const postgresName = (name) => Buffer.byteLength(name) <= 63
-const mysqlName = (name) => name.length <= 64 && !name.endsWith(' ')
+/** @type {readonly Public.IsolationLevel[]} */
+const ISOLATION_LEVELS = ['read uncommitted', 'read committed', 'repeatable read', 'serializable']
 
-/** Quoted, so that every name is one, and no SQL. */
-function identifier(name, value, quote, fits, limit) {
-  string(name, value)
-  if (value === '' || value.includes('\0') || !fits(value)) {
-    throw invalid(RangeError, `${name} must be the name of a table or schema: not empty, without NUL${limit}`)
-  }
-  return quote(value)
+/** @type {Record<keyof Public.GuardOptions | 'client' | 'adapter', true>} */
+const commonOptions = { client: true, adapter: true, table: true, schema: true, abortOnLoss: true }
+/** @type {Record<keyof Public.IsolatedGuardOptions | 'client' | 'adapter', true>} */
+const isolatedOptions = { ...commonOptions, isolation: true }
+
+const COMMON_KEYS = keysOf(commonOptions)
+const ISOLATED_KEYS = keysOf(isolatedOptions)
+
+/**
+ * How a database writes and limits names.
+ * @typedef {object} Naming
+ * @property {(name: string) => string} quote
+ * @property {(name: string) => boolean} [fits]
+ * @property {string} [limit] what `fits` checks, for messages
+ */
+
+/**
+ * PostgreSQL truncates longer names, with a notice that clients do not show.
+ * @type {Naming}
+ */
+const postgresNaming = {
+  quote: postgresDialect.quote,
+  fits: (name) => Buffer.byteLength(name) <= 63,
+  limit: ', of at most 63 bytes',
 }
+/** @type {Naming} */
+const mysqlNaming = {
+  quote: mysqlDialect.quote,
+  fits: (name) => name.length <= 64 && !name.endsWith(' '),
+  limit: ', of at most 64 characters, without a space at its end',
+}
+/** @type {Naming} */
+const sqliteNaming = { quote: sqliteDialect.quote }
 
-function readOptions(options, keys) {
-  if (typeof options !== 'object' || options === null) throw wrongType('options', 'an object', options)
-  for (const key of Object.keys(options)) {
-    if (keys.includes(key)) continue
-    const near = nearest(key, keys)
-    throw invalid(
-      TypeError,
-      `unknown option ${JSON.stringify(key)} of a guard; ${near === undefined ? `known are ${keys.join(', ')}` : `did you mean ${JSON.stringify(near)}?`}`,
-    )
-  }
-  const { table = 'fencelock_fences', schema, abortOnLoss = false, isolation } = options
+/**
+ * @param {unknown} value
+ * @param {readonly (keyof typeof isolatedOptions)[]} keys
+ */
+function readOptions(value, keys) {
+  if (value === undefined) throw wrongType('options', 'an object', value)
+  const {
+    client,
+    adapter,
+    table = 'fencelock_fences',
+    schema,
+    abortOnLoss = false,
+    isolation,
+  } = object('options', value, keys)
   return {
-    ...options,
+    client,
+    adapter,
     table,
     schema,
     abortOnLoss: boolean('abortOnLoss', abortOnLoss),
-    isolation: isolation === undefined ? undefined : oneOf('isolation', isolation, ISOLATION),
+    isolation: isolation === undefined ? undefined : oneOf('isolation', isolation, ISOLATION_LEVELS),
   }
 }
 
-function tableName({ table, schema }, quote, fits, limit) {
-  const name = identifier('table', table, quote, fits, limit)
-  return schema === undefined ? name : `${identifier('schema', schema, quote, fits, limit)}.${name}`
+/**
+ * Quoted, so that every name is one, and not SQL.
+ * @param {{ table: unknown, schema: unknown }} settings
+ * @param {Naming} naming
+ */
+function tableName({ table, schema }, { quote, ...rule }) {
+  const of = 'table or schema'
+  const name = quote(identifier('table', table, { of, ...rule }))
+  return schema === undefined ? name : `${quote(identifier('schema', schema, { of, ...rule }))}.${name}`
 }
 
-/** The adapter that was given, or the one that knows the client. */
-function findAdapter({ client, adapter }, known, clients) {
+/**
+ * @param {unknown} client
+ * @param {unknown} adapter
+ * @param {string} clients what `client` may be
+ */
+function assertOneOf(client, adapter, clients) {
   if ((client === undefined) === (adapter === undefined)) {
     throw invalid(
       TypeError,
       `a guard takes a client or an adapter: client may be ${clients}; adapter is for any other`,
     )
   }
-  if (adapter !== undefined) {
-    if (typeof adapter?.transaction !== 'function' || typeof adapter.query !== 'function') {
-      throw invalid(
-        TypeError,
-        `adapter must have the methods transaction and query, see SqlAdapter, got ${kind(adapter)}`,
-      )
-    }
-    return adapter
+}
+
+/**
+ * @param {unknown} adapter of the user
+ * @returns {Public.SqlAdapter<any>} whose transactions are of a type that only the user knows
+ */
+function readAdapter(adapter) {
+  if (!isObject(adapter) || !hasMethods(adapter, 'transaction', 'query')) {
+    throw invalid(
+      TypeError,
+      `adapter must have the methods transaction and query, see SqlAdapter, got ${kind(adapter)}`,
+    )
   }
-  if ((typeof client === 'object' && client !== null) || typeof client === 'function') {
-    for (const find of known) {
+  return /** @type {Public.SqlAdapter<unknown>} */ (/** @type {unknown} */ (adapter))
+}
+
+/**
+ * The first of these adapters that recognizes the client.
+ * @template Adapter
+ * @param {unknown} client
+ * @param {((client: object) => Adapter | undefined)[]} adapters
+ * @param {string} clients what they recognize
+ */
+function adapterFor(client, adapters, clients) {
+  if (isObject(client)) {
+    for (const find of adapters) {
       const found = find(client)
       if (found !== undefined) return found
     }
   }
-  throw wrongType('client', clients, client, '; for another client give an adapter, see SqlAdapter')
+  throw wrongType('client', clients, client, '; for another client pass an adapter, see SqlAdapter')
 }
 
+/**
+ * @param {unknown} value
+ * @returns {value is object}
+ */
+function isObject(value) {
+  return (typeof value === 'object' && value !== null) || typeof value === 'function'
+}
+
+/**
+ * @param {ReturnType<typeof readOptions>} settings
+ * @param {((client: object) => Public.SqlAdapter<any> | undefined)[]} adapters
+ * @param {string} clients
+ */
+function findAdapter({ client, adapter }, adapters, clients) {
+  assertOneOf(client, adapter, clients)
+  return adapter === undefined ? adapterFor(client, adapters, clients) : readAdapter(adapter)
+}
+
+/** @param {unknown} options */
 function postgresGuard(options) {
   const settings = readOptions(options, ISOLATED_KEYS)
   const adapter = findAdapter(
     settings,
     [pg, postgresJs],
-    'a Pool or Client of pg, the function that postgres() gives, or Bun.sql',
+    'a Pool or Client of pg, the function that postgres() returns, or Bun.sql',
   )
-  const table = tableName(settings, postgresDialect.quote, postgresName, ', of at most 63 bytes')
-  return new SqlGuard(adapter, postgresDialect.postgres(table), settings)
+  const dialect = postgresDialect.postgres(tableName(settings, postgresNaming))
+  return new SqlGuard(adapter, dialect, settings)
 }
 
+/** @param {unknown} options */
 function mysqlGuard(options) {
   const settings = readOptions(options, ISOLATED_KEYS)
   const adapter = findAdapter(
@@ -101,27 +174,31 @@ function mysqlGuard(options) {
     [mysql2, mariadb, bunMysql],
     'a pool or connection of mysql2 or of mariadb (its promise API), or Bun.sql',
   )
-  const table = tableName(
-    settings,
-    mysqlDialect.quote,
-    mysqlName,
-    ', of at most 64 characters, without a space at its end',
-  )
-  return new SqlGuard(adapter, mysqlDialect.mysql(table), settings)
+  const dialect = mysqlDialect.mysql(tableName(settings, mysqlNaming))
+  return new SqlGuard(adapter, dialect, settings)
 }
 
+/**
+ * @template {object} Client
+ * @overload
+ * @param {Public.GuardOptions & { client: Client }} options
+ * @returns {Public.SqliteGuard<Client>}
+ */
+/**
+ * @template Tx
+ * @overload
+ * @param {Public.GuardOptions & { adapter: Public.SqlAdapter<Tx> }} options
+ * @returns {Public.SqlGuard<Tx>}
+ */
+/** @param {unknown} options */
 function sqliteGuard(options) {
   const settings = readOptions(options, COMMON_KEYS)
-  const adapter = findAdapter(
-    settings,
-    [syncSqlite],
-    'a database of better-sqlite3, node:sqlite or bun:sqlite',
-  )
-  const table = tableName(settings, sqliteDialect.quote, () => true, '')
-  const dialect = sqliteDialect.sqlite(table)
-  return settings.client === undefined
-    ? new SqlGuard(adapter, dialect, settings)
-    : new SyncSqliteGuard(adapter, dialect, settings)
+  const clients = 'a database of better-sqlite3, node:sqlite or bun:sqlite'
+  const { client, adapter } = settings
+  assertOneOf(client, adapter, clients)
+  const dialect = () => sqliteDialect.sqlite(tableName(settings, sqliteNaming))
+  if (adapter !== undefined) return new SqlGuard(readAdapter(adapter), dialect(), settings)
+  return new SyncSqliteGuard(adapterFor(client, [syncSqlite], clients), dialect(), settings)
 }
 
 module.exports = { mysqlGuard, postgresGuard, sqliteGuard }

@@ -1,17 +1,31 @@
 'use strict'
 
-/** What the guards of all SQL stores do. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
+/** The guard of all asynchronous clients. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
 
-const { wrongType } = require('../../lib/options/validate.js')
 const { resourceName } = require('../../lib/options/names.js')
-const { fencing, inTurn } = require('../core/reentrancy.js')
+const { wrongType } = require('../../lib/options/validate.js')
+const { inTurn, withFences } = require('../core/reentrancy.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')
 const { retry } = require('./retry.js')
 
-/** How far a transaction is. Only before the callback may it be done again. */
-const Phase = { FENCE: 0, CALLBACK: 1, COMMIT: 2 }
+/** @import * as Public from '../index.js' */
+/** @import { FencedLock } from '../fenced-lock.js' */
+/** @import { Lease } from '../core/token.js' */
+/** @import { Dialect } from './dialects/dialect.js' */
 
+/** How far a transaction is. It may be repeated only before the callback. */
+const Phase = /** @type {const} */ ({ FENCE: 0, CALLBACK: 1, COMMIT: 2 })
+
+/**
+ * @typedef {object} Progress
+ * @property {(typeof Phase)[keyof typeof Phase]} phase
+ */
+
+/**
+ * @template Tx
+ * @implements {Public.SqlGuard<Tx>}
+ */
 class SqlGuard {
   #adapter
   #client
@@ -20,32 +34,41 @@ class SqlGuard {
   #isolation
 
   /**
-   * @param {import('../index').SqlAdapter<unknown>} adapter
-   * @param {import('./dialects/postgres').Dialect} dialect
+   * @param {Public.SqlAdapter<Tx>} adapter
+   * @param {Dialect} dialect
+   * @param {{ client: unknown, abortOnLoss: boolean, isolation: Public.IsolationLevel | undefined }} options
    */
   constructor(adapter, dialect, { client, abortOnLoss, isolation }) {
     this.#adapter = adapter
+    /** Guards of the same client refuse to run inside each other. */
     this.#client = client ?? adapter
     this.#dialect = dialect
     this.#abortOnLoss = abortOnLoss
     this.#isolation = isolation
   }
 
+  /**
+   * @template T
+   * @param {FencedLock} lock
+   * @param {(tx: Tx) => T | PromiseLike<T>} fn
+   */
   async run(lock, fn) {
     const lease = readLock(lock)
     if (typeof fn !== 'function') throw wrongType('the second argument of run', 'a function', fn)
     return this.#fenced(lease, fn)
   }
 
+  /** @param {FencedLock} lock */
   async advance(lock) {
     await this.#fenced(readLock(lock), () => undefined)
   }
 
+  /** @param {string} resource */
   async highWater(resource) {
     const text = this.#dialect.read([Buffer.from(resourceName(resource))])
-    const answer = await this.#turn(() => this.#plain([text]))
+    const answer = await this.#inTurn(() => this.#plain([text]))
     if (typeof answer !== 'object' || answer === null) {
-      throw new TypeError('the adapter does not pass the database’s answer on as SqlAdapter documents it')
+      throw new TypeError('the adapter does not return the database’s answer as SqlAdapter documents it')
     }
     const { rows = [] } = answer
     return rows.length === 0 ? null : BigInt(rows[0].token)
@@ -56,8 +79,8 @@ class SqlGuard {
   }
 
   async migrate() {
-    await this.#turn(() =>
-      // Two processes create the same table at once: the one that comes too late finds it the next time.
+    await this.#inTurn(() =>
+      // When two processes create the same table, the slower one fails. It finds the table when it retries.
       retry(
         () => this.#plain(this.#dialect.migration),
         (error) => this.#dialect.isConflict(error) || this.#dialect.isConcurrentCreate(error),
@@ -65,34 +88,57 @@ class SqlGuard {
     )
   }
 
-  /** Statements without a fence; the answer to the last one. */
+  /**
+   * Runs statements without a fence. Resolves with the answer to the last one.
+   * @param {readonly string[]} texts
+   */
   #plain(texts) {
     return this.#adapter.transaction(async (tx) => {
+      /** @type {Public.SqlAnswer | undefined} */
       let answer
       for (const text of texts) answer = await this.#adapter.query(tx, text)
       return answer
     }, {})
   }
 
-  #turn(work) {
+  /**
+   * @template T
+   * @param {() => Promise<T>} work
+   */
+  #inTurn(work) {
     const { connection } = this.#adapter
     return connection === undefined ? work() : inTurn(connection, work)
   }
 
+  /**
+   * @template T
+   * @param {Lease} lease
+   * @param {(tx: Tx) => T | PromiseLike<T>} fn
+   */
   #fenced(lease, fn) {
-    // Before it waits for its turn, too: for a lock that is gone there is nothing to wait for.
+    // Before the queue, too: a lock that was lost has nothing to wait for.
     assertHeld(lease)
     const fence = new Fence(lease, this.#dialect)
+    /** @type {Progress} */
     const progress = { phase: Phase.FENCE }
+    /** @param {unknown} error */
     const isTransient = (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error)
-    const work = () => retry(() => this.#once(lease, fence, fn, progress), isTransient)
-    return this.#turn(() => fencing(this.#client, this.#dialect.ddl, lease.names, work))
+    const work = () => retry(() => this.#attempt(lease, fence, fn, progress), isTransient)
+    return this.#inTurn(() => withFences(this.#client, this.#dialect.ddl, lease.names, work))
   }
 
-  async #once(lease, fence, fn, progress) {
+  /**
+   * @template T
+   * @param {Lease} lease
+   * @param {InstanceType<typeof Fence>} fence
+   * @param {(tx: Tx) => T | PromiseLike<T>} fn
+   * @param {Progress} progress
+   * @returns {Promise<T>}
+   */
+  async #attempt(lease, fence, fn, progress) {
     assertHeld(lease)
     const { statement, question } = fence
-    // One insert id cannot tell of several tokens: a client that sends several statements at once sends this one, too.
+    // One insert id cannot carry several tokens. An adapter that sends several statements at once sends this one, too.
     const more = lease.names.length > 1 ? question : undefined
     try {
       return await this.#adapter.transaction(

@@ -1,38 +1,55 @@
 'use strict'
 
 /**
- * The guard of SQLite's synchronous drivers. The whole transaction is one synchronous call: with an `await` in it,
- * statements of others on the same connection would become part of it, and be committed or rolled back with it.
+ * The guard of SQLite's synchronous drivers. The whole transaction is one synchronous call: with an `await` in it, statements
+ * of other code on the same connection would become part of it, and be committed or rolled back with it.
  */
 
 const { types } = require('node:util')
 
-const { wrongType } = require('../../lib/options/validate.js')
 const { invalid } = require('../../lib/errors.js')
 const { resourceName } = require('../../lib/options/names.js')
+const { wrongType } = require('../../lib/options/validate.js')
+const { propertiesOf } = require('../core/properties.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
 const { Fence } = require('./fence.js')
 const { retry } = require('./retry.js')
 
+/** @import * as Public from '../index.js' */
+/** @import { FencedLock } from '../fenced-lock.js' */
+/** @import { SyncAdapter } from './adapters/sqlite.js' */
+/** @import { Dialect } from './dialects/dialect.js' */
+
+/** Each attempt blocks the event loop for the client's busy timeout, so there must not be many. */
+const PATIENCE_MS = 2_000
+
+/**
+ * @typedef {object} Progress
+ * @property {boolean} begun whether the callback was called
+ * @property {boolean} committing
+ */
+
 function asynchronous() {
   return invalid(
     TypeError,
-    'the callback of run must be synchronous with this SQLite client: whatever else uses the connection while it waits would ' +
-      'become part of the transaction; nothing was written by the transaction: read and compute before run, after advance',
+    'the callback of run must be synchronous with this SQLite client: while it waits, statements of other code on the ' +
+      'connection would become part of the transaction; nothing was written by the transaction. Read and compute before run, after advance',
   )
 }
 
-/** A try waits for the client's busy timeout, and the event loop with it: then they must not be many. */
-const PATIENCE_MS = 2_000
-
+/**
+ * @template Client
+ * @implements {Public.SqliteGuard<Client>}
+ */
 class SyncSqliteGuard {
   #adapter
   #dialect
   #abortOnLoss
 
   /**
-   * @param {import('./adapters/sqlite').SyncAdapter} adapter
-   * @param {import('./dialects/postgres').Dialect} dialect
+   * @param {SyncAdapter<Client>} adapter
+   * @param {Dialect} dialect
+   * @param {{ abortOnLoss: boolean }} options
    */
   constructor(adapter, dialect, { abortOnLoss }) {
     this.#adapter = adapter
@@ -40,35 +57,49 @@ class SyncSqliteGuard {
     this.#abortOnLoss = abortOnLoss
   }
 
+  /**
+   * @template T
+   * @param {FencedLock} lock
+   * @param {(client: Client) => T} fn
+   */
   async run(lock, fn) {
-    const progress = { begun: false }
+    const progress = { begun: false, committing: false }
     return retry(
-      () => this.#once(lock, fn, progress),
+      () => this.#attempt(lock, fn, progress),
       (error) => !progress.begun && this.#dialect.isConflict(error),
       PATIENCE_MS,
     )
   }
 
+  /**
+   * @template T
+   * @param {FencedLock} lock
+   * @param {(client: Client) => T} fn
+   */
   runSync(lock, fn) {
-    return this.#once(lock, fn, { begun: false })
+    return this.#attempt(lock, fn, { begun: false, committing: false })
   }
 
+  /** @param {FencedLock} lock */
   async advance(lock) {
     await this.run(lock, () => undefined)
   }
 
+  /** @param {FencedLock} lock */
   advanceSync(lock) {
     this.runSync(lock, () => undefined)
   }
 
+  /** @param {string} resource */
   async highWater(resource) {
     return this.highWaterSync(resource)
   }
 
+  /** @param {string} resource */
   highWaterSync(resource) {
     const text = this.#dialect.read([Buffer.from(resourceName(resource))])
-    const { rows } = this.#adapter.query(text)
-    return rows.length === 0 ? null : BigInt(rows[0].token)
+    const [row] = this.#adapter.query(text).rows
+    return row === undefined ? null : BigInt(row.token)
   }
 
   ddl() {
@@ -83,7 +114,13 @@ class SyncSqliteGuard {
     this.#adapter.exec(this.#dialect.ddl)
   }
 
-  #once(lock, fn, progress) {
+  /**
+   * @template T
+   * @param {FencedLock} lock
+   * @param {(client: Client) => T} fn
+   * @param {Progress} progress
+   */
+  #attempt(lock, fn, progress) {
     const lease = readLock(lock)
     if (typeof fn !== 'function') throw wrongType('the second argument of run', 'a function', fn)
     // Before it runs: what it does after its first await could not be undone.
@@ -91,12 +128,12 @@ class SyncSqliteGuard {
     assertHeld(lease)
     const fence = new Fence(lease, this.#dialect)
     try {
-      return this.#adapter.transaction((tx) => {
+      return this.#adapter.transaction((client) => {
         fence.assertPassed(this.#adapter.query(fence.statement))
         progress.begun = true
-        const value = fn(tx)
-        if (typeof value?.then === 'function') {
-          // Its end is nobody's to wait for; its error must not end the process.
+        const value = fn(client)
+        if (isThenable(value)) {
+          // The guard does not wait for it; its rejection must not end the process.
           Promise.resolve(value).catch(() => {})
           throw asynchronous()
         }
@@ -105,9 +142,14 @@ class SyncSqliteGuard {
         return value
       })
     } catch (error) {
-      throw fence.failure(error, progress.committing === true)
+      throw fence.failure(error, progress.committing)
     }
   }
+}
+
+/** @param {unknown} value */
+function isThenable(value) {
+  return typeof propertiesOf(value).then === 'function'
 }
 
 module.exports = { SyncSqliteGuard }

@@ -39,7 +39,7 @@ export function singleSuite(subject: Subject): void {
     const error = await rejection(guard.run(lock, () => guard.advance({ resource: unique(), token: 1n })))
     expect(error).toMatchObject({
       code: 'INVALID_OPTION',
-      message: expect.stringContaining('inside of another one'),
+      message: expect.stringContaining('inside another one'),
     })
     // What goes on in the background of a callback that is over is not inside of it any more.
     let later: Promise<unknown> | undefined

@@ -2,40 +2,57 @@
 
 /** `mariadb`, its promise API: a pool or a connection. */
 
+const { driverError } = require('../dialects/driver-error.js')
+const { hasMethods } = require('./methods.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
+
+/** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
+/** @import { MysqlClient, MysqlConnection, Watch } from './mysql-transaction.js' */
+
+/** @typedef {MysqlConnection & { query(options: object): Promise<object[] | SqlAnswer> }} MariadbConnection */
 
 const NO_SUCH_SAVEPOINT = 1305
 
 /**
- * @param {any} client
- * @returns {import('../../index').SqlAdapter<any> | undefined}
+ * @param {object} client
+ * @returns {SqlAdapter<MariadbConnection> | undefined}
  */
 function mariadb(client) {
-  if (typeof client.query !== 'function' || typeof client.batch !== 'function') return undefined
-  const isPool = typeof client.getConnection === 'function'
-  if (!isPool && typeof client.beginTransaction !== 'function') return undefined
+  if (!hasMethods(client, 'query', 'batch')) return undefined
+  const isPool = hasMethods(client, 'getConnection')
+  if (!isPool && !hasMethods(client, 'beginTransaction')) return undefined
   // The callback API has the same methods.
   if (client.constructor?.name.endsWith('Callback')) return undefined
+  const known = /** @type {MysqlClient<MariadbConnection>} */ (/** @type {unknown} */ (client))
   return {
     connection: isPool ? undefined : client,
-    transaction: (work, how) => mysqlTransaction({ client, isPool, query, watch }, work, how),
+    transaction: (work, how) => mysqlTransaction({ client: known, query, watch }, work, how),
     query,
   }
 }
 
-/** A transaction that is over has no savepoints any more, whoever ended it. What is sent so early costs no round trip. */
+/**
+ * A transaction that is over has no savepoints, whoever ended it. The client does not wait for an answer before it sends the
+ * next statement, so this costs no round trip.
+ * @type {Watch<MariadbConnection>}
+ */
 function watch(tx) {
   return {
     before: ['SAVEPOINT fencelock'],
     ended: () =>
       query(tx, 'RELEASE SAVEPOINT fencelock').then(
         () => false,
-        ({ errno }) => errno === NO_SUCH_SAVEPOINT,
+        (error) => driverError(error).errno === NO_SUCH_SAVEPOINT,
       ),
-    end() {},
+    stop() {},
   }
 }
 
+/**
+ * @param {MariadbConnection} tx
+ * @param {string} text
+ * @returns {Promise<SqlAnswer>}
+ */
 async function query(tx, text) {
   const result = await tx.query({ sql: text, rowsAsArray: false, metaAsArray: false, nestTables: false })
   return Array.isArray(result) ? { rows: result } : { insertId: result.insertId }

@@ -1,26 +1,61 @@
 'use strict'
 
-const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
-const { undoes } = require('../dialects/mysql.js')
-
 /**
  * A transaction of the clients `mysql2` and `mariadb`.
  *
- * START TRANSACTION and the fence are handed to the client at once: `mariadb` sends them in one go; `mysql2` sends a
- * command when the one before was answered, so there the fence costs a round trip.
+ * START TRANSACTION and the fence are passed to the client at once: `mariadb` sends them together. `mysql2` sends a command
+ * when the previous one has been answered, so there the fence costs a round trip.
  *
- * The server tells nobody that a COMMIT had nothing to commit. `watch` finds out whether the transaction ended before,
- * without a round trip.
- *
- * @typedef {object} Watched
- * @property {string[]} before statements that it wants sent in front of the fence
- * @property {() => boolean | Promise<boolean>} ended asked when the callback is done
- * @property {() => void} end
+ * A COMMIT without a transaction succeeds. So a `Watch` finds out whether the transaction ended earlier, without a round
+ * trip.
  */
-async function mysqlTransaction({ client, isPool, query, watch }, work, { fence, question, isolation }) {
+
+const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
+const { rollsBack } = require('../dialects/mysql.js')
+
+/** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
+
+/**
+ * A connection; `destroy` and `release` are those of a pool's.
+ * @typedef {object} MysqlConnection
+ * @property {() => unknown} destroy
+ * @property {() => unknown} release
+ */
+
+/**
+ * @template Tx
+ * @typedef {{ getConnection(): Promise<Tx> } | Tx} MysqlClient
+ */
+
+/**
+ * Follows a transaction until `stop` is called.
+ * @template Tx
+ * @typedef {(tx: Tx) => Watched} Watch
+ */
+
+/**
+ * @typedef {object} Watched
+ * @property {string[]} before statements to send before the fence
+ * @property {() => boolean | Promise<boolean>} ended called when the callback is done
+ * @property {() => void} stop
+ */
+
+/**
+ * @template {MysqlConnection} Tx
+ * @template T
+ * @param {object} how the client works
+ * @param {MysqlClient<Tx>} how.client
+ * @param {(tx: Tx, text: string) => Promise<SqlAnswer>} how.query
+ * @param {Watch<Tx>} how.watch
+ * @param {(tx: Tx, fenceAnswer?: SqlAnswer) => Promise<T>} work
+ * @param {Parameters<SqlAdapter<Tx>['transaction']>[1]} statements
+ * @returns {Promise<T>}
+ */
+async function mysqlTransaction({ client, query, watch }, work, { fence, question, isolation }) {
+  const isPool = 'getConnection' in client
   const tx = isPool ? await client.getConnection() : client
   let broken = false
-  // Without a fence it is a migration, which commits by itself.
+  // Without a fence it is a migration, which commits implicitly.
   const watched = fence === undefined ? unwatched : watch(tx)
   try {
     const begin = [
@@ -29,37 +64,42 @@ async function mysqlTransaction({ client, isPool, query, watch }, work, { fence,
       ...watched.before,
       ...[fence, question].filter((text) => text !== undefined),
     ]
-    const answers = await settled(begin.map((text) => query(tx, text)))
+    const answers = await allSettled(begin.map((text) => query(tx, text)))
     const value = await runCallback(
       () => work(tx, fence === undefined ? undefined : answers.at(-1)),
-      async (error) => (!undoes(error) && (await watched.ended()) ? new TransactionEnded() : undefined),
+      async (error) => (!rollsBack(error) && (await watched.ended()) ? new TransactionEnded() : undefined),
     )
     // Before the next statement is sent: COMMIT itself ends the transaction.
     const ended = watched.ended()
-    const [outcome] = await Promise.allSettled([query(tx, 'COMMIT')])
+    const [commit] = await Promise.allSettled([query(tx, 'COMMIT')])
     if (await ended) throw new TransactionEnded()
-    if (outcome.status === 'rejected') throw outcome.reason
+    if (commit.status === 'rejected') throw commit.reason
     return value
   } catch (error) {
     await query(tx, 'ROLLBACK').catch(() => (broken = true))
     throw error
   } finally {
-    watched.end()
-    // A connection whose state nobody knows must not be used again.
+    watched.stop()
+    // A connection in an unknown state must not be used again.
     if (isPool && broken) await tx.destroy()
     else if (isPool) await tx.release()
   }
 }
 
 /** @type {Watched} */
-const unwatched = { before: [], ended: () => false, end() {} }
+const unwatched = { before: [], ended: () => false, stop() {} }
 
-/** All of them must have ended before anything else is done on the connection. */
-async function settled(promises) {
+/**
+ * The results, or the first failure, once all are settled: only then may the connection be used for anything else.
+ * @template T
+ * @param {Promise<T>[]} promises
+ */
+async function allSettled(promises) {
   const results = await Promise.allSettled(promises)
-  const failed = results.find(({ status }) => status === 'rejected')
-  if (failed !== undefined) throw failed.reason
-  return results.map(({ value }) => value)
+  return results.map((result) => {
+    if (result.status === 'rejected') throw result.reason
+    return result.value
+  })
 }
 
 module.exports = { mysqlTransaction }

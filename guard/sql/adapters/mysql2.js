@@ -1,28 +1,41 @@
 'use strict'
 
-/** `mysql2` and `mysql2/promise`: a pool or a connection. The callback gets a connection that gives promises. */
+/** `mysql2` and `mysql2/promise`: a pool or a connection. The callback gets a connection that returns promises. */
 
+const { hasMethods } = require('./methods.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
 const { watchStatus } = require('./mysql2-status.js')
 
+/** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
+/** @import { MysqlClient, MysqlConnection } from './mysql-transaction.js' */
+
+/** @typedef {MysqlConnection & { query(options: object): Promise<[object[] | SqlAnswer, unknown]> }} Mysql2Connection */
+
 /**
- * @param {any} given
- * @returns {import('../../index').SqlAdapter<any> | undefined}
+ * @param {object} given
+ * @returns {SqlAdapter<Mysql2Connection> | undefined}
  */
 function mysql2(given) {
-  const client = typeof given.promise === 'function' ? given.promise() : given
-  // `batch` is what only the client called `mariadb` has.
-  if (typeof client.execute !== 'function' || typeof client.batch === 'function') return undefined
-  const isPool = typeof client.getConnection === 'function'
-  if (!isPool && typeof client.beginTransaction !== 'function') return undefined
+  /** @type {object} */
+  const client = hasMethods(given, 'promise') ? given.promise() : given
+  // Only the client called `mariadb` has `batch`.
+  if (!hasMethods(client, 'execute') || hasMethods(client, 'batch')) return undefined
+  const isPool = hasMethods(client, 'getConnection')
+  if (!isPool && !hasMethods(client, 'beginTransaction')) return undefined
+  const known = /** @type {MysqlClient<Mysql2Connection>} */ (/** @type {unknown} */ (client))
   return {
-    // Of a connection, not of its promise-giving cover, of which there may be several.
-    connection: isPool ? undefined : (client.connection ?? client),
-    transaction: (work, how) => mysqlTransaction({ client, isPool, query, watch: watchStatus }, work, how),
+    // A connection may have several wrappers that return promises.
+    connection: isPool ? undefined : (Reflect.get(client, 'connection') ?? client),
+    transaction: (work, how) => mysqlTransaction({ client: known, query, watch: watchStatus }, work, how),
     query,
   }
 }
 
+/**
+ * @param {Mysql2Connection} tx
+ * @param {string} text
+ * @returns {Promise<SqlAnswer>}
+ */
 async function query(tx, text) {
   const [result] = await tx.query({ sql: text, rowsAsArray: false })
   return Array.isArray(result) ? { rows: result } : { insertId: result.insertId }

@@ -4,84 +4,61 @@
 
 const { invalid } = require('../../../lib/errors.js')
 const { TransactionEnded, rethrow } = require('../../core/transaction-ended.js')
-const { byCause } = require('../dialects/errors.js')
+const { byCause, messageOf } = require('../dialects/driver-error.js')
 const { isCode } = require('../dialects/sqlite.js')
+const { hasMethods } = require('./methods.js')
 
-/** Errors with which SQLite has undone the transaction by itself. */
-const undoes = byCause((error) =>
+/**
+ * @typedef {object} SqliteClient
+ * @property {(text: string) => unknown} exec
+ * @property {(text: string) => SqliteStatement} prepare
+ * @property {boolean} [inTransaction]
+ * @property {boolean} [isTransaction]
+ */
+
+/**
+ * @typedef {object} SqliteStatement
+ * @property {() => TokenRow[]} all
+ * @property {(enabled: boolean) => void} [setReturnArrays]
+ * @property {() => void} [finalize]
+ */
+
+/** @typedef {{ resource: string, token: string }} TokenRow */
+
+/**
+ * @template Client
+ * @typedef {object} SyncAdapter
+ * @property {<T>(work: (client: Client) => T) => T} transaction
+ * @property {(text: string) => { rows: TokenRow[] }} query
+ * @property {(text: string) => void} exec
+ */
+
+/** Errors after which SQLite has rolled back the transaction. */
+const rollsBack = byCause((error) =>
   [
-    [7, 'SQLITE_NOMEM'],
-    [9, 'SQLITE_INTERRUPT'],
-    [10, 'SQLITE_IOERR'],
-    [13, 'SQLITE_FULL'],
+    /** @type {const} */ ([7, 'SQLITE_NOMEM']),
+    /** @type {const} */ ([9, 'SQLITE_INTERRUPT']),
+    /** @type {const} */ ([10, 'SQLITE_IOERR']),
+    /** @type {const} */ ([13, 'SQLITE_FULL']),
   ].some(([number, name]) => isCode(error, number, name)),
 )
 
 /**
- * @typedef {object} SyncAdapter
- * @property {<T>(work: (tx: any) => T) => T} transaction
- * @property {(text: string) => { rows: any[] }} query
- * @property {(text: string) => void} exec
+ * @template {object} Client
+ * @param {Client} given
+ * @returns {SyncAdapter<Client> | undefined}
  */
-
-/**
- * @param {any} client
- * @returns {SyncAdapter | undefined}
- */
-function syncSqlite(client) {
-  if (typeof client.exec !== 'function' || typeof client.prepare !== 'function') return undefined
-  /** Undefined where an early node:sqlite cannot tell. */
-  const inTransaction = () => client.inTransaction ?? client.isTransaction
-  const rollback = () => {
-    // Some errors have rolled back by themselves.
-    if (inTransaction() === false) return
-    try {
-      client.exec('ROLLBACK')
-    } catch {
-      // The error that led here is the one to tell.
-    }
-  }
-  /**
-   * Returns why it failed: a {@link TransactionEnded} if there is no such savepoint. It ends with its transaction, and a
-   * transaction that began since has none.
-   * @returns {Error | undefined}
-   */
-  const releaseSavepoint = () => {
-    try {
-      client.exec('RELEASE fencelock')
-      return undefined
-    } catch (error) {
-      return /no such savepoint/.test(error?.message) ? new TransactionEnded(error.message) : error
-    }
-  }
+function syncSqlite(given) {
+  if (!hasMethods(given, 'exec', 'prepare')) return undefined
+  const client = /** @type {SqliteClient} */ (/** @type {unknown} */ (given))
   return {
-    transaction(work) {
-      if (inTransaction() === true) {
-        throw invalid(
-          TypeError,
-          'the SQLite client is in a transaction already: a guard begins its own, because the fence must come first',
-        )
-      }
-      // The write lock at once: a transaction that reads first and then writes can fail in between.
-      client.exec('BEGIN IMMEDIATE')
-      try {
-        client.exec('SAVEPOINT fencelock')
-        const value = runCallback(() => work(client), releaseSavepoint)
-        const failure = releaseSavepoint()
-        if (failure !== undefined) throw failure
-        client.exec('COMMIT')
-        return value
-      } catch (error) {
-        rollback()
-        throw error
-      }
-    },
+    transaction: (work) => transact(client, () => work(given)),
     query(text) {
       const statement = client.prepare(text)
-      // A database of node:sqlite may be set to give arrays.
+      // A database of node:sqlite may be configured to return arrays.
       statement.setReturnArrays?.(false)
       const rows = statement.all()
-      // bun:sqlite would keep it until it is garbage.
+      // bun:sqlite would keep it until it is garbage-collected.
       statement.finalize?.()
       return { rows }
     },
@@ -91,14 +68,81 @@ function syncSqlite(client) {
   }
 }
 
-/** Like the function of this name in core/, but synchronous. */
-function runCallback(work, releaseSavepoint) {
+/**
+ * @template T
+ * @param {SqliteClient} client
+ * @param {() => T} work
+ */
+function transact(client, work) {
+  if (isOpen(client) === true) {
+    throw invalid(
+      TypeError,
+      'the SQLite client is in a transaction already: a guard begins its own, because the fence must come first',
+    )
+  }
+  // Takes the write lock immediately: a transaction that reads first and then writes can fail in between.
+  client.exec('BEGIN IMMEDIATE')
+  try {
+    client.exec('SAVEPOINT fencelock')
+    const value = runCallback(client, work)
+    const failure = releaseSavepoint(client)
+    if (failure !== undefined) throw failure
+    client.exec('COMMIT')
+    return value
+  } catch (error) {
+    rollback(client)
+    throw error
+  }
+}
+
+/**
+ * Like the function of this name in core/, but synchronous.
+ * @template T
+ * @param {SqliteClient} client
+ * @param {() => T} work
+ */
+function runCallback(client, work) {
   try {
     return work()
   } catch (error) {
-    const failure = undoes(error) ? undefined : releaseSavepoint()
+    const failure = rollsBack(error) ? undefined : releaseSavepoint(client)
     return rethrow(error, failure instanceof TransactionEnded ? failure : undefined)
   }
+}
+
+/**
+ * Returns why it failed: a {@link TransactionEnded} if there is no such savepoint. A savepoint ends with its transaction,
+ * and a transaction that began since has none.
+ * @param {SqliteClient} client
+ * @returns {Error | undefined}
+ */
+function releaseSavepoint(client) {
+  try {
+    client.exec('RELEASE fencelock')
+    return undefined
+  } catch (error) {
+    const isMissing = messageOf(error).includes('no such savepoint')
+    return isMissing ? new TransactionEnded(messageOf(error)) : /** @type {Error} */ (error)
+  }
+}
+
+/** @param {SqliteClient} client */
+function rollback(client) {
+  // Some errors have rolled back already.
+  if (isOpen(client) === false) return
+  try {
+    client.exec('ROLLBACK')
+  } catch {
+    // The error that led here is the one to report.
+  }
+}
+
+/**
+ * Undefined with an early node:sqlite, which does not know.
+ * @param {SqliteClient} client
+ */
+function isOpen(client) {
+  return client.inTransaction ?? client.isTransaction
 }
 
 module.exports = { syncSqlite }

@@ -2,58 +2,73 @@
 
 /** MySQL and MariaDB. */
 
-const { byCause } = require('./errors.js')
+const { byCause } = require('./driver-error.js')
 
-/** Dead-lock; MariaDB: changed since the snapshot. */
-const CONFLICTS = new Set([1213, 1020])
-/** With these the server has rolled back all of the transaction by itself. */
-const undoes = byCause(({ errno }) => CONFLICTS.has(errno))
-/** What a COMMIT can be answered with when nothing was committed: those, a cluster's conflict, a read-only server. */
-const REFUSALS = new Set([...CONFLICTS, 3101, 1290, 1836])
+/** @import { Dialect } from './dialect.js' */
 
+/** Deadlock; in MariaDB: changed since the snapshot. With these the server has rolled back the whole transaction. */
+const CONFLICTS = [1213, 1020]
+/** Errors at COMMIT that say that nothing was committed: those, the conflict of a cluster, and a read-only server. */
+const REFUSALS = [...CONFLICTS, 3101, 1290, 1836]
+
+const rollsBack = byCause(({ errno }) => CONFLICTS.some((number) => number === errno))
+
+/** @param {string} name */
 const quote = (name) => `\`${name.replaceAll('`', '``')}\``
-/** A hexadecimal literal is a binary string, whatever the character set and the SQL mode. */
+/**
+ * A hexadecimal literal is a binary string, whatever the character set and the SQL mode.
+ * @param {Buffer} key
+ */
 const bytes = (key) => `X'${key.toString('hex')}'`
 
-/** Larger numbers of a driver may have lost digits. */
-const exact = (value) => typeof value !== 'number' || Number.isSafeInteger(value)
+/**
+ * A driver's larger numbers may have lost digits.
+ * @param {number | bigint | string} value
+ */
+const isExact = (value) => typeof value !== 'number' || Number.isSafeInteger(value)
 
 /**
- * `ON DUPLICATE KEY UPDATE` reports 0 rows for an equal and for a stale token alike. So the statement stores the higher
- * token and gives it to LAST_INSERT_ID, which the server sends in its answer: one round trip. There is only one such
- * number, so the tokens of several resources are asked for; their rows are locked by then.
+ * `ON DUPLICATE KEY UPDATE` reports 0 rows for an equal token and for a stale one. So the statement stores the higher token
+ * and passes it to LAST_INSERT_ID, which the server sends in its answer: one round trip. There is only one such number, so
+ * the tokens of several resources need another statement; their rows are locked by then.
+ * @type {Dialect['tokens']}
  */
 function tokens(answer, keys) {
   const { rows, insertId } = answer ?? {}
   if (rows !== undefined && rows.length > 0) {
     return new Map(rows.map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
   }
-  if (keys.length > 1 || insertId === undefined || insertId === null || !exact(insertId)) return undefined
+  const [key, ...others] = keys
+  if (key === undefined || others.length > 0) return undefined
+  if (insertId === undefined || insertId === null || !isExact(insertId)) return undefined
   const token = BigInt(insertId)
-  return token > 0n ? new Map([[keys[0].toString('hex'), token]]) : undefined
+  return token > 0n ? new Map([[key.toString('hex'), token]]) : undefined
 }
 
-const selectFrom = (table, keys) =>
-  `SELECT HEX(resource) AS resource, CAST(token AS CHAR) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
-
-/** @param {string} table quoted @returns {import('./postgres').Dialect} */
+/**
+ * @param {string} table quoted
+ * @returns {Dialect}
+ */
 function mysql(table) {
-  // InnoDB by name: with an engine that has no transactions the fence would protect nothing.
+  // InnoDB by name: in an engine without transactions the fence would protect nothing.
   const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource VARBINARY(512) NOT NULL PRIMARY KEY, token BIGINT NOT NULL) ENGINE=InnoDB`
+  /** @type {Dialect['read']} */
+  const read = (keys) =>
+    `SELECT HEX(resource) AS resource, CAST(token AS CHAR) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
     ddl,
     migration: [ddl],
     fence: (keys, token) =>
       `INSERT INTO ${table} (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, LAST_INSERT_ID(${token}))`).join(', ')} ` +
       'ON DUPLICATE KEY UPDATE token = LAST_INSERT_ID(GREATEST(token, VALUES(token)))',
-    read: (keys) => selectFrom(table, keys),
-    // A locking read sees what is committed, and takes no snapshot that the callback's reads would be bound to.
-    select: (keys) => `${selectFrom(table, keys)} FOR UPDATE`,
+    read,
+    // A locking read sees what is committed, and takes no snapshot for the callback's reads.
+    select: (keys) => `${read(keys)} FOR UPDATE`,
     tokens,
-    isConflict: undoes,
+    isConflict: rollsBack,
     isConcurrentCreate: () => false,
-    isRefusal: byCause(({ errno }) => REFUSALS.has(errno)),
+    isRefusal: byCause(({ errno }) => REFUSALS.some((number) => number === errno)),
   }
 }
 
-module.exports = { mysql, quote, undoes }
+module.exports = { mysql, quote, rollsBack }

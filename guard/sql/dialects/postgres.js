@@ -1,61 +1,63 @@
 'use strict'
 
-/**
- * PostgreSQL. Statements hold their values as hexadecimal and decimal digits, which nothing can break out of: without
- * parameters `BEGIN` and the fence travel in one message of the simple protocol, no server-side prepared statement is
- * left behind a connection pooler, and every client and query builder can send them.
- */
+/** PostgreSQL. */
 
-const { byCause } = require('./errors.js')
+const { byCause } = require('./driver-error.js')
 
-/**
- * @typedef {object} Dialect
- * @property {string} ddl
- * @property {string[]} migration the same, as it is done
- * @property {(keys: Buffer[], token: bigint) => string} fence raises every stored token to this one, lowers none
- * @property {(keys: Buffer[]) => string} read the tokens, waiting for nobody
- * @property {(keys: Buffer[]) => string} select the tokens, behind a fence in the same transaction
- * @property {(answer: import('../../index').SqlAnswer, keys: Buffer[]) => Map<string, bigint> | undefined} tokens by key in
- *   hexadecimal; undefined when the answer does not tell them
- * @property {(error: unknown) => boolean} isConflict another transaction was in the way: do it again
- * @property {(error: unknown) => boolean} isConcurrentCreate another process creates the table, too
- * @property {(error: unknown) => boolean} isRefusal an error at COMMIT that says that nothing was committed
- */
+/** @import { Dialect } from './dialect.js' */
+/** @import { DriverError } from './driver-error.js' */
 
-/** Serialization failure and dead-lock. */
+/** Serialization failure and deadlock. */
 const CONFLICTS = new Set(['40001', '40P01'])
-/** Tables and their types are unique, too. */
-const TWINS = new Set(['23505', '42P07', '42710'])
+/** The name of a table is unique, and so is that of its type. */
+const CONCURRENT_CREATES = new Set(['23505', '42P07', '42710'])
 /**
- * Connection exceptions, "completion unknown", and what a server says that is out of resources, fails or ends: these may come
- * after the commit. 25P03 and 25P04 end the connection. By their codes, for the server speaks its own language else.
+ * SQLSTATEs that may follow a commit: connection exceptions, "completion unknown", and those of a server that is out of
+ * resources, fails or shuts down. 25P03 and 25P04 end the connection. Codes, because messages are in the server's language.
  */
 const UNKNOWN = /^(08|53|57P|58|XX|25P0[34]|40003)/
 
-const sqlState = (error) => {
-  // Bun has a code of its own, and the server's in errno.
-  const found = [error.code, error.errno].find(
-    (code) => typeof code === 'string' && /^[\dA-Z]{5}$/.test(code),
-  )
-  // Node's own codes look alike: EPIPE.
-  return found !== undefined && /\d/.test(found) ? found : undefined
+/** @param {DriverError} error */
+function sqlState({ code, errno }) {
+  // Bun has its own code, and the server's is in errno.
+  const state = [code, errno].find((each) => typeof each === 'string' && /^[\dA-Z]{5}$/.test(each))
+  // Node's own codes look similar: EPIPE.
+  return typeof state === 'string' && /\d/.test(state) ? state : undefined
 }
 
+/**
+ * @param {DriverError} error
+ * @param {Set<string>} states
+ */
+function hasState(error, states) {
+  const state = sqlState(error)
+  return state !== undefined && states.has(state)
+}
+
+/** @param {string} name */
 const quote = (name) => `"${name.replaceAll('"', '""')}"`
+/** @param {Buffer} key */
 const bytes = (key) => `decode('${key.toString('hex')}','hex')`
 
-/** Text and hexadecimal: whatever a client's type parsers make of numbers and bytes, these stay what they are. */
+/**
+ * Text and hexadecimal: a client's type parsers for numbers and bytes cannot change these.
+ * @type {Dialect['tokens']}
+ */
 const tokens = (answer) =>
   new Map((answer?.rows ?? []).map(({ resource, token }) => [resource, BigInt(token)]))
 
-/** @param {string} table quoted @returns {Dialect} */
+/**
+ * @param {string} table quoted
+ * @returns {Dialect}
+ */
 function postgres(table) {
   const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource bytea PRIMARY KEY, token bigint NOT NULL)`
+  /** @type {Dialect['select']} */
   const select = (keys) =>
     `SELECT encode(resource, 'hex') AS resource, token::text AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
     ddl,
-    // Without the notice that the table is there already, which some clients print.
+    // Without the notice that the table exists already, which some clients print.
     migration: ['SET LOCAL client_min_messages TO warning', ddl],
     fence: (keys, token) =>
       `INSERT INTO ${table} AS f (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, ${token})`).join(', ')} ` +
@@ -64,10 +66,10 @@ function postgres(table) {
     read: select,
     select,
     tokens,
-    isConflict: byCause((error) => CONFLICTS.has(sqlState(error))),
-    isConcurrentCreate: byCause((error) => TWINS.has(sqlState(error))),
+    isConflict: byCause((error) => hasState(error, CONFLICTS)),
+    isConcurrentCreate: byCause((error) => hasState(error, CONCURRENT_CREATES)),
     isRefusal: byCause((error) => {
-      // Bun's word for a COMMIT that was answered with ROLLBACK.
+      // Bun reports this for a COMMIT that the server answered with ROLLBACK.
       if (error.code === 'ERR_POSTGRES_COMMIT_ROLLED_BACK') return true
       const state = sqlState(error)
       return state !== undefined && !UNKNOWN.test(state)

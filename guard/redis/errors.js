@@ -1,0 +1,70 @@
+'use strict'
+
+/** The errors of a Redis guard. */
+
+const { BackendUnavailableError, OutcomeUnknownError, UnsupportedError } = require('../../lib/errors.js')
+const { nameOf } = require('../core/token.js')
+const { messageOf } = require('./clients.js')
+
+/** @import { Strategy } from '../../index.js' */
+/** @import { Lease } from '../core/token.js' */
+/** @import { Meaning } from './clients.js' */
+
+/**
+ * For a fence key whose value is not a token.
+ * @param {string | undefined} key
+ * @param {string | undefined} resource
+ * @param {Strategy} [strategy]
+ */
+function notAToken(key, resource, strategy) {
+  return new UnsupportedError(
+    `the key ${JSON.stringify(key)} does not hold a token, so nothing was written: something else uses it. ` +
+      'Delete it, or give the guard another prefix',
+    { code: 'UNSUPPORTED', resource, strategy },
+  )
+}
+
+/**
+ * What to throw for a script that has no result. Errors of the caller's part remain those of the client.
+ * @param {Meaning} meaning
+ * @param {unknown} error
+ * @param {Pick<Lease, 'names' | 'strategy'>} lease
+ */
+function failure(meaning, error, { names, strategy }) {
+  const about = `the guard of ${nameOf(names)}`
+  const fields = { resource: names[0], strategy, cause: error }
+  switch (meaning) {
+    case 'slots':
+      return new UnsupportedError(
+        `${about}: the keys are not in one slot of the cluster, so nothing was written. Give each key of the data the ` +
+          'same hash tag as guard.fenceKey(resource) has; several resources need a common one',
+        { code: 'UNSUPPORTED', ...fields },
+      )
+    case 'unsupported':
+      return new UnsupportedError(
+        `${about} needs EVALSHA, EVAL, GET, SET and the commands of the write, which this server or user may not run: ` +
+          `${messageOf(error)}; nothing was written. Allow them, or use another server`,
+        { code: 'UNSUPPORTED', ...fields },
+      )
+    case 'refused':
+    case 'unsent':
+      return new BackendUnavailableError(
+        `${about}: ${meaning === 'refused' ? 'the server refused' : 'there is no connection'} (${messageOf(error)}); ` +
+          'nothing was written. Retry with the same lock while it is held',
+        { code: 'BACKEND_UNAVAILABLE', ...fields },
+      )
+    case 'unknown':
+      return new OutcomeUnknownError(
+        `${about}: there was no answer (${messageOf(error)}); the write may have been done, or may still be. ` +
+          'Advance under the same lock and read, or write again with it (an equal token passes)',
+        { code: 'OUTCOME_UNKNOWN', ...fields },
+      )
+    case 'unloaded':
+    case 'mistake':
+    case 'reply':
+      break
+  }
+  return error
+}
+
+module.exports = { failure, notAToken }
