@@ -1,4 +1,4 @@
-/** The contract that every strategy must keep, whatever it is built on. A new strategy is an entry in fixtures/strategies.ts. */
+/** The contract that every strategy must keep. A new strategy is one entry in fixtures/strategies.ts. */
 import { LockManager, type ManagerOptions } from 'fencelock'
 import { beforeAll, describe } from 'vitest'
 

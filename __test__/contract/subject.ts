@@ -7,5 +7,5 @@ export interface Subject {
   manager(): LockManager
 }
 
-/** Declares tests. `subject` is called inside them; `manager` makes a manager that is closed after the test. */
+/** Declares tests. `subject` is called inside them; `manager` makes a manager, closed after the test. */
 export type Chapter = (about: { subject: () => Subject; manager: () => LockManager }) => void

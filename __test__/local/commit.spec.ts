@@ -15,8 +15,8 @@ const KILLS = 40
 const STRUCK = 5
 
 /**
- * What a process locks at once: as many locks as one transaction carries. Names are long, so that a commit writes
- * hundreds of pages, and each array is spread over the whole file, so that half a commit would be visible.
+ * What a process locks at once: as many locks as one transaction carries. Names are long, so that a commit
+ * writes hundreds of pages, and each array is spread over the whole file, so that half a commit would show.
  */
 const all: readonly (readonly string[])[] = Array.from({ length: 256 }, (_, index) =>
   Array.from({ length: index % 16 === 0 ? 24 : 1 }, (__, part) => `${part}/${index}/`.padEnd(480, '.')),
@@ -91,7 +91,8 @@ it(
         expect(BigInt(token)).toBeGreaterThan(highest[index]!) // within a process and across processes
         highest[index] = BigInt(token)
       }
-      // No process has the file open now. The log is that of the killed process: the last one to close removes its log.
+      // No process has the file open now. The log is that of the killed process: the last one to close
+      // removes its log.
       if (walFrames(`${path}-wal`).torn > 0) struck++
       cpSync(dir, copy, { recursive: true })
 

@@ -1,4 +1,4 @@
-/** Local locks when processes are killed, clocks jump, and files disappear; each fault is shown to take effect. */
+/** Local locks when processes are killed, clocks jump, and files disappear; the faults are verified. */
 import { LockManager } from 'fencelock'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,4 @@
-/** Local locks in a real SQLite file: synchronous calls, and files that are shared, unusable, foreign, or replaced. */
+/** Local locks in a SQLite file: synchronous calls; files that are shared, unusable, foreign, or replaced. */
 import { LockManager, type LocalOptions } from 'fencelock'
 import {
   copyFileSync,
@@ -303,8 +303,8 @@ ${crash ? 'os._exit(0)' : 'c.close()'}`,
     expect(await others(write)).toBe('database is locked')
     application.tell('refuse')
     expect(await application.next()).toEqual(Array.from({ length: 6 }, () => 'UNSUPPORTED'))
-    // A dropped POSIX lock would let others write in the middle of the transaction; or a process that takes itself for the
-    // last one to close the file would remove the log, and with it what is committed next.
+    // A dropped POSIX lock would let others write in the middle of the transaction; or a process that takes
+    // itself for the last one to close the file would remove the log, and with it what is committed next.
     expect(posixLocks(application.pid)).toEqual(before)
     expect(await others(write)).toBe('database is locked')
     application.tell('commit')

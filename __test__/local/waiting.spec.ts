@@ -1,4 +1,4 @@
-/** Waiting for local locks across processes: how soon a release is noticed, killed and stopped waiters, and the cost. */
+/** Waiting for local locks across processes: handoff, order, killed and stopped waiters, and the cost. */
 import { LockManager } from 'fencelock'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'

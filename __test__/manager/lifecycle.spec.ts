@@ -235,9 +235,9 @@ describe('memory', () => {
     }
     // The engines grow their young generations for a while: 150,000 locks to warm up, 50,000 measured.
     for (let round = 0; round < 300; round++) await wave()
-    // A leaked lease has 100 bytes or more: 5 MB and up, and its handle as much again. JavaScriptCore releases memory late,
-    // so its limit is higher. An engine may still grow once in between, so there are several attempts: a leak grows each
-    // time.
+    // A leaked lease has 100 bytes or more: 5 MB and up, and its handle as much again. JavaScriptCore
+    // releases memory late, so its limit is higher. An engine may still grow once in between, so there are
+    // several attempts: a leak grows each time.
     const limit = onBun ? 12_000_000 : 4_000_000
     const growth: { heap: number; resident: number }[] = []
     while (growth.length < 4 && !growth.some(({ heap, resident }) => heap < 1_000_000 && resident < limit)) {

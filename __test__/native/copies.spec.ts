@@ -162,8 +162,8 @@ describe.each([
     expect(await script.next()).toBe('ready')
     const before = posixLocks(script.pid)
     expect(await ask('refuse')).toEqual(Array.from({ length: 9 }, () => 'UNSUPPORTED,true,true'))
-    // Had the first copy lost its locks on the file, another process could take itself for the last one to close it, and
-    // remove the log together with what is committed to it next.
+    // Had the first copy lost its locks on the file, another process could take itself for the last one to
+    // close it, and remove the log together with what is committed to it next.
     expect(posixLocks(script.pid)).toEqual(before)
     expect(await heldIn(path, 'before')).toEqual([true])
     expect(await ask('acquire', 'after')).toBe(true)

@@ -1,4 +1,4 @@
-/** How the addon is found, and the errors when it cannot be loaded. Each case is a project with its own packages. */
+/** How the addon is found, and the errors if it is not. Each case is a project with its own packages. */
 import {
   copyFileSync,
   cpSync,
@@ -37,7 +37,7 @@ function project(): string {
   return folder
 }
 
-/** Installs the package of a platform; `content` is its addon, or the code of a stand-in. Returns the file. */
+/** Installs a platform package; `content` is its addon, or the code of a stand-in. Returns the file. */
 function install(folder: string, target: string, content?: Buffer | string): string {
   const home = join(folder, 'node_modules', '@fencelock', `binding-${target}`)
   mkdirSync(home, { recursive: true })

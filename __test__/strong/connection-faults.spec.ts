@@ -1,4 +1,4 @@
-/** Strong locks when the connection to the primary breaks, is slow, or loses replies; each fault is shown to take effect. */
+/** Strong locks when connections to the primary break, are slow, or lose replies; the faults are verified. */
 import { InsufficientReplicasError, LockManager, OutcomeUnknownError } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 

@@ -1,4 +1,4 @@
-/** The fair queue of strong locks across processes: its order, and waiters in it that are killed, stopped, or give up. */
+/** The fair queue of strong locks: its order, and waiters that are killed, are stopped, or give up. */
 import { LockManager } from 'fencelock'
 import { beforeAll, expect, it } from 'vitest'
 
@@ -143,7 +143,7 @@ it('gives a waiter one position in the queues of all its resources', async () =>
   const waits = [two, three].map((each) => each.acquireStrong([a, b], { waitMs: 10_000, fair: true }))
   await queued(a, 2)
   await queued(b, 2)
-  // The first of them loses its place in one queue, as if it was taken for dead when only that queue was checked.
+  // The first one loses its place in one queue, as if found dead when only that queue was checked.
   const [entry] = (await redis.primary.cmd('ZRANGEBYSCORE', queueKey(a), 1e14, '+inf')) as string[]
   await redis.primary.cmd('ZREM', queueKey(a), entry!)
   await Promise.all(locks.map((lock) => lock.release()))

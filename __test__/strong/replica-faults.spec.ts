@@ -82,7 +82,7 @@ describe('with a primary and two replicas', () => {
     await (await locks.acquireStrong(unique())).release()
     pause(0, 1)
     const resource = unique()
-    // The lease ends at 600 ms. The rollback, due after the WAIT of 300 ms, is delayed until another owner has the lock.
+    // The lease ends at 600 ms. The rollback after the WAIT is delayed until another owner has the lock.
     const proxy = await startProxy(redis.primary.port)
     const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
     await rejection(slow.acquireStrong(unique()))

@@ -22,8 +22,9 @@ export async function leaseIsGone(server: RedisServer, resource: string, withinM
 }
 
 /**
- * Waits until the replicas have acknowledged everything, and stops the primary's own pings to them. From then on a WAIT
- * returns at once with all replicas unless its connection has written something: a false acknowledgement would show.
+ * Waits until the replicas have acknowledged everything, and stops the primary's own pings to them. From then
+ * on a WAIT returns at once with all replicas unless its connection has written something: a false
+ * acknowledgement would show.
  */
 export async function replicationIsIdle({ primary, replicas }: Deployment): Promise<void> {
   onCleanup(() => primary.cmd('CONFIG', 'SET', 'repl-ping-replica-period', 1).catch(() => undefined))

@@ -1,4 +1,4 @@
-/** Strong locks on a real primary with two real replicas: acknowledgements, keys, tokens, scripts, and batches. */
+/** Strong locks on a primary with two replicas: acknowledgements, keys, tokens, scripts, and batches. */
 import { InsufficientReplicasError, LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 

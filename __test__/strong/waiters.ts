@@ -5,8 +5,8 @@ import { eventually } from '../fixtures/temp'
 import { queueKey } from './replication'
 
 /**
- * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock after
- * `holdMs`, or never without that.
+ * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock
+ * after `holdMs`, or never without that.
  */
 export function startWaiter(url: string, options = ''): Script {
   return startCode(`

@@ -1,4 +1,4 @@
-/** Waiting for strong locks across processes: what wakes a waiter, what giving up leaves behind, and what waiting costs. */
+/** Waiting for strong locks: what wakes a waiter, what giving up leaves behind, and what waiting costs. */
 import { LockManager } from 'fencelock'
 import { beforeAll, expect, it } from 'vitest'
 

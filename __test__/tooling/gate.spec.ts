@@ -1,4 +1,4 @@
-/** The gate that the platforms' binaries must pass before they are published: what it accepts and what it refuses. */
+/** The gate for the platforms' binaries before they are published: what it accepts and what it refuses. */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, readdirSync, truncateSync, writeFileSync } from 'node:fs'
