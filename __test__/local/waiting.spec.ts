@@ -1,5 +1,5 @@
 /** Waiting for local locks across processes: handoff, order, killed and stopped waiters, and the cost. */
-import { LockManager } from 'fencelock'
+import { type Lock, LockManager } from 'fencelock'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 
@@ -24,6 +24,14 @@ async function waiters(file: string, count: number): Promise<Script[]> {
   const started = Array.from({ length: count }, () => startScript(script, { args: [file], limitMs: 60_000 }))
   for (const one of started) await one.next()
   return started
+}
+
+/** A lock on `r` that this process holds, and processes that can wait for it. */
+async function heldLock(count: number): Promise<{ locks: LockManager; lock: Lock; scripts: Script[] }> {
+  const file = path()
+  const locks = closing(new LockManager({ local: file }))
+  const lock = await locks.acquire('r', { ttlMs: 600_000 })
+  return { locks, lock, scripts: await waiters(file, count) }
 }
 
 const words = (script: Script): Word[] => script.said.slice(1) as Word[]
@@ -73,10 +81,7 @@ describe('a handoff between processes', () => {
 
   it('reaches each of 200 waiters in 4 processes once', async () => {
     for (const fair of [false, true]) {
-      const file = path()
-      const scripts = await waiters(file, 4)
-      const locks = closing(new LockManager({ local: file }))
-      const lock = await locks.acquire('r', { ttlMs: 60_000 })
+      const { locks, lock, scripts } = await heldLock(4)
       for (let id = 0; id < 200; id++) scripts[id % 4]!.tell({ wait: 'r', fair, id })
       await settle()
       expect(grants(scripts)).toEqual([])
@@ -117,10 +122,7 @@ describe('a fair queue', () => {
   }
 
   it('is served in order of arrival, as the tokens show', async () => {
-    const file = path()
-    const locks = closing(new LockManager({ local: file }))
-    const lock = await locks.acquire('r', { ttlMs: 60_000 })
-    const scripts = await waiters(file, 4)
+    const { lock, scripts } = await heldLock(4)
     await queueUp(scripts, 12)
     await lock.release()
     await eventually('all of them were served', () => grants(scripts).length === 12)
@@ -131,10 +133,7 @@ describe('a fair queue', () => {
   })
 
   it('skips waiters that were killed', async () => {
-    const file = path()
-    const locks = closing(new LockManager({ local: file }))
-    const lock = await locks.acquire('r', { ttlMs: 60_000 })
-    const scripts = await waiters(file, 4)
+    const { locks, lock, scripts } = await heldLock(4)
     await queueUp(scripts, 8)
     await Promise.all([scripts[0]!.kill(), scripts[2]!.kill()])
     await lock.release()
@@ -144,10 +143,7 @@ describe('a fair queue', () => {
   })
 
   it('skips a stopped process, which queues again when it resumes', async () => {
-    const file = path()
-    const locks = closing(new LockManager({ local: file }))
-    const lock = await locks.acquire('r', { ttlMs: 60_000 })
-    const scripts = await waiters(file, 2)
+    const { locks, lock, scripts } = await heldLock(2)
     await queueUp(scripts, 2)
     scripts[0]!.pause()
     await lock.release()
@@ -163,10 +159,7 @@ describe('a fair queue', () => {
 })
 
 it('keeps serving the others when waiters are killed', async () => {
-  const file = path()
-  const locks = closing(new LockManager({ local: file }))
-  const lock = await locks.acquire('r', { ttlMs: 600_000 })
-  const scripts = await waiters(file, 4)
+  const { locks, lock, scripts } = await heldLock(4)
   for (let id = 0; id < 40; id++) scripts[id % 4]!.tell({ wait: 'r', id, ttlMs: 600_000, holdMs: 5 })
   await settle()
   await scripts[0]!.kill()
@@ -181,10 +174,10 @@ it('keeps serving the others when waiters are killed', async () => {
 })
 
 it('costs hardly any CPU time to wait', async () => {
-  const file = path()
-  const locks = closing(new LockManager({ local: file }))
-  const lock = await locks.acquire('r', { ttlMs: 600_000 })
-  const [idle, waiting, ticking] = await waiters(file, 3)
+  const {
+    lock,
+    scripts: [idle, waiting, ticking],
+  } = await heldLock(3)
   const cpu = async (script: Script): Promise<number> => {
     script.tell({ cpu: true })
     return (await script.next<Word>()).cpu

@@ -7,7 +7,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { fenceKey, leaseExists, leaseIsGone, lockKey, replicationIsIdle } from './replication'
+import { connected, fenceKey, leaseExists, leaseIsRemoved, lockKey, replicationIsIdle } from './support'
 
 describe('with a proxy in front of the primary', () => {
   let redis: Deployment
@@ -17,8 +17,7 @@ describe('with a proxy in front of the primary', () => {
 
   it('reports an unknown outcome when the connection breaks between the script and its WAIT, and cleans up', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: proxy.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(proxy.url)
     const resource = unique()
     const cut = proxy.when('WAIT', { deliver: 'before', act: 'cut' })
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
@@ -26,7 +25,7 @@ describe('with a proxy in front of the primary', () => {
     expect(error).toBeInstanceOf(OutcomeUnknownError)
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', resource })
     // The fault took effect: without the cleanup the key would stay for a minute.
-    await leaseIsGone(redis.primary, resource)
+    await leaseIsRemoved(redis.primary, resource)
     await eventually('the cleanup has ended', () => locks.stats().cleanups === 0)
     expect(await redis.primary.cmd('EXISTS', fenceKey(resource))).toBe(1) // it had been granted
     expect(locks.stats()).toMatchObject({ unknown: 1, held: 0 })
@@ -35,8 +34,7 @@ describe('with a proxy in front of the primary', () => {
 
   it('reports an unknown outcome when no reply arrives, and closes the connection', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 300 } }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected({ url: proxy.url, commandTimeoutMs: 300 })
     const resource = unique()
     const swallowed = proxy.when('WAIT', { act: 'swallow' })
     const began = performance.now()
@@ -44,14 +42,13 @@ describe('with a proxy in front of the primary', () => {
     await swallowed
     expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
     expect(performance.now() - began).toBeLessThan(5_000)
-    await leaseIsGone(redis.primary, resource)
+    await leaseIsRemoved(redis.primary, resource)
     expect((await locks.acquireStrong(resource)).acks).toEqual({ required: 2, received: 2 })
   })
 
   it('cleans up a request that arrives late', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 200 } }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected({ url: proxy.url, commandTimeoutMs: 200 })
     const resource = unique()
     const held = proxy.when(resource, { deliver: 'before', act: 'hold' })
     const error = await rejection(locks.acquireStrong(resource, { ttlMs: 60_000 }))
@@ -64,7 +61,7 @@ describe('with a proxy in front of the primary', () => {
       'the script ran',
       async () => (await redis.primary.cmd('EXISTS', fenceKey(resource))) === 1,
     )
-    await leaseIsGone(redis.primary, resource, 15_000)
+    await leaseIsRemoved(redis.primary, resource, 15_000)
     await eventually('the cleanup has ended', () => locks.stats().cleanups === 0)
   })
 
@@ -176,13 +173,12 @@ describe('with a proxy in front of the primary', () => {
     expect(['OUTCOME_UNKNOWN', 'BACKEND_UNAVAILABLE']).toContain((error as { code?: string }).code)
     expect(await redis.primary.cmd('EXISTS', lockKey(lock.resource))).toBe(1)
     proxy.refusing = false
-    await leaseIsGone(redis.primary, lock.resource, 15_000)
+    await leaseIsRemoved(redis.primary, lock.resource, 15_000)
   })
 
   it('releases a grant that arrives after its deadline', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: { url: proxy.url, commandTimeoutMs: 10_000 } }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected({ url: proxy.url, commandTimeoutMs: 10_000 })
     const resource = unique()
     const ttlMs = 2_000
     proxy.hold()

@@ -6,7 +6,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { type Script } from '../fixtures/processes/processes'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { queueKey } from './replication'
+import { queueKey } from './support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 let redis: Deployment

@@ -7,7 +7,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { leaseExists, leaseIsGone, lockKey, replicationIsIdle } from './replication'
+import { connected, leaseExists, leaseIsRemoved, lockKey, replicationIsIdle } from './support'
 
 describe('with a primary and two replicas', () => {
   let redis: Deployment
@@ -24,8 +24,7 @@ describe('with a primary and two replicas', () => {
   }
 
   it('refuses a grant in time when no replica acknowledges it, and rolls it back', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
-    await (await locks.acquireStrong(unique())).release() // connected, scripts loaded
+    const locks = await connected(redis.url)
     pause(0, 1)
     for (const ackTimeoutMs of [50, 200]) {
       const resource = unique()
@@ -47,8 +46,7 @@ describe('with a primary and two replicas', () => {
   })
 
   it('grants quickly with the healthy replica alone while other calls wait for the paused one', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(redis.url)
     pause(1)
     const all = Array.from({ length: 20 }, () =>
       rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })),
@@ -78,8 +76,7 @@ describe('with a primary and two replicas', () => {
   })
 
   it('does not roll back another owner’s lock when its own lease ended during the WAIT', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(redis.url)
     pause(0, 1)
     const resource = unique()
     // The lease ends at 600 ms. The rollback after the WAIT is delayed until another owner has the lock.
@@ -89,7 +86,7 @@ describe('with a primary and two replicas', () => {
     const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 600, ackTimeoutMs: 300 }))
     await leaseExists(redis.primary, resource)
     proxy.hold('toClient')
-    await leaseIsGone(redis.primary, resource)
+    await leaseIsRemoved(redis.primary, resource)
     const thief = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
     proxy.flow()
     expect((await attempt).message).not.toBe('')
@@ -125,7 +122,7 @@ describe('with a primary and two replicas', () => {
     const [granted, busy] = await calls
     expect(busy).toEqual({ status: 'fulfilled', value: null })
     expect(granted).toMatchObject({ status: 'rejected', reason: { code: 'OUTCOME_UNKNOWN' } })
-    await leaseIsGone(redis.primary, resource)
+    await leaseIsRemoved(redis.primary, resource)
     expect(await redis.primary.cmd('GET', lockKey(held.resource))).toBe(held.owner)
   })
 
@@ -142,8 +139,7 @@ describe('with a primary and two replicas', () => {
 
   it('reports an unknown outcome when the primary is demoted during the WAIT', async () => {
     const own = await startPrimary()
-    const locks = closing(new LockManager({ redis: own.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(own.url)
     for (const replica of own.replicas) replica.pause()
     const resource = unique()
     const attempt = rejection(locks.acquireStrong(resource, { ackTimeoutMs: 4_000, ttlMs: 60_000 }))
@@ -154,8 +150,7 @@ describe('with a primary and two replicas', () => {
 
   it('survives a failover to a replica that acknowledged it, but to no other', async () => {
     const own = await startPrimary({ replicaProxies: true })
-    const locks = closing(new LockManager({ redis: own.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(own.url)
     await replicationIsIdle(own)
     const [slow, cutOff] = own.links
     slow!.hold('toClient')
@@ -189,8 +184,7 @@ describe('with a primary and two replicas', () => {
 
   it('can be lost without acknowledgements, which is why they exist', async () => {
     const own = await startPrimary({ replicaProxies: true })
-    const locks = closing(new LockManager({ redis: own.url }))
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected(own.url)
     for (const link of own.links) link.swallow('toClient')
     const resource = unique()
     expect(await rejection(locks.acquireStrong(resource))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })

@@ -6,7 +6,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, startRedis } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { fenceKey, lockKey } from './replication'
+import { connected, fenceKey, lockKey } from './support'
 
 describe('with a server that refuses', () => {
   it('reports that WAIT is missing, and rolls the grant back', async () => {
@@ -63,10 +63,7 @@ describe('with a server that refuses', () => {
 
   it('fails within the time limit each time when no server is listening, and recovers', async () => {
     const server = await startRedis()
-    const locks = closing(
-      new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 1_000 } }),
-    )
-    await (await locks.acquireStrong(unique())).release()
+    const locks = await connected({ url: server.url, replicas: 0, connectTimeoutMs: 1_000 })
     await server.kill()
     for (let round = 0; round < 5; round++) {
       const began = performance.now()

@@ -2,7 +2,7 @@
 import { startCode, type Script } from '../fixtures/processes/processes'
 import { type RedisServer } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { queueKey } from './replication'
+import { queueKey } from './support'
 
 /**
  * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock

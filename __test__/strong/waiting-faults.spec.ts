@@ -5,7 +5,7 @@ import { expect, it } from 'vitest'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startRedis } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { queueKey, lockKey } from './replication'
+import { queueKey, lockKey } from './support'
 
 it('continues when the server was restarted and lost its data', async () => {
   const server = await startRedis()

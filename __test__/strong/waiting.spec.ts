@@ -5,7 +5,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { queueKey, lockKey } from './replication'
+import { queueKey, lockKey } from './support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 /** How many calls of each command the server has counted. */

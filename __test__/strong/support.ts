@@ -1,7 +1,17 @@
-/** The keys of a resource on the server, and the state of replication. */
+/** What the specs of strong locks share: connected managers, keys on the server, the state of replication. */
+import { LockManager, type RedisOptions } from 'fencelock'
+
 import { onCleanup } from '../fixtures/cleanup'
+import { closing, unique } from '../fixtures/locks'
 import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
+
+/** A manager that is connected, with its scripts loaded. */
+export async function connected(redis: string | RedisOptions): Promise<LockManager> {
+  const locks = closing(new LockManager({ redis }))
+  await (await locks.acquireStrong(unique())).release()
+  return locks
+}
 
 export const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
 export const fenceKey = (resource: string): string => `fencelock:{${resource}}:fence`
@@ -13,7 +23,11 @@ export async function leaseExists(server: RedisServer, resource: string): Promis
 }
 
 /** Waits until the server has no lease of the resource. */
-export async function leaseIsGone(server: RedisServer, resource: string, withinMs?: number): Promise<void> {
+export async function leaseIsRemoved(
+  server: RedisServer,
+  resource: string,
+  withinMs?: number,
+): Promise<void> {
   await eventually(
     'the lease is removed',
     async () => (await server.cmd('EXISTS', lockKey(resource))) === 0,
