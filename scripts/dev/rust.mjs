@@ -14,7 +14,9 @@ export async function runRust(env, only) {
   // nextest is faster and gives each test a process of its own; doc tests do without.
   const nextest = which('cargo-nextest') !== null
   say(`Rust tests, with ${nextest ? 'cargo nextest' : 'cargo test'}`)
-  const args = nextest ? ['nextest', 'run', '--workspace', '--no-fail-fast', '--no-tests=pass'] : ['test', '--workspace', '--no-fail-fast']
+  const args = nextest
+    ? ['nextest', 'run', '--workspace', '--no-fail-fast', '--no-tests=pass']
+    : ['test', '--workspace', '--no-fail-fast']
   const begin = performance.now()
   let output = ''
   const { ok, why } = await run('cargo', [...args, '--locked', ...(only ? [only] : [])], {

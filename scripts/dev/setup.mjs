@@ -1,6 +1,6 @@
 /**
- * Makes a bare clone ready to use: dependencies installed and the addon built. It does only what is missing or out of
- * date, so that every other script can begin with it.
+ * `npm run setup`: makes a bare clone ready to use. It installs the tools, if this user is root, and the dependencies, and
+ * builds the addon. It does only what is missing or out of date, so that other scripts can begin with it.
  */
 import { readdirSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,6 +8,7 @@ import { pathToFileURL } from 'node:url'
 
 import { npm, PlainError, root, runMain, say, which } from '../lib/shell.mjs'
 import { need } from '../lib/tools.mjs'
+import { installTools } from './install-tools.mjs'
 
 /** When a file was last changed; 0 when it is not there. @param {string} path */
 function changed(path) {
@@ -77,7 +78,7 @@ async function buildAddon() {
   utimesSync(join(root, result), begin, begin)
 }
 
-/** Dependencies installed, addon built. */
+/** Installs the dependencies and builds the addon. Tools that are missing are reported, not installed. */
 export async function setUp() {
   checkNode()
   await installPackages('.')
@@ -88,6 +89,7 @@ export async function setUp() {
 
 if (process.argv[1] && pathToFileURL(process.argv[1]).href === import.meta.url) {
   await runMain(async () => {
+    for (const problem of await installTools()) say(`the tests need a tool: ${problem}`)
     await setUp()
     say('ready')
   })

@@ -9,6 +9,7 @@ import { capture, PlainError, runMain } from '../lib/shell.mjs'
 import { need } from '../lib/tools.mjs'
 import { runtimesOfThisPlatform } from '../runtimes/index.mjs'
 import { findValkey } from '../servers/valkey.mjs'
+import { installTools } from './install-tools.mjs'
 import { report } from './results.mjs'
 import { runRust } from './rust.mjs'
 import { installPackages, setUp } from './setup.mjs'
@@ -81,6 +82,8 @@ async function main() {
  */
 async function runParts(results, { only, rust, node, bun, 'all-runtimes': everywhere = false }) {
   const all = rust === undefined && node === undefined && bun === undefined
+  const problems = await installTools()
+  if (problems.length > 0) throw new PlainError(problems.join('; '))
   await setUp()
   const env = { ...process.env, ...(onWindows ? {} : await findServers()) }
 
@@ -98,12 +101,10 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   }
 }
 
-/** All that the tests start, and how they find it: what is not named here they look for where this does. */
+/** The environment in which the tests find the servers that are not where they look themselves. */
 async function findServers() {
   const valkey = await findValkey()
   const redis = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
-  for (const name of /** @type {const} */ (['openssl', 'python3', 'pip', 'postgres', 'mariadbd']))
-    await need(name)
   return { FENCELOCK_REDIS_SERVER: redis, ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }) }
 }
 

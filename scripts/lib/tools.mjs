@@ -1,57 +1,10 @@
 /**
- * The programs that the tests start: found, or installed where that is possible without asking anybody.
+ * Finds the programs that the scripts start.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { capture, PlainError, run, say, which } from './shell.mjs'
-
-/** How each package manager installs without questions, and what it calls our packages. */
-const managers = [
-  {
-    program: 'apt-get',
-    // Debian's package starts a server where there is a service manager; ours are started by the tests. PostgreSQL brings
-    // the time zones along, which ask where one is.
-    install:
-      'apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qy --no-install-recommends',
-    packages: {
-      'redis-server': 'redis-server',
-      openssl: 'openssl',
-      python3: 'python3',
-      pip: 'python3-pip',
-      cc: 'build-essential',
-      postgres: 'postgresql',
-      mariadbd: 'mariadb-server',
-    },
-  },
-  {
-    program: 'apk',
-    install: 'apk add',
-    packages: {
-      'redis-server': 'redis',
-      openssl: 'openssl',
-      python3: 'python3',
-      pip: 'py3-pip',
-      cc: 'build-base',
-      // setpriv: the databases refuse to run as root.
-      postgres: 'postgresql setpriv',
-      mariadbd: 'mariadb setpriv',
-    },
-  },
-  {
-    program: 'dnf',
-    install: 'dnf install -y',
-    packages: {
-      'redis-server': 'redis',
-      openssl: 'openssl',
-      python3: 'python3',
-      pip: 'python3-pip',
-      cc: 'gcc',
-      postgres: 'postgresql-server',
-      mariadbd: 'mariadb-server',
-    },
-  },
-]
+import { capture, PlainError, which } from './shell.mjs'
 
 const hints = {
   'redis-server': 'apt install redis-server, brew install redis, or name one in FENCELOCK_REDIS_SERVER',
@@ -68,7 +21,7 @@ export function python() {
   return which('python3') ?? which('python')
 }
 
-/** Distributions have Python without it. */
+/** Distributions package Python without it. */
 async function findPip() {
   const program = python()
   return program && (await capture(program, ['-m', 'pip', '--version'])) ? program : null
@@ -90,28 +43,29 @@ export function findProgram(name) {
   return which(name) ?? folders.map((folder) => join(folder, name)).find((file) => existsSync(file)) ?? null
 }
 
-/** @param {string} name */
-async function find(name) {
+/** @typedef {keyof typeof hints} Tool */
+
+/**
+ * The path of a tool, or null; pip's is that of the Python that has it as a module.
+ *
+ * @param {Tool} name
+ */
+export async function find(name) {
   return name === 'pip' ? findPip() : findProgram(name)
 }
 
 /**
- * Finds a program; installs it with the system's package manager when we are root; otherwise says how to get it.
+ * The path of a tool; throws an error that says how to get it.
  *
- * @param {keyof typeof hints} name
+ * @param {Tool} name
  * @param {string} [variable] an environment variable that may name another place
- * @returns {Promise<string>} its path; pip's is that of the Python that has it as a module
+ * @returns {Promise<string>}
  */
 export async function need(name, variable) {
   const named = variable ? process.env[variable] : undefined
   if (named) {
-    if (!existsSync(named)) throw new PlainError(`${variable} names ${named}, which is not there`)
+    if (!existsSync(named)) throw new PlainError(`${variable} names ${named}, which does not exist`)
     return named
-  }
-  const manager = managers.find(({ program }) => which(program))
-  if (!(await find(name)) && process.getuid?.() === 0 && manager) {
-    say(`installing ${name} with ${manager.program}`)
-    await run('sh', ['-c', `${manager.install} ${manager.packages[name]}`])
   }
   const found = await find(name)
   if (!found) throw new PlainError(`${name} is missing: ${hints[name]}`)
