@@ -87,7 +87,18 @@ async function main() {
 
 /** @returns {Promise<string>} the program that runs the hot paths */
 async function build() {
-  const args = ['bench', '--locked', '-p', 'fencelock-core', '--features', 'bench', '--bench', 'core', '--no-run', '--quiet']
+  const args = [
+    'bench',
+    '--locked',
+    '-p',
+    'fencelock-core',
+    '--features',
+    'bench',
+    '--bench',
+    'core',
+    '--no-run',
+    '--quiet',
+  ]
   say('building the core')
   const { ok, why } = await run('cargo', args)
   if (!ok) throw new PlainError(`cargo ${args.join(' ')} failed: ${why}`)

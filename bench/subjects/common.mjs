@@ -1,4 +1,9 @@
-/** What several subjects share. */
+/**
+ * What several subjects share.
+ */
+import { randomUUID } from 'node:crypto'
+
+import { ACK_TIMEOUT_MS, REPLICAS } from './conditions.mjs'
 
 /**
  * Imports a peer. By a name that the type checker does not follow: the peers are installed for the benchmark only.
@@ -39,4 +44,25 @@ export const WAIT_CONNECTIONS = 16
  */
 export function pick(list, worker) {
   return /** @type {T} */ (list[worker % list.length])
+}
+
+/**
+ * A pair as one writes it with a Redis client: SET NX PX and WAIT sent together, then compare-and-delete to release or to
+ * roll back.
+ *
+ * @param {any} redis a client
+ * @param {any} releases the client for releases
+ * @param {string} resource
+ * @param {...unknown} options of SET
+ */
+export async function setAndWait(redis, releases, resource, ...options) {
+  const owner = randomUUID()
+  const [set, acks] = await Promise.all([
+    redis.set(resource, owner, ...options),
+    redis.wait(REPLICAS, ACK_TIMEOUT_MS),
+  ])
+  expect(set === 'OK', 'not granted')
+  const released = await releases.compareAndDelete(resource, owner)
+  expect(acks >= REPLICAS, 'too few acknowledgements, rolled back')
+  expect(released === 1, 'not released')
 }
