@@ -1,5 +1,6 @@
 /** Local locks when processes are killed, clocks jump, and files disappear; the faults are verified. */
 import { LockManager } from 'fencelock'
+import { spawn } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -212,7 +213,6 @@ it(
     const locks = closing(new LockManager({ local: path }))
     await (await locks.acquireLocal('x')).release()
     // A writer of the same file that keeps its lock, like a process that was stopped in mid-transaction.
-    const { spawn } = await import('node:child_process')
     const writer = spawn('python3', [
       '-c',
       `import sqlite3, sys

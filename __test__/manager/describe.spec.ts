@@ -2,7 +2,7 @@
 import { LockManager, type Guarantee, type Survives } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
-import { closing } from '../fixtures/locks'
+import { closing, rejection } from '../fixtures/locks'
 import { startCode } from '../fixtures/processes/processes'
 import { startPrimary, startRedis, valkeyProgram, type RedisServerOptions } from '../fixtures/servers/redis'
 import { tempDir } from '../fixtures/temp'
@@ -164,6 +164,36 @@ describe('strong locks', () => {
       words: expect.stringMatching(/cannot be seen/),
     })
     expect(warnings.join()).not.toMatch(/persistence|clock/)
+  })
+
+  it('report what is declared and what is connected, and warn of a difference', async () => {
+    const redis = await startPrimary()
+    const manager = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
+    expect(await manager().describe()).toMatchObject({
+      strategy: 'strong',
+      acks: 2,
+      replicas: { declared: 2, connected: 2 },
+      // The servers of the tests write nothing to disk.
+      warnings: [expect.stringContaining('persistence is off')],
+    })
+    const fewer = await manager({ redis: { url: redis.url, replicas: 1 } }).describe()
+    expect(fewer.replicas).toEqual({ declared: 1, connected: 2 })
+    expect(fewer.warnings.join()).toMatch(/2 replicas are connected, 1 declared/)
+    const more = await manager({ redis: { url: redis.url, replicas: 4 } }).describe()
+    expect(more.warnings).not.toEqual([])
+    const replica = await manager({ redis: redis.replicas[0]!.url }).describe()
+    expect(replica.warnings.join()).toMatch(/replica/i)
+  })
+
+  it('need the option redis', async () => {
+    const locks = closing(new LockManager())
+    const calls = [
+      locks.acquireStrong('x'),
+      locks.describe({ strategy: 'strong' }),
+      locks.inspect('x', { strategy: 'strong' }),
+    ]
+    for (const call of calls)
+      expect(await rejection(call)).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
   })
 
   it.runIf(valkeyProgram !== undefined)('recognize Valkey', async () => {

@@ -20,7 +20,7 @@ import { runVitest } from './vitest.mjs'
 const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [--all-runtimes]
 
   --rust, --node, --bun   only these parts
-  --only                  only spec files, or Rust tests, whose names hold this
+  --only                  only spec files whose paths, or Rust tests whose names, contain this
   --all-runtimes          all suites on every runtime, not a smoke selection on the oldest and newest ones
   --rows <file>           results of other checks to count: lines of "name<TAB>passed|failed<TAB>seconds"`
 
@@ -28,9 +28,13 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
 const smoke = [
   '__test__/tooling/runtime.',
   '__test__/contract/',
-  '__test__/strong/strong.',
-  '__test__/local/local.',
+  '__test__/strong/acknowledgements.',
+  '__test__/strong/keys.',
+  '__test__/local/file.',
+  '__test__/local/foreign-database.',
+  '__test__/local/synchronous.',
   '__test__/manager/lifecycle.',
+  '__test__/manager/describe.',
   // Each runtime has SQLite drivers of its own, and Node 20 has none.
   '__test__/guard/sqlite.',
 ]
@@ -41,7 +45,9 @@ const withoutServers = [
   '__test__/tooling/gate.',
   '__test__/contract/',
   '__test__/manager/options.',
-  '__test__/local/local.',
+  '__test__/local/file.',
+  '__test__/local/foreign-database.',
+  '__test__/local/synchronous.',
   '__test__/native/loading.',
   '__test__/guard/guard.',
   '__test__/guard/sqlite.',
