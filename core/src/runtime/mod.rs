@@ -5,3 +5,4 @@ pub mod cancellation;
 pub mod clock;
 pub mod deadline_queue;
 pub mod executor;
+pub mod undo;

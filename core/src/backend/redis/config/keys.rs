@@ -4,7 +4,7 @@ use std::io::Write;
 
 use redis::{Cmd, RedisWrite};
 
-use crate::backend::Waiter;
+use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Owner;
 

@@ -12,6 +12,7 @@ use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use self::keys::Keys;
 use self::tls::Tls;
+pub use self::tls::TlsOptions;
 use crate::error::{Error, Report, Result};
 
 /// What the user gave, with defaults filled in.
@@ -35,27 +36,6 @@ pub struct Options {
     pub command_timeout_ms: u32,
     /// Of every key: 1 to 64 bytes without braces, whitespace and control characters.
     pub prefix: String,
-}
-
-/// TLS material, each as PEM.
-pub struct TlsOptions {
-    /// Trusted instead of the built-in roots.
-    pub ca: Option<Vec<u8>>,
-    /// Client certificate chain.
-    pub cert: Option<Vec<u8>>,
-    /// The client certificate's key.
-    pub key: Option<Vec<u8>>,
-    /// Checked instead of the URL's host.
-    pub server_name: Option<String>,
-    /// `false` takes any certificate. `true` by default.
-    pub reject_unauthorized: bool,
-}
-
-impl Default for TlsOptions {
-    /// Nothing special, and certificates are checked.
-    fn default() -> Self {
-        Self { ca: None, cert: None, key: None, server_name: None, reject_unauthorized: true }
-    }
 }
 
 /// A server and how to talk to it, checked.

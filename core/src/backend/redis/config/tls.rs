@@ -11,8 +11,28 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
 
-use super::TlsOptions;
 use crate::error::{Error, Report, Result};
+
+/// TLS material, each as PEM.
+pub struct TlsOptions {
+    /// Trusted instead of the built-in roots.
+    pub ca: Option<Vec<u8>>,
+    /// Client certificate chain.
+    pub cert: Option<Vec<u8>>,
+    /// The client certificate's key.
+    pub key: Option<Vec<u8>>,
+    /// Checked instead of the URL's host.
+    pub server_name: Option<String>,
+    /// `false` takes any certificate. `true` by default.
+    pub reject_unauthorized: bool,
+}
+
+impl Default for TlsOptions {
+    /// Nothing special, and certificates are checked.
+    fn default() -> Self {
+        Self { ca: None, cert: None, key: None, server_name: None, reject_unauthorized: true }
+    }
+}
 
 /// Checked TLS settings of one server.
 pub(crate) struct Tls {

@@ -10,9 +10,10 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::{Connection, Messages, Stream, describe};
+use super::{Connection, Messages, Stream};
 use crate::backend::redis::config::tls::{self, Tls};
 use crate::backend::redis::config::{Address, Config, Credentials};
+use crate::backend::redis::protocol::values::error_text;
 use crate::error::{Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 
@@ -231,7 +232,7 @@ async fn introduce(config: &Config, connection: Connection) -> Result<Connection
 }
 
 fn rejected(config: &Config, selecting: bool, error: &ServerError) -> Error {
-    let said = describe(error);
+    let said = error_text(error);
     let (what, todo) = match error.code() {
         "WRONGPASS" => {
             ("wrong username or password", "check them; the password must be percent-encoded in a URL")

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::timeout::Alarm;
 use super::protocol::scripts::Packer;
+use super::protocol::values::error_text;
 
 /// Replies are small; this many bytes are a few hundred of them.
 const READ_BUFFER: usize = 16 * 1024;
@@ -219,7 +220,7 @@ impl Shared {
                     if let Err(unasked) = self.deliver(value) {
                         // A server that closes sometimes says why first, e.g. that it has too many clients.
                         return self.break_off(&match unasked {
-                            Value::ServerError(error) => format!("the server said: {}", describe(&error)),
+                            Value::ServerError(error) => format!("the server said: {}", error_text(&error)),
                             _ => "the server sent a reply that nobody asked for".to_owned(),
                         });
                     }
@@ -339,14 +340,6 @@ fn io_message(error: &redis::RedisError) -> String {
         return "the server closed the connection".to_owned();
     }
     format!("cannot read: {error}")
-}
-
-/// An error reply as the server worded it.
-pub(crate) fn describe(error: &redis::ServerError) -> String {
-    match error.details() {
-        Some(details) => format!("{} {details}", error.code()),
-        None => error.code().to_owned(),
-    }
 }
 
 #[cfg(test)]

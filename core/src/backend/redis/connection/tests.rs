@@ -21,7 +21,7 @@ async fn each_exchange_gets_its_own_replies() {
     server.write_all(b":1\r\n-ERR no\r\n:3\r\n$1\r\nx\r\n").await.unwrap();
     let first = connection.answer(first).await;
     assert_eq!(first.replies[0], Value::Int(1));
-    assert!(matches!(&first.replies[1], Value::ServerError(error) if describe(error) == "ERR no"));
+    assert!(matches!(&first.replies[1], Value::ServerError(error) if error_text(error) == "ERR no"));
     assert_eq!(connection.answer(second).await.replies, [Value::Int(3)]);
     assert_eq!(connection.answer(third).await.replies, [Value::BulkString(b"x".to_vec())]);
 }

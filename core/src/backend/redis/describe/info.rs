@@ -140,7 +140,7 @@ fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::redis::Options;
+    use crate::backend::redis::config::Options;
 
     fn config(replicas: u32) -> Config {
         Config::new(Options {

@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::context::Link;
-use self::rollback::{Absent, Cleanup};
+use self::rollback::Cleanup;
 use self::wait_queue::Line;
 use super::config::Config;
-use super::connection::shared::text;
 use super::describe::info;
+use super::pipeline::batch::Outcome;
 use super::pipeline::scheduler::Limits;
-use super::pipeline::workers::{Lanes, Outcome};
+use super::pipeline::workers::Lanes;
 use super::protocol::replies::{About, Subject};
 use super::protocol::scripts::{ACQUIRE, EXTEND, Item, RELEASE};
+use super::protocol::values::text;
 use crate::backend::contract::{Attempt, Grant, Request};
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Acks, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
+use crate::runtime::undo::IfMissing;
 
 /// Lanes for grants: two per policy keep client and server busy at once, and eight leave room for policies whose
 /// replicas lag.
@@ -86,7 +88,7 @@ impl Node {
                 }))
             }
             Outcome::Written { acks: received, .. } => {
-                let rolled_back = Box::pin(self.roll_back(request, Absent::Ends)).await;
+                let rolled_back = Box::pin(self.roll_back(request, IfMissing::Done)).await;
                 Err(about.shortfall(received, Box::pin(self.connected()).await, rolled_back))
             }
             Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
@@ -96,7 +98,7 @@ impl Node {
                 Err(if undone { error } else { about.unknown(resources.first(), &error) })
             }
             Outcome::Unknown(why) => {
-                self.cleanup.add(resources, *owner, *ttl, Absent::MayYetCome);
+                self.cleanup.add(resources, *owner, *ttl, IfMissing::KeepTrying);
                 Err(about.unknown(resources.first(), &why))
             }
         }
@@ -133,7 +135,7 @@ impl Node {
             Err(error) => error,
         };
         // It was granted long ago, so nothing of it can land later.
-        self.cleanup.add(resources, owner, ttl, Absent::Ends);
+        self.cleanup.add(resources, owner, ttl, IfMissing::Done);
         Err(error)
     }
 
@@ -162,10 +164,10 @@ impl Node {
 
     /// Undoes a grant that was written, or may have been, and is not proved: answers whether that is confirmed. Never a
     /// plain DEL: the lease may be over, and somebody else's by now.
-    async fn roll_back(&self, request: &Request, absent: Absent) -> bool {
+    async fn roll_back(&self, request: &Request, absent: IfMissing) -> bool {
         let Request { resources, owner, ttl, .. } = request;
         let deleted = self.delete(resources, *owner).await;
-        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || absent == Absent::Ends);
+        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || absent == IfMissing::Done);
         if !confirmed {
             self.cleanup.add(resources, *owner, *ttl, absent);
         }

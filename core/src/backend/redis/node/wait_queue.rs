@@ -15,11 +15,11 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::context::Link;
-use crate::backend::Waiter;
 use crate::backend::redis::connection::Connection;
-use crate::backend::redis::connection::shared::text;
 use crate::backend::redis::protocol::replies::{About, Subject};
 use crate::backend::redis::protocol::scripts::{BEAT, JOIN, LEAVE, MAX_ITEMS};
+use crate::backend::redis::protocol::values::text;
+use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
 

@@ -2,11 +2,10 @@
 
 use redis::Value;
 
-use super::scheduler::{Batch, Entry};
-use super::workers::Outcome;
-use crate::backend::redis::node::rollback::Absent;
+use super::batch::{Batch, Entry, Outcome, settle};
 use crate::backend::redis::protocol::replies::{About, Verdict};
 use crate::error::Error;
+use crate::runtime::undo::IfMissing;
 
 /// One way of a batch to the server and back.
 pub(crate) struct Trip {
@@ -101,19 +100,8 @@ impl<'a> Sorter<'a> {
             Verdict::Declined(reply) => Outcome::Declined(reply),
             Verdict::Refused(error) => Outcome::Refused(error),
             // Whoever gave this answer may not be the server that carries the script out.
-            Verdict::Failed(error) => Outcome::Undo(error, Absent::MayYetCome),
+            Verdict::Failed(error) => Outcome::Undo(error, IfMissing::KeepTrying),
         };
         settle(entry, outcome);
-    }
-}
-
-pub(crate) fn settle(entry: Entry, outcome: Outcome) {
-    // Contract: callers do not go away before their outcome. If one does all the same, its lease runs out.
-    let _ = entry.done.send(outcome);
-}
-
-pub(crate) fn settle_all(entries: Batch, outcome: &Outcome) {
-    for entry in entries {
-        settle(entry, outcome.clone());
     }
 }

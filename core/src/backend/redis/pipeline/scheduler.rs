@@ -2,10 +2,7 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::oneshot;
-
-use super::workers::Outcome;
-use crate::backend::redis::protocol::scripts::Item;
+use super::batch::{Batch, Entry};
 use crate::lease::AckPolicy;
 
 /// The most requests that share one WAIT. More would make the first of them wait long for the last.
@@ -42,15 +39,6 @@ struct Group {
     batches: VecDeque<Batch>,
     /// Lanes that carry batches of this group.
     lanes: usize,
-}
-
-/// Requests, in the order in which they came.
-pub(crate) type Batch = Vec<Entry>;
-
-/// One request of a batch.
-pub(crate) struct Entry {
-    pub item: Item,
-    pub done: oneshot::Sender<Outcome>,
 }
 
 /// What to do about lanes after a change.
@@ -171,7 +159,9 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::sync::oneshot;
 
+    use crate::backend::redis::protocol::scripts::Item;
     use crate::lease::{Owner, Resources};
 
     const LIMITS: Limits = Limits { lanes: 4, per_policy: 2 };

@@ -13,35 +13,21 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::{Notify, oneshot};
 
-use super::round_trip::{Return, Sorter, Trip, settle, settle_all};
-use super::scheduler::{Batch, Entry, Limits, Next, Queue, Staffing};
+use super::batch::{Batch, Entry, Outcome, settle, settle_all};
+use super::round_trip::{Return, Sorter, Trip};
+use super::scheduler::{Limits, Next, Queue, Staffing};
 use super::wait_kick::Nudger;
 use crate::backend::redis::connection::{Answer, Connection};
 use crate::backend::redis::node::context::Link;
-use crate::backend::redis::node::rollback::Absent;
 use crate::backend::redis::protocol::replies::{About, Proof, Subject};
 use crate::backend::redis::protocol::scripts::{Item, Script, cut};
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
+use crate::runtime::undo::IfMissing;
 
 /// How often a request is sent at most: the script may have to be loaded, and the request to travel alone.
 const TRIPS: u32 = 3;
-
-/// What became of one request.
-#[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    /// Written, and so many replicas have it: perhaps fewer than required.
-    Written { reply: i64, sent: BootInstant, acks: u32 },
-    /// Nothing was written, because somebody else has it.
-    Declined(i64),
-    /// Nothing was written, or even sent.
-    Refused(Error),
-    /// Written, perhaps, and it cannot be proved: undo it. The error is for the caller.
-    Undo(Error, Absent),
-    /// Nobody knows.
-    Unknown(Arc<str>),
-}
 
 /// The lanes for one kind of request. Lanes are made on demand and stay.
 pub(crate) struct Lanes {
@@ -256,7 +242,7 @@ impl Lanes {
             for (entry, reply) in written {
                 let outcome = match &proof {
                     Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
-                    Proof::Impossible(error) => Outcome::Undo(error.clone(), Absent::Ends),
+                    Proof::Impossible(error) => Outcome::Undo(error.clone(), IfMissing::Done),
                     Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
                 };
                 settle(entry, outcome);

@@ -2,3 +2,4 @@
 
 pub(crate) mod replies;
 pub(crate) mod scripts;
+pub(crate) mod values;

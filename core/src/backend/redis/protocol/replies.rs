@@ -5,8 +5,8 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
+use super::values::error_text;
 use crate::backend::redis::config::Address;
-use crate::backend::redis::connection::describe;
 use crate::error::{Error, Report, Shortfall};
 
 /// What a Redis user needs.
@@ -102,7 +102,7 @@ impl About<'_> {
         match reply {
             Value::Int(acks) => Proof::Acks(u32::try_from(*acks).unwrap_or(0)),
             Value::ServerError(error) => {
-                let said = describe(error);
+                let said = error_text(error);
                 if is_missing(error) {
                     return Proof::Impossible(self.unsupported("WAIT", &said));
                 }
@@ -129,7 +129,7 @@ impl About<'_> {
 
     /// The error for a reply that proves that nothing was written; `None` if it proves no such thing.
     fn refusal(&self, error: &ServerError) -> Option<Error> {
-        let said = describe(error);
+        let said = error_text(error);
         if is_missing(error) {
             return Some(self.unsupported("EVALSHA", &said));
         }
@@ -225,7 +225,7 @@ impl About<'_> {
         let (what, said) = match reply {
             Value::ServerError(error) => match self.refusal(error) {
                 Some(refused) => return refused,
-                None => ("the server answered with an error", describe(error)),
+                None => ("the server answered with an error", error_text(error)),
             },
             other => ("the server gave an unexpected reply", format!("{other:?}")),
         };
@@ -281,12 +281,14 @@ impl About<'_> {
     /// Why we cannot hear of releases, and so cannot wait.
     pub fn cannot_listen(&self, reply: &Value, channels: &str) -> Error {
         match reply {
-            Value::ServerError(error) if is_missing(error) => self.unsupported("SUBSCRIBE", &describe(error)),
+            Value::ServerError(error) if is_missing(error) => {
+                self.unsupported("SUBSCRIBE", &error_text(error))
+            }
             Value::ServerError(error) if error.code() == "NOPERM" => self.report(
                 Error::BackendUnavailable,
                 "the Redis user may not listen for released locks",
                 &format!("allow it +subscribe and the channels &{channels}*, or do not wait (waitMs: 0)"),
-                &describe(error),
+                &error_text(error),
             ),
             _ => self.error(reply),
         }

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
-use crate::backend::Waiter;
 use crate::backend::contract::Request;
 use crate::backend::redis::config::keys::{Keys, Part};
+use crate::backend::waiter::Waiter;
 use crate::lease::token::FENCE_TTL_MS;
 use crate::lease::{Owner, Resources, Ttl};
 
