@@ -1,16 +1,16 @@
 /**
- * What a guard takes as a lock: any object with a token and the resource, or resources, that it is for. A `Lock` of
- * fencelock is one. So is `{ resource, token }`, with a token that came to this process in a message: guards need no
- * lock, only its token.
+ * What a guard accepts as a lock: any object with a token and the resource, or resources, that the token is
+ * for. A `Lock` of fencelock is one. So is `{ resource, token }`, with a token that this process received in
+ * a message: a guard needs only the token of a lock.
  */
 export type FencedLock = {
-  /** A bigint from 1n to 2^63 - 1. Of a JSON message make one with `BigInt(text)`. */
+  /** A bigint from 1n to 2^63 - 1. Convert the text of a JSON message with `BigInt(text)`. */
   readonly token: bigint
-  /** When it is `false`, the guard refuses with a `LockLostError` before it sends anything. */
+  /** If it is `false`, the guard rejects with a `LockLostError` before it sends anything. */
   readonly held?: boolean | undefined
-  /** Looked at with `abortOnLoss` of the SQL guards only. */
+  /** Used only by the option `abortOnLoss` of the SQL guards. */
   readonly signal?: AbortSignal | undefined
-  /** Only for the messages and the `strategy` of errors. */
+  /** Used only for the `strategy` of errors. */
   readonly strategy?: string | undefined
 } & (
   | { readonly resource: string; readonly resources?: undefined }

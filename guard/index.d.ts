@@ -20,19 +20,26 @@ export {
   UnsupportedError,
 }
 
-/** The options of every SQL guard. Wrong or unknown ones are a `TypeError` or `RangeError` of code `INVALID_OPTION`. */
+/**
+ * The options of every SQL guard. Invalid or unknown ones throw a `TypeError` or `RangeError` with the code
+ * `INVALID_OPTION`.
+ */
 export interface GuardOptions {
   /**
-   * The table of the guard's fences, quoted by the guard: a name, not SQL.
+   * The table with the fences: a name, not SQL. The guard quotes it.
    * @default 'fencelock_fences'
    */
   table?: string | undefined
-  /** The schema (in MySQL and SQLite: the database) of the table, quoted too. Default: the connection's own. */
+  /**
+   * The schema (in MySQL and SQLite: the database) of the table, quoted as well. Default: that of the
+   * connection.
+   */
   schema?: string | undefined
   /**
-   * Whether a transaction is rolled back with {@link LockLostError} when the lock's `signal` has aborted before its
-   * commit, or it is not `held` any more. The fence alone keeps the data safe: as long as nobody with a higher token was there, a late writer does no
-   * harm. It is looked at when the callback is done; give the callback `lock.signal` to end it sooner.
+   * Whether to roll back with {@link LockLostError} if, before the commit, the lock's `signal` has aborted or
+   * it is no longer `held`. The fence alone keeps the data safe: a late write does no harm as long as the
+   * data has not seen a higher token. This is checked when the callback is done; pass `lock.signal` to the
+   * callback's work to end it sooner.
    * @default false
    */
   abortOnLoss?: boolean | undefined
@@ -43,45 +50,47 @@ export type IsolationLevel = 'read uncommitted' | 'read committed' | 'repeatable
 
 /** The options of guards whose store has isolation levels. */
 export interface IsolatedGuardOptions extends GuardOptions {
-  /** Default: the server's own. A guard works with each of them. */
+  /** Default: that of the server. A guard works with all levels. */
   isolation?: IsolationLevel | undefined
 }
 
 /**
- * A guard: writes go through it, and those of a holder that was overtaken are refused.
+ * A guard: writes go through it, and those of a stale holder are rejected.
  *
- * All methods reject with the client's own error when the database refuses or cannot be reached; nothing was written
- * then. `Tx` is what the client uses inside of a transaction.
+ * All methods reject with the client's own error when the database refuses or cannot be reached; nothing was
+ * written then. `Tx` is the object that the client uses inside a transaction.
  */
 export interface SqlGuard<Tx> {
   /**
-   * Runs `fn` in a transaction that begins with the fence: an equal or lower stored token becomes the lock's, and all who
-   * come with a lower one afterwards are refused. Commits when `fn` resolves, rolls back when it rejects. Several
-   * resources advance all or none.
+   * Runs `fn` in a transaction that begins with the fence: it raises the stored token to the lock's, and
+   * later calls with a lower token are rejected. Commits when `fn` resolves, rolls back when it rejects. The
+   * fences of several resources advance together or not at all.
    *
-   * Everything in `fn` must be done with the `tx` that it gets, and awaited. Reads that a write depends on belong into
-   * `fn`, too, or behind {@link SqlGuard.advance}: what was read before the fence may have been changed by an earlier
-   * holder since.
+   * Do everything in `fn` with the `tx` that it gets, and await it. Reads that a write depends on belong in
+   * `fn`, too, or after {@link SqlGuard.advance}: an earlier holder may change what was read before the
+   * fence.
    *
-   * Conflicts with other transactions (dead-locks, serialization failures) at the fence are tried again, up to 30 times
-   * within about 2 seconds; later ones are yours, for the guard does not call `fn` twice. A single connection (no pool)
-   * runs one guard at a time, the next ones wait. Nothing else should use it meanwhile: its statements would become part
-   * of the transaction. A guard inside of `fn` is refused where it would wait for the outer one: on the same connection, and
-   * for the same resource. What it cannot see: a pool that is used up, and the same table through another client object or
-   * under another spelling of its name.
+   * Conflicts with other transactions (deadlocks, serialization failures) at the fence are retried, up to 30
+   * times within about 2 seconds. Later conflicts reject, because the guard never calls `fn` twice. On a
+   * single connection (not a pool) guards run one at a time. Do not use it for anything else meanwhile: those
+   * statements would become part of the transaction. A guard inside `fn` is rejected if it would wait for the
+   * outer one, that is on the same connection or for the same resource. Not detected: an exhausted pool, and
+   * the same table through another client object or under another spelling of its name.
    *
-   * `fn` must not end the transaction. What does so is found out and told as {@link OutcomeUnknownError}, also when `fn`
-   * begins another one, or rejects afterwards; with `Bun.sql` on PostgreSQL only when it rejects, and not with an `adapter`.
-   * So `fn` runs in a savepoint called `fencelock`, except with `mysql2` and `Bun.sql` on PostgreSQL.
+   * `fn` must not end the transaction. If it does, this rejects with {@link OutcomeUnknownError}, also when
+   * `fn` begins another transaction, or rejects afterwards; with `Bun.sql` on PostgreSQL only when it
+   * rejects, and not with an `adapter`. To detect it, `fn` runs in a savepoint called `fencelock`, except
+   * with `mysql2` and `Bun.sql` on PostgreSQL.
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
-   * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost meanwhile
-   * - {@link OutcomeUnknownError}: COMMIT got no clear answer (the connection broke, or with SQLite the disk failed), or the
-   *   transaction ended before `fn` did. What `fn` wrote may stand or not, and so may the fence: `advance` under the same
-   *   lock, then read
-   * - what `fn` rejected with, and the client's errors: rolled back, unless `fn` had ended the transaction before and that
-   *   could not be seen (see above)
+   * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost
+   *   meanwhile
+   * - {@link OutcomeUnknownError}: COMMIT got no clear answer (the connection broke, or with SQLite the disk
+   *   failed), or the transaction ended before `fn` did. The writes of `fn`, and the fence, may or may not
+   *   have been committed: `advance` under the same lock, then read
+   * - the error of `fn` or of the client: rolled back, unless `fn` had ended the transaction before and that
+   *   could not be detected (see above)
    * @example
    * await guard.run(lock, async (tx) => {
    *   const { rows } = await tx.query('SELECT balance FROM account WHERE id = 1')
@@ -90,8 +99,8 @@ export interface SqlGuard<Tx> {
    */
   run<T>(lock: FencedLock, fn: (tx: Tx) => T | PromiseLike<T>): Promise<T>
   /**
-   * Advances the fence, and nothing else. From then on no holder of a lower token can write, so what is read now stays as
-   * it is until somebody with a higher token comes. Then write with {@link SqlGuard.run}. Rejects as `run` does.
+   * Only advances the fence. After that no holder of a lower token can write, so what you read now remains
+   * unchanged until there is a higher token. Then write with {@link SqlGuard.run}. Rejects as `run` does.
    * @example
    * await guard.advance(lock)
    * const report = await expensiveReport(pool)
@@ -99,20 +108,20 @@ export interface SqlGuard<Tx> {
    */
   advance(lock: FencedLock): Promise<void>
   /**
-   * The highest token that the data has seen for a resource; `null` if none. It seeds `minToken` when the store of the
-   * locks lost its memory and its clock is behind.
+   * The highest token that the data has seen for a resource; `null` if none. Pass it as `minToken` when the
+   * store of the locks lost its data and its clock is behind.
    * @example
    * const lock = await locks.acquire('order:7', { minToken: (await guard.highWater('order:7')) ?? 0n })
    */
   highWater(resource: string): Promise<bigint | null>
   /**
-   * The statement that creates the table, for your own migrations. Has no end: no semicolon.
+   * The statement that creates the table, for your own migrations. Without a semicolon.
    * @example
    * console.log(guard.ddl())
    */
   ddl(): string
   /**
-   * Creates the table unless it is there. Several processes may do it at once.
+   * Creates the table unless it exists. Several processes may do so at the same time.
    * @example
    * await guard.migrate()
    */
@@ -120,21 +129,23 @@ export interface SqlGuard<Tx> {
 }
 
 /**
- * The guard of a synchronous SQLite client. `fn` must be synchronous: an async function is refused with a `TypeError` of
- * code `INVALID_OPTION` before anything is done, a function that returns a promise is rolled back with the same. With an
- * `await` in the transaction, statements of other code on the same connection would become part of it.
+ * The guard of a synchronous SQLite client. `fn` must be synchronous. An async function is rejected with a
+ * `TypeError` with the code `INVALID_OPTION` before anything is done; if a function returns a promise, the
+ * transaction is rolled back with the same error. With an `await` in the transaction, statements of other
+ * code on the connection would become part of it.
  */
 export interface SqliteGuard<Client> extends Omit<SqlGuard<Client>, 'run'> {
   /**
-   * As in {@link SqlGuard.run}, in one synchronous step. When another process has the database locked for longer than
-   * the client's own busy timeout, it is tried again until about 2 seconds have passed. The event loop waits meanwhile, but
-   * for short pauses: a try lasts as long as that timeout.
+   * As in {@link SqlGuard.run}, in one synchronous step. If another process keeps the database locked for
+   * longer than the client's own busy timeout, this retries for about 2 seconds. Each attempt blocks the
+   * event loop for that timeout; between attempts there are short pauses.
    * @example
    * await guard.run(lock, (db) => db.prepare('UPDATE account SET balance = ?').run(10))
    */
   run<T>(lock: FencedLock, fn: (db: Client) => T): Promise<T>
   /**
-   * The same without a promise; throws. A locked database is an error at once, after the client's own busy timeout.
+   * The same without a promise; throws. Does not retry: a locked database is an error after the client's busy
+   * timeout.
    * @example
    * guard.runSync(lock, (db) => db.prepare('UPDATE account SET balance = ?').run(10))
    */
@@ -159,16 +170,16 @@ export interface SqliteGuard<Client> extends Omit<SqlGuard<Client>, 'run'> {
   migrateSync(): void
 }
 
-/** What a statement was answered with. */
+/** The answer to a statement. */
 export interface SqlAnswer {
-  /** The rows as objects; missing or empty when it gives none. */
+  /** The rows as objects; missing or empty if there are none. */
   rows?: readonly any[] | undefined
-  /** For MySQL and MariaDB: the insert id that came with the answer. */
+  /** For MySQL and MariaDB: the insert id of the answer. */
   insertId?: number | bigint | string | null | undefined
 }
 
 /**
- * How a guard uses a client, for clients and query builders that it does not know: two functions.
+ * How a guard uses a client, for other clients and query builders: two functions.
  * @example
  * // Kysely, in TypeScript
  * const guard = postgresGuard<Transaction<Database>>({
@@ -180,14 +191,15 @@ export interface SqlAnswer {
  */
 export interface SqlAdapter<Tx> {
   /**
-   * Runs `work` once in a transaction on one connection. Commits when it resolves, and resolves with its result; rolls
-   * back when it rejects, and rejects with its error.
+   * Runs `work` once in a transaction on one connection. Commits when it resolves, and resolves with its
+   * result; rolls back when it rejects, and rejects with its error.
    *
-   * @param work takes the transaction, and the answer to `how.fence` if the adapter sent that together with its BEGIN
-   * @param how `fence` is the first statement of the transaction: sent by `work` unless the adapter did. `question` comes
-   *   next, with several resources: an adapter that sends both at once gives the answer to this one instead; only MySQL and
-   *   MariaDB need it. `isolation` is the level that was asked for; an adapter that does not heed it must not be given that
-   *   option
+   * @param work takes the transaction, and the answer to `how.fence` if the adapter sent that together with
+   *   its BEGIN
+   * @param how `fence` is the first statement of the transaction; `work` sends it unless the adapter did.
+   *   `question` is the second one, for several resources: an adapter that sends both at once passes the
+   *   answer to this one instead. Only MySQL and MariaDB need it. `isolation` is the option of the guard; do
+   *   not set that with an adapter that ignores it
    */
   transaction<T>(
     work: (tx: Tx, fenceAnswer?: SqlAnswer) => Promise<T>,
@@ -197,13 +209,16 @@ export interface SqlAdapter<Tx> {
       isolation?: IsolationLevel | undefined
     },
   ): Promise<T>
-  /** Sends one statement, as it is and without parameters, inside of a transaction. */
+  /** Sends one statement inside a transaction, unchanged and without parameters. */
   query(tx: Tx, text: string): Promise<SqlAnswer>
-  /** For a client that is one connection: what identifies it. Guards with the same one take turns. */
+  /**
+   * For a client that is a single connection: what identifies it. Guards of the same connection run one at a
+   * time.
+   */
   connection?: object | undefined
 }
 
-// What the known clients look like. Their own types stay theirs: fencelock depends on none of them.
+// The shapes of the known clients. Not their own types, because fencelock depends on none of them.
 
 interface PgPool<Tx> {
   readonly totalCount: number
@@ -236,9 +251,9 @@ interface SyncSqliteClient {
 }
 
 /**
- * A guard of data in PostgreSQL, for `pg` (a Pool, or a connected Client), `postgres` (postgres.js) and `Bun.sql`; for any
- * other client give an `adapter` instead. BEGIN and fence are one round trip with `pg`; with the others the fence is one
- * more. The pool stays yours, the guard never ends it.
+ * A guard of data in PostgreSQL, for `pg` (a Pool, or a connected Client), `postgres` (postgres.js) and
+ * `Bun.sql`; for any other client pass an `adapter` instead. With `pg`, BEGIN and the fence share a round
+ * trip; with the others the fence takes another one. The guard never closes the pool.
  * @example
  * const guard = postgresGuard({ client: new pg.Pool() })
  * await guard.migrate()
@@ -254,13 +269,14 @@ export function postgresGuard<Tx>(options: IsolatedGuardOptions & { client: Post
 export function postgresGuard<Tx>(options: IsolatedGuardOptions & { adapter: SqlAdapter<Tx> }): SqlGuard<Tx>
 
 /**
- * A guard of data in MySQL or MariaDB (InnoDB), for pools and connections of `mysql2`, `mysql2/promise` and `mariadb` (its
- * promise API), and for `Bun.sql`; for any other client give an `adapter` instead. START TRANSACTION and fence are one
- * round trip with `mariadb` (unless `pipelining: false`); with the others the fence is one more, and with several resources
- * another one. The callback gets a connection that gives promises. It is tested against MariaDB.
+ * A guard of data in MySQL or MariaDB (InnoDB), for pools and connections of `mysql2`, `mysql2/promise` and
+ * `mariadb` (its promise API), and for `Bun.sql`; for any other client pass an `adapter` instead. With
+ * `mariadb`, START TRANSACTION and the fence share a round trip (unless `pipelining: false`); with the others
+ * the fence takes another one, and one more with several resources. The callback gets a connection that
+ * returns promises. Tested against MariaDB.
  *
- * What commits by itself in MySQL (`CREATE TABLE`, `ALTER TABLE`, …) must not be done in the callback. Neither may a
- * single connection be in a transaction when a guard begins: the server would commit it.
+ * The callback must not contain statements that commit implicitly in MySQL (`CREATE TABLE`, `ALTER TABLE`,
+ * …). A single connection must not be in a transaction when a guard begins: the server would commit it.
  * @example
  * const guard = mysqlGuard({ client: mysql.createPool({ uri }) })
  * await guard.migrate()
@@ -280,9 +296,9 @@ export function mysqlGuard<Tx>(options: IsolatedGuardOptions & { client: Postgre
 export function mysqlGuard<Tx>(options: IsolatedGuardOptions & { adapter: SqlAdapter<Tx> }): SqlGuard<Tx>
 
 /**
- * A guard of data in SQLite 3.35 or newer, on your own connection of better-sqlite3, `node:sqlite` or `bun:sqlite`: then
- * everything is synchronous, see {@link SqliteGuard}. For an asynchronous client give an `adapter`, whose transaction
- * must have its connection to itself. The transaction is `BEGIN IMMEDIATE`.
+ * A guard of data in SQLite 3.35 or newer, on your own connection of better-sqlite3, `node:sqlite` or
+ * `bun:sqlite`: then everything is synchronous, see {@link SqliteGuard}. For an asynchronous client pass an
+ * `adapter` whose transactions have the connection to themselves. The transaction is `BEGIN IMMEDIATE`.
  * @example
  * const guard = sqliteGuard({ client: new Database('data.sqlite') })
  * guard.migrateSync()
@@ -293,15 +309,15 @@ export function sqliteGuard<Client extends SyncSqliteClient>(
 ): SqliteGuard<Client>
 export function sqliteGuard<Tx>(options: GuardOptions & { adapter: SqlAdapter<Tx> }): SqlGuard<Tx>
 
-/** What {@link fencedUpdate} is to write. All names are quoted. */
+/** What {@link fencedUpdate} writes. All names are quoted. */
 export interface FencedUpdate {
   /** The table of the row. */
   table: string
-  /** The schema (in MySQL and SQLite: the database) of the table. Default: the connection's own. */
+  /** The schema (in MySQL and SQLite: the database) of the table. Default: that of the connection. */
   schema?: string | undefined
   /** The columns to change, and their values. */
   set: Readonly<Record<string, unknown>>
-  /** The columns that choose the row, and their values; all of them must be equal, so none may be null. */
+  /** The columns that select the row, and their values. All must be equal, so none may be null. */
   where: Readonly<Record<string, unknown>>
   /** The lock's token. */
   token: bigint
@@ -313,13 +329,13 @@ export interface FencedUpdate {
 }
 
 /**
- * The column form, for those who keep the token in their own row: an UPDATE that stores the token with the data, and
- * changes nothing when the row has seen a higher one: `… WHERE id = $1 AND fence <= $2`. It needs no transaction and no
- * table. When it changed no row, there is none, or the token is stale: then stop. (With MySQL count the rows found, not
- * changed, as its clients do by default.)
+ * The column form: an UPDATE that stores the token in the row that it protects, and changes nothing if the
+ * row has seen a higher one: `… WHERE id = $1 AND fence <= $2`. It needs no transaction and no further table.
+ * If it changes no row, either there is none or the token is stale: then stop. (With MySQL count the rows
+ * found, not those changed, as its clients do by default.)
  *
- * Reads that the write depends on must come after a fenced update, too. Throws a `TypeError` or `RangeError` of code
- * `INVALID_OPTION`.
+ * Reads that the write depends on must come after a fenced update, too. Throws a `TypeError` or `RangeError`
+ * with the code `INVALID_OPTION` for invalid arguments.
  * @example
  * const { text, values } = fencedUpdate('postgres', {
  *   table: 'account',
@@ -328,7 +344,7 @@ export interface FencedUpdate {
  *   token: lock.token,
  * })
  * const { rowCount } = await pool.query(text, values)
- * if (rowCount === 0) throw new Error('overtaken')
+ * if (rowCount === 0) throw new Error('stale token')
  */
 export function fencedUpdate(
   dialect: 'postgres' | 'mysql' | 'sqlite',

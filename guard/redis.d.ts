@@ -1,37 +1,47 @@
 import type { FencedLock } from './fenced-lock.js'
 
-/** A client of node-redis (package `redis`, 5 or newer), or one of its clusters or pools. Its options are `{ keys, arguments }`. */
+/**
+ * A client, cluster or pool of node-redis (package `redis`, 5 or newer). Its options are
+ * `{ keys, arguments }`.
+ */
 export interface NodeRedisLike {
   evalSha(sha: string, options: any): Promise<unknown>
   eval(script: string, options: any): Promise<unknown>
 }
 
-/** A client of ioredis, or one of its clusters. */
+/** A client or cluster of ioredis. */
 export interface IoredisLike {
   evalsha(sha: string, keys: number, ...rest: (string | Uint8Array)[]): Promise<unknown>
   eval(script: string, keys: number, ...rest: (string | Uint8Array)[]): Promise<unknown>
 }
 
-/** Bun's `RedisClient`, also `Bun.redis`. */
+/** Bun's `RedisClient`, such as `Bun.redis`. */
 export interface BunRedisLike {
   send(command: string, args: any): Promise<unknown>
   readonly bufferedAmount: number
 }
 
-/** The options of {@link redisGuard}. Wrong or unknown ones are a `TypeError` or `RangeError` of code `INVALID_OPTION`. */
+/**
+ * The options of {@link redisGuard}. Invalid or unknown ones throw a `TypeError` or `RangeError` with the
+ * code `INVALID_OPTION`.
+ */
 export interface RedisGuardOptions {
   /**
-   * The application's own client, of the server that holds the data. It stays yours: the guard neither connects nor closes
-   * it. Where it sends a command again after a broken connection (ioredis does, unless
-   * `autoResendUnfulfilledCommands: false`), a script of {@link RedisGuard.run} may run twice; the token is checked each
-   * time.
+   * The application's own client, connected to the server with the data. The guard neither connects nor
+   * closes it. If it sends a command again after a broken connection (ioredis does, unless
+   * `autoResendUnfulfilledCommands: false`), a script of {@link RedisGuard.run} may run twice; the token is
+   * checked each time.
    */
   client: IoredisLike | NodeRedisLike | BunRedisLike
-  /** Begins every fence key: 1 to 64 bytes without braces, spaces and control characters. Default `'fencelock'`. */
+  /**
+   * How every fence key begins: 1 to 64 bytes without braces, spaces and control characters. Default
+   * `'fencelock'`.
+   */
   prefix?: string | undefined
   /**
-   * After how many milliseconds without a guarded write the fence is forgotten, at least 1,000. Default: never, because
-   * it has to last as long as the data. With a TTL a holder that sleeps for longer than that is not refused any more.
+   * The fence expires after this many milliseconds without a guarded write, at least 1,000. Default: never,
+   * because it has to last as long as the data. With a TTL, a holder that sleeps for longer than that is no
+   * longer rejected.
    */
   fenceTtlMs?: number | undefined
 }
@@ -40,52 +50,54 @@ export interface RedisGuardOptions {
 export interface RedisSetOptions {
   /** The value's TTL in milliseconds. Default: none, as with SET. */
   ttlMs?: number | undefined
-  /** Keeps the TTL that the key has. Default `false`. */
+  /** Keeps the current TTL of the key. Default `false`. */
   keepTtl?: boolean | undefined
-  /** Writes only if the key is there, or is not. Default: always. */
+  /** Writes only if the key is absent, or only if it is present. Default: always. */
   if?: 'absent' | 'present' | undefined
 }
 
-/** What a value may be. Numbers and bigints are written as decimals. */
+/** The value of a key or field. Numbers and bigints are written as decimals. */
 export type RedisValue = string | number | bigint | Uint8Array
 
-/** What {@link RedisGuard.run} gives to the script. */
+/** The options of {@link RedisGuard.run}: what the script gets. */
 export interface RedisScriptOptions {
-  /** The keys that the script touches; all of them must be named. Default none. */
+  /** All keys that the script uses. Default: none. */
   keys?: readonly string[] | undefined
-  /** What the script finds in ARGV. Default none. */
+  /** The script's ARGV. Default: none. */
   args?: readonly RedisValue[] | undefined
 }
 
 /**
- * Writes to Redis only for those whose token is not lower than the highest that the data has seen. Token and write are
- * one script, so nothing can come between them. The holder of a lock on several resources passes only if none of them has
- * seen a higher token.
+ * Writes to Redis only if the token is not lower than the highest one that the data has seen. The check and
+ * the write are one script, so nothing can come between them. A lock on several resources passes only if none
+ * of them has seen a higher token.
  *
  * Every write rejects with
- * - a `StaleTokenError` that has both tokens when the stored one is higher: nothing was written;
- * - a `LockLostError` when `lock.held` is false: nothing was sent;
- * - an `OutcomeUnknownError` when the connection broke before the answer: the write may have been done, or may still be.
- *   {@link RedisGuard.advance} under the same lock and then read, or write again: an equal token passes;
- * - a `BackendUnavailableError` when there is no connection, or the server refuses to write;
- * - an `UnsupportedError` when the keys are not in one slot of a cluster, or scripts are not allowed;
- * - the client's own error when the write itself fails, for example with WRONGTYPE; of {@link RedisGuard.run} an `Error` with
- *   what the script failed with;
- * - a `TypeError` or `RangeError` of code `INVALID_OPTION` for arguments it cannot take.
+ * - a `StaleTokenError` with both tokens if the stored one is higher: nothing was written;
+ * - a `LockLostError` if `lock.held` is false: nothing was sent;
+ * - an `OutcomeUnknownError` if the connection broke before the answer: the write may have been done, or may
+ *   still be. {@link RedisGuard.advance} under the same lock and then read, or write again: an equal token
+ *   passes;
+ * - a `BackendUnavailableError` if there is no connection, or the server refuses to write;
+ * - an `UnsupportedError` if the keys are not in one slot of a cluster, or scripts are not allowed;
+ * - the client's own error if the write itself fails, for example with WRONGTYPE; with {@link RedisGuard.run}
+ *   an `Error` with the script's message;
+ * - a `TypeError` or `RangeError` with the code `INVALID_OPTION` for invalid arguments.
  *
- * A server that evicts (`maxmemory-policy` other than `noeviction`) may forget a fence. In a cluster the keys of the data
- * must lie in the slot of the fence: name them like the resource, or give them the resource as hash tag
- * (`{account:1}:balance`).
+ * A server that evicts keys (`maxmemory-policy` other than `noeviction`) may lose a fence. In a cluster the
+ * keys of the data must be in the slot of the fence: name them like the resource, or use the resource as
+ * their hash tag (`{account:1}:balance`).
  */
 export interface RedisGuard {
   /**
-   * SET, if the token passes. Resolves with whether it was written: `false` only where the option `if` said no.
+   * SET, if the token passes. Resolves with `false` if the option `if` prevented the write, otherwise with
+   * `true`.
    * @example
    * await guard.set(lock, 'account:1', JSON.stringify(account))
    */
   set(lock: FencedLock, key: string, value: RedisValue, options?: RedisSetOptions): Promise<boolean>
   /**
-   * HSET, if the token passes. Resolves with the number of fields that are new. At most 3,500 fields.
+   * HSET, if the token passes. Resolves with the number of new fields. At most 3,500 fields.
    * @example
    * await guard.hset(lock, 'account:1', { balance: 10, changedAt: Date.now() })
    */
@@ -95,15 +107,15 @@ export interface RedisGuard {
     fields: Readonly<Record<string, RedisValue>> | ReadonlyMap<string | Uint8Array, RedisValue>,
   ): Promise<number>
   /**
-   * DEL, if the token passes. Resolves with the number of keys that were there. At most 7,000 keys.
+   * DEL, if the token passes. Resolves with the number of deleted keys. At most 7,000 keys.
    * @example
    * await guard.del(lock, ['account:1', 'account:1:history'])
    */
   del(lock: FencedLock, key: string | readonly string[]): Promise<number>
   /**
-   * Runs the body of a Lua script, if the token passes. It has KEYS and ARGV as given here, and TOKEN as a decimal string;
-   * what it returns is what this resolves with (`null` for nothing). Redis undoes nothing when a script fails half-way: then
-   * this rejects with an `Error` that has the script's message, whatever it says.
+   * Runs the body of a Lua script, if the token passes. It has KEYS and ARGV as passed here, and TOKEN as a
+   * decimal string. Resolves with what it returns (`null` for nothing). If the script fails, this rejects
+   * with an `Error` with the script's message; Redis does not undo what the script had written by then.
    * @example
    * const balance = await guard.run(lock, "return redis.call('INCRBY', KEYS[1], ARGV[1])", {
    *   keys: ['account:1'],
@@ -112,8 +124,8 @@ export interface RedisGuard {
    */
   run(lock: FencedLock, script: string, options?: RedisScriptOptions): Promise<unknown>
   /**
-   * Only advances the fence, for those who must read before they write: what is read after it can no longer be changed by
-   * an older holder.
+   * Only advances the fence, for a read before a write: an older holder can no longer change what you read
+   * after it.
    * @example
    * await guard.advance(lock)
    * const account = JSON.parse(await client.get('account:1'))
@@ -121,16 +133,16 @@ export interface RedisGuard {
    */
   advance(lock: FencedLock): Promise<void>
   /**
-   * The highest token that the data has seen; `null` if none. To seed `minToken` when the lock service was restored from a
-   * backup. Rejects with an `UnsupportedError` when the key of the fence holds no token.
+   * The highest token that the data has seen; `null` if none. Pass it as `minToken` when the lock service was
+   * restored from a backup. Rejects with an `UnsupportedError` if the key of the fence does not hold a token.
    * @example
    * const minToken = (await guard.highWater('account:1')) ?? undefined
    * const lock = await locks.acquire('account:1', { minToken })
    */
   highWater(resource: string): Promise<bigint | null>
   /**
-   * The key that holds the fence of a resource: `<prefix>:{<tag>}:guard:<resource>`. The tag is the resource, or what it has
-   * in braces itself. No I/O.
+   * The key that holds the fence of a resource: `<prefix>:{<tag>}:guard:<resource>`. The tag is the resource,
+   * or its part in braces. No I/O.
    * @example
    * guard.fenceKey('account:1') // 'fencelock:{account:1}:guard:account:1'
    */
@@ -138,7 +150,7 @@ export interface RedisGuard {
 }
 
 /**
- * Guards data in Redis. No I/O.
+ * A guard of data in Redis. No I/O.
  * @example
  * import { redisGuard } from 'fencelock/guard'
  * const guard = redisGuard({ client: new Redis() })

@@ -28,7 +28,8 @@ function few(name, values) {
   if (values.length > MAX_PARTS) {
     throw invalid(
       RangeError,
-      `${name} must have at most ${MAX_PARTS} parts, got ${values.length}: use several calls, an equal token passes`,
+      `${name} must have at most ${MAX_PARTS} parts, got ${values.length}: ` +
+        'use several calls, an equal token passes',
     )
   }
   return values

@@ -1,9 +1,9 @@
 'use strict'
 
 /**
- * Guards inside the callback of another guard. A connection carries one transaction at a time, so all guards of a
- * connection form a queue. A fence is locked until its transaction ends. Waiting for the outer guard would be a deadlock that
- * no server detects, so it is refused.
+ * Guards inside the callback of another guard. A connection carries one transaction at a time, so all guards
+ * of a connection form a queue. A fence is locked until its transaction ends. Waiting for the outer guard
+ * would be a deadlock that no server detects, so it is refused.
  */
 
 const { AsyncLocalStorage } = require('node:async_hooks')
@@ -55,7 +55,8 @@ function inTurn(connection, work) {
   if (occupations(connection).length > 0) {
     throw invalid(
       TypeError,
-      'a guard cannot run inside another one on the same connection: pass the resources of both locks to one run, or give the guard a pool',
+      'a guard cannot run inside another one on the same connection: pass the resources of both locks to one ' +
+        'run, or give the guard a pool',
     )
   }
   const previous = queues.get(connection) ?? Promise.resolve()
@@ -85,8 +86,8 @@ function withFences(client, table, names, work) {
   if (again !== undefined) {
     throw invalid(
       TypeError,
-      `a guard cannot run inside another one for the same resource, ${JSON.stringify(again)}: it would wait for itself. Use ` +
-        'the transaction of the outer callback, which is fenced already',
+      `a guard cannot run inside another one for the same resource, ${JSON.stringify(again)}: ` +
+        'it would wait for itself. Use the transaction of the outer callback, which is fenced already',
     )
   }
   return occupying(client, fences, work)

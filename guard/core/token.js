@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * What a guard accepts as a lock: any object with a token and the resources that the token is for. A lock of this package
- * also knows whether it is still held. A token from a message does not, and need not: the data decides by the token.
+ * What a guard accepts as a lock: any object with a token and the resources that the token is for. A lock of
+ * this package also knows whether it is still held. A token from a message does not, and need not: the data
+ * decides by the token.
  */
 
 const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
@@ -117,8 +118,8 @@ function assertNotAborted(lease) {
  */
 function stale({ token, strategy }, name, current) {
   return new StaleTokenError(
-    `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, from a later owner of the lock; ` +
-      'nothing was written. Stop, acquire the lock again, and read again',
+    `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, from a later ` +
+      'owner of the lock; nothing was written. Stop, acquire the lock again, and read again',
     { code: 'STALE_TOKEN', resource: name, strategy, token, current },
   )
 }

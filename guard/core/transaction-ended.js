@@ -3,8 +3,9 @@
 /** How guards report that a callback ended its transaction. */
 
 /**
- * A transaction that was over before the guard ended it: the callback committed or rolled back, or a statement of MySQL did
- * (DDL commits; a deadlock rolls back, even if its error is caught). Later statements of the callback were not fenced.
+ * A transaction that was over before the guard ended it: the callback committed or rolled back, or a
+ * statement of MySQL did (DDL commits; a deadlock rolls back, even if its error is caught). Later statements
+ * of the callback were not fenced.
  */
 class TransactionEnded extends Error {
   /**
@@ -17,8 +18,8 @@ class TransactionEnded extends Error {
 }
 
 /**
- * Rethrows what a callback threw. If the callback had ended the transaction before that, its error would hide it, so it
- * becomes the cause of a {@link TransactionEnded}.
+ * Rethrows what a callback threw. If the callback had ended the transaction before that, its error would hide
+ * it, so it becomes the cause of a {@link TransactionEnded}.
  * @param {unknown} error
  * @param {Error | undefined} ended a {@link TransactionEnded} in that case
  * @returns {never}

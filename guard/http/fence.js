@@ -17,7 +17,9 @@ const KEYS = keysOf(fenceOptions)
 
 /** What the adapters below use of requests and responses. */
 
-/** @typedef {{ headers: object, fencing?: Public.Fencing }} ServerRequest of Node, Connect, Express, Fastify */
+/**
+ * @typedef {{ headers: object, fencing?: Public.Fencing }} ServerRequest of Node, Connect, Express, Fastify
+ */
 /**
  * @typedef {object} NodeResponse
  * @property {boolean} headersSent

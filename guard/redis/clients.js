@@ -81,7 +81,8 @@ function runnerFor(client) {
 }
 
 /**
- * Accepts ioredis, node-redis, Bun's client, and whatever runs scripts like one of them: clusters, pools, test doubles.
+ * Accepts ioredis, node-redis, Bun's client, and whatever runs scripts like one of them: clusters, pools,
+ * test doubles.
  * @param {unknown} client
  */
 function scriptRunner(client) {
@@ -91,15 +92,18 @@ function scriptRunner(client) {
   const got = isObject ? 'an object without evalSha or evalsha' : kind(client)
   throw invalid(
     TypeError,
-    `client must be a client of ioredis or node-redis (package redis, version 5 or newer), or Bun’s RedisClient, got ${got}`,
+    'client must be a client of ioredis or node-redis (package redis, version 5 or newer), ' +
+      `or Bun’s RedisClient, got ${got}`,
   )
 }
 
 /**
- * What an error of a client means. With `unloaded` (the server does not know the script), `slots` (the keys are in several
- * slots), `unsupported`, `refused` and `unsent` nothing was written. `mistake` is an argument that the client does not
- * accept, `reply` any other error of the server. `unknown`: there is no answer, and the script may have run.
- * @typedef {'unloaded' | 'slots' | 'unsupported' | 'refused' | 'unsent' | 'mistake' | 'reply' | 'unknown'} Meaning
+ * What an error of a client means. With `unloaded` (the server does not know the script), `slots` (the keys
+ * are in several slots), `unsupported`, `refused` and `unsent` nothing was written. `mistake` is an argument
+ * that the client does not accept, `reply` any other error of the server. `unknown`: there is no answer, and
+ * the script may have run.
+ * @typedef {'unloaded' | 'slots' | 'unsupported' | 'refused' | 'unsent' | 'mistake' | 'reply' | 'unknown'}
+ *   Meaning
  */
 
 /**
@@ -130,7 +134,8 @@ const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
 const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
 
 /**
- * Bun has one class for all errors. Older versions have the same code for an error of the server and for an invalid answer.
+ * Bun has one class for all errors. Older versions have the same code for an error of the server and for an
+ * invalid answer.
  * @param {unknown} error
  * @param {string | undefined} word the first one of its message
  */

@@ -36,27 +36,29 @@ function failure(meaning, error, { names, strategy }) {
   switch (meaning) {
     case 'slots':
       return new UnsupportedError(
-        `${about}: the keys are not in one slot of the cluster, so nothing was written. Give each key of the data the ` +
-          'same hash tag as guard.fenceKey(resource) has; several resources need a common one',
+        `${about}: the keys are not in one slot of the cluster, so nothing was written. Give each key of ` +
+          'the data the same hash tag as guard.fenceKey(resource) has; several resources need a common one',
         { code: 'UNSUPPORTED', ...fields },
       )
     case 'unsupported':
       return new UnsupportedError(
-        `${about} needs EVALSHA, EVAL, GET, SET and the commands of the write, which this server or user may not run: ` +
-          `${messageOf(error)}; nothing was written. Allow them, or use another server`,
+        `${about} needs EVALSHA, EVAL, GET, SET and the commands of the write, which this server or user ` +
+          `may not run: ${messageOf(error)}; nothing was written. Allow them, or use another server`,
         { code: 'UNSUPPORTED', ...fields },
       )
     case 'refused':
-    case 'unsent':
+    case 'unsent': {
+      const what = meaning === 'refused' ? 'the server refused' : 'there is no connection'
       return new BackendUnavailableError(
-        `${about}: ${meaning === 'refused' ? 'the server refused' : 'there is no connection'} (${messageOf(error)}); ` +
+        `${about}: ${what} (${messageOf(error)}); ` +
           'nothing was written. Retry with the same lock while it is held',
         { code: 'BACKEND_UNAVAILABLE', ...fields },
       )
+    }
     case 'unknown':
       return new OutcomeUnknownError(
-        `${about}: there was no answer (${messageOf(error)}); the write may have been done, or may still be. ` +
-          'Advance under the same lock and read, or write again with it (an equal token passes)',
+        `${about}: there was no answer (${messageOf(error)}); the write may have been done, or may still ` +
+          'be. Advance under the same lock and read, or write again with it (an equal token passes)',
         { code: 'OUTCOME_UNKNOWN', ...fields },
       )
     case 'unloaded':

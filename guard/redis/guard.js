@@ -103,7 +103,8 @@ class RedisGuard {
   /**
    * @param {FencedLock} lock
    * @param {string} key
-   * @param {Readonly<Record<string, Public.RedisValue>> | ReadonlyMap<string | Uint8Array, Public.RedisValue>} fields
+   * @param {Readonly<Record<string, Public.RedisValue>> | ReadonlyMap<string | Uint8Array,
+   *   Public.RedisValue>} fields
    */
   async hset(lock, key, fields) {
     if (typeof fields !== 'object' || fields === null) throw wrongType('fields', 'an object or a Map', fields)
@@ -218,7 +219,8 @@ class RedisGuard {
 }
 
 /**
- * The hash tag that Redis finds in a name, or the whole name: it puts the fence into the slot of the data of that name.
+ * The hash tag that Redis finds in a name, or the whole name: it puts the fence into the slot of the data of
+ * that name.
  * @param {string} name
  */
 function hashTag(name) {

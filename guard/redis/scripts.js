@@ -7,11 +7,11 @@ const { createHash } = require('node:crypto')
 /** @typedef {{ readonly text: string, readonly sha: string }} Script */
 
 /**
- * The fence, which runs before the caller's part. It reads everything before it writes anything, so that nothing is written
- * for a stale token.
+ * The fence, which runs before the caller's part. It reads everything before it writes anything, so that
+ * nothing is written for a stale token.
  *
- * Tokens stay strings: of two decimals without leading zeros the longer one is higher, and of equally long ones the one
- * that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
+ * Tokens stay strings: of two decimals without leading zeros the longer one is higher, and of equally long
+ * ones the one that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
  */
 const FENCE = `\
 -- KEYS: n fences, then the caller's. ARGV: n, token, the fences' TTL in ms or '', then the caller's
@@ -73,9 +73,9 @@ for i = 2, #args do command[#command + 1] = args[i] end
 local result = redis.pcall(unpack(command))`)
 
 /**
- * The caller's own script; its KEYS and ARGV do not contain those of the fence. It is on lines of its own, because it may end
- * with a comment. Its errors are returned as {'failed', the error}, to distinguish them from the server's, which say that
- * nothing was written.
+ * The caller's own script; its KEYS and ARGV do not contain those of the fence. It is on lines of its own,
+ * because it may end with a comment. Its errors are returned as {'failed', the error}, to distinguish them
+ * from the server's, which say that nothing was written.
  * @param {string} body
  */
 function custom(body) {

@@ -58,14 +58,15 @@ class Fence {
     if (current === token) return
     if (current !== undefined && current > token) throw stale(this.#lease, name, current)
     throw new Error(
-      `the fence of ${JSON.stringify(name)} did not advance to ${token}: the database returned ${current ?? 'nothing'}; nothing ` +
-        'was written. Either the adapter does not return the answer as SqlAdapter documents it, or the table is not the guard’s',
+      `the fence of ${JSON.stringify(name)} did not advance to ${token}: the database returned ` +
+        `${current ?? 'nothing'}; nothing was written. Either the adapter does not return the answer as ` +
+        'SqlAdapter documents it, or the table is not the guard’s',
     )
   }
 
   /**
-   * What to throw for a transaction that failed. If the database itself refuses the COMMIT, nothing was committed; any other
-   * error at COMMIT leaves the outcome unknown.
+   * What to throw for a transaction that failed. If the database itself refuses the COMMIT, nothing was
+   * committed; any other error at COMMIT leaves the outcome unknown.
    * @param {unknown} error
    * @param {boolean} isCommitting
    */
@@ -77,15 +78,17 @@ class Fence {
   /** @param {unknown} cause */
   #outcomeUnknown(cause) {
     const { names, token, strategy } = this.#lease
+    const lock = `the lock on ${nameOf(names)}`
     const message =
       cause instanceof TransactionEnded
-        ? `the transaction under the lock on ${nameOf(names)} had ended before its callback did: a statement committed it or ` +
-          'rolled it back (COMMIT, ROLLBACK; in MySQL also a CREATE or ALTER, and a deadlock whose error was caught). Later ' +
-          'statements of the callback were not fenced: keep all of these out of the callback, and do not catch errors of ' +
-          'statements. To find out what was written, advance again under the same lock (guard.advance(lock)), then read'
-        : `COMMIT under the lock on ${nameOf(names)} got no clear answer: the writes, and the fence, may or may not have been ` +
-          'committed. Advance again under the same lock (guard.advance(lock)), then read: after the fence of its token ' +
-          `${token}, earlier holders can no longer change what you read`
+        ? `the transaction under ${lock} had ended before its callback did: a statement committed it or rolled ` +
+          'it back (COMMIT, ROLLBACK; in MySQL also a CREATE or ALTER, and a deadlock whose error was caught). ' +
+          'Later statements of the callback were not fenced: keep all of these out of the callback, and do not ' +
+          'catch errors of statements. To find out what was written, advance again under the same lock ' +
+          '(guard.advance(lock)), then read'
+        : `COMMIT under ${lock} got no clear answer: the writes, and the fence, may or may not have been ` +
+          'committed. Advance again under the same lock (guard.advance(lock)), then read: after the fence of ' +
+          `its token ${token}, earlier holders can no longer change what you read`
     return new OutcomeUnknownError(message, { code: 'OUTCOME_UNKNOWN', resource: names[0], strategy, cause })
   }
 }

@@ -1,6 +1,8 @@
 'use strict'
 
-/** The column form: the token is a column of the row that it protects, instead of being in the guard's table. */
+/**
+ * The column form: the token is a column of the row that it protects, instead of being in the guard's table.
+ */
 
 const { invalid } = require('../../lib/errors.js')
 const { keysOf, object, oneOf, wrongType } = require('../../lib/options/validate.js')
@@ -62,7 +64,8 @@ function fencedUpdate(dialect, update) {
   }
   /** @param {[string, unknown]} entry */
   const equation = ([column, of]) => `${quote(column)} = ${parameter(of)}`
-  // Sent as text, so that no client loses digits, and cast by the database: compared as text, '10' is less than '9'.
+  // Sent as text, so that no client loses digits, and cast by the database: compared as text, '10' is less
+  // than '9'.
   const number = () => `CAST(${parameter(String(token))} AS ${integer})`
   const column = quote(nameOf('fence', fence))
   const prefix = schema === undefined ? '' : `${quote(nameOf('schema', schema))}.`

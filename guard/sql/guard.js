@@ -1,6 +1,8 @@
 'use strict'
 
-/** The guard of all asynchronous clients. What differs is in dialects/ (the SQL) and adapters/ (the clients). */
+/**
+ * The guard of all asynchronous clients. What differs is in dialects/ (the SQL) and adapters/ (the clients).
+ */
 
 const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
@@ -138,7 +140,8 @@ class SqlGuard {
   async #attempt(lease, fence, fn, progress) {
     assertHeld(lease)
     const { statement, question } = fence
-    // One insert id cannot carry several tokens. An adapter that sends several statements at once sends this one, too.
+    // One insert id cannot carry several tokens. An adapter that sends several statements at once sends this
+    // one, too.
     const more = lease.names.length > 1 ? question : undefined
     try {
       return await this.#adapter.transaction(

@@ -8,8 +8,8 @@ const { string } = require('../../lib/options/validate.js')
 /**
  * @param {string} name of the option
  * @param {unknown} value
- * @param {{ of: string, limit?: string, fits?: (value: string) => boolean }} rule `of` is what it names, `limit` how
- *   messages describe `fits`
+ * @param {{ of: string, limit?: string, fits?: (value: string) => boolean }} rule `of` is what it names,
+ *   `limit` how messages describe `fits`
  */
 function identifier(name, value, { of, limit = '', fits = () => true }) {
   const text = string(name, value)

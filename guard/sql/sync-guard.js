@@ -1,8 +1,9 @@
 'use strict'
 
 /**
- * The guard of SQLite's synchronous drivers. The whole transaction is one synchronous call: with an `await` in it, statements
- * of other code on the same connection would become part of it, and be committed or rolled back with it.
+ * The guard of SQLite's synchronous drivers. The whole transaction is one synchronous call: with an `await`
+ * in it, statements of other code on the same connection would become part of it, and be committed or rolled
+ * back with it.
  */
 
 const { types } = require('node:util')
@@ -32,8 +33,9 @@ const PATIENCE_MS = 2_000
 function asynchronous() {
   return invalid(
     TypeError,
-    'the callback of run must be synchronous with this SQLite client: while it waits, statements of other code on the ' +
-      'connection would become part of the transaction; nothing was written by the transaction. Read and compute before run, after advance',
+    'the callback of run must be synchronous with this SQLite client: while it waits, statements of other ' +
+      'code on the connection would become part of the transaction; nothing was written by the transaction. ' +
+      'Read and compute before run, after advance',
   )
 }
 

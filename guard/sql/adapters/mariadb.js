@@ -9,7 +9,9 @@ const { mysqlTransaction } = require('./mysql-transaction.js')
 /** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
 /** @import { MysqlClient, MysqlConnection, Watch } from './mysql-transaction.js' */
 
-/** @typedef {MysqlConnection & { query(options: object): Promise<object[] | SqlAnswer> }} MariadbConnection */
+/**
+ * @typedef {MysqlConnection & { query(options: object): Promise<object[] | SqlAnswer> }} MariadbConnection
+ */
 
 const NO_SUCH_SAVEPOINT = 1305
 
@@ -32,8 +34,8 @@ function mariadb(client) {
 }
 
 /**
- * A transaction that is over has no savepoints, whoever ended it. The client does not wait for an answer before it sends the
- * next statement, so this costs no round trip.
+ * A transaction that is over has no savepoints, whoever ended it. The client does not wait for an answer
+ * before it sends the next statement, so this costs no round trip.
  * @type {Watch<MariadbConnection>}
  */
 function watch(tx) {

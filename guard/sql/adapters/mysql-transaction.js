@@ -3,11 +3,11 @@
 /**
  * A transaction of the clients `mysql2` and `mariadb`.
  *
- * START TRANSACTION and the fence are passed to the client at once: `mariadb` sends them together. `mysql2` sends a command
- * when the previous one has been answered, so there the fence costs a round trip.
+ * START TRANSACTION and the fence are passed to the client at once: `mariadb` sends them together. `mysql2`
+ * sends a command when the previous one has been answered, so there the fence costs a round trip.
  *
- * A COMMIT without a transaction succeeds. So a `Watch` finds out whether the transaction ended earlier, without a round
- * trip.
+ * A COMMIT without a transaction succeeds. So a `Watch` finds out whether the transaction ended earlier,
+ * without a round trip.
  */
 
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
@@ -90,7 +90,8 @@ async function mysqlTransaction({ client, query, watch }, work, { fence, questio
 const unwatched = { before: [], ended: () => false, stop() {} }
 
 /**
- * The results, or the first failure, once all are settled: only then may the connection be used for anything else.
+ * The results, or the first failure, once all are settled: only then may the connection be used for anything
+ * else.
  * @template T
  * @param {Promise<T>[]} promises
  */

@@ -1,18 +1,21 @@
 'use strict'
 
 /**
- * Finds out whether a transaction of `mysql2` ended before its callback did, by reading the status that the server sends
- * with each result.
+ * Finds out whether a transaction of `mysql2` ended before its callback did, by reading the status that the
+ * server sends with each result.
  *
- * This replaces two methods of the client while a transaction lasts, because its public API has nothing that would do:
+ * This replaces two methods of the client while a transaction lasts, because its public API has nothing that
+ * would do:
  * - a savepoint, as with the other clients, costs two round trips, because `mysql2` does not pipeline;
  * - a COMMIT without a transaction succeeds, and its own status is that after the commit;
- * - `mysql2` keeps no status, emits no event for a result, and its tracing channels do not identify the connection;
- * - a wrapper around the connection would miss statements that reach it in other ways: prepared statements, query builders,
- *   the callback API, a variable outside the callback.
+ * - `mysql2` keeps no status, emits no event for a result, and its tracing channels do not identify the
+ *   connection;
+ * - a wrapper around the connection would miss statements that reach it in other ways: prepared statements,
+ *   query builders, the callback API, a variable outside the callback.
  *
- * All of these end in `connection.addCommand(command)`, and `command.onResult` gets the result. Guards also work with a
- * version of `mysql2` without these methods, but do not notice there that a transaction ended early.
+ * All of these end in `connection.addCommand(command)`, and `command.onResult` gets the result. Guards also
+ * work with a version of `mysql2` without these methods, but do not notice there that a transaction ended
+ * early.
  */
 
 const { propertiesOf } = require('../../core/properties.js')

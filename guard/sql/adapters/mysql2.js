@@ -1,6 +1,9 @@
 'use strict'
 
-/** `mysql2` and `mysql2/promise`: a pool or a connection. The callback gets a connection that returns promises. */
+/**
+ * `mysql2` and `mysql2/promise`: a pool or a connection. The callback gets a connection that returns
+ * promises.
+ */
 
 const { hasMethods } = require('./methods.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
@@ -9,7 +12,10 @@ const { watchStatus } = require('./mysql2-status.js')
 /** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
 /** @import { MysqlClient, MysqlConnection } from './mysql-transaction.js' */
 
-/** @typedef {MysqlConnection & { query(options: object): Promise<[object[] | SqlAnswer, unknown]> }} Mysql2Connection */
+/**
+ * @typedef {MysqlConnection & { query(options: object): Promise<[object[] | SqlAnswer, unknown]> }}
+ *   Mysql2Connection
+ */
 
 /**
  * @param {object} given

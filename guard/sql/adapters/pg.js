@@ -11,8 +11,8 @@ const { hasMethods } = require('./methods.js')
 
 /**
  * @typedef {object} PgClient
- * @property {(text: string) => Promise<unknown>} query resolves with a result, or with an array of them for several
- *   statements
+ * @property {(text: string) => Promise<unknown>} query resolves with a result, or with an array of them for
+ *   several statements
  * @property {() => string | null} [getTransactionStatus] since 8.17
  * @property {(event: 'error', listener: () => void) => void} on
  * @property {(event: 'error', listener: () => void) => void} off
@@ -22,7 +22,8 @@ const { hasMethods } = require('./methods.js')
 /** @typedef {Parameters<SqlAdapter<PgClient>['transaction']>[1]} Statements */
 
 /**
- * No transaction, or no such savepoint: savepoints end with their transaction, and a transaction that began since has none.
+ * No transaction, or no such savepoint: savepoints end with their transaction, and a transaction that began
+ * since has none.
  * @type {ReadonlySet<unknown>}
  */
 const ENDED = new Set(['25P01', '3B001'])
@@ -62,10 +63,12 @@ async function onConnection(tx, isPooled, work, statements) {
     if (isPooled) tx.release(true)
     throw invalid(
       TypeError,
-      'the connection of pg is in a transaction already: a guard begins its own, because the fence must come first',
+      'the connection of pg is in a transaction already: a guard begins its own, ' +
+        'because the fence must come first',
     )
   }
-  // A connection that breaks also emits an error, which without a listener ends the process. Its queries reject anyway.
+  // A connection that breaks also emits an error, which without a listener ends the process. Its queries
+  // reject anyway.
   tx.on('error', noop)
   let failure
   const state = { isOver: false }
@@ -83,7 +86,8 @@ async function onConnection(tx, isPooled, work, statements) {
 }
 
 /**
- * Inside another transaction BEGIN is only a warning, and COMMIT ends the outer one. Before 8.17 pg does not know.
+ * Inside another transaction BEGIN is only a warning, and COMMIT ends the outer one. Before 8.17 pg does not
+ * know.
  * @param {PgClient} tx
  */
 function isOpen(tx) {
@@ -136,7 +140,8 @@ async function rollback(tx, state) {
 /** @param {PgClient} tx */
 async function commit(tx) {
   try {
-    // One message again. A COMMIT alone would succeed, with a warning, without a transaction or in another one.
+    // One message again. A COMMIT alone would succeed, with a warning, without a transaction or in another
+    // one.
     await tx.query('RELEASE SAVEPOINT fencelock; COMMIT')
   } catch (error) {
     const { code } = driverError(error)
@@ -144,8 +149,8 @@ async function commit(tx) {
     if (code !== FAILED_TRANSACTION) throw error
     throw Object.assign(
       new Error(
-        'a statement of the callback had failed, and its error was caught: PostgreSQL aborts the transaction then, so nothing ' +
-          'was written. Do not catch the errors of statements, or use a savepoint',
+        'a statement of the callback had failed, and its error was caught: PostgreSQL aborts the transaction ' +
+          'then, so nothing was written. Do not catch the errors of statements, or use a savepoint',
         { cause: error },
       ),
       { code: FAILED_TRANSACTION },

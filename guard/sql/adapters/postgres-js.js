@@ -1,6 +1,8 @@
 'use strict'
 
-/** `postgres` (postgres.js), and `Bun.sql`, which has the same methods; `Bun.sql` also with MySQL or MariaDB. */
+/**
+ * `postgres` (postgres.js), and `Bun.sql`, which has the same methods; `Bun.sql` also with MySQL or MariaDB.
+ */
 
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { driverError, messageOf } = require('../dialects/driver-error.js')
@@ -23,10 +25,10 @@ const { hasMethods } = require('./methods.js')
  */
 
 /**
- * How an early end of a transaction is found: a transaction that is over has no savepoints, whoever ended it, and a
- * transaction that began since has none either. Where the client does not wait for an answer before it sends the next
- * statement, the savepoint is set right after BEGIN and released right before COMMIT, which costs no round trip. Bun waits
- * with PostgreSQL, so there it is checked only when the callback has failed.
+ * How an early end of a transaction is found: a transaction that is over has no savepoints, whoever ended it,
+ * and a transaction that began since has none either. Where the client does not wait for an answer before it
+ * sends the next statement, the savepoint is set right after BEGIN and released right before COMMIT, which
+ * costs no round trip. Bun waits with PostgreSQL, so there it is checked only when the callback has failed.
  * @typedef {object} EndCheck
  * @property {string} [before] sent before the callback
  * @property {string} [after] sent when the callback is done

@@ -1,6 +1,8 @@
 'use strict'
 
-/** better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`. */
+/**
+ * better-sqlite3, `node:sqlite` and `bun:sqlite`, which agree on `exec`, `prepare` and the statement's `all`.
+ */
 
 const { invalid } = require('../../../lib/errors.js')
 const { TransactionEnded, rethrow } = require('../../core/transaction-ended.js')
@@ -77,7 +79,8 @@ function transact(client, work) {
   if (isOpen(client) === true) {
     throw invalid(
       TypeError,
-      'the SQLite client is in a transaction already: a guard begins its own, because the fence must come first',
+      'the SQLite client is in a transaction already: a guard begins its own, ' +
+        'because the fence must come first',
     )
   }
   // Takes the write lock immediately: a transaction that reads first and then writes can fail in between.
@@ -111,8 +114,8 @@ function runCallback(client, work) {
 }
 
 /**
- * Returns why it failed: a {@link TransactionEnded} if there is no such savepoint. A savepoint ends with its transaction,
- * and a transaction that began since has none.
+ * Returns why it failed: a {@link TransactionEnded} if there is no such savepoint. A savepoint ends with its
+ * transaction, and a transaction that began since has none.
  * @param {SqliteClient} client
  * @returns {Error | undefined}
  */

@@ -1,9 +1,10 @@
 import type { SqlAnswer } from '../../index.js'
 
 /**
- * The statements of a database. They contain their values as hexadecimal and decimal digits, which cannot break out of a
- * literal. Without parameters, `BEGIN` and the fence fit in one message of PostgreSQL's simple protocol, no server-side
- * prepared statement is left behind a connection pooler, and every client and query builder can send them.
+ * The statements of a database. They contain their values as hexadecimal and decimal digits, which cannot
+ * break out of a literal. Without parameters, `BEGIN` and the fence fit in one message of PostgreSQL's simple
+ * protocol, no server-side prepared statement is left behind a connection pooler, and every client and query
+ * builder can send them.
  */
 export interface Dialect {
   /** Creates the table. */

@@ -6,9 +6,15 @@ const { byCause } = require('./driver-error.js')
 
 /** @import { Dialect } from './dialect.js' */
 
-/** Deadlock; in MariaDB: changed since the snapshot. With these the server has rolled back the whole transaction. */
+/**
+ * Deadlock; in MariaDB: changed since the snapshot. With these the server has rolled back the whole
+ * transaction.
+ */
 const CONFLICTS = [1213, 1020]
-/** Errors at COMMIT that say that nothing was committed: those, the conflict of a cluster, and a read-only server. */
+/**
+ * Errors at COMMIT that say that nothing was committed: those, the conflict of a cluster, and a read-only
+ * server.
+ */
 const REFUSALS = [...CONFLICTS, 3101, 1290, 1836]
 
 const rollsBack = byCause(({ errno }) => CONFLICTS.some((number) => number === errno))
@@ -28,9 +34,10 @@ const bytes = (key) => `X'${key.toString('hex')}'`
 const isExact = (value) => typeof value !== 'number' || Number.isSafeInteger(value)
 
 /**
- * `ON DUPLICATE KEY UPDATE` reports 0 rows for an equal token and for a stale one. So the statement stores the higher token
- * and passes it to LAST_INSERT_ID, which the server sends in its answer: one round trip. There is only one such number, so
- * the tokens of several resources need another statement; their rows are locked by then.
+ * `ON DUPLICATE KEY UPDATE` reports 0 rows for an equal token and for a stale one. So the statement stores
+ * the higher token and passes it to LAST_INSERT_ID, which the server sends in its answer: one round trip.
+ * There is only one such number, so the tokens of several resources need another statement; their rows are
+ * locked by then.
  * @type {Dialect['tokens']}
  */
 function tokens(answer, keys) {

@@ -12,8 +12,9 @@ const CONFLICTS = new Set(['40001', '40P01'])
 /** The name of a table is unique, and so is that of its type. */
 const CONCURRENT_CREATES = new Set(['23505', '42P07', '42710'])
 /**
- * SQLSTATEs that may follow a commit: connection exceptions, "completion unknown", and those of a server that is out of
- * resources, fails or shuts down. 25P03 and 25P04 end the connection. Codes, because messages are in the server's language.
+ * SQLSTATEs that may follow a commit: connection exceptions, "completion unknown", and those of a server that
+ * is out of resources, fails or shuts down. 25P03 and 25P04 end the connection. Codes, because messages are
+ * in the server's language.
  */
 const UNKNOWN = /^(08|53|57P|58|XX|25P0[34]|40003)/
 

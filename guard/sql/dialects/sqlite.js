@@ -50,7 +50,8 @@ function sqlite(table) {
     tokens,
     isConflict: byCause((error) => isCode(error, BUSY, 'SQLITE_BUSY')),
     isConcurrentCreate: () => false,
-    // A failed COMMIT leaves the transaction open, and it is rolled back. Only after a disk error the outcome is unknown.
+    // A failed COMMIT leaves the transaction open, and it is rolled back. Only after a disk error the outcome
+    // is unknown.
     isRefusal: byCause(
       (error) => (error.errcode ?? error.code) !== undefined && !isCode(error, IOERR, 'SQLITE_IOERR'),
     ),
