@@ -1,4 +1,4 @@
-/** What holds for all guards without a database: loading, options, and the text of fenced updates. */
+/** All guards, without a database: loading, options, and the text of fenced updates. */
 import { StaleTokenError } from 'fencelock'
 import type { SqlAnswer, SqlGuard } from 'fencelock/guard'
 import * as guards from 'fencelock/guard'
@@ -23,7 +23,7 @@ describe('the entry point', () => {
     expect(JSON.parse(stdout)).toEqual({ error: null, loaded: [] })
   })
 
-  it('is one instance for import and require, with names that both can see', async () => {
+  it('is one instance for import and require, with named exports for both', async () => {
     const { stdout, stderr } = await runCode(`
       const { createRequire } = await import('node:module')
       const required = createRequire(process.cwd() + '/x.js')('fencelock/guard')
@@ -42,13 +42,13 @@ describe('the entry point', () => {
     expect(names).toEqual(Object.keys(cjs).toSorted())
   })
 
-  it('has an error class that main and guard share', () => {
+  it('shares its error classes with the main entry point', () => {
     expect(guards.StaleTokenError).toBe(StaleTokenError)
   })
 })
 
 describe('options of a guard', () => {
-  // A client that is recognised, and never called.
+  // A client that is recognized, and never called.
   const unused = () => {
     throw new Error('was called')
   }
@@ -84,7 +84,7 @@ describe('options of a guard', () => {
     ['TypeError', { client, isolation: 3 }, 'isolation must be "read uncommitted" or'],
   ]
 
-  it.each(refusals)('refuses: %s for %o', (type, options, message) => {
+  it.each(refusals)('rejects: %s for %o', (type, options, message) => {
     for (const guard of [postgresGuard, mysqlGuard] as ((given: unknown) => unknown)[]) {
       let error: any
       try {
@@ -121,7 +121,7 @@ describe('options of a guard', () => {
   })
 })
 
-describe('an adapter that does not pass answers on', () => {
+describe('an adapter that does not return answers', () => {
   it.each([
     undefined,
     null,
@@ -147,7 +147,7 @@ describe('an adapter that does not pass answers on', () => {
   })
 })
 
-it('advances several fences in one order, whoever asks: no two wait for each other', async () => {
+it('advances several fences in the same order for all callers, so that no two wait for each other', async () => {
   const inserted = async (make: (options: any) => SqlGuard<unknown>, resources: string[]) => {
     const texts: string[] = []
     const adapter = {
@@ -182,13 +182,13 @@ describe('an answer to COMMIT', () => {
     return rejection<{ code: string } & Error>(outcome)
   }
 
-  // The word for the severity is in the server's language.
-  it.each(['23505', '40001', '57014', '25P02'])('that refuses is told as it is: %s', async (code) => {
+  // The severity is in the server's language.
+  it.each(['23505', '40001', '57014', '25P02'])('that refuses is passed on: %s', async (code) => {
     expect(await endOf({ code, severity: 'FEHLER' })).toMatchObject({ code, message: 'at COMMIT' })
   })
 
   it.each(['08006', '53200', '57P01', '58030', 'XX000', '25P03', '25P04', '40003', 'ECONNRESET', undefined])(
-    'that leaves it open is told as unknown, with what to do: %s',
+    'that leaves the outcome open is reported as unknown, with what to do: %s',
     async (code) => {
       const error = await endOf({ code, severity: 'ERROR' })
       expect(error).toMatchObject({
@@ -201,12 +201,12 @@ describe('an answer to COMMIT', () => {
   )
 })
 
-it('does not keep the event loop for long when SQLite is locked', async () => {
+it('does not block the event loop for long when SQLite is locked', async () => {
   let tries = 0
   const client = {
     exec() {
       tries++
-      // As a driver with a busy timeout.
+      // Like a driver with a busy timeout.
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 900)
       throw Object.assign(new Error('database is locked'), { code: 'SQLITE_BUSY' })
     },
@@ -264,7 +264,7 @@ describe('fencedUpdate', () => {
     ['postgres', { ...update, table: '' }, 'table must be the name of a column or table'],
     ['postgres', { ...update, set: { 'a\0': 1 } }, 'without NUL'],
     ['postgres', { ...update, fence: 1 }, 'fence must be a string, got a number'],
-  ])('refuses: %s %o', (dialect, options, message) => {
+  ])('rejects: %s %o', (dialect, options, message) => {
     expect(() => fencedUpdate(dialect as 'mysql', options as typeof update)).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining(message) }) as Error,
     )

@@ -22,11 +22,13 @@ beforeAll(async () => {
 })
 const newGuard = async () => redisGuard({ client: await clients.ioredis!(redis.port) })
 
-/** A service that keeps a value: GET answers it, PUT writes it through the guard, with a pause before if asked for. */
+/**
+ * A service that keeps a value: GET returns it, PUT writes it through the guard, after a pause if one is set.
+ */
 interface Service {
   guard: ReturnType<typeof redisGuard>
   fence: ReturnType<typeof httpFence>
-  /** What the handler does; told when it is inside. */
+  /** What the handler does; called when it runs. */
   handle: (fencing: Fencing, method: string, body: string) => Promise<string>
 }
 
@@ -58,7 +60,7 @@ async function service(options = {}): Promise<Service & { pause(): { inside: Pro
   }
 }
 
-/** Each framework, started with a service; answers its address. */
+/** Starts a service on each framework; resolves with its address. */
 const frameworks: Record<string, (it: Service) => Promise<string>> = {
   'node http': ({ fence, handle }) =>
     listen((request, response) => {
@@ -156,7 +158,7 @@ async function serveFetch(handler: (request: Request) => Response | Promise<Resp
 describe.each(Object.keys(frameworks))('on %s', (name) => {
   const start = frameworks[name]!
 
-  it('lets the holder through, and refuses the one before it, reads included', async () => {
+  it('accepts the holder, and rejects the one before it, reads included', async () => {
     const base = await start(await service())
     const resource = unique()
     const [a, b] = [
@@ -166,7 +168,7 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
     const put = (lock: typeof a, body: string) => fencedFetch(lock, `${base}/data`, { method: 'PUT', body })
     const first = await put(a, 'A')
     expect([first.status, await first.text()]).toEqual([200, 'written'])
-    // A guarded GET advances first: what it read cannot be changed by an older holder any more.
+    // A guarded GET advances first: an older holder can no longer change what it read.
     expect(await (await fencedFetch(b, `${base}/data`)).text()).toBe('read A')
     const error = await rejection(put(a, 'A again'))
     expect(error).toBeInstanceOf(StaleTokenError)
@@ -182,7 +184,7 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
     expect(await redis.cmd('GET', resource)).toBe('B')
   })
 
-  it('answers 400 to headers that are missing, malformed or sent twice, and does not call the handler', async () => {
+  it('responds with 400 to missing, malformed or repeated headers, and does not call the handler', async () => {
     let called = 0
     const base = await start({ ...(await service()), handle: async () => String(called++) })
     const send = (given: [string, string][]) =>
@@ -224,7 +226,7 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
     expect(called).toBe(0)
   })
 
-  it('refuses a write that was overtaken in its handler, because the handler writes through the guard', async () => {
+  it('rejects a write that became stale in its handler, because the handler writes through the guard', async () => {
     vi.spyOn(console, 'error').mockReturnValue() // Hono prints what a handler throws.
     const one = await service()
     const base = await start(one)
@@ -240,7 +242,7 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
     expect(await redis.cmd('GET', resource)).toBe('B')
   })
 
-  it('answers 500 where the fence cannot be checked', async () => {
+  it('responds with 500 if the fence cannot be checked', async () => {
     let called = 0
     const fence = httpFence(memoryGuard(new Error('the store is away')))
     const base = await start({ ...(await service()), fence, handle: async () => String(called++) })

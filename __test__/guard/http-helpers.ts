@@ -1,11 +1,11 @@
-/** What the specs of fencing over HTTP share: a guard in memory, the headers, and a server. */
+/** Helpers for the specs of fencing over HTTP: a guard in memory, the headers, and a server. */
 import { StaleTokenError } from 'fencelock/guard'
 import { createServer, type RequestListener } from 'node:http'
 import type { AddressInfo } from 'node:net'
 
 import { onCleanup } from '../fixtures/cleanup'
 
-/** A guard in memory: what the check does with one is the same for all. */
+/** A guard in memory: the check uses all guards in the same way. */
 export function memoryGuard(fail?: Error) {
   const stored = new Map<string, bigint>()
   return {
@@ -14,7 +14,7 @@ export function memoryGuard(fail?: Error) {
       if (fail) throw fail
       for (const resource of resources) {
         const current = stored.get(resource) ?? 0n
-        // As the guards do it.
+        // As in the guards.
         if (current > token)
           throw new StaleTokenError('stale', {
             code: 'STALE_TOKEN',
@@ -34,7 +34,7 @@ export const headers = (token: string, resource: string) => ({
   'fencing-resource': resource,
 })
 
-/** The address of a server that calls this for each request. */
+/** Starts a server that calls this for each request; resolves with its address. */
 export async function listen(listener: (...args: Parameters<RequestListener>) => unknown): Promise<string> {
   const server = createServer((request, response) => void listener(request, response))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))

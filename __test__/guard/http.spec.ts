@@ -8,7 +8,7 @@ import { tempDir } from '../fixtures/temp'
 import { headers, listen, memoryGuard } from './http-helpers'
 
 describe('the headers', () => {
-  it('carry token and resources, whatever the names are', async () => {
+  it('carry the token and the resources, whatever their names', async () => {
     const resources = ['a,b', 'ü/🔒 "x"', '%41', "plain-._~!*'()", '\0\n', 'é'.repeat(256)]
     const written = fencingHeaders({ resources, token: 2n ** 53n - 1n })
     expect(Object.values(written).join('')).toMatch(/^[!-~]+$/)
@@ -61,7 +61,7 @@ describe('the headers', () => {
     ['513 bytes, encoded', headers('1', `x${'%C3%A9'.repeat(256)}`)],
     ['a resource named twice', headers('1', 'a,b,%61')],
     ['1,001 resources', headers('1', Array.from({ length: 1001 }, (_, index) => index).join(','))],
-  ])('are refused with 400: %s', async (_, given) => {
+  ])('are rejected with 400: %s', async (_, given) => {
     const guard = memoryGuard()
     const result = await httpFence(guard).check(given)
     if (result.passed) throw new Error('it passed')
@@ -75,7 +75,7 @@ describe('the headers', () => {
     expect(guard.stored.size).toBe(0)
   })
 
-  it('may come in several lines for several resources, as lists in HTTP do', async () => {
+  it('may be sent as several lines for several resources, like other lists in HTTP', async () => {
     const result = await httpFence(memoryGuard()).check(
       new Headers([
         ['Fencing-Token', '3'],
@@ -88,7 +88,7 @@ describe('the headers', () => {
 })
 
 describe('the check', () => {
-  it('refuses a stale token with 409, and lets equal and higher ones in', async () => {
+  it('rejects a stale token with 409, and accepts equal and higher ones', async () => {
     const fence = httpFence(memoryGuard())
     expect(await fence.check(headers('5', 'r'))).toMatchObject({ passed: true })
     expect(await fence.check(headers('5', 'r'))).toMatchObject({ passed: true })
@@ -111,7 +111,7 @@ describe('the check', () => {
     expect(await fence.check(headers('6', 'r'))).toMatchObject({ passed: true })
   })
 
-  it('refuses a token of another resource than the request is about', async () => {
+  it('rejects a token for another resource than that of the request', async () => {
     const guard = memoryGuard()
     const fence = httpFence(guard, { resource: (request) => [request.url, 'all'] })
     const request = { url: 'mine' }
@@ -123,7 +123,7 @@ describe('the check', () => {
     expect(guard.stored.size).toBe(0)
   })
 
-  it('lets nothing in when it is not told what the request is about', async () => {
+  it('accepts nothing if it does not learn the resource of the request', async () => {
     const guard = memoryGuard()
     for (const answer of [undefined, null, [], ['r', undefined], 5, Promise.resolve('r')] as any[]) {
       const fence = httpFence(guard, { resource: () => answer })
@@ -132,12 +132,12 @@ describe('the check', () => {
     expect(guard.stored.size).toBe(0)
   })
 
-  it('lets nothing in when the guard fails otherwise', async () => {
+  it('accepts nothing if the guard fails in another way', async () => {
     const failure = new Error('the store is away')
     expect(await rejection(httpFence(memoryGuard(failure)).check(headers('5', 'r')))).toBe(failure)
   })
 
-  it('refuses what is no guard and no option', () => {
+  it('rejects invalid guards and options', () => {
     for (const [guard, options] of [
       [undefined],
       [{}],
@@ -152,7 +152,7 @@ describe('the check', () => {
   })
 })
 
-it('leaves an answer alone that another handler has begun meanwhile', async () => {
+it('leaves a response alone that another handler has begun meanwhile', async () => {
   const slow = {
     async advance() {
       await new Promise((resolve) => setTimeout(resolve, 20))
@@ -164,7 +164,7 @@ it('leaves an answer alone that another handler has begun meanwhile', async () =
       } as any)
     },
   }
-  // One that could not be sent would be an unhandled rejection, which fails the run.
+  // A second response would be an unhandled rejection, which fails the run.
   const base = await listen((request, response) => {
     httpFence(slow).node(request, response, () => response.end('passed'))
     response.writeHead(503)
@@ -174,7 +174,7 @@ it('leaves an answer alone that another handler has begun meanwhile', async () =
   expect([response.status, await response.text()]).toEqual([503, 'too late'])
 })
 
-it('hands errors of the handler on that are none of the fence', async () => {
+it('passes on errors of the handler that are not those of the fence', async () => {
   const fence = httpFence(memoryGuard())
   const failure = new Error('mine')
   const handler = fence.fetch(async () => {
@@ -187,7 +187,7 @@ it('hands errors of the handler on that are none of the fence', async () => {
 })
 
 describe('fencedFetch', () => {
-  it('sets the headers beside those that are there, in init or in a Request', async () => {
+  it('adds the headers to those in init or in a Request', async () => {
     const base = await listen((request, response) => response.end(JSON.stringify(request.headers)))
     const lock = { resource: 'r', token: 5n }
     const expected = { 'fencing-token': '5', 'fencing-resource': 'r', 'x-own': '1' }

@@ -28,9 +28,9 @@ if (!hasMariadb) console.warn('SKIPPED: MariaDB is not installed (apt install ma
 
 const pools = ['mysql2', 'mariadb', ...(onBun ? ['Bun.sql (MySQL)'] : [])]
 const connections = ['mysql2 connection', 'mariadb connection']
-/** The server answers nothing that names COMMIT; what it was sent completely it does. */
+/** Answers do not contain the word COMMIT. The server executes a statement that has arrived completely. */
 const committed = { text: 'COMMIT', in: 'toServer', deliver: 'through' } as const
-/** So long innodb_trx shows what it was before, counted from when it was last read. */
+/** innodb_trx is a cache: for this long after it was last read, it shows the same. */
 const STALE_MS = 150
 
 describe.skipIf(!hasMariadb)('MariaDB', () => {
@@ -59,15 +59,12 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   describe.each(['read uncommitted', 'read committed', 'repeatable read', 'serializable'])(
     'isolation: %s',
     (isolation) => {
-      it.each(pools.slice(0, 2))(
-        '%s: tokens only rise, and what is committed is in their order',
-        async (client) => {
-          const opened = await open({ client, server })
-          await opened.guard().migrate()
-          await opened.direct(TABLE)
-          await raceTokens(opened, { isolation })
-        },
-      )
+      it.each(pools.slice(0, 2))('%s: tokens only rise, and commits are in their order', async (client) => {
+        const opened = await open({ client, server })
+        await opened.guard().migrate()
+        await opened.direct(TABLE)
+        await raceTokens(opened, { isolation })
+      })
 
       it.each(pools.slice(0, 2))('%s: has that level, for this transaction only', async (client) => {
         const opened = await open({ client, server })
@@ -86,7 +83,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     },
   )
 
-  it.each(pools)('%s: a dead-lock at the fence is tried again', async (client) => {
+  it.each(pools)('%s: a deadlock at the fence is retried', async (client) => {
     const opened = await open({ client, server })
     const guard = opened.guard()
     await guard.migrate()
@@ -98,8 +95,8 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
       `UPDATE fencelock_fences SET token = token WHERE resource = X'${Buffer.from(name).toString('hex')}'`
     let calls = 0
     let other: Promise<unknown> | undefined
-    // Ours holds b and then asks for a; the guard holds a and waits for b: a circle. The server ends the one that has
-    // changed less.
+    // Ours holds b and then asks for a; the guard holds a and waits for b: a deadlock. The server ends the
+    // transaction that has changed less.
     await guard.run({ resource: unique(), token: 1n }, async (tx: any) => {
       for (let i = 0; i < 50; i++) await opened.rows(tx, `INSERT INTO data VALUES ('${unique()}', ${i})`)
       await opened.rows(tx, fenceOf(b))
@@ -126,7 +123,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   it.each(
     [...pools, ...connections].flatMap((client) => [[client, 'caught'] as const, [client, 'threw'] as const]),
   )(
-    '%s: a dead-lock whose error the callback %s is told: only where it was caught something may have been written',
+    '%s: reports a deadlock whose error the callback %s: something may have been written only if it was caught',
     async (client, did) => {
       const opened = await open({ client, server })
       const other = await open({ client: 'mysql2', server })
@@ -167,7 +164,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     },
   )
 
-  it.each([...pools, ...connections])('%s: a callback that changes tables is told so', async (client) => {
+  it.each([...pools, ...connections])('%s: reports a callback that changes tables', async (client) => {
     const opened = await open({ client, server })
     const guard = opened.guard()
     await guard.migrate()
@@ -196,7 +193,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     expect(engine).toBe('InnoDB')
   })
 
-  it('works with rows as arrays, numbers as strings, and other habits of clients', async () => {
+  it('works with rows as arrays, numbers as strings, and other settings of clients', async () => {
     const odd = [
       drivers.mysql.createPool({
         ...server(),
@@ -254,7 +251,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     },
   )
 
-  it('refuses the callback API of mariadb, whose answers nobody could await', () => {
+  it('rejects the callback API of mariadb, whose results cannot be awaited', () => {
     expect(() =>
       mysqlGuard({
         client: { query() {}, batch() {}, getConnection() {}, constructor: class PoolCallback {} } as any,
@@ -265,7 +262,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   it.each([
     ['mysql2', 4, 5],
     ['mysql2 connection', 4, 5],
-    // A pool makes connections in the background, which would count.
+    // A pool opens connections in the background, which would count.
     ['mariadb connection', 3, 3],
     ...(onBun ? [['Bun.sql (MySQL)', 4, 5] as const] : []),
   ] as const)(

@@ -27,7 +27,7 @@ import {
 if (!hasPostgres) console.warn('SKIPPED: PostgreSQL is not installed (apt install postgresql)')
 
 const pools = ['pg', 'postgres', ...(onBun ? ['Bun.sql'] : [])]
-/** Of the answer to COMMIT. */
+/** The answer to a COMMIT contains the word. */
 const committed = { text: 'COMMIT', in: 'toClient', deliver: 'before' } as const
 
 describe.skipIf(!hasPostgres)('PostgreSQL', () => {
@@ -56,7 +56,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   describe.each(['read committed', 'repeatable read', 'serializable'])('isolation: %s', (isolation) => {
-    it.each(pools)('%s: tokens only rise, and what is committed is in their order', async (client) => {
+    it.each(pools)('%s: tokens only rise, and commits are in their order', async (client) => {
       const opened = await open({ client, server })
       await opened.guard().migrate()
       await opened.direct(TABLE)
@@ -74,7 +74,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     })
   })
 
-  it.each(pools)('%s: a conflict at the fence is tried again, never told as stale', async (client) => {
+  it.each(pools)('%s: a conflict at the fence is retried, never reported as stale', async (client) => {
     const opened = await open({ client, server })
     const guard = opened.guard({ isolation: 'repeatable read' })
     await guard.migrate()
@@ -104,7 +104,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(await guard.highWater(resource)).toBe(3n)
   })
 
-  it.each(pools)('%s: a dead-lock at the fence is tried again', async (client) => {
+  it.each(pools)('%s: a deadlock at the fence is retried', async (client) => {
     const opened = await open({ client, server })
     const guard = opened.guard()
     await guard.migrate()
@@ -119,8 +119,8 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
       )
     let calls = 0
     let inside: Promise<unknown> | undefined
-    // Ours holds b and asks for a; the guard holds a and waits for b. Who has waited for a second looks for the circle, and
-    // ends: that is to be the guard, so ours looks later.
+    // Ours holds b and asks for a; the guard holds a and waits for b. A transaction that has waited for a
+    // second checks for a deadlock, and ends. That has to be the guard's, so ours checks later.
     await opened.transaction(async (tx) => {
       await opened.rows(tx, "SET LOCAL deadlock_timeout = '30s'")
       await lockFence(tx, b)
@@ -142,7 +142,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(deadlocks).toBeGreaterThan(0)
   })
 
-  it('a pool that is used up is an error of the client: nothing was written', async () => {
+  it('an exhausted pool is an error of the client: nothing was written', async () => {
     const { default: drivers } = await import('../../scripts/sql-clients/drivers.mjs')
     const pool = new drivers.pg.Pool({ ...server(), max: 1, connectionTimeoutMillis: 200 })
     onCleanup(() => pool.end())
@@ -156,7 +156,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(await guard.highWater(resource)).toBe(null)
   })
 
-  it('a conflict after the fence is the caller’s: the callback is called once', async () => {
+  it('a conflict after the fence is passed on: the callback is called once', async () => {
     const client = await open(pg)
     const guard = client.guard()
     let calls = 0
@@ -170,7 +170,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(calls).toBe(1)
   })
 
-  it('a COMMIT that the server answers with an error is that error, not unknown', async () => {
+  it('a COMMIT that the server answers with an error rejects with that error', async () => {
     const client = await open(pg)
     await client.direct('CREATE TABLE IF NOT EXISTS deferred (a int UNIQUE DEFERRABLE INITIALLY DEFERRED)')
     const error = await rejection<{ code: string } & Error>(
@@ -183,7 +183,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(error.code).toBe('23505')
   })
 
-  it.each(pools)('%s: a COMMIT that the server makes a ROLLBACK is an error', async (client) => {
+  it.each(pools)('%s: a COMMIT that the server turns into a ROLLBACK is an error', async (client) => {
     const opened = await open({ client, server })
     const guard = opened.guard()
     await guard.migrate()
@@ -203,7 +203,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(await guard.highWater(resource)).toBe(null)
   })
 
-  it('refuses a client that is in a transaction already', async () => {
+  it('rejects a client that is in a transaction already', async () => {
     const client = await open({ client: 'pg.Client', server })
     const guard = client.guard()
     await guard.migrate()
@@ -217,7 +217,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     await guard.advance({ resource: unique(), token: 1n })
   })
 
-  it('a server that ends the connection in mid-transaction rolls it back, and the process lives', async () => {
+  it('a server that ends the connection during a transaction rolls it back, and the process survives', async () => {
     const client = await open(pg)
     const guard = client.guard()
     const id = await row(client)
@@ -234,7 +234,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     expect(await valueOf(client, id)).toBe(0)
   })
 
-  it('gives every connection back to the pool', async () => {
+  it('releases every connection to the pool', async () => {
     const { default: module } = await import('../../scripts/sql-clients/drivers.mjs')
     const pool = new module.pg.Pool({ ...server(), max: 2 })
     const guard = postgresGuard({ client: pool })
@@ -255,7 +255,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
     })
   })
 
-  it('fencedUpdate changes the row of an equal or lower fence, and no other', async () => {
+  it('fencedUpdate changes only a row with an equal or lower fence', async () => {
     const { default: drivers } = await import('../../scripts/sql-clients/drivers.mjs')
     const pool = new drivers.pg.Pool(server())
     onCleanup(() => pool.end())

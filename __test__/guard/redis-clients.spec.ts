@@ -19,7 +19,7 @@ const get = (key: string) => redis.cmd('GET', key)
 describe.each(Object.keys(clients))('with %s', (name) => {
   const connect = (port = redis.port) => clients[name]!(port)
 
-  it('writes for equal and higher tokens, and refuses lower ones with both tokens', async () => {
+  it('writes with equal and higher tokens, and rejects lower ones with both tokens', async () => {
     const guard = redisGuard({ client: await connect() })
     const resource = unique()
     const at = (token: bigint) => ({ resource, token })
@@ -76,7 +76,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(await guard.del(lock, [hash, counter, unique()])).toBe(2)
   })
 
-  it('passes on what the server says of the write itself', async () => {
+  it('passes on the errors of the write itself', async () => {
     const guard = redisGuard({ client: await connect() })
     const lock = { resource: unique(), token: 7n }
     const key = unique()
@@ -85,7 +85,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(String(await rejection(guard.run(lock, "return redis.error_reply('ODD luck')")))).toContain(
       'ODD luck',
     )
-    // A word with which servers refuse, of the script's: it has written before.
+    // The script fails with a code of servers that refuse, after it has written.
     const writes = "redis.call('SET', KEYS[1], 'half'); "
     for (const fails of [
       "return redis.error_reply('BUSY doing half')",
@@ -102,7 +102,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(String(await rejection(guard.run(lock, 'this is no Lua')))).toMatch(/compiling script/)
   })
 
-  it('advances the fences of all resources, or of none', async () => {
+  it('advances the fences of all resources or of none', async () => {
     const guard = redisGuard({ client: await connect() })
     const [a, b, c] = [unique(), unique(), unique()]
     await guard.advance({ resource: b, token: 5n })
@@ -116,7 +116,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     for (const each of [a, b, c]) expect(await guard.highWater(each)).toBe(6n)
   })
 
-  it('keeps tokens exact, also where doubles would not', async () => {
+  it('keeps tokens exact that doubles would round', async () => {
     const guard = redisGuard({ client: await connect() })
     for (const high of [10n, 1_000_000_000_000_000n, 2n ** 53n - 1n, 2n ** 53n + 1n, 2n ** 63n - 1n]) {
       const resource = unique()
@@ -129,7 +129,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     }
   })
 
-  it('loads its scripts into a server that forgot them', async () => {
+  it('loads its scripts again into a server that lost them', async () => {
     const guard = redisGuard({ client: await connect() })
     const lock = { resource: unique(), token: 7n }
     await guard.set(lock, lock.resource, 1)
@@ -142,7 +142,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(await get(lock.resource)).toBe('3')
   })
 
-  it('keeps hostile names apart, and never mistakes them for anything else', async () => {
+  it('keeps hostile names apart, and treats them as nothing but names', async () => {
     const guard = redisGuard({ client: await connect(), prefix: name.replace(' ', '-') })
     const names = [
       '\'"; DEL *', '\0', 'a\0b', 'a b\r\nSET x y', '{', '}', '{}', '{a}', '{a}b', 'a}{', '}a{b}', '{a}{b}', 'a', '{a', '🔒',
@@ -176,13 +176,13 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     expect(await trips(() => guard.advance({ resource, token: 1n }))).toBe(1)
   })
 
-  it('tells a broken connection as unknown, and a missing one as nothing written', async () => {
+  it('reports a broken connection as an unknown outcome, and a missing one as nothing written', async () => {
     const proxy = await startProxy(redis.port)
     const client = await connect(proxy.port)
     const guard = redisGuard({ client })
     const lock = { resource: unique(), token: 7n }
     await guard.set(lock, lock.resource, 'before')
-    // The write is done, and its answer is lost.
+    // The write is done, and the answer is lost.
     proxy.hold('toClient')
     const call = rejection(guard.set(lock, lock.resource, 'after'))
     await eventually('it was written', async () => (await get(lock.resource)) === 'after')
@@ -224,7 +224,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     return { outcome: await late, a, b, value: await get(resource) }
   }
 
-  it('refuses the write of a holder that slept beyond its lease; without it the update is lost', async () => {
+  it('rejects the write of a holder that slept beyond its lease; without the guard an update is lost', async () => {
     const unguarded = await staleWriter((client, lock, value) => client.set(lock.resource, value))
     expect(unguarded.value, 'without a guard').toBe('A')
     const guarded = await staleWriter((client, lock, value) =>

@@ -1,4 +1,4 @@
-/** The guard for data in Redis, whichever client it is given: tokens, fences, clusters, arguments, and lost updates. */
+/** The guard for data in Redis, with any client: tokens, fences, clusters, arguments, and lost updates. */
 import { LockManager } from 'fencelock'
 import {
   LockLostError,
@@ -23,14 +23,14 @@ beforeAll(async () => {
 
 const get = (key: string) => redis.cmd('GET', key)
 
-it('refuses a read-modify-write whose read came before a newer holder’s advance; without advance an update is lost', async () => {
+it('rejects a read-modify-write whose read came before a newer holder’s advance; without advance an update is lost', async () => {
   const client = await clients.ioredis!(redis.port)
   const guard = redisGuard({ client })
   async function scenario(advances: boolean) {
     const resource = unique()
     const at = (token: bigint) => ({ resource, token })
     await guard.set(at(1n), resource, 100)
-    // A, stale already, has yet to write what it computed. B reads, A writes, B writes.
+    // A is stale, but has not yet written what it computed. B reads, A writes, B writes.
     if (advances) await guard.advance(at(3n))
     const read = Number(await client.get(resource))
     const late = await guard.set(at(2n), resource, 100 + 1).then(
@@ -40,12 +40,12 @@ it('refuses a read-modify-write whose read came before a newer holder’s advanc
     await guard.set(at(3n), resource, read + 10)
     return { late, value: await get(resource) }
   }
-  // A was told that its 1 is in, and it is not.
+  // A's write was acknowledged, and is lost.
   expect(await scenario(false)).toEqual({ late: 'written', value: '110' })
   expect((await scenario(true)).late).toBeInstanceOf(StaleTokenError)
 })
 
-it('never lets the stored token go down, nor a lower one write, in whatever order they come', async () => {
+it('never lowers the stored token, and never lets a lower one write, whatever their order', async () => {
   const guards = await Promise.all(
     Object.values(clients).map(async (connect) => redisGuard({ client: await connect(redis.port) })),
   )
@@ -77,7 +77,7 @@ it('never lets the stored token go down, nor a lower one write, in whatever orde
   expect(await guards[0]!.highWater(resource)).toBe(written.at(-1))
 })
 
-it('refuses a lock that is not held any more, without a trip', async () => {
+it('rejects a lock that is no longer held, without a round trip', async () => {
   const locks = closing(new LockManager({ redis: { url: redis.url, replicas: 0 } }))
   const guard = redisGuard({ client: await clients.ioredis!(redis.port) })
   const resource = unique()
@@ -90,7 +90,7 @@ it('refuses a lock that is not held any more, without a trip', async () => {
   expect(await get(resource)).toBe('1')
 })
 
-it('shares nothing with the lock itself: neither keys, nor what the lock’s end deletes', async () => {
+it('shares no keys with the lock itself, also none that the end of the lock deletes', async () => {
   const locks = closing(new LockManager({ redis: { url: redis.url, replicas: 0 } }))
   const guard = redisGuard({ client: await clients.ioredis!(redis.port) })
   const resource = unique()
@@ -104,7 +104,7 @@ it('shares nothing with the lock itself: neither keys, nor what the lock’s end
   expect((await locks.acquire(resource, { minToken })).token).toBeGreaterThan(minToken)
 })
 
-it('forgets the fence after fenceTtlMs without a write, if asked to', async () => {
+it('lets the fence expire after fenceTtlMs without a write, if that is set', async () => {
   const guard = redisGuard({ client: await clients.ioredis!(redis.port), fenceTtlMs: 1_000 })
   const resource = unique()
   await guard.advance({ resource, token: 5n })
@@ -116,7 +116,7 @@ it('forgets the fence after fenceTtlMs without a write, if asked to', async () =
   await eventually('it is forgotten', async () => (await guard.highWater(resource)) === null)
 })
 
-it('writes nothing where the fence key is something else', async () => {
+it('writes nothing if the fence key holds something else', async () => {
   const guard = redisGuard({ client: await clients.ioredis!(redis.port), prefix: 'other' })
   for (const odd of ['not a token', '007', '-1', '1.5', '']) {
     const resource = unique()
@@ -131,7 +131,7 @@ it('writes nothing where the fence key is something else', async () => {
   expect(await rejection(guard.highWater(resource))).toBeInstanceOf(UnsupportedError)
 })
 
-it('tells of servers that refuse to write, or to run scripts', async () => {
+it('reports servers that refuse to write, or to run scripts', async () => {
   const full = await startRedis({
     config: ['maxmemory 1', 'maxmemory-policy noeviction'],
     users: ['poor on >p ~* +@all -eval -evalsha'],
@@ -198,7 +198,7 @@ describe('arguments', () => {
     expect(() => redisGuard(options)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   }) // prettier-ignore
 
-  it('refuses what is no lock, key, value or option', async () => {
+  it('rejects invalid locks, keys, values and options', async () => {
     const guard = redisGuard({ client }) as any
     for (const bad of [
       null,
@@ -247,13 +247,13 @@ describe('arguments', () => {
     }
   })
 
-  it('says that the outcome is unknown when a client answers something else', async () => {
+  it('reports an unknown outcome if a client returns something else', async () => {
     const odd = redisGuard({ client: { evalSha: async () => 'OK', eval: async () => 'OK' } })
     expect(await rejection(odd.advance(lock))).toBeInstanceOf(OutcomeUnknownError)
   })
 })
 
-it('loads no addon', async () => {
+it('does not load the addon', async () => {
   const script = startCode(`
     const { createRequire } = await import('node:module')
     const require = createRequire(process.cwd() + '/')
@@ -272,8 +272,11 @@ it('loads no addon', async () => {
   })
 })
 
-describe('16 writers in 4 processes, whose leases end while they work', () => {
-  /** Four, one for each resource. Each adds 1 so many times: read, pause, write. What it was told is in is what it says. */
+describe('16 writers in 4 processes, whose leases end during their work', () => {
+  /**
+   * Four, one for each resource. Each repeatedly adds 1 (read, pause, write), and reports its acknowledged
+   * writes.
+   */
   const writers = (guarded: boolean, resources: string[], times: number) => `
     const { createRequire } = await import('node:module')
     const Redis = createRequire(${JSON.stringify(`${root}/__test__/projects/redis-clients/`)})('ioredis')
@@ -291,7 +294,7 @@ describe('16 writers in 4 processes, whose leases end while they work', () => {
           if (lock.code === 'LOCK_LOST') continue
           throw lock
         }
-        // Only what is sent: the fence has to do it, not what the holder knows of its lease.
+        // Only the token: the fence has to reject it, not the holder's knowledge of its lease.
         const { token } = lock
         try {
           if (${guarded}) await guard.advance({ resource, token })
@@ -320,14 +323,14 @@ describe('16 writers in 4 processes, whose leases end while they work', () => {
     )
     for (const script of scripts) script.hangUp()
     const said = await Promise.all(scripts.map((script) => script.next<number>(60_000)))
-    return { told: sum(said), value: sum((await Promise.all(resources.map(get))).map(Number)) }
+    return { acknowledged: sum(said), value: sum((await Promise.all(resources.map(get))).map(Number)) }
   }
 
   it('lose no update with the guard, and some without', { timeout: 90_000 }, async () => {
     const without = await run(false, 25)
-    expect(without.told).toBe(400)
+    expect(without.acknowledged).toBe(400)
     expect(without.value, 'without a guard').toBeLessThan(400)
-    expect(await run(true, 625)).toEqual({ told: 10_000, value: 10_000 })
+    expect(await run(true, 625)).toEqual({ acknowledged: 10_000, value: 10_000 })
   })
 })
 

@@ -11,7 +11,7 @@ import { sleep, tempDir } from '../fixtures/temp'
 import { exampleSuite, guardSuite, open, row, setTo, storySuite, valueOf } from './suite'
 
 const [major = 0] = process.versions.node.split('.').map(Number)
-// better-sqlite3 13 and node:sqlite need Node 22; there better-sqlite3 would take the process down.
+// better-sqlite3 13 and node:sqlite need Node 22; before it, better-sqlite3 would crash the process.
 const drivers = onBun ? ['bun:sqlite'] : major >= 22 ? ['better-sqlite3', 'node:sqlite'] : []
 
 const onBunWithoutNodeSqlite = process.versions.bun?.startsWith('1.2.') ?? false
@@ -42,13 +42,13 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       storySuite(subject, 10_000)
     })
 
-    // On the oldest Bun node:sqlite is missing.
+    // The oldest Bun has no node:sqlite.
     describe.skipIf(driver === 'better-sqlite3' || onBunWithoutNodeSqlite)('examples', () => {
       exampleSuite('sqlite', {})
     })
 
-    it('fencedUpdate changes the row of an equal or lower fence, and no other', () => {
-      // A column without a type compares texts and numbers by their kind: the casts do not leave it to that.
+    it('fencedUpdate changes only a row with an equal or lower fence', () => {
+      // In a column without a type, text and numbers compare by their kind: hence the casts.
       client.direct('CREATE TABLE "odd ""name" (id TEXT, "a b" TEXT, fence NOT NULL DEFAULT 0)')
       client.direct(`INSERT INTO "odd ""name" (id) VALUES ('x'), ('y')`)
       const update = (token: bigint): number => {
@@ -65,7 +65,7 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       expect([update(2n ** 63n - 1n), update(2n ** 63n - 2n)]).toEqual([1, 0])
     })
 
-    it('does all of it without promises, too', async () => {
+    it('does all of it without promises as well', async () => {
       const id = await row(client)
       expect(guard.highWaterSync(id)).toBe(null)
       guard.advanceSync({ resource: id, token: 2n })
@@ -77,7 +77,7 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       expect(await valueOf(client, id)).toBe(2)
     })
 
-    it('refuses an async function before it runs, and rolls back what turned out to be asynchronous', async () => {
+    it('rejects an async function before it runs, and rolls back what turned out to be asynchronous', async () => {
       const id = await row(client)
       let called = false
       const expected = { code: 'INVALID_OPTION', message: expect.stringContaining('must be synchronous') }
@@ -88,15 +88,15 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       expect(called).toBe(false)
       const late = guard.run({ resource: id, token: 1n }, (db: any) => {
         set(id, 1)(db)
-        return Promise.reject(new Error('nobody is told of it'))
+        return Promise.reject(new Error('not reported'))
       })
       expect(await rejection(late)).toMatchObject(expected)
       expect(guard.highWaterSync(id)).toBe(null)
       expect(await valueOf(client, id)).toBe(0)
     })
 
-    it.runIf(driver === 'node:sqlite')('works with a database that gives arrays and bigints', async () => {
-      // For the type checker a part of newer runtimes.
+    it.runIf(driver === 'node:sqlite')('works with a database that returns arrays and bigints', async () => {
+      // The type checker knows it only in newer runtimes.
       const { DatabaseSync } = await import(/* @vite-ignore */ driver)
       const db = new DatabaseSync(':memory:', { returnArrays: true, readBigInts: true })
       const arrays = sqliteGuard({ client: db }) as any
@@ -107,7 +107,7 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       db.close()
     })
 
-    it('refuses a connection that is in a transaction already', () => {
+    it('rejects a connection that is in a transaction already', () => {
       client.direct('BEGIN')
       const advance = () => guard.advanceSync({ resource: 'a', token: 1n })
       expect(advance).toThrow('in a transaction already')
@@ -115,8 +115,8 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       advance()
     })
 
-    it('finds out that the transaction ended without a client that tells', async () => {
-      // As an early node:sqlite.
+    it('detects the end of the transaction with a client that does not report it', async () => {
+      // Like an early node:sqlite.
       const blind = sqliteGuard({
         client: {
           exec: (text: string) => client.direct(text),
@@ -151,7 +151,7 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       client.direct('PRAGMA busy_timeout = 2000')
     })
 
-    it('a COMMIT that SQLite refuses is its error: nothing was written', async () => {
+    it('a COMMIT that SQLite refuses rejects with its error: nothing was written', async () => {
       client.direct('PRAGMA foreign_keys = ON')
       client.direct('CREATE TABLE parent (id INTEGER PRIMARY KEY)')
       client.direct('CREATE TABLE child (of INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)')
@@ -172,7 +172,7 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       expect(guard.highWaterSync(lock.resource)).toBe(lock.token)
     })
 
-    it('takes an asynchronous client by an adapter', async () => {
+    it('accepts an asynchronous client through an adapter', async () => {
       const db = await open(subject)
       const adapter = {
         connection: db,

@@ -1,10 +1,11 @@
 /**
  * A process that writes under locks. Argument: a JSON object `{ client, server, locks, guarded, … }`.
  *
- * - `sleeper`: takes the lock, reads, says so, waits to be told, writes, and says what came of it.
- * - `writers`: four writers, each of which reads, pauses, and writes one more, again and again; says how many of the
- *   writes were acknowledged and how many refused.
- * - `migrator`: says that it is there, waits to be told, creates the table and advances a fence in it, and says so.
+ * - `sleeper`: acquires the lock, reads, reports it, waits for a line, writes, and reports the outcome.
+ * - `writers`: four writers, each of which repeatedly reads, pauses, and writes one more; reports the number
+ *   of acknowledged and of rejected writes.
+ * - `migrator`: reports that it runs, waits for a line, creates the table and advances a fence in it, and
+ *   reports it.
  */
 import { writeSync } from 'node:fs'
 import { createInterface } from 'node:readline'
@@ -14,7 +15,7 @@ import fencelock from '../../../index.js'
 import { openClient } from '../../../scripts/sql-clients/index.mjs'
 
 const { LockManager, LockLostError, StaleTokenError } = fencelock
-/** Of a writer's lease, in milliseconds. */
+/** The TTL of a writer's lease, in milliseconds. */
 const TTL = 20
 const task = JSON.parse(process.argv[2] ?? '')
 const locks = new LockManager({ local: task.locks })
@@ -31,7 +32,7 @@ async function read(id) {
 }
 
 /**
- * Writes as somebody who has the token only: of a lock that knows that it ended, the guard would not even ask.
+ * Writes with only the token: for a lock that knows that it has ended, the guard would send nothing.
  * @param {{ resource: string, token: bigint }} lock @param {number} value
  */
 async function write({ resource, token }, value) {
@@ -63,7 +64,7 @@ async function writer(number) {
     try {
       lock = await locks.tryAcquireLocal(id, { ttlMs: TTL })
     } catch (error) {
-      // It came so late that its lease was over.
+      // Its lease had already ended.
       if (!(error instanceof LockLostError)) throw error
     }
     if (!lock) {

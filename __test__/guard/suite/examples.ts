@@ -1,4 +1,4 @@
-/** The examples of both READMEs that need this store: each line prints what its comment says. */
+/** The examples of both READMEs for this store: each line prints what its comment says. */
 import { expect, it } from 'vitest'
 
 import type { Client } from '../../../scripts/sql-clients/index.mjs'

@@ -1,5 +1,5 @@
 /**
- * What every SQL guard must keep, whatever the store and the client. Each store's spec runs these suites.
+ * What every SQL guard guarantees, with any store and client. The spec of each store runs these suites.
  */
 export { exampleSuite } from './examples'
 export { guardSuite } from './run'

@@ -1,4 +1,4 @@
-/** What every guard keeps, whatever the client. */
+/** What every guard guarantees, with any client. */
 import { LockLostError, LockManager, OutcomeUnknownError, StaleTokenError } from 'fencelock'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
@@ -8,7 +8,7 @@ import { closing, rejection, unique } from '../../fixtures/locks'
 import { tempDir } from '../../fixtures/temp'
 import { open, row, setTo, valueOf, type Subject } from './subject'
 
-/** Names that break what is not careful. */
+/** Names that break careless code. */
 const hostile = [
   `quotes ' " \` \\' -- ; DROP TABLE data`,
   'a NUL \0 in it',
@@ -23,7 +23,7 @@ const hostile = [
   ' ',
 ]
 
-/** Whatever the client. */
+/** With any client. */
 export function guardSuite(subject: Subject): void {
   let client: Client
   let guard: any
@@ -50,7 +50,7 @@ export function guardSuite(subject: Subject): void {
   const createSchema = subject.sync ? "ATTACH ':memory:' AS ?" : `CREATE ${isMysql ? 'DATABASE' : 'SCHEMA'} ?`
 
   describe('run', () => {
-    it('writes with an equal or higher token, and gives what the callback returned', async () => {
+    it('writes with an equal or higher token, and resolves with what the callback returned', async () => {
       const id = await row(client)
       const give = (value: number) => (tx: any) =>
         subject.sync
@@ -63,7 +63,7 @@ export function guardSuite(subject: Subject): void {
       expect(await guard.highWater(id)).toBe(8n)
     })
 
-    it('refuses a lower token with both tokens, and does not call the callback', async () => {
+    it('rejects a lower token with both tokens, and does not call the callback', async () => {
       const id = await row(client)
       await guard.run({ resource: id, token: 2n }, write(id, 2))
       let called = false
@@ -89,7 +89,7 @@ export function guardSuite(subject: Subject): void {
       expect(await guard.highWater(id)).toBe(2n)
     })
 
-    it('rolls back what the callback wrote, and the fence, when it throws', async () => {
+    it('rolls back the writes of the callback, and the fence, when it throws', async () => {
       const id = await row(client)
       const defect = new Error('of the callback')
       const error = await rejection(
@@ -120,7 +120,7 @@ export function guardSuite(subject: Subject): void {
       await guard.run({ resource: id, token: 6n }, write(id, 6))
     })
 
-    it('advances several resources, or none', async () => {
+    it('advances all of several resources or none', async () => {
       const id = await row(client)
       const [a, b, c] = [unique('c'), unique('a'), unique('b')]
       await guard.run({ resources: [a, b, c], token: 5n }, write(id, 1))
@@ -132,13 +132,13 @@ export function guardSuite(subject: Subject): void {
       expect(await valueOf(client, id)).toBe(1)
     })
 
-    it('passes on what the callback threw, whatever it is', async () => {
+    it('passes on whatever the callback threw', async () => {
       const id = await row(client)
       for (const thrown of [undefined, null, 0, 'a word']) {
         const outcome = guard.run({ resource: id, token: 5n }, (tx: any) => {
           const written = client.rows(tx, setTo(id, 5))
           const fail = () => {
-            // What is no error is what this is about.
+            // This is about values that are not errors.
             // oxlint-disable-next-line typescript/only-throw-error
             throw thrown
           }
@@ -155,9 +155,9 @@ export function guardSuite(subject: Subject): void {
       }
     })
 
-    // Bun waits for each answer with PostgreSQL, so there the question would cost a round trip.
+    // With PostgreSQL, Bun waits for each answer, so there the check would cost a round trip.
     it.runIf(subject.client !== 'Bun.sql').each(['COMMIT', 'ROLLBACK', 'COMMIT, BEGIN'])(
-      'says so when the callback ends the transaction itself: %s',
+      'reports a callback that ends the transaction itself: %s',
       async (words) => {
         const id = await row(client)
         const ends = (tx: any) => steps(tx, [setTo(id, 1), ...words.split(', '), setTo(id, 2)])
@@ -167,13 +167,13 @@ export function guardSuite(subject: Subject): void {
           message: expect.stringContaining('had ended before its callback did'),
         })
         expect(error).toBeInstanceOf(OutcomeUnknownError)
-        // The client goes on as if nothing had been.
+        // The client goes on as if nothing had happened.
         await guard.run({ resource: id, token: 6n }, write(id, 6))
         expect(await valueOf(client, id)).toBe(6)
       },
     )
 
-    it('says so, too, when it throws after that: it was not rolled back', async () => {
+    it('reports it also when the callback throws afterwards: it was not rolled back', async () => {
       const id = await row(client)
       const defect = new Error('of the callback')
       const error = await rejection<OutcomeUnknownError>(
@@ -192,8 +192,8 @@ export function guardSuite(subject: Subject): void {
     })
   })
 
-  it('keeps names apart as bytes, whatever is in them', async () => {
-    // Its own, for all clients use the same names.
+  it('compares names as bytes, whatever they contain', async () => {
+    // Its own table, because all clients use the same names.
     const apart = client.guard({ table: unique('t').slice(0, 30) })
     await apart.migrate()
     for (const [index, resource] of hostile.entries()) {
@@ -239,7 +239,7 @@ export function guardSuite(subject: Subject): void {
     expect(await client.direct(`SELECT token FROM ${quoted}.${quote('f.g')}`)).toHaveLength(2)
   })
 
-  it('migrates twice, and several times at once', async () => {
+  it('can migrate twice, and several times at once', async () => {
     const others = Array.from({ length: 4 }, () => client.guard({ table: 'migrated' }))
     await Promise.all(others.map((other) => other.migrate()))
     await others[0].advance({ resource: 'kept', token: 3n })
@@ -247,14 +247,14 @@ export function guardSuite(subject: Subject): void {
     expect(await others[2].highWater('kept')).toBe(3n)
   })
 
-  it('says so when there is no table', async () => {
+  it('reports a missing table', async () => {
     const error = await rejection(client.guard({ table: 'never_made' }).advance({ resource: 'a', token: 1n }))
     expect(error.message).toContain('never_made')
     expect(error).not.toBeInstanceOf(OutcomeUnknownError)
   })
 
   describe('a lock that is no longer held', () => {
-    it('is refused before the transaction', async () => {
+    it('is rejected before the transaction', async () => {
       const locks = closing(new LockManager({ local: join(tempDir(), 'locks.sqlite') }))
       const lock = await locks.acquireLocal(unique(), { ttlMs: 60_000 })
       await guard.run(lock, () => undefined)
@@ -265,7 +265,7 @@ export function guardSuite(subject: Subject): void {
       expect(error).toMatchObject({ code: 'LOCK_LOST', resource: lock.resource, strategy: 'local' })
     })
 
-    it('is rolled back when it was lost meanwhile, if that was chosen', async () => {
+    it('is rolled back if it was lost meanwhile, with abortOnLoss', async () => {
       const id = await row(client)
       const lost = new AbortController()
       const late = { resource: id, token: 3n, held: true, signal: lost.signal }
@@ -277,7 +277,7 @@ export function guardSuite(subject: Subject): void {
       expect(error).toMatchObject({ code: 'LOCK_LOST', resource: id, cause: lost.signal.reason })
       expect(await valueOf(client, id)).toBe(0)
       expect(await guard.highWater(id)).toBe(null)
-      // A lock without a signal may tell as well.
+      // `held` counts as well, without a signal.
       const ended = { resource: id, token: 3n, held: true }
       const endAndWrite = (tx: any) => {
         ended.held = false
@@ -286,13 +286,13 @@ export function guardSuite(subject: Subject): void {
       const quiet = await rejection(client.guard({ abortOnLoss: true }).run(ended, endAndWrite))
       expect(quiet).toMatchObject({ code: 'LOCK_LOST', resource: id })
       expect(await valueOf(client, id)).toBe(0)
-      // Otherwise the token decides.
+      // Without the option, only the token decides.
       await guard.run(late, loseAndWrite(2))
       expect(await valueOf(client, id)).toBe(2)
     })
   })
 
-  it('refuses what is no lock', async () => {
+  it('rejects invalid locks', async () => {
     const bad: [unknown, string][] = [
       [undefined, 'lock must be a lock, or { resource, token }, got undefined'],
       [{ token: 1n }, 'a resource must be a string, got undefined'],
@@ -318,7 +318,7 @@ export function guardSuite(subject: Subject): void {
     expect(await rejection(guard.highWater(5))).toMatchObject({ code: 'INVALID_OPTION' })
   })
 
-  it('never lowers a token, and lets no lower one write, in random orders', async () => {
+  it('never lowers a token, and never lets a lower one write, in random orders', async () => {
     const id = await row(client)
     const shuffled = Array.from({ length: 60 }, (_, n) => n + 1).toSorted(() => Math.random() - 0.5)
     let highest = 0

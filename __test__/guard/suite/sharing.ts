@@ -7,9 +7,9 @@ import { rejection, unique } from '../../fixtures/locks'
 import { sleep } from '../../fixtures/temp'
 import { open, row, setTo, valueOf, type Subject } from './subject'
 
-/** What holds for one connection that several guards share. */
+/** For a connection that several guards share. */
 export function singleSuite(subject: Subject): void {
-  it('runs guards one after the other, also those of another table', async () => {
+  it('runs guards one after the other, also with different tables', async () => {
     const client = await open(subject)
     const guards = [client.guard(), client.guard({ table: 'second_table' })]
     for (const guard of guards) await guard.migrate()
@@ -31,7 +31,7 @@ export function singleSuite(subject: Subject): void {
     expect(await valueOf(client, id)).toBe(19)
   })
 
-  it('says that a guard inside of a guard would wait for itself', async () => {
+  it('rejects a guard inside a guard, which would wait for itself', async () => {
     const client = await open(subject)
     const guard = client.guard()
     await guard.migrate()
@@ -41,7 +41,7 @@ export function singleSuite(subject: Subject): void {
       code: 'INVALID_OPTION',
       message: expect.stringContaining('inside another one'),
     })
-    // What goes on in the background of a callback that is over is not inside of it any more.
+    // Work that a callback left running in the background is no longer inside it.
     let later: Promise<unknown> | undefined
     await guard.run(lock, () => {
       later = sleep(20).then(() => guard.advance({ resource: unique(), token: 1n }))
@@ -50,28 +50,28 @@ export function singleSuite(subject: Subject): void {
   })
 }
 
-/** What holds where every transaction has a connection of its own. */
+/** For clients with a connection per transaction. */
 export function poolSuite(subject: Subject): void {
-  it('refuses a guard inside of another one for the same resource: nobody would see that circle', async () => {
+  it('rejects a guard inside another one for the same resource: no server would detect that deadlock', async () => {
     const client = await open(subject)
     const guard = client.guard()
     await guard.migrate()
     const [a, b] = [unique('a'), unique('b')]
     const lock = { resource: a, token: 1n }
     for (const inner of [lock, { resources: [b, a], token: 1n }]) {
-      // Another guard of the same table is no other fence.
+      // Another guard of the same table has the same fence.
       expect(await rejection(guard.run(lock, () => client.guard().advance(inner)))).toMatchObject({
         code: 'INVALID_OPTION',
         message: expect.stringContaining(`for the same resource, "${a}"`),
       })
     }
-    // Of another one it is another transaction, and what the first one has not committed it does not see.
+    // For another resource it is another transaction, which does not see uncommitted writes of the first one.
     await guard.run(lock, async () => {
       await guard.advance({ resource: b, token: 2n })
       expect(await guard.highWater(a)).toBe(null)
     })
     expect([await guard.highWater(a), await guard.highWater(b)]).toEqual([1n, 2n])
-    // What goes on in the background of a callback that is over is not inside of it any more.
+    // Work that a callback left running in the background is no longer inside it.
     let later: Promise<unknown> | undefined
     await guard.run(lock, () => {
       later = sleep(20).then(() => guard.advance(lock))
@@ -81,8 +81,8 @@ export function poolSuite(subject: Subject): void {
 }
 
 /**
- * Many transactions at once: what was committed must be explainable one after the other, by rising tokens. The log has a
- * row per commit, in the order of the row lock that the fence is.
+ * Many transactions at once: the commits must be serializable in the order of their tokens. The log has a row
+ * per commit, in the order in which they had the row lock of the fence.
  */
 export async function raceTokens(client: Client, options: object): Promise<void> {
   const guard = client.guard(options)
@@ -93,13 +93,13 @@ export async function raceTokens(client: Client, options: object): Promise<void>
     try {
       await guard.run({ resource, token }, async (tx: any) => {
         const [before] = await client.rows(tx, `SELECT value FROM data WHERE id = '${id}'`)
-        // Whoever is inside sees all that was committed before, and nothing higher.
+        // A transaction sees all that was committed before, and nothing higher.
         expect(Number(before.value)).toBeLessThanOrEqual(Number(token))
         if (Math.random() < 0.3) await sleep(Math.random() * 3)
         await client.rows(tx, setTo(id, Number(token)))
       })
     } catch (error) {
-      // After the fence a conflict is the caller's: this one does it again.
+      // After the fence the caller has to handle a conflict: this one retries.
       if ((error as { code?: string }).code === '40001') return one(token)
       if (!(error instanceof StaleTokenError)) throw error
       expect(error.current).toBeGreaterThan(token)

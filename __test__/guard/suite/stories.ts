@@ -1,4 +1,4 @@
-/** The stories of several processes: a stopped holder, and many writers. One client per store tells them. */
+/** Several processes: a stopped holder, and many writers. With one client per store. */
 import { LockManager, StaleTokenError } from 'fencelock'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
@@ -60,7 +60,7 @@ export function storySuite(subject: Subject, writes: number): void {
     return { said, value: await valueOf(client, id), tokens: [BigInt(has), b.token] }
   }
 
-  it('a stopped holder wakes up and is refused; what the next one wrote stands', async () => {
+  it('a stopped holder wakes up and is rejected; the next one’s write remains', async () => {
     const { said, value, tokens } = await staleWriter(true)
     expect(said.refused).toMatchObject({
       code: 'STALE_TOKEN',
@@ -76,7 +76,9 @@ export function storySuite(subject: Subject, writes: number): void {
     expect(value).toBe(1)
   })
 
-  /** B reads; A, whose lease is over, commits 10 more; B, with the higher token, writes what it read and 1. */
+  /**
+   * B reads; A, whose lease is over, commits 10 more; B, with the higher token, writes what it read and 1.
+   */
   async function readBeforeFence(advances: boolean): Promise<{ late: string; value: number }> {
     const id = await row(client)
     const [a, b] = [
@@ -100,7 +102,7 @@ export function storySuite(subject: Subject, writes: number): void {
     expect(await readBeforeFence(false)).toEqual({ late: 'committed', value: 1 })
   })
 
-  it('a read after advance does not: the earlier holder is refused', async () => {
+  it('a read after advance does not: the earlier holder is rejected', async () => {
     expect(await readBeforeFence(true)).toEqual({ late: 'STALE_TOKEN', value: 1 })
   })
 
@@ -130,7 +132,7 @@ export function storySuite(subject: Subject, writes: number): void {
   }
 
   it(
-    `16 writers in 4 processes, some of which outlive their leases: of ${writes} writes none is lost`,
+    `16 writers in 4 processes, some of which outlive their leases: none of ${writes} writes is lost`,
     { timeout: 120_000 },
     async () => {
       const { written, refused, value } = await manyWriters(true, writes)

@@ -1,11 +1,11 @@
-/** What the suites need to know of a client, and how they look at its data. */
+/** What the suites need to know about a client, and how they read its data. */
 import { openClient, type Client } from '../../../scripts/sql-clients/index.mjs'
 import { onCleanup } from '../../fixtures/cleanup'
 import { unique } from '../../fixtures/locks'
 
 type Server = Parameters<typeof openClient>[1]
 
-/** What the suites need to know of a client. `server` is asked in the first hook. */
+/** What the suites need to know about a client. `server` is called in the first hook. */
 export interface Subject {
   client: string
   server: () => Server
@@ -19,7 +19,7 @@ export async function open({ client, server }: Subject): Promise<Client> {
   return opened
 }
 
-/** A new row; its id. */
+/** Inserts a row; resolves with its id. */
 export async function row(client: Client, value = 0): Promise<string> {
   const id = unique('row')
   await client.direct(`INSERT INTO data VALUES ('${id}', ${value})`)

@@ -1,4 +1,4 @@
-/** What goes over the wire: connections that break, and how often is waited for the server. */
+/** What goes over the wire: connections that break, and the number of round trips. */
 import { OutcomeUnknownError } from 'fencelock'
 import { expect, it } from 'vitest'
 
@@ -8,7 +8,7 @@ import { startProxy, type Trap } from '../../fixtures/servers/proxy'
 import { eventually } from '../../fixtures/temp'
 import { open, row, setTo, valueOf, type Subject } from './subject'
 
-/** A client whose connections go through a proxy, and one that goes straight. */
+/** A client whose connections go through a proxy, and one without. */
 async function throughProxy(subject: Subject, { record = false } = {}) {
   const server = subject.server()
   if (typeof server === 'string') throw new Error('a file has no connection')
@@ -21,12 +21,15 @@ async function throughProxy(subject: Subject, { record = false } = {}) {
   return { proxy, client, direct, guard }
 }
 
-/** Connections that break. `committed` finds where COMMIT has reached the server, and its answer not the client. */
+/**
+ * Connections that break. `committed` finds where COMMIT has reached the server, but its answer not the
+ * client.
+ */
 export function brokenSuite(
   subject: Subject,
   committed: Pick<Trap, 'in' | 'deliver'> & { text: string },
 ): void {
-  it('a COMMIT that nobody answered is told as unknown: it had reached the server', async () => {
+  it('a COMMIT without an answer is an unknown outcome: it had reached the server', async () => {
     const { proxy, client, direct, guard } = await throughProxy(subject)
     const id = await row(direct)
     const { text, ...trap } = committed
@@ -42,13 +45,13 @@ export function brokenSuite(
     expect(await direct.guard().highWater(id)).toBe(5n)
   })
 
-  it('a COMMIT that nobody answered is told as unknown: it had not', async () => {
+  it('a COMMIT without an answer is an unknown outcome: it had not', async () => {
     const { proxy, client, direct, guard } = await throughProxy(subject)
     const id = await row(direct)
     const error = await rejection(
       guard.run({ resource: id, token: 5n }, async (tx: any) => {
         await client.rows(tx, setTo(id, 5))
-        // postgres.js has prepared it, and sends its number: there it is what is sent next.
+        // postgres.js has prepared it, and sends its name: there it is the next message.
         void proxy.when(subject.client === 'postgres' ? '' : 'COMMIT', { deliver: 'before', act: 'cut' })
       }),
     )
@@ -71,24 +74,24 @@ export function brokenSuite(
     expect(error).not.toBeInstanceOf(OutcomeUnknownError)
     await direct.guard().run({ resource: id, token: 4n }, () => undefined)
     expect(await valueOf(direct, id)).toBe(0)
-    // A pool has thrown the broken connection away.
+    // A pool has dropped the broken connection.
     await guard.run({ resource: id, token: 7n }, (tx: any) => client.rows(tx, setTo(id, 7)))
     expect(await valueOf(direct, id)).toBe(7)
   })
 }
 
 /**
- * How often a client of this kind waits for the server: in a transaction of the caller's own, in a guarded one, and in one
- * of two resources.
+ * The round trips of a client of this kind: in a transaction of the caller, in a guarded one, and in one with
+ * two resources.
  */
 export async function roundTrips(subject: Subject): Promise<{ own: number; guarded: number; ofTwo: number }> {
   const { proxy, client, direct, guard } = await throughProxy(subject, { record: true })
   const id = await row(direct)
   const count = async (work: () => Promise<void>): Promise<number> => {
-    // Once before, so that connections stand and statements are known.
+    // Once before, so that there are connections and prepared statements.
     await work()
     await work()
-    // So that what does not wait for an answer is sent before the answer comes.
+    // So that statements that do not wait for an answer are sent before it arrives.
     proxy.delay(10, 'toClient')
     proxy.recorded.length = 0
     await work()

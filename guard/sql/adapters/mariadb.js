@@ -34,7 +34,7 @@ function mariadb(client) {
 }
 
 /**
- * A transaction that is over has no savepoints, whoever ended it. The client does not wait for an answer
+ * A transaction that is over has no savepoints, however it ended. The client does not wait for an answer
  * before it sends the next statement, so this costs no round trip.
  * @type {Watch<MariadbConnection>}
  */

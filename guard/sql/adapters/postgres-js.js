@@ -25,7 +25,7 @@ const { hasMethods } = require('./methods.js')
  */
 
 /**
- * How an early end of a transaction is found: a transaction that is over has no savepoints, whoever ended it,
+ * How an early end of a transaction is found: a transaction that is over has no savepoints, however it ended,
  * and a transaction that began since has none either. Where the client does not wait for an answer before it
  * sends the next statement, the savepoint is set right after BEGIN and released right before COMMIT, which
  * costs no round trip. Bun waits with PostgreSQL, so there it is checked only when the callback has failed.
