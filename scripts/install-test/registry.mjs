@@ -1,5 +1,5 @@
 /**
- * A throwaway registry on loopback. It has the packed tarballs, and gets everything else from the registry that npm is
+ * A temporary registry on loopback. It has the packed tarballs, and gets everything else from the registry that npm is
  * configured with.
  */
 import { spawn } from 'node:child_process'
@@ -20,19 +20,19 @@ export async function startRegistry(folder, node) {
     throw new PlainError(`the registry of the install tests needs Node.js 22 or newer; this is ${version}`)
   }
   const ask = npmCall(['config', 'get', 'registry'])
-  const upstream = await capture(ask.command, ask.args)
-  if (!upstream) throw new PlainError('npm does not tell which registry it uses')
+  const upstream = await capture(ask.command, ask.args, { shell: ask.shell })
+  if (!upstream) throw new PlainError('npm config get registry failed')
   const port = await freePort()
   const config = join(folder, 'registry.json')
   const ours = { access: '$all', publish: '$all' }
-  // JSON is YAML, too.
+  // JSON is valid YAML.
   writeFileSync(
     config,
     JSON.stringify({
       storage: join(folder, 'storage'),
       web: { enable: false },
       uplinks: { upstream: { url: upstream } },
-      // The first that fits: a published fencelock is never asked for.
+      // The first match counts: a published fencelock is never looked up.
       packages: {
         fencelock: ours,
         '@fencelock/*': ours,
@@ -78,7 +78,7 @@ export async function startRegistry(folder, node) {
  * @param {NodeJS.ProcessEnv} env
  */
 export async function publish(url, tarballs, env) {
-  // npm wants a token, whatever it is.
+  // npm requires a token, but any will do.
   writeFileSync(join(tarballs, '.npmrc'), `registry=${url}\n${url.replace('http:', '')}:_authToken=none\n`)
   const files = readdirSync(tarballs).filter((name) => name.endsWith('.tgz'))
   for (const file of files) {

@@ -8,19 +8,19 @@ import { delimiter, join } from 'node:path'
 /** The project's root folder. */
 export const root = join(import.meta.dirname, '../..')
 
-/** An error whose message is all the user needs: printed in one line, without a stack. */
+/** An error whose message is all that the user needs: it is printed without a stack. */
 export class PlainError extends Error {}
 
 /**
- * Runs a program to its end; it prints to the terminal and gets no input.
+ * Runs a program to its end; its output goes to the terminal, and it gets no input.
  *
- * The program leads a process group of its own, so that a run over its time limit ends with everything it started.
+ * The program is the leader of a process group, so that at the time limit everything it started is killed, too.
  *
  * @param {string} command
  * @param {string[]} args
  * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, quiet?: boolean, shell?: boolean }} [options]
- *   `onOutput` also gets what the program prints; with `quiet` nobody else does.
- * @returns {Promise<{ ok: boolean, why: string }>} `why` says how it failed: exit code, signal or time limit
+ *   `onOutput` gets what the program prints; with `quiet` it is not printed to the terminal.
+ * @returns {Promise<{ ok: boolean, why: string }>} `why` is the reason of a failure: exit code, signal or time limit
  */
 export function run(
   command,
@@ -35,7 +35,7 @@ export function run(
       try {
         if (child.pid) process.kill(group ? -child.pid : child.pid, 'SIGKILL')
       } catch {
-        // It ended by itself meanwhile.
+        // It has ended meanwhile.
       }
     }
     const interrupted = () => {
@@ -66,14 +66,14 @@ export function run(
 }
 
 /**
- * What a program prints, or null when it cannot be run or fails.
+ * The output of a program, or null if it cannot be run or fails.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ env?: NodeJS.ProcessEnv, limitMs?: number }} [options]
+ * @param {{ env?: NodeJS.ProcessEnv, limitMs?: number, shell?: boolean }} [options]
  * @returns {Promise<string | null>}
  */
-export function capture(command, args, { env = process.env, limitMs = 30_000 } = {}) {
+export function capture(command, args, { env = process.env, limitMs = 30_000, shell = false } = {}) {
   return new Promise((resolve) => {
     let text = ''
     const child = spawn(command, args, {
@@ -81,6 +81,7 @@ export function capture(command, args, { env = process.env, limitMs = 30_000 } =
       env,
       stdio: ['ignore', 'pipe', 'ignore'],
       timeout: limitMs,
+      shell,
     })
     child.stdout.on('data', (data) => (text += data))
     child.once('error', () => resolve(null))
@@ -111,7 +112,7 @@ export function which(name) {
 }
 
 /**
- * How npm is called. It is a script: under `npm run` a variable names it, otherwise only a shell finds npm.cmd on Windows.
+ * How to call npm. It is a script: under `npm run` a variable names it; otherwise only a shell finds npm.cmd on Windows.
  *
  * @param {string[]} args
  * @returns {{ command: string, args: string[], shell: boolean }}
@@ -151,7 +152,7 @@ export async function runMain(main) {
   }
 }
 
-/** A line of progress. @param {string} text */
+/** Prints a line of progress. @param {string} text */
 export function say(text) {
   console.log(process.stdout.isTTY ? `\u001B[1m» ${text}\u001B[0m` : `» ${text}`)
 }

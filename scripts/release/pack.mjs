@@ -1,7 +1,7 @@
 /**
- * `npm run pack:all`: the tarballs to publish. One for each platform whose addon is there, and the root's, which names all
- * platforms as optional dependencies. Only the packed package.json does: in a clone, `npm ci` would look for packages that
- * are not published yet.
+ * `npm run pack:all`: makes the tarballs to publish, one for each platform that has an addon, and the root's. Only in the
+ * packed package.json of the root are the platforms optional dependencies: in a clone, `npm ci` would look for packages
+ * that are not published yet.
  */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,14 +10,14 @@ import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 
 import { binaryName, packageFolder, packageName, platforms } from '../build/platforms.mjs'
-import { capture, npm, PlainError, root, runMain, say } from '../lib/shell.mjs'
+import { capture, npm, npmCall, PlainError, root, runMain, say } from '../lib/shell.mjs'
 import { gate } from './binary-rules.mjs'
 
 /** @typedef {import('../build/platforms.mjs').Platform} Platform */
 
 const usage = `npm run pack:all -- --out <folder> [--from <folder>]
 
-Packs nothing when "npm run gate" would refuse one of the addons.
+Packs nothing if "npm run gate" would refuse one of the addons.
 
   --out   where the tarballs go
   --from  where the addons are: <platform>/fencelock.<platform>.node; default: npm/`
@@ -37,7 +37,20 @@ function addonOf(from, platform) {
   return join(from, platform.name, binaryName(platform))
 }
 
-/** The platforms whose addon is there. @param {string} from */
+/**
+ * The files of the root's package, as npm selects them.
+ *
+ * @returns {Promise<string[]>}
+ */
+export async function packedFiles() {
+  const { command, args, shell } = npmCall(['pack', '--dry-run', '--json', '--ignore-scripts'])
+  const output = await capture(command, args, { shell })
+  if (output === null) throw new PlainError('npm pack --dry-run failed')
+  const [{ files }] = JSON.parse(output)
+  return files.map((/** @type {{ path: string }} */ { path }) => path)
+}
+
+/** The platforms that have an addon. @param {string} from */
 function present(from) {
   return platforms.filter((platform) => existsSync(addonOf(from, platform)))
 }
@@ -47,7 +60,7 @@ export async function packAll({ out, from }) {
   const manifest = readJson(join(root, 'package.json'))
   const stage = mkdtempSync(join(tmpdir(), 'fencelock-pack-'))
   try {
-    const folders = [stageRoot(stage, manifest)]
+    const folders = [await stageRoot(stage, manifest)]
     for (const platform of present(from))
       folders.push(stagePlatform(stage, platform, addonOf(from, platform)))
     await tryOut(stage)
@@ -61,16 +74,14 @@ export async function packAll({ out, from }) {
 }
 
 /**
- * What users need, and nothing of how it is made.
+ * Only what users need, nothing about development.
  *
  * @param {string} stage
  * @param {Record<string, any>} manifest
  */
-function stageRoot(stage, manifest) {
+async function stageRoot(stage, manifest) {
   const folder = join(stage, 'node_modules', 'fencelock')
-  for (const name of [...manifest.files, 'README.md', 'LICENSE']) {
-    cpSync(join(root, name), join(folder, name), { recursive: true })
-  }
+  for (const name of await packedFiles()) cpSync(join(root, name), join(folder, name))
   const ours = new Set(['devDependencies', 'napi', 'overrides', 'scripts'])
   const published = Object.fromEntries(Object.entries(manifest).filter(([key]) => !ours.has(key)))
   const optionalDependencies = Object.fromEntries(
@@ -92,18 +103,18 @@ function stagePlatform(stage, platform, addon) {
   return folder
 }
 
-/** Loads what will be packed, if this machine can: whether addon and facade are of one version. @param {string} stage */
+/** Loads what will be packed, if this machine can: addon and facade must have the same version. @param {string} stage */
 async function tryOut(stage) {
   const code = `try { require(${JSON.stringify(join(stage, 'node_modules/fencelock'))}); console.log('loads') } catch (error) {
     console.log(/^ADDON_(NOT_FOUND|WRONG_PLATFORM)$/.test(error.code) ? 'no addon for this machine' : error.message) }`
   const env = { ...process.env, FENCELOCK_NATIVE_PATH: '' }
   const said = await capture(process.execPath, ['-e', code], { env })
-  if (said === 'no addon for this machine') say(`${said}: the packages were not tried out`)
+  if (said === 'no addon for this machine') say(`${said}: the packages were not tested`)
   else if (said !== 'loads')
     throw new PlainError(`the packages do not load: ${said ?? 'the process crashed'}`)
 }
 
-/** Whether all that is there may be published. @param {string} from */
+/** Throws if one of the addons may not be published. @param {string} from */
 async function gateAll(from) {
   const objections = []
   for (const platform of present(from)) {
@@ -128,7 +139,7 @@ async function main() {
   await packAll({ out: resolve(values.out), from })
   const packed = present(from)
   const missing = platforms.filter((platform) => !packed.includes(platform)).map(({ name }) => name)
-  if (missing.length > 0) say(`no addon, so no package for ${missing.join(', ')}`)
+  if (missing.length > 0) say(`no addon, so no package, for ${missing.join(', ')}`)
 }
 
 if (process.argv[1] && pathToFileURL(process.argv[1]).href === import.meta.url) await runMain(main)

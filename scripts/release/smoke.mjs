@@ -1,6 +1,6 @@
 /**
- * Trying the platforms' binaries on runtimes of their own: on this machine, or in an emulator. Runtimes and emulators come
- * from package registries and lie below target/.
+ * Runs the platforms' binaries on runtimes for their platform: on this machine, or in an emulator. Runtimes and emulators
+ * come from package registries and are kept below target/.
  */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,13 +13,14 @@ import { npm, PlainError, root, run, say } from '../lib/shell.mjs'
 import { need } from '../lib/tools.mjs'
 import { installedRuntimes } from '../runtimes/index.mjs'
 import { startRedis } from '../servers/redis.mjs'
+import { packedFiles } from './pack.mjs'
 
 /** @typedef {import('../build/platforms.mjs').Platform} Platform */
 /**
  * @typedef {object} Runner
  * @property {string} name
- * @property {string[]} command  the words that start it
- * @property {boolean} [guest]  it runs on a system of another kind, which looks wrong to a loader that looks around
+ * @property {string[]} command  the command line that starts it
+ * @property {boolean} [guest]  the system around it is of another kind, so the loader must be told which binary to load
  */
 
 const tools = join(root, 'target/cross')
@@ -28,11 +29,11 @@ const tools = join(root, 'target/cross')
 const limitMs = 5 * 60_000
 
 /**
- * Tries each binary wherever it can run.
+ * Runs each binary wherever it can run.
  *
  * @param {Platform[]} platforms
- * @returns {Promise<boolean>} false when one does not work, or what would run it cannot be fetched; one that nothing can run
- *   here is no failure
+ * @returns {Promise<boolean>} false if one does not work or its runtime cannot be fetched; a binary that nothing here can run is
+ *   not a failure
  */
 export async function loadAll(platforms) {
   const redis = await startRedis({ program: await need('redis-server', 'FENCELOCK_REDIS_SERVER') })
@@ -62,23 +63,22 @@ export async function loadAll(platforms) {
   return good
 }
 
-/** A runner that cannot be had is said in a line. @param {unknown} error */
+/** A runner that cannot be fetched is reported in one line. @param {unknown} error */
 function unfetched(error) {
   if (error instanceof PlainError) return error
   throw error
 }
 
 /**
- * Installs the package as users have it, with the platform's package beside it, and runs the trial.
+ * Installs the package and the platform's package as users do, and runs the trial.
  *
  * @param {Platform} platform @param {Runner} runner @param {string} redis
  */
 async function tryOn(platform, { command, guest }, redis) {
   const project = mkdtempSync(join(tmpdir(), 'fencelock-load-'))
   try {
-    const { files } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
-    for (const file of ['package.json', ...files]) {
-      cpSync(join(root, file), join(project, 'node_modules/fencelock', file), { recursive: true })
+    for (const file of await packedFiles()) {
+      cpSync(join(root, file), join(project, 'node_modules/fencelock', file))
     }
     const home = join(project, 'node_modules', packageName(platform))
     const binary = join(home, binaryName(platform))
@@ -90,7 +90,7 @@ async function tryOn(platform, { command, guest }, redis) {
     let said = ''
     const ended = await run(program, [...words, join(project, 'trial.mjs'), redis], {
       cwd: project,
-      // Neither this machine's addon nor its libraries.
+      // Without this machine's addon and its libraries.
       env: {
         PATH: process.env.PATH,
         HOME: project,
@@ -108,14 +108,15 @@ async function tryOn(platform, { command, guest }, redis) {
 }
 
 /**
- * What can run a platform's binary here; or why nothing can.
+ * What can run a platform's binary here, or the reason why nothing can.
  *
  * @param {Platform} platform
  * @returns {Promise<Runner[] | string>}
  */
 async function runnersFor({ os, cpu, libc }) {
-  if (os !== 'linux') return `it needs ${os === 'darwin' ? 'macOS' : 'Windows'}; the release workflow has it`
-  if (process.platform !== 'linux' || process.arch !== 'x64') return 'that is done on Linux x64'
+  if (os !== 'linux')
+    return `it needs ${os === 'darwin' ? 'macOS' : 'Windows'}; the release workflow runs it there`
+  if (process.platform !== 'linux' || process.arch !== 'x64') return 'only Linux x64 can run it'
   if (libc === 'musl') return [await nodeOnMusl(cpu)]
   return cpu === 'x64' ? hostRuntimes() : [await nodeOnArm()]
 }
@@ -132,7 +133,7 @@ function hostRuntimes() {
   ]
 }
 
-/** A program that runs arm64's programs, with the folder that has their libraries. */
+/** The command line that runs programs for arm64 with the libraries in a folder. */
 async function emulator(/** @type {string} */ libraries) {
   const folder = join(tools, 'qemu')
   const program = join(folder, 'usr/bin/qemu-aarch64')
@@ -141,13 +142,13 @@ async function emulator(/** @type {string} */ libraries) {
 }
 
 /**
- * Unpacks packages of Debian into a folder that then looks like a system's root to a program.
+ * Unpacks packages of Debian into a folder that programs can use as the root of a system.
  *
  * @param {string} folder @param {string[]} packages @param {'amd64' | 'arm64'} architecture
  */
 async function system(folder, packages, architecture) {
   const merged = join(folder, 'lib')
-  // The last thing made, so that it tells that all is there.
+  // Created last, so it marks the folder as complete.
   if (existsSync(merged)) return
   for (const name of packages) await unpack(`${name}:${architecture}`, folder)
   symlinkSync('usr/lib', merged)
@@ -165,7 +166,7 @@ async function nodeOnArm() {
   if (!existsSync(node)) {
     mkdirSync(folder, { recursive: true })
     const options = [
-      // It is for another processor than this machine's.
+      // It is for another processor than this machine has.
       '--force',
       '--no-save',
       '--no-package-lock',

@@ -1,5 +1,5 @@
 /**
- * What must be true of the packed packages before they are published.
+ * The rules that the packed packages must keep to be published.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -14,12 +14,12 @@ import { readManifests } from './versions.mjs'
 /**
  * @typedef {object} Tarball
  * @property {string} file its path
- * @property {string[]} files what it holds, without the leading `package/`
+ * @property {string[]} files the files in it, without the leading `package/`
  * @property {Manifest} manifest
  * @property {string} integrity as the registry states it
  */
 
-/** What npm adds to every package. */
+/** The files that npm adds to every package. */
 const always = ['package.json', 'README.md', 'LICENSE']
 
 /** @param {string} folder @returns {Tarball[]} */
@@ -46,7 +46,7 @@ function tar(...args) {
 }
 
 /**
- * Whether the tarballs are the whole release and nothing else.
+ * Checks that the tarballs are the whole release and nothing else.
  *
  * @param {string} folder the project's root
  * @param {Tarball[]} tarballs
@@ -74,7 +74,7 @@ export function checkTarballs(folder, tarballs) {
     }
   }
   for (const tarball of tarballs) {
-    if (!order.includes(tarball)) problems.push(`${tarball.manifest.name} is no package of ours`)
+    if (!order.includes(tarball)) problems.push(`${tarball.manifest.name} does not belong to this release`)
   }
   return { problems, order }
 }
@@ -91,21 +91,26 @@ function versionOrScripts({ manifest: { name, version: found, scripts = {} } }, 
 /** @param {Tarball} tarball @param {Manifest} source its package.json below `npm/` */
 function platformProblems({ manifest, files }, source) {
   const { name, main = '' } = source
-  const problems = files.includes(main) ? [] : [`${name} holds no addon`]
+  const problems = files.includes(main) ? [] : [`${name} has no addon`]
   for (const file of files) {
-    if (file !== main && !always.includes(file)) problems.push(`${name} holds ${file}`)
+    if (file !== main && !always.includes(file)) problems.push(`${name} contains ${file}`)
   }
   for (const field of /** @type {const} */ (['os', 'cpu', 'libc', 'main'])) {
     if (!isDeepStrictEqual(manifest[field], source[field])) {
-      problems.push(`${name} has another "${field}" than its package.json below npm/`)
+      problems.push(`${name} has a different "${field}" than its package.json below npm/`)
     }
   }
   return problems
 }
 
-/** Whether a file is meant by an entry of `files`. @param {string} entry @param {string} file */
+/** Whether an entry of `files` covers a file: a path, a folder, or a pattern with `*`. @param {string} entry @param {string} file */
 function covers(entry, file) {
-  return file === entry || (entry.endsWith('/') && file.startsWith(entry))
+  const pattern = entry
+    .replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`)
+    .replaceAll('**/', '<folders>')
+    .replaceAll('*', '[^/]*')
+    .replaceAll('<folders>', '(.*/)?')
+  return new RegExp(`^${pattern}${entry.endsWith('/') ? '' : '$'}`).test(file)
 }
 
 /** @param {Tarball} tarball @param {Manifest} source @param {Manifest[]} platforms */
@@ -118,7 +123,7 @@ function mainProblems({ manifest, files }, source, platforms) {
       .map((entry) => `${name} lacks ${entry}`),
     ...files
       .filter((file) => !entries.some((entry) => covers(entry, file)))
-      .map((file) => `${name} holds ${file}`),
+      .map((file) => `${name} contains ${file}`),
   ]
   const optional = Object.fromEntries(platforms.map((platform) => [platform.name, version]))
   if (!isDeepStrictEqual(manifest.optionalDependencies, optional)) {
