@@ -20,7 +20,7 @@ export default defineConfig({
     pool: 'forks',
     // Two cores are what the CI has, and the tests start servers of their own.
     maxWorkers: 2,
-    // What is published is what is tested: our own JavaScript is loaded by the runtime, not rewritten by Vite.
+    // The published files are tested as they are: the runtime loads them, and Vite does not transform them.
     server: { deps: { external: [/\/index\.js$/, /\/(lib|guard)\/.+\.js$/] } },
     testTimeout: 30_000,
     hookTimeout: 30_000,
@@ -28,7 +28,7 @@ export default defineConfig({
     // A slow test is a hint that something waits for a timeout.
     slowTestThreshold: 2000,
     passWithNoTests: false,
-    // A retried lock test would hide exactly what it looks for.
+    // Retries would hide exactly the bugs that these tests look for.
     retry: 0,
     unstubEnvs: true,
     restoreMocks: true,

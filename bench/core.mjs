@@ -1,8 +1,8 @@
 /**
- * `npm run bench:core`: how many instructions the hot paths of the Rust core take, without Node. Unlike times they hardly
- * differ from run to run, so that small regressions show on a busy machine too.
+ * `npm run bench:core`: counts the instructions of the hot paths of the Rust core, without Node. Unlike times
+ * they hardly differ from run to run, so small regressions show on a busy machine, too.
  *
- * Each path runs twice under Valgrind, for a different number of operations: what both runs do only once cancels out.
+ * Each path runs twice under Valgrind, with different numbers of operations: one-time costs cancel out.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,15 +10,15 @@ import { parseArgs } from 'node:util'
 
 import { capture, PlainError, root, run, runMain, say, which } from '../scripts/lib/shell.mjs'
 
-/** Far above what chance does, which is half a percent with sockets and files, and nothing without. */
+/** Far above the random variation: half a percent with sockets and files, none without. */
 const TOLERANCE = 0.05
 
 const usage = `npm run bench:core -- [--only <part of a name>]… [--save]
 
-  --only   only the hot paths whose names hold this
-  --save   what comes out is what later runs are compared with
+  --only   only the hot paths whose names contain this
+  --save   later runs are compared with this one
 
-Fails when a path takes over ${TOLERANCE * 100} % more instructions than bench/core.json says.`
+Fails if a path takes over ${TOLERANCE * 100} % more instructions than bench/core.json says.`
 
 /** Rounds of the two runs. */
 const ROUNDS = /** @type {const} */ ([1, 3])
@@ -46,10 +46,10 @@ async function main() {
   const program = await build()
   const all = (await capture(program, ['--list']))?.split('\n') ?? []
   const names = all.filter((name) => values.only?.some((part) => name.includes(part)) ?? true)
-  if (names.length === 0) throw new PlainError(`no hot path is called so: ${all.join('; ')}\n\n${usage}`)
+  if (names.length === 0) throw new PlainError(`no hot path has such a name: ${all.join('; ')}\n\n${usage}`)
   const valgrind = which('valgrind')
   if (!valgrind) {
-    say('valgrind is missing (apt install valgrind), so these are times, and are compared with nothing')
+    say('valgrind is missing (apt install valgrind), so these are times, and nothing is compared')
     await run(program, names)
     return
   }
@@ -68,7 +68,7 @@ async function main() {
     print(name, digits(now), then ? digits(then) : '–', then ? percent(now / then - 1) : '–')
   }
   if (values.save) {
-    // In the program's order, and without paths that are gone.
+    // In the program's order, and without paths that no longer exist.
     const known = all.flatMap((name) => {
       const value = instructions[name] ?? (comparable ? before.instructions[name] : undefined)
       return value === undefined ? [] : [[name, value]]
@@ -102,7 +102,7 @@ async function build() {
   say('building the core')
   const { ok, why } = await run('cargo', args)
   if (!ok) throw new PlainError(`cargo ${args.join(' ')} failed: ${why}`)
-  // Once more, with nothing to do but to say where it is.
+  // Again, only to learn the path of the program.
   const messages = (await capture('cargo', [...args, '--message-format=json'])) ?? ''
   for (const line of messages.split('\n').filter(Boolean)) {
     const { target, executable } = JSON.parse(line)
@@ -122,7 +122,7 @@ async function count(valgrind, program, name) {
   for (const rounds of ROUNDS) {
     const file = profile(name)
     const args = ['--tool=callgrind', `--callgrind-out-file=${file}`, program, '--run', name, String(rounds)]
-    // No environment, because its size moves the stack, and copying takes more or fewer steps with that.
+    // Without an environment: its size moves the stack, which changes the number of steps for copying.
     const operations = await capture(valgrind, args, { env: {}, limitMs: LIMIT_MS })
     if (operations === null) throw new PlainError(`this fails: ${valgrind} ${args.join(' ')}`)
     const total = /^totals: (\d+)$/m.exec(readFileSync(file, 'utf8'))?.[1]
@@ -144,7 +144,7 @@ function compare(before, instructions, rustc) {
     return { name, change: then ? now / then - 1 : 0 }
   })
   const better = changes.filter(({ change }) => change < -TOLERANCE)
-  if (better.length > 0) say(`keep what was gained, with --save: ${list(better)}`)
+  if (better.length > 0) say(`faster than before; keep this with --save: ${list(better)}`)
   const worse = changes.filter(({ change }) => change > TOLERANCE)
   if (worse.length === 0) return say(`none takes over ${TOLERANCE * 100} % more than before`)
   for (const { name } of worse) say(`where they go: callgrind_annotate '${profile(name)}'`)
@@ -157,7 +157,7 @@ function list(changes) {
   return changes.map(({ name, change }) => `${name} ${percent(change)}`).join('; ')
 }
 
-/** What Valgrind leaves behind of a hot path. @param {string} name */
+/** The file that Valgrind writes for a hot path. @param {string} name */
 function profile(name) {
   return join(profiles, `${name.replaceAll(/\W+/g, '-')}.callgrind`)
 }

@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two replicas on
- * loopback, lets the subjects take turns on Node and on Bun, and prints what came out. A full run also writes
- * results.json, results.svg and the table of the guards in README.md.
+ * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two
+ * replicas on loopback, lets the subjects take turns on Node and on Bun, and prints the results. A full run
+ * also writes results.json, results.svg and the table of the guards in README.md.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -27,14 +27,14 @@ import { scenarios } from './scenarios/index.mjs'
 const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [--quick] [--fast] [--with-node <program>]
 
   --node, --bun   only this runtime
-  --only          only the scenarios whose names hold this: ${scenarios.map(({ id }) => id).join(', ')}
-  --quick         short and few rounds: to see that it works, not to compare
+  --only          only the scenarios whose names contain this: ${scenarios.map(({ id }) => id).join(', ')}
+  --quick         few and short rounds: shows that it works, but is not fit for comparisons
   --fast          with the addon that the tests use instead of a release build
   --with-node     another Node to run on
 
 Only a full run writes results.json, results.svg and the table of the guards in README.md.`
 
-/** With the smaller numbers a run takes about ten minutes; with more rounds the medians move less. */
+/** A full run takes about ten minutes; with more rounds the medians would vary less. */
 const FULL = { rounds: 5, seconds: 0.35 }
 const QUICK = { rounds: 2, seconds: 0.15 }
 

@@ -59,7 +59,7 @@ describe('the gate refuses', () => {
   })
 
   test('a text file, an empty file', async () => {
-    const objection = ['it is no binary: neither ELF nor Mach-O nor PE']
+    const objection = ['it is not a binary: neither ELF nor Mach-O nor PE']
     expect(await gate(file('module.exports = {}\n'), wanted)).toEqual(objection)
     expect(await gate(file(''), wanted)).toEqual(objection)
   })
@@ -90,7 +90,7 @@ test('nothing is packed that the gate refuses', async () => {
   const script = startScript(join(root, 'scripts/release/pack.mjs'), { args: ['--from', from, '--out', out] })
   expect(await script.ended).toMatchObject({
     code: 1,
-    stderr: expect.stringContaining('nothing was packed:\n  linux-x64-gnu: it is no binary'),
+    stderr: expect.stringContaining('nothing was packed:\n  linux-x64-gnu: it is not a binary'),
   })
   expect(existsSync(out)).toBe(false)
 })
@@ -141,7 +141,7 @@ describe.runIf(here?.libc === 'glibc')('rules for Linux with glibc', () => {
     // Older linkers do not know them.
     if (!readFileSync(path).includes('GLIBC_ABI_DT_RELR')) skip()
     expect(await gate(path, gnu)).toEqual([
-      'it needs GLIBC_ABI_DT_RELR, which is no symbol version of glibc 2.17',
+      'it needs GLIBC_ABI_DT_RELR, which is not a symbol version of glibc 2.17',
     ])
   })
 

@@ -103,7 +103,7 @@ describe('versions and changelog', () => {
       'an additional platform package',
       (source) =>
         cpSync(join(source, 'npm/darwin-arm64'), join(source, 'npm/darwin-x64'), { recursive: true }),
-      'npm/darwin-x64 is no target of package.json',
+      'npm/darwin-x64 is not a target of package.json',
     ],
     [
       'no changelog entry',
@@ -233,17 +233,17 @@ describe('publishing', { timeout: 120_000 }, () => {
     [
       'a platform without its addon',
       ({ linux }) => linux.files.shift(),
-      '@fencelock/binding-linux-x64-gnu holds no addon',
+      '@fencelock/binding-linux-x64-gnu has no addon',
     ],
     [
       'a platform with the addon of another one',
       ({ linux }) => linux.files.push('fencelock.darwin-arm64.node'),
-      '@fencelock/binding-linux-x64-gnu holds fencelock.darwin-arm64.node',
+      '@fencelock/binding-linux-x64-gnu contains fencelock.darwin-arm64.node',
     ],
     [
       'a platform for another system',
       ({ linux }) => (linux.manifest.libc = ['musl']),
-      '@fencelock/binding-linux-x64-gnu has another "libc" than its package.json below npm/',
+      '@fencelock/binding-linux-x64-gnu has a different "libc" than its package.json below npm/',
     ],
     [
       'an install script',
@@ -274,12 +274,12 @@ describe('publishing', { timeout: 120_000 }, () => {
       ({ main }) => (main.files = main.files.filter((file) => file !== 'index.js')),
       'fencelock lacks index.js',
     ],
-    ['sources', ({ main }) => main.files.push('src/lib.rs'), 'fencelock holds src/lib.rs'],
+    ['sources', ({ main }) => main.files.push('src/lib.rs'), 'fencelock contains src/lib.rs'],
     [
       'a foreign package',
       (parts) =>
         ((parts as unknown as Json).other = { manifest: { name: 'other', version: '1.2.3' }, files: [] }),
-      'other is no package of ours',
+      'other does not belong to this release',
     ],
   ])('is refused: %s', async (_, spoil, problem) => {
     const registry = await startRegistry()

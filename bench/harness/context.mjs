@@ -13,7 +13,13 @@ import { join } from 'node:path'
  * @property {number} seconds how long a subject works in each round
  */
 
-/** The same with a folder inside that folder. @param {Context} context @param {string} name @returns {Context} */
+/**
+ * The same with a folder inside that folder.
+ *
+ * @param {Context} context
+ * @param {string} name
+ * @returns {Context}
+ */
 export function inFolder(context, name) {
   const folder = join(context.folder, name)
   mkdirSync(folder, { recursive: true })

@@ -2,8 +2,8 @@ import { openSubject } from '../subjects/index.mjs'
 /**
  * Puts load on one subject: pairs of acquire and release, a number of them at once, for some seconds.
  *
- * Hand-written because benchmark libraries time one function after the other, and a lock's throughput is about many calls
- * in flight, of subjects that take turns.
+ * Hand-written because benchmark libraries time one function after the other, and a lock's throughput is
+ * about many calls in flight, of subjects that take turns.
  */
 import { quantile } from './stats.mjs'
 
@@ -12,7 +12,8 @@ import { quantile } from './stats.mjs'
 
 /**
  * @typedef {object} Load
- * @property {number} atOnce workers, each with a resource of its own, each starting again as soon as it is done
+ * @property {number} atOnce workers, each with a resource of its own, each starting again as soon as it is
+ *   done
  * @property {number} seconds
  * @property {boolean} [sync] on the calling thread, where a subject has both ways
  */

@@ -1,5 +1,5 @@
 /**
- * What the numbers were measured with.
+ * The machine and the versions that a run measured.
  */
 import { readFileSync } from 'node:fs'
 import os from 'node:os'
@@ -14,8 +14,8 @@ import { subjects } from '../subjects/index.mjs'
  * @property {number} cores
  * @property {string} kernel
  * @property {number} memoryGiB
- * @property {number} loadBefore how many processes wanted a core in the minute before: the higher, the less the
- *   absolute numbers mean
+ * @property {number} loadBefore how many processes wanted a core in the minute before: the higher, the less
+ *   the absolute numbers mean
  */
 
 /** @returns {Machine} */
@@ -31,7 +31,7 @@ export function describeMachine() {
 }
 
 /**
- * The versions of everything that takes part, by name; the runtimes say their own.
+ * The versions of everything that takes part, by name; those of the runtimes are in their labels.
  *
  * @param {string} redisServer
  * @returns {Promise<Record<string, string>>}

@@ -1,5 +1,5 @@
 /**
- * What a run needs: packages, a Redis server, and the addon as it is published.
+ * Prepares a run: packages, a Redis server, and the addon as it is published.
  */
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -15,8 +15,8 @@ const folder = 'target/bench'
  * @param {object} options
  * @param {boolean} options.fast the addon of the tests, which is built sooner and runs a little slower
  * @param {boolean} options.databases the guards are measured
- * @returns {Promise<{ env: NodeJS.ProcessEnv, redisServer: string, profile: 'release' | 'fast' }>} `env` for the
- *   processes that load the addon
+ * @returns {Promise<{ env: NodeJS.ProcessEnv, redisServer: string, profile: 'release' | 'fast' }>} `env` for
+ *   the processes that load the addon
  */
 export async function prepare({ fast, databases }) {
   /** @type {NodeJS.ProcessEnv} */
@@ -49,7 +49,7 @@ async function buildRelease() {
     throw new PlainError('cargo is missing: install Rust from https://rustup.rs, then run this again')
   }
   if (process.platform !== 'win32') await need('cc')
-  // Cargo knows best what is out of date, and needs a second to find nothing.
+  // Cargo knows best what is out of date, and takes a second if nothing is.
   say('building the addon as it is published (some minutes the first time)')
   await npm(['run', '--silent', 'build', '--', '--output-dir', folder])
   const built = join(root, folder)

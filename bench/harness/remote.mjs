@@ -1,6 +1,7 @@
 /**
- * Each subject runs in a worker process of its own and works only when it is called. So the subjects take turns on the
- * machine but share no heap, no compiled code and no event loop, and a crash ends only one of them.
+ * Each subject runs in a worker process of its own and works only when it is called. So the subjects take
+ * turns on the machine but share no heap, no compiled code and no event loop, and a crash ends only one of
+ * them.
  */
 import { fork } from 'node:child_process'
 import { join } from 'node:path'
@@ -54,7 +55,8 @@ export function startRemote(runtime, module, env = {}) {
   return {
     pid: Number(child.pid),
     /**
-     * Calls a function that the module exports. Rejects when it throws, when the process ends, or when no reply comes.
+     * Calls a function that the module exports. Rejects when it throws, when the process ends, or when no
+     * reply comes.
      *
      * @param {string} name
      * @param {...unknown} args

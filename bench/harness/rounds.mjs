@@ -24,8 +24,8 @@ import { median } from './stats.mjs'
  * @property {number} p99
  * @property {number} refused pairs that failed, of all rounds
  * @property {string} [error] the first failure
- * @property {number} ratio how many times this subject's throughput the first one reaches: the median of the ratios of
- *   each round, because the two of one round had the same conditions
+ * @property {number} ratio how many times this subject's throughput the first one reaches: the median of the
+ *   ratios of each round, because the two of one round had the same conditions
  * @property {number} latencyRatio the first one's p50 by this one's, likewise
  * @property {Sample[]} rounds
  */
@@ -67,8 +67,8 @@ export async function inTurns({ runtime, ids, load, rounds, url, folder }) {
 }
 
 /**
- * Each round begins with another one, and every other round goes backwards, so that no subject always comes first, or
- * always after the same one.
+ * Each round begins with another one, and every other round goes backwards, so that no subject always comes
+ * first, or always after the same one.
  *
  * @template T
  * @param {T[]} entries

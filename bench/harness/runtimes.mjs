@@ -1,6 +1,6 @@
 /**
- * The Node and the Bun on which the benchmark runs: the newest that the tests run on, so that every peer finds the version
- * it needs, and every run of the benchmark uses the same.
+ * The Node and the Bun on which the benchmark runs: the newest that the tests run on, so that every peer
+ * finds the version it needs, and every run of the benchmark uses the same.
  */
 import { installPackages } from '../../scripts/dev/setup.mjs'
 import { capture } from '../../scripts/lib/shell.mjs'

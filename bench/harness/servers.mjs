@@ -4,7 +4,10 @@
 import { startPrimary } from '../../scripts/servers/redis.mjs'
 import { REPLICAS } from '../subjects/conditions.mjs'
 
-/** A replica that was suspended must catch up without a full synchronisation; the rest are the defaults of Redis. */
+/**
+ * A replica that was suspended must catch up without a full synchronisation; the rest are the defaults of
+ * Redis.
+ */
 const config = ['repl-backlog-size 64mb', 'repl-ping-replica-period 10', 'repl-timeout 60']
 
 /**
@@ -15,7 +18,8 @@ const config = ['repl-backlog-size 64mb', 'repl-ping-replica-period 10', 'repl-t
  * @property {() => void} pauseReplica suspends one replica: its connections stay open and it does not reply
  * @property {() => Promise<void>} resumeReplica
  * @property {() => Promise<number>} waits how many WAITs the primary has served
- * @property {() => Promise<number>} commands how many commands clients have sent it, and how many messages it has published
+ * @property {() => Promise<number>} commands how many commands clients have sent it, and how many messages it
+ *   has published
  * @property {() => Promise<void>} stop
  */
 

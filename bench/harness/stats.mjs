@@ -1,4 +1,4 @@
-/** Exact statistics: everything measured is kept, so no histogram has to be trusted. */
+/** Exact statistics: all values are kept, without the errors of a histogram. */
 
 /**
  * The value that a share `q` of the values lies below.

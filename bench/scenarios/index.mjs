@@ -20,7 +20,8 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
  * @property {import('./processor/measure.mjs').Processor[]} [processor]
  * @property {import('./stall/measure.mjs').Stall} [stall]
  * @property {import('./event-loop/measure.mjs').EventLoop[]} [eventLoop]
- * @property {{ subjects: import('./handoff/measure.mjs').Handoff[], commands: import('./handoff/measure.mjs').Commands }} [handoff]
+ * @property {{ subjects: import('./handoff/measure.mjs').Handoff[], commands:
+ *   import('./handoff/measure.mjs').Commands }} [handoff]
  * @property {import('./renewals/measure.mjs').Renewals} [renewals]
  * @property {import('./guards/measure.mjs').GuardCost[]} [guards]
  * @property {import('./memory/measure.mjs').Memory[]} [memory]
@@ -28,7 +29,10 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
  * @property {import('./table/measure.mjs').Table} [table]
  */
 
-/** @typedef {{ id: string, title: string, run: (results: Results, context: Context) => Promise<void> }} Scenario */
+/**
+ * @typedef {{ id: string, title: string, run: (results: Results, context: Context) => Promise<void> }}
+ *   Scenario
+ */
 
 /**
  * A scenario that has a result of its own.

@@ -6,7 +6,8 @@ import { randomUUID } from 'node:crypto'
 import { ACK_TIMEOUT_MS, REPLICAS } from './conditions.mjs'
 
 /**
- * Imports a peer. By a name that the type checker does not follow: the peers are installed for the benchmark only.
+ * Imports a peer. By a name that the type checker does not follow: the peers are installed for the benchmark
+ * only.
  *
  * @param {string} name
  * @returns {Promise<any>}
@@ -31,7 +32,7 @@ if redis.call('get', KEYS[1]) == ARGV[1] then
 end
 return 0`
 
-/** WAIT blocks its connection, so many calls at once need many of them; one call at a time needs one. */
+/** WAIT blocks its connection, so concurrent calls need many connections; sequential calls need one. */
 export const WAIT_CONNECTIONS = 16
 
 /**
@@ -47,8 +48,8 @@ export function pick(list, worker) {
 }
 
 /**
- * A pair as one writes it with a Redis client: SET NX PX and WAIT sent together, then compare-and-delete to release or to
- * roll back.
+ * A pair as one writes it with a Redis client: SET NX PX and WAIT sent together, then compare-and-delete to
+ * release or to roll back.
  *
  * @param {any} redis a client
  * @param {any} releases the client for releases

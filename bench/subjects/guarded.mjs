@@ -1,5 +1,5 @@
 /**
- * The writes that guards are measured with: one the caller's own way, and the same through the guard.
+ * The writes that guards are measured with: the caller's own write, and the same through the guard.
  */
 import { createServer } from 'node:http'
 import { join } from 'node:path'
@@ -13,7 +13,8 @@ const { fencingHeaders, httpFence, redisGuard } = guards
 /**
  * @typedef {object} Writes each does one
  * @property {() => unknown} own
- * @property {() => unknown} [byHand] the same with a check of the token that the caller wrote: one statement more
+ * @property {() => unknown} [byHand] the same with a hand-written check of the token, which is one more
+ *   statement
  * @property {() => unknown} guarded
  * @property {() => unknown} close
  */
@@ -120,7 +121,7 @@ async function openRedis(name, port) {
 }
 
 /**
- * Requests to a service in this process that does nothing, behind the fence and not; its fence is in Redis.
+ * Requests to a service in this process that does nothing, with and without the fence, which is in Redis.
  *
  * @param {number} port
  * @returns {Promise<Writes>}
@@ -138,7 +139,8 @@ async function openHttp(port) {
   let token = BigInt(Date.now())
   const put = async (/** @type {string} */ path, /** @type {Record<string, string>} */ headers) => {
     const response = await fetch(`http://127.0.0.1:${own}${path}`, { method: 'PUT', headers })
-    if (!response.ok || (await response.text()) !== 'done') throw new Error(`answered ${response.status}`)
+    if (!response.ok || (await response.text()) !== 'done')
+      throw new Error(`the response has status ${response.status}`)
   }
   return {
     own: () => put('/own', {}),

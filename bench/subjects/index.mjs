@@ -1,16 +1,17 @@
 /**
- * The subjects of the benchmark. Each module exports `open(options)`, which returns a {@link Subject}, or throws the reason
- * why it cannot run here.
+ * The subjects of the benchmark. Each module exports `open(options)`, which returns a {@link Subject}, or
+ * throws the reason why it cannot run here.
  *
- * Every subject checks its results: a pair that was not granted, not acknowledged or not released throws. So no subject
- * wins by failing.
+ * Every subject checks its results: a pair that was not granted, not acknowledged or not released throws. So
+ * no subject wins by failing.
  */
 
 /**
  * @typedef {object} Subject
  * @property {(resource: string, worker: number) => Promise<void>} [pair] acquires and releases
  * @property {(resource: string) => void} [pairSync] the same on the calling thread
- * @property {(resource: string) => Promise<() => Promise<unknown>>} [hold] waits as long as it takes; returns its release
+ * @property {(resource: string) => Promise<() => Promise<unknown>>} [hold] waits as long as it takes; returns
+ *   its release
  * @property {() => unknown} close
  */
 

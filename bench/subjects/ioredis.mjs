@@ -1,8 +1,8 @@
 /**
  * A lock written by hand with ioredis: SET NX PX, WAIT and compare-and-delete.
  *
- * `tuned` uses its options for speed: commands of one tick are sent together, and releases have a connection of their own,
- * where they never queue behind a WAIT.
+ * `tuned` uses its options for speed: commands of one tick are sent together, and releases have a connection
+ * of their own, where they never queue behind a WAIT.
  */
 import { load, pick, RELEASE_SCRIPT, setAndWait, WAIT_CONNECTIONS } from './common.mjs'
 import { TTL_MS } from './conditions.mjs'

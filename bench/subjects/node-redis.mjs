@@ -1,6 +1,6 @@
 /**
- * A lock written by hand with node-redis: SET NX PX, WAIT and compare-and-delete. The client itself sends the commands of
- * one tick together.
+ * A lock written by hand with node-redis: SET NX PX, WAIT and compare-and-delete. The client itself sends the
+ * commands of one tick together.
  *
  * `tuned`: releases have a connection of their own, where they never queue behind a WAIT.
  */

@@ -9,7 +9,7 @@ export async function open({ url, atOnce }) {
   const { Redis } = await load('ioredis')
   const { Mutex } = await load('redis-semaphore')
   const redis = new Redis(url, { enableAutoPipelining: atOnce > 1 })
-  // One attempt, and no timer that renews: as everybody here.
+  // One attempt and no renewal, like all subjects.
   const options = { lockTimeout: TTL_MS, acquireAttemptsLimit: 1, refreshInterval: 0 }
   return {
     async pair(resource) {

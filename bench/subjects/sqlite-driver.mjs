@@ -1,6 +1,6 @@
 /**
- * The three SQLite drivers under one roof. They agree on `exec`, `prepare`, `run` and `get`; positional parameters are
- * the fastest way for all of them.
+ * The three SQLite drivers behind one interface. They agree on `exec`, `prepare`, `run` and `get`, and
+ * positional parameters are the fastest with all of them.
  */
 import { load } from './common.mjs'
 

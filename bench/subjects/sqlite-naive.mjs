@@ -1,6 +1,5 @@
 /**
- * The lock that one writes over SQLite at first: read, then insert or replace, in a transaction, with everything else as
- * it comes.
+ * A naive lock on SQLite: read, then insert or replace, in a transaction, with the default settings.
  */
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 /**
- * The lock that one writes over SQLite with care: WAL, synchronous NORMAL, one b-tree, statements prepared once, and one
- * upsert that takes the lease only if it is free or has expired. A single statement is a transaction that takes the
- * write lock at its begin, as BEGIN IMMEDIATE would, and saves two statements.
+ * A tuned lock on SQLite: WAL, synchronous NORMAL, one b-tree, statements prepared once, and one upsert that
+ * takes the lease only if it is free or has expired. A single statement is a transaction that takes the write
+ * lock at its start, like BEGIN IMMEDIATE, and saves two statements.
  */
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'

@@ -1,5 +1,5 @@
-// `npm run demo`: shows with real processes and real servers what the locks do and why they have fencing tokens.
-// It runs from a bare clone: it installs and builds what is missing first.
+// `npm run demo`: shows with real processes and real servers what the locks do and why they have fencing
+// tokens. It runs from a bare clone: it installs and builds what is missing first.
 
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'

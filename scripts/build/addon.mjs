@@ -1,6 +1,6 @@
 /**
- * `npm run build`: builds the addon for this machine as it is published, but for what only `build:platforms` does: that it
- * runs on older systems, too.
+ * `npm run build`: builds the addon for this machine as it is published. Unlike that of `build:platforms`, it
+ * may not run on older systems.
  */
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -12,14 +12,14 @@ import { asPublished, library, smaller } from './release-flags.mjs'
 
 const usage = `npm run build -- [--output-dir <folder>]
 
-Builds fencelock.<platform>.node in this folder; by default in the root, where it is what the package loads.`
+Builds fencelock.<platform>.node in this folder; by default in the root, from which the package loads it.`
 
 async function main() {
   const { values } = parseArgs({
     options: { 'output-dir': { type: 'string', default: root }, help: { type: 'boolean', short: 'h' } },
   })
   if (values.help) return console.log(usage)
-  // Also where there is no package: then this is how to get an addon.
+  // Works on platforms without a package, too: this is how to get an addon there.
   const result = join(resolve(values['output-dir']), binaryName({ name: hostName() }))
   const target = join(root, 'target')
   const { ok, why } = await run('cargo', ['rustc', ...asPublished, '--locked', ...smaller], {

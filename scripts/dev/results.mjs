@@ -1,5 +1,5 @@
 /**
- * What the parts of a test run come to.
+ * The results of a test run.
  */
 
 /**
@@ -9,11 +9,11 @@
  * @property {number} failed
  * @property {number} skipped
  * @property {number} seconds
- * @property {string} [note] why it failed beyond its tests, or why it was left out
+ * @property {string} [note] why it failed although its tests passed, or why it was skipped
  */
 
 /**
- * Prints the table and, alone on the last line, the sum.
+ * Prints the results as a table and, on the last line, the sum.
  *
  * @param {Result[]} results
  * @returns {boolean} true when nothing failed

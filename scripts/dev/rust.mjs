@@ -11,7 +11,7 @@ import { run, say, which } from '../lib/shell.mjs'
  * @returns {Promise<Result>}
  */
 export async function runRust(env, only) {
-  // nextest is faster and gives each test a process of its own; doc tests do without.
+  // nextest is faster and runs each test in a process of its own; it does not run doc tests.
   const nextest = which('cargo-nextest') !== null
   say(`Rust tests, with ${nextest ? 'cargo nextest' : 'cargo test'}`)
   const args = nextest
@@ -31,13 +31,13 @@ export async function runRust(env, only) {
 }
 
 /**
- * Adds up what the runner says at its end: nextest once, `cargo test` once per test program.
+ * Adds up the summaries of the runner: nextest prints one, `cargo test` one per test program.
  *
  * @param {string} output
  */
 function count(output) {
   const number = (/** @type {RegExp} */ pattern) =>
-    // eslint-disable-next-line no-control-regex -- the colours of the terminal
+    // eslint-disable-next-line no-control-regex -- terminal colours
     [...output.replaceAll(/\u001B\[[\d;]*m/g, '').matchAll(pattern)].reduce(
       (sum, match) => sum + Number(match[1]),
       0,

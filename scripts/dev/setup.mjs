@@ -1,6 +1,7 @@
 /**
- * `npm run setup`: makes a bare clone ready to use. It installs the tools, if this user is root, and the dependencies, and
- * builds the addon. It does only what is missing or out of date, so that other scripts can begin with it.
+ * `npm run setup`: makes a bare clone ready to use. It installs the tools, if this user is root, and the
+ * dependencies, and builds the addon. It does only what is missing or out of date, so that other scripts can
+ * begin with it.
  */
 import { readdirSync, statSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,7 +11,7 @@ import { npm, PlainError, root, runMain, say, which } from '../lib/shell.mjs'
 import { need } from '../lib/tools.mjs'
 import { installTools } from './install-tools.mjs'
 
-/** When a file was last changed; 0 when it is not there. @param {string} path */
+/** When a file was last changed; 0 if it does not exist. @param {string} path */
 function changed(path) {
   return statSync(join(root, path), { throwIfNoEntry: false })?.mtimeMs ?? 0
 }
@@ -45,7 +46,7 @@ export async function installPackages(folder) {
   const installed = changed(join(folder, 'node_modules/.package-lock.json'))
   if (installed > 0 && installed >= changed(join(folder, 'package-lock.json'))) return
   say(`installing packages${folder === '.' ? '' : ` of ${folder}`}`)
-  // Development dependencies also where NODE_ENV is production; no scripts, because no package needs any.
+  // Includes development dependencies when NODE_ENV is production. No package needs its scripts.
   await npm(['ci', '--include=dev', '--include=optional', '--ignore-scripts', '--loglevel=error'], {
     cwd: join(root, folder),
   })
@@ -74,7 +75,7 @@ async function buildAddon() {
   await npm(['run', '--silent', 'build:fast'])
   const result = addon()
   if (!result) throw new PlainError('the build left no addon for this platform')
-  // A source changed during the build counts as newer than the result.
+  // A source that changed during the build must count as newer than the result.
   utimesSync(join(root, result), begin, begin)
 }
 
@@ -82,7 +83,7 @@ async function buildAddon() {
 export async function setUp() {
   checkNode()
   await installPackages('.')
-  // The type checker needs them, too.
+  // The type checker needs these, too.
   await installPackages('scripts/sql-clients')
   await buildAddon()
 }

@@ -1,6 +1,6 @@
 /**
- * `npm test`: everything from a bare clone. Sets up, finds or installs the servers and the runtimes, runs the Rust tests
- * and then the suites on Node and on Bun; ends with a table and the line `N passed, N failed`.
+ * `npm test`: everything from a bare clone. Sets up, finds or installs the servers and the runtimes, runs the
+ * Rust tests and then the suites on Node and on Bun; ends with a table and the line `N passed, N failed`.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -20,11 +20,12 @@ import { runVitest } from './vitest.mjs'
 const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [--all-runtimes]
 
   --rust, --node, --bun   only these parts
-  --only                  only spec files whose paths, or Rust tests whose names, contain this
+  '__test__/manager/describe.',
+  // Each runtime has its own SQLite drivers, and Node 20 has none.
   --all-runtimes          all suites on every runtime, not a smoke selection on the oldest and newest ones
-  --rows <file>           results of other checks to count: lines of "name<TAB>passed|failed<TAB>seconds"`
+  --rows <file>           results of other checks to include: lines of "name<TAB>passed|failed<TAB>seconds"`
 
-/** The smoke selection: what a new or an old runtime could break. Parts of file names. */
+/** The smoke selection: what a new or an old runtime could break. These are parts of file names. */
 const smoke = [
   '__test__/tooling/runtime.',
   '__test__/contract/',
@@ -35,11 +36,11 @@ const smoke = [
   '__test__/local/synchronous.',
   '__test__/manager/lifecycle.',
   '__test__/manager/describe.',
-  // Each runtime has SQLite drivers of its own, and Node 20 has none.
+  // Each runtime has its own SQLite drivers, and Node 20 has none.
   '__test__/guard/sqlite.',
 ]
 
-/** What needs no server: all that runs on Windows, for which there is no Redis. */
+/** The specs that need no server. Windows, for which there is no Redis, runs only these. */
 const withoutServers = [
   '__test__/tooling/runtime.',
   '__test__/tooling/gate.',
@@ -115,8 +116,8 @@ async function findServers() {
 }
 
 /**
- * On which runtimes what runs: everything on the current Node and on the newest Bun, the smoke selection on the oldest
- * and the newest ones.
+ * What runs on which runtime: everything on the current Node and on the newest Bun, the smoke selection on
+ * the oldest and the newest ones.
  *
  * @param {boolean} everywhere
  */
@@ -137,7 +138,7 @@ async function plan(everywhere) {
     ...others
       .filter(({ name }) => everywhere || /-(oldest|newest)$/.test(name))
       .map((runtime) => Object.assign(runtime, { full: everywhere || runtime.name === 'bun-newest' }))
-      // The full runs first: they find most.
+      // The full runs first: they find the most.
       .toSorted((a, b) => Number(b.full) - Number(a.full)),
   ]
 }

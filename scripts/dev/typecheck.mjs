@@ -1,6 +1,6 @@
 /**
- * `npm run typecheck`: our own TypeScript, then the declarations as users see them under each way to resolve modules,
- * with the newest and the oldest compiler we support.
+ * `npm run typecheck`: this project's own code, then the declarations as users see them under each way to
+ * resolve modules, with the newest and the oldest compiler we support.
  */
 import { join } from 'node:path'
 
@@ -20,7 +20,7 @@ await runMain(async () => {
   for (const { compiler, projects } of checks) {
     for (const project of projects) {
       say(`${compiler} ${project}`)
-      // By its path: both compilers want to be called `tsc`.
+      // By its path: both compilers are called `tsc`.
       const { ok } = await run(process.execPath, [
         join(root, 'node_modules', compiler, 'bin/tsc'),
         '-p',

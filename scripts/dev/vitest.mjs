@@ -13,7 +13,7 @@ import { root, run, say } from '../lib/shell.mjs'
 /**
  * @param {Pick<Runtime, 'kind' | 'version' | 'path'>} runtime
  * @param {{ env: NodeJS.ProcessEnv, filters: string[], smoke: boolean, mayBeEmpty: boolean }} options
- *   `filters` are parts of file names, none means all; `smoke` says that they are our own choice
+ *   `filters` are parts of file names, none means all; `smoke`: they are the smoke selection
  * @returns {Promise<Result>}
  */
 export async function runVitest({ kind, version, path }, { env, filters, smoke, mayBeEmpty }) {
@@ -25,7 +25,7 @@ export async function runVitest({ kind, version, path }, { env, filters, smoke, 
   const { ok, why } = await run(
     path,
     [
-      // Without it vitest would start its test processes with Node.
+      // Otherwise vitest would start its test processes with Node.
       ...(kind === 'bun' ? ['--bun'] : []),
       join(root, 'node_modules/vitest/vitest.mjs'),
       'run',
@@ -35,14 +35,15 @@ export async function runVitest({ kind, version, path }, { env, filters, smoke, 
       ...(mayBeEmpty ? ['--passWithNoTests'] : []),
       ...filters,
     ],
-    // A spec compares this with what it really runs on.
+    // A spec compares this with the actual runtime.
     { env: { ...env, FENCELOCK_EXPECTED_RUNTIME: `${kind} ${version}` }, limitMs: 15 * 60_000 },
   )
   const counts = readReport(file)
   rmSync(folder, { recursive: true, force: true })
   const seconds = (performance.now() - begin) / 1000
   if (ok || counts.failed > 0) return { part, ...counts, seconds }
-  // An unhandled rejection, a crash, a leak of a worker, no report: all tests passed, and still it is a failure.
+  // An unhandled rejection, a crash, a leaked worker or a missing report is a failure, even if all tests
+  // passed.
   return { part, ...counts, failed: 1, seconds, note: why }
 }
 
@@ -50,7 +51,7 @@ export async function runVitest({ kind, version, path }, { env, filters, smoke, 
 function readReport(file) {
   try {
     const report = JSON.parse(readFileSync(file, 'utf8'))
-    // A file that could not be loaded has no tests that could fail.
+    // A file that could not be loaded has no failed tests.
     const broken = report.testResults.filter(
       (
         /** @type {{ status: string, assertionResults: { status: string }[] }} */ {

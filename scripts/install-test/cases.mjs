@@ -1,5 +1,5 @@
 /**
- * What is installed how, and what has to work then.
+ * The cases: how the package is installed, and what must work afterwards.
  */
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -78,7 +78,7 @@ export const cases = [
     long: true,
     async test(context) {
       const project = context.fresh('pnpm')
-      // It needs a newer Node.js than we do.
+      // It needs a newer Node.js than fencelock does.
       const node = runtime(context, 'node-newest')
       await project.exec(node, [join(context.tools, 'pnpm/bin/pnpm.mjs'), 'add', 'fencelock'])
       await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
@@ -157,7 +157,7 @@ test('takes a lock', async () => {
         ])
       await bundle('use.mjs', '--format=esm', '--external:fencelock', '--outfile=dist/use.mjs')
       await bundle('use.cjs', '--format=cjs', '--external:fencelock', '--outfile=dist/use.cjs')
-      // With the facade in the bundle, and only the addon outside.
+      // The facade in the bundle, only the addon outside.
       await bundle('use.cjs', '--format=cjs', '--external:@fencelock/*', '--outfile=dist/all.cjs')
       await project.take(process.execPath, ['dist/use.mjs'], ['dist/use.cjs'], ['dist/all.cjs'])
     },
@@ -174,7 +174,7 @@ test('takes a lock', async () => {
         '--outfile',
         'program',
       ])
-      // It has to hold the addon.
+      // The program must contain the addon.
       rmSync(join(project.folder, 'node_modules'), { recursive: true })
       await project.take(join(project.folder, process.platform === 'win32' ? 'program.exe' : 'program'), [])
     },
@@ -205,7 +205,7 @@ test('takes a lock', async () => {
       if (!name) throw new LeftOut('there is no Deno for this platform')
       const deno = join(folder, name, process.platform === 'win32' ? 'deno.exe' : 'deno')
       const project = context.fresh('deno')
-      // It would wait for a day before it takes a new version.
+      // By default it ignores new versions for a day.
       await project.exec(deno, ['add', '--minimum-dependency-age=0', 'npm:fencelock'])
       const call = ['run', '--allow-ffi', '--allow-env', '--allow-read', '--allow-write']
       await project.take(deno, [...call, 'use.mjs'], [...call, 'use.cjs'])
@@ -249,11 +249,11 @@ console.log('second ' + lock.token)
     },
   },
   {
-    name: 'how long it takes',
+    name: 'how long installing and loading take',
     long: true,
     async test(context) {
       const project = await npmProject(context, 'speed')
-      // Offline: all comes from the cache, which is what a mirror without a network has, too.
+      // Offline: everything comes from the cache, as with a local mirror.
       const times = []
       for (let round = 0; round < 3; round++) {
         rmSync(join(project.folder, 'node_modules'), { recursive: true })
@@ -266,7 +266,7 @@ console.log('second ' + lock.token)
       check(Math.max(...times) < 10, 'over 10 s')
       project.write({
         'empty.cjs': '',
-        // Processor time: what else the machine is doing is not ours.
+        // Processor time does not depend on what else the machine is doing.
         'time.cjs': `const now = () => { const { user, system } = process.cpuUsage(); return (user + system) / 1000 }
 const begin = now()
 require('./empty.cjs')
@@ -287,7 +287,7 @@ console.log(now() - middle - (middle - begin))
 ]
 
 /**
- * Installs with yarn; answers how to call it.
+ * Installs with yarn; returns how to call it.
  *
  * @param {Context} context @param {import('./project.mjs').Project} project @param {string} linker
  */
@@ -297,12 +297,12 @@ async function yarn({ tools, registry }, project, linker) {
     npmRegistryServer: registry.replace(/\/$/, ''),
     unsafeHttpWhitelist: ['127.0.0.1'],
     enableTelemetry: false,
-    // It would wait for days before it takes a new version.
+    // By default it ignores new versions for days.
     npmMinimalAgeGate: 0,
-    // For `import` where package.json does not say that the project consists of ES modules.
+    // Needed for `import` in projects whose package.json does not declare ES modules.
     pnpEnableEsmLoader: true,
   }
-  // JSON is YAML, too. An empty lock file says that the project ends here.
+  // JSON is valid YAML. An empty lock file marks this folder as the root of the project.
   project.write({ '.yarnrc.yml': JSON.stringify(lines), 'yarn.lock': '' })
   const call = [join(tools, '@yarnpkg/cli-dist/bin/yarn.js')]
   await project.exec(process.execPath, [...call, 'add', 'fencelock'])

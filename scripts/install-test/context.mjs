@@ -5,22 +5,23 @@ import { PlainError } from '../lib/shell.mjs'
 import { LeftOut } from './project.mjs'
 
 /**
- * @typedef {object} Context what the cases stand on
- * @property {string} tools the `node_modules` with what the long form needs
- * @property {Map<string, string>} runtimes programs by name: `node`, which is the current one, `node-oldest`, `bun-newest`, …
+ * @typedef {object} Context what a case gets
+ * @property {string} tools the `node_modules` with the tools of the long cases
+ * @property {Map<string, string>} runtimes programs by name: `node` (the current one), `node-oldest`,
+ *   `bun-newest`, …
  * @property {string} tarballs the folder of the packed tarballs
  * @property {string} registry its address
  * @property {string} host the platform of this machine, as our packages call it
  * @property {string} version
  * @property {boolean} released whether the addons are as they are published
- * @property {(name: string) => import('./project.mjs').Project} fresh a new project
+ * @property {(name: string) => import('./project.mjs').Project} fresh makes a new project
  * @property {(name: string) => string} versionOf the version of a development dependency
  */
 
 /**
  * @typedef {object} Case
  * @property {string} name
- * @property {boolean} [long] only in the long form
+ * @property {boolean} [long] runs only with `--long`
  * @property {(context: Context) => Promise<void>} test
  */
 
@@ -36,7 +37,7 @@ export function runtime({ runtimes }, name) {
   return path
 }
 
-/** All that can be installed by npm and then runs on a runtime. @param {Context} context */
+/** A project in which npm has installed fencelock. @param {Context} context */
 export async function npmProject(context, name = 'npm') {
   const project = context.fresh(name)
   await project.exec('npm', ['install', 'fencelock'])

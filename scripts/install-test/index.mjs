@@ -1,6 +1,6 @@
 /**
- * `npm run test:install`: packs, publishes to a throwaway registry on loopback, and installs from there into fresh
- * projects, as users do. In each of them a lock is taken, and the process has to end by itself.
+ * `npm run test:install`: packs, publishes to a temporary registry on loopback, and installs from it into new
+ * projects, as users do. In each project a program acquires a lock and must then exit on its own.
  */
 import {
   cpSync,
@@ -28,12 +28,12 @@ import { publish, startRegistry } from './registry.mjs'
 
 const usage = `npm run test:install -- [--long] [--only <part of a name>] [--from <folder> | --tarballs <folder>] [--keep]
 
-  --long      every package manager, runtime and bundler; otherwise what fits into everyday checks
-  --only      only the cases whose names hold this
-  --from      addons as they are published, <platform>/fencelock.<platform>.node: their sizes are judged, too;
-              default: the one that npm run build:fast left
-  --tarballs  installs these, as "npm run pack:all" left them, instead of packing
-  --keep      leaves the projects where they are`
+  --long      every package manager, runtime and bundler, not only what is quick enough for everyday checks
+  --only      only the cases whose names contain this
+  --from      addons as they are published, <platform>/fencelock.<platform>.node: checks their sizes, too;
+              default: the one that npm run build:fast created
+  --tarballs  installs these, which "npm run pack:all" created, instead of packing
+  --keep      does not remove the projects`
 
 await runMain(async () => {
   const { values } = parseArgs({
@@ -48,7 +48,7 @@ await runMain(async () => {
   })
   if (values.help) return console.log(usage)
   const { long, only = '', from, tarballs, keep } = values
-  // What is packed already needs no addon built here.
+  // With tarballs no addon has to be built.
   await (tarballs ? installPackages('.') : setUp())
   await installPackages('scripts/runtimes')
   await installPackages('scripts/install-test')
@@ -66,7 +66,7 @@ await runMain(async () => {
 /**
  * @param {string} folder
  * @param {import('./context.mjs').Case[]} chosen
- * @param {{ from: string | undefined, given: string | undefined }} packages where addons or tarballs are
+ * @param {{ from: string | undefined, given: string | undefined }} packages the folders of addons or tarballs
  */
 async function runCases(folder, chosen, { from, given }) {
   const host = hostName()
@@ -119,7 +119,12 @@ function nameAndPath({ name, path }) {
   return [name, path]
 }
 
-/** A copy: the registry's address goes beside them. @param {string} from @param {string} to */
+/**
+ * Copies the tarballs, because a file with the registry's address is written next to them.
+ *
+ * @param {string} from
+ * @param {string} to
+ */
 function copyTarballs(from, to) {
   const names = existsSync(from) ? readdirSync(from).filter((name) => name.endsWith('.tgz')) : []
   if (names.length === 0) throw new PlainError(`there are no tarballs in ${from}`)
@@ -127,8 +132,8 @@ function copyTarballs(from, to) {
 }
 
 /**
- * An addon for each platform, so that all packages can be published: package managers look at them all, and take one.
- * For platforms without an addon it is a stand-in, which nobody here can load.
+ * An addon for each platform, so that all packages can be published: package managers read them all and
+ * install one. Platforms without an addon get a placeholder.
  *
  * @param {string} folder @param {string} host @param {string | undefined} from
  */
@@ -142,12 +147,16 @@ function stageAddons(folder, host, from) {
     const addon = found.find((file) => existsSync(file))
     mkdirSync(join(folder, platform.name), { recursive: true })
     if (addon) cpSync(addon, join(folder, platform.name, binary))
-    else writeFileSync(join(folder, platform.name, binary), 'a stand-in')
+    else writeFileSync(join(folder, platform.name, binary), 'a placeholder')
   }
   return folder
 }
 
-/** A user with an empty home folder, so with caches of its own, who runs nothing under npm. @param {string} home */
+/**
+ * The environment of a user with an empty home folder and empty caches, outside of npm.
+ *
+ * @param {string} home
+ */
 function userEnvironment(home) {
   mkdirSync(home)
   const env = Object.entries(process.env).filter(

@@ -1,5 +1,5 @@
 /**
- * What has to be right in the packages themselves: files, sizes, metadata, types.
+ * The cases about the packages themselves: files, sizes, metadata, types.
  */
 import { cpSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -13,7 +13,7 @@ import { check, withPackages } from './context.mjs'
 const compilers = ['typescript', 'typescript-oldest']
 
 /**
- * Type checks what users of each module system write, with nothing skipped.
+ * Type-checks what users of each module system write, including declarations of libraries.
  *
  * @param {Context} context @param {string[]} configs @param {string[]} with_
  */

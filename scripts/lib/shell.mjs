@@ -1,5 +1,6 @@
 /**
- * Running other programs from the scripts. Node built-ins only: the scripts run before any dependency is installed.
+ * Running other programs from the scripts. Node built-ins only: the scripts run before any dependency is
+ * installed.
  */
 import { spawn } from 'node:child_process'
 import { accessSync, constants, statSync } from 'node:fs'
@@ -14,13 +15,16 @@ export class PlainError extends Error {}
 /**
  * Runs a program to its end; its output goes to the terminal, and it gets no input.
  *
- * The program is the leader of a process group, so that at the time limit everything it started is killed, too.
+ * The program is the leader of a process group, so that at the time limit everything it started is killed,
+ * too.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void, quiet?: boolean, shell?: boolean }} [options]
- *   `onOutput` gets what the program prints; with `quiet` it is not printed to the terminal.
- * @returns {Promise<{ ok: boolean, why: string }>} `why` is the reason of a failure: exit code, signal or time limit
+ * @param {{ cwd?: string, env?: NodeJS.ProcessEnv, limitMs?: number, onOutput?: (text: string) => void,
+ *   quiet?: boolean, shell?: boolean }} [options] `onOutput` gets what the program prints; with `quiet` it is
+ *   not printed to the terminal.
+ * @returns {Promise<{ ok: boolean, why: string }>} `why` is the reason of a failure: exit code, signal or
+ *   time limit
  */
 export function run(
   command,
@@ -112,7 +116,8 @@ export function which(name) {
 }
 
 /**
- * How to call npm. It is a script: under `npm run` a variable names it; otherwise only a shell finds npm.cmd on Windows.
+ * How to call npm. It is a script: under `npm run` a variable names it; otherwise only a shell finds npm.cmd
+ * on Windows.
  *
  * @param {string[]} args
  * @returns {{ command: string, args: string[], shell: boolean }}

@@ -28,7 +28,8 @@ async function findPip() {
 }
 
 /**
- * The full path of a program, or null: on PATH, or where distributions keep the programs that users do not call.
+ * The full path of a program, or null: on PATH, or where distributions keep the programs that users do not
+ * call.
  *
  * @param {string} name
  */

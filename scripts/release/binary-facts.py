@@ -1,4 +1,4 @@
-"""Prints what binaries say of themselves, as JSON: their format, their processor, and what they ask of a system.
+"""Prints facts about binaries as JSON: their format, their processor, and what they require of a system.
 
 `end` is where the last part that the headers speak of ends: a shorter file was cut off.
 """

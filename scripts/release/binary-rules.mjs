@@ -1,5 +1,6 @@
 /**
- * What must hold of a platform's binary before it may be published. Nothing is loaded, so any machine can tell.
+ * The rules that a platform's binary must keep to be published. Nothing is loaded, so every machine can check
+ * them.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +13,7 @@ import { PlainError } from '../lib/shell.mjs'
 /** @typedef {import('../build/platforms.mjs').Platform} Platform */
 
 /**
- * What scripts/release/binary-facts.py says of a file.
+ * What scripts/release/binary-facts.py reports about a file.
  *
  * @typedef {object} Facts
  * @property {'ELF' | 'Mach-O' | 'PE'} format
@@ -20,9 +21,9 @@ import { PlainError } from '../lib/shell.mjs'
  * @property {string} kind
  * @property {string[]} libraries  that it is linked to
  * @property {string[]} exports
- * @property {number} end  where the last part that its headers speak of ends
+ * @property {number} end  where the last part that its headers name ends
  * @property {string[]} [glibc]  the versions of glibc's symbols that it needs, without `GLIBC_`
- * @property {string} [macos]  the oldest macOS that it says it runs on
+ * @property {string} [macos]  the oldest macOS that it declares to run on
  * @property {boolean} [signed]
  */
 
@@ -36,7 +37,11 @@ const cpus = {
   win32: { x64: 'AMD64', arm64: 'ARM64' },
 }
 
-/** What it may be linked to: parts of the system, nothing that a user must install. @type {Record<string, RegExp>} */
+/**
+ * The libraries it may be linked to: parts of the system, nothing that a user must install.
+ *
+ * @type {Record<string, RegExp>}
+ */
 const system = {
   glibc: /^(lib(c|m|dl|rt|pthread|util|gcc_s)\.so\.\d|ld-linux-.*\.so\.\d)$/,
   musl: /^(libc\.so|libc\.musl-.*|libgcc_s\.so\.1|ld-musl-.*)$/,
@@ -46,7 +51,7 @@ const system = {
 }
 
 /**
- * Holds a binary against the rules of its platform.
+ * Checks a binary against the rules of its platform.
  *
  * @param {string} file
  * @param {Platform} platform
@@ -57,8 +62,8 @@ export async function gate(file, platform) {
   if (size === undefined) return ['the file is missing']
   const bytes = readFileSync(file)
   const facts = await read(file)
-  if (!facts) return ['it is no binary: neither ELF nor Mach-O nor PE']
-  // Of another system's binary nothing else means anything.
+  if (!facts) return ['it is not a binary: neither ELF nor Mach-O nor PE']
+  // For the binary of another system the other rules make no sense.
   const kind = ofPlatform(facts, platform)
   if (kind.length > 0) return kind
   if (facts.end > size) return [`it is cut off: ${size} bytes are left of ${facts.end}`]
@@ -105,7 +110,7 @@ function linked({ libraries }, { os, libc }) {
 
 /** @param {Facts} facts */
 function exported({ exports }) {
-  // Node looks for the first; the second it may ask which Node-API is meant.
+  // Node calls the first one; the second one may tell it which version of Node-API is meant.
   const others = exports.filter(
     (name) => name !== 'napi_register_module_v1' && name !== 'node_api_module_get_api_version_v1',
   )
@@ -113,7 +118,7 @@ function exported({ exports }) {
     ? []
     : ['it does not export napi_register_module_v1']
   if (others.length > 0) {
-    // Another library of the process could be given them instead of its own: SQLite's, for one.
+    // Another library of the process could be linked to them instead of its own: to SQLite's, for example.
     const some = others.slice(0, 3).join(', ')
     objections.push(
       `it exports ${others.length} symbols besides Node-API's: ${some}${others.length > 3 ? ', …' : ''}`,
@@ -125,10 +130,10 @@ function exported({ exports }) {
 /** @param {string[]} versions */
 function needsGlibc(versions) {
   const numbers = versions.filter((each) => /^[\d.]+$/.test(each))
-  // Others stand for a way of loading that only newer ones have (ABI_DT_RELR), or for glibc's own use (PRIVATE).
+  // Names without numbers mark features of newer loaders (ABI_DT_RELR) or glibc's own use (PRIVATE).
   const objections = versions
     .filter((each) => !numbers.includes(each))
-    .map((each) => `it needs GLIBC_${each}, which is no symbol version of glibc ${oldestGlibc}`)
+    .map((each) => `it needs GLIBC_${each}, which is not a symbol version of glibc ${oldestGlibc}`)
   const newest = numbers.toSorted(compare).at(-1)
   if (newest === undefined) objections.push('it does not say which glibc it needs')
   else if (compare(newest, oldestGlibc) > 0)
@@ -142,7 +147,7 @@ function forMacos({ macos = '', signed }, { oldestMacos = '' }) {
   if (macos === '') objections.push('it does not say which macOS it needs')
   else if (compare(macos, oldestMacos) > 0)
     objections.push(`it needs macOS ${macos}, not ${oldestMacos} at most`)
-  // Apple's processors run nothing unsigned; signed by nobody in particular (ad hoc) is enough.
+  // Apple's processors run nothing unsigned; an ad-hoc signature is enough.
   if (!signed) objections.push('it has no signature, not even an ad-hoc one')
   return objections
 }
@@ -165,7 +170,8 @@ function sized(bytes, platform) {
 }
 
 /**
- * How large the package is that users download: npm compresses a tar file of the binary and what stands beside it.
+ * The size of the package that users download: npm compresses a tar file of the binary and the files next to
+ * it.
  *
  * @param {Buffer} bytes @param {Platform} platform
  */
@@ -174,12 +180,12 @@ export function packedSize(bytes, platform) {
     const file = join(packageFolder(platform), name)
     return statSync(file, { throwIfNoEntry: false }) ? readFileSync(file) : Buffer.alloc(0)
   })
-  // A tar file has 512 bytes of head for each entry.
+  // A tar file has a header of 512 bytes for each entry.
   const heads = Buffer.alloc(512 * (texts.length + 1), binaryName(platform))
   return gzipSync(Buffer.concat([heads, bytes, ...texts]), { level: 9 }).length
 }
 
-/** Compares versions of numbers only; 11.0 and 11.0.0 are the same. @param {string} a @param {string} b */
+/** Compares numeric versions; 11.0 equals 11.0.0. @param {string} a @param {string} b */
 function compare(a, b) {
   const [one, other] = [a, b].map((text) => text.split('.').map(Number))
   for (const [at] of [0, 0, 0].entries()) {

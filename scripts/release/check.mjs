@@ -1,5 +1,5 @@
 /**
- * `npm run release:check`: whether what states the version agrees, and whether the changelog has an entry.
+ * `npm run release:check`: checks that all files state the same version and that the changelog has an entry.
  */
 import { parseArgs } from 'node:util'
 
@@ -8,8 +8,8 @@ import { readManifests, repositoryProblems, versionProblems } from './versions.m
 
 const usage = `npm run release:check -- [--tag v1.2.3]
 
-  --tag   that of the release: it must be the version, the changelog must have a heading for it, and each package.json
-          must name the repository whose workflow this is`
+  --tag   the tag of the release: it must match the version, the changelog must have a heading for it, and each package.json
+          must name the repository of this workflow`
 
 await runMain(async () => {
   const { values } = parseArgs({
@@ -22,6 +22,6 @@ await runMain(async () => {
   const repository = repositoryProblems(manifests, home, values.tag !== undefined)
   for (const warning of repository.warnings) say(`warning: ${warning}`)
   const problems = [...versionProblems(root, values.tag), ...repository.problems]
-  if (problems.length > 0) throw new PlainError(`this is no release:\n  ${problems.join('\n  ')}`)
-  say(`version ${main.version}: everything agrees`)
+  if (problems.length > 0) throw new PlainError(`not ready for a release:\n  ${problems.join('\n  ')}`)
+  say(`version ${main.version} is consistent`)
 })

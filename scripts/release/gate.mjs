@@ -1,5 +1,5 @@
 /**
- * `npm run gate`: whether the binaries under npm/ may be published.
+ * `npm run gate`: checks whether the binaries under npm/ may be published.
  */
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -11,13 +11,12 @@ import { loadAll } from './smoke.mjs'
 
 const usage = `npm run gate -- [platform…]
 
-Holds npm/<platform>/fencelock.<platform>.node of the platforms named, or of all, against what must hold of what is
-published: file format and processor, the libraries and the glibc or macOS it needs, what it exports, its version, its
-size. A missing one is refused.
+Checks npm/<platform>/fencelock.<platform>.node of the named platforms, or of all: file format and processor, the
+libraries and the glibc or macOS it needs, what it exports, its version, its size. A missing file is refused.
 
-  --present   only those that are there
-  --load      tries those that pass on a runtime, where this machine or an emulator can run one; what that needs comes
-              from package registries and lies below target/`
+  --present   only the binaries that exist
+  --load      runs those that pass on JavaScript runtimes, on this machine or in an emulator; runtimes and emulators come
+              from package registries and are kept below target/`
 
 async function main() {
   const { values, positionals } = parseArgs({
@@ -30,7 +29,8 @@ async function main() {
   })
   if (values.help) return console.log(usage)
   const wanted = named(positionals).filter((each) => !values.present || existsSync(binaryPath(each)))
-  if (wanted.length === 0) throw new PlainError('there is no binary under npm/: npm run build:platforms')
+  if (wanted.length === 0)
+    throw new PlainError('there are no binaries under npm/: run npm run build:platforms')
   const passed = []
   for (const each of wanted) {
     const file = binaryPath(each)

@@ -1,7 +1,7 @@
 /**
- * `npm run pack:all`: makes the tarballs to publish, one for each platform that has an addon, and the root's. Only in the
- * packed package.json of the root are the platforms optional dependencies: in a clone, `npm ci` would look for packages
- * that are not published yet.
+ * `npm run pack:all`: makes the tarballs to publish, one for each platform that has an addon, and the root's.
+ * Only in the packed package.json of the root are the platforms optional dependencies: in a clone, `npm ci`
+ * would look for packages that are not published yet.
  */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -103,7 +103,11 @@ function stagePlatform(stage, platform, addon) {
   return folder
 }
 
-/** Loads what will be packed, if this machine can: addon and facade must have the same version. @param {string} stage */
+/**
+ * Loads what will be packed, if this machine can: addon and facade must have the same version.
+ *
+ * @param {string} stage
+ */
 async function tryOut(stage) {
   const code = `try { require(${JSON.stringify(join(stage, 'node_modules/fencelock'))}); console.log('loads') } catch (error) {
     console.log(/^ADDON_(NOT_FOUND|WRONG_PLATFORM)$/.test(error.code) ? 'no addon for this machine' : error.message) }`

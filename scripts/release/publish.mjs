@@ -1,6 +1,6 @@
 /**
- * `npm run release:publish`: publishes packed tarballs, the platforms first and the package that needs them last, so
- * that nobody can install it before they are there. A release that broke off is completed by running it again.
+ * `npm run release:publish`: publishes packed tarballs, the platforms first and the package that needs them
+ * last, so that it cannot be installed before they exist. Running it again completes an interrupted release.
  */
 import { execFile } from 'node:child_process'
 import { basename } from 'node:path'
@@ -35,13 +35,13 @@ export async function publish({ dir, dryRun = false, provenance = true, source =
   problems.push(...repository.problems)
   if (problems.length > 0) throw new PlainError(`nothing was published:\n  ${problems.join('\n  ')}`)
 
-  // All of them before the first is published.
+  // Check all of them before the first one is published.
   const left = []
   for (const tarball of order) {
     const found = await integrityOf(name(tarball), env)
     if (found === undefined) left.push(tarball)
     else if (found === tarball.integrity) say(`${name(tarball)} is published already`)
-    // Between two releases the tree has the version of the last one, and that is no mistake.
+    // Between two releases the tree has the version of the last one, which is fine.
     else if (dryRun) say(`${name(tarball)} is published already; a new version is needed`)
     else throw otherContents(tarball, found)
   }
@@ -59,8 +59,7 @@ export async function publish({ dir, dryRun = false, provenance = true, source =
       ],
       { cwd: dir, env },
     )
-    if (!ok)
-      throw new PlainError(`npm publish ${basename(file)} failed: ${why}; run this again to go on from here`)
+    if (!ok) throw new PlainError(`npm publish ${basename(file)} failed: ${why}; run this again to continue`)
     say(`${dryRun ? 'would publish' : 'published'} ${manifest.name}@${manifest.version}`)
   }
 }
@@ -70,16 +69,16 @@ function name({ manifest }) {
   return `${manifest.name}@${manifest.version}`
 }
 
-/** What is published cannot be replaced. @param {Tarball} tarball @param {string} found */
+/** Published packages cannot be replaced. @param {Tarball} tarball @param {string} found */
 function otherContents(tarball, found) {
   return new PlainError(
     `nothing was published: the registry has another ${name(tarball)} (${found}, here ${tarball.integrity}). ` +
-      'To complete a release, run it with the tarballs that it began with; otherwise take a new version',
+      'To complete a release, run it with the same tarballs; otherwise use a new version',
   )
 }
 
 /**
- * What the registry has of a version; undefined when it has none.
+ * The integrity of a version in the registry; undefined if it is not there.
  *
  * @param {string} spec
  * @param {NodeJS.ProcessEnv} env
@@ -90,16 +89,16 @@ async function integrityOf(spec, env) {
   const args = ['view', spec, 'dist.integrity', '--json', '--prefer-online']
   const { stdout, failed } = await promisify(execFile)('npm', args, { env }).then(
     (output) => ({ stdout: output.stdout, failed: false }),
-    // npm says also in JSON what went wrong.
+    // npm reports errors as JSON, too.
     (/** @type {{ stdout?: string }} */ error) => ({ stdout: error.stdout ?? '', failed: true }),
   )
   const answer = stdout.trim() ? json(stdout) : undefined
   if (!failed && answer !== null) return answer
   if (answer?.error?.code === 'E404') return undefined
-  throw new PlainError(`npm view ${spec} failed: ${answer?.error?.summary ?? 'no answer'}`)
+  throw new PlainError(`npm view ${spec} failed: ${answer?.error?.summary ?? 'no reply'}`)
 }
 
-/** @param {string} text @returns {any} null when it is none: npm may print anything when it breaks */
+/** @param {string} text @returns {any} null if it is not JSON: npm may print anything when it fails */
 function json(text) {
   try {
     return JSON.parse(text)

@@ -1,6 +1,6 @@
 /**
- * Runs the platforms' binaries on runtimes for their platform: on this machine, or in an emulator. Runtimes and emulators
- * come from package registries and are kept below target/.
+ * Runs the platforms' binaries on runtimes for their platform: on this machine, or in an emulator. Runtimes
+ * and emulators come from package registries and are kept below target/.
  */
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -20,7 +20,8 @@ import { packedFiles } from './pack.mjs'
  * @typedef {object} Runner
  * @property {string} name
  * @property {string[]} command  the command line that starts it
- * @property {boolean} [guest]  the system around it is of another kind, so the loader must be told which binary to load
+ * @property {boolean} [guest]  the system around it is of another kind, so the loader must be told which
+ *   binary to load
  */
 
 const tools = join(root, 'target/cross')
@@ -32,8 +33,8 @@ const limitMs = 5 * 60_000
  * Runs each binary wherever it can run.
  *
  * @param {Platform[]} platforms
- * @returns {Promise<boolean>} false if one does not work or its runtime cannot be fetched; a binary that nothing here can run is
- *   not a failure
+ * @returns {Promise<boolean>} false if one does not work or its runtime cannot be fetched; a binary that
+ *   nothing here can run is not a failure
  */
 export async function loadAll(platforms) {
   const redis = await startRedis({ program: await need('redis-server', 'FENCELOCK_REDIS_SERVER') })

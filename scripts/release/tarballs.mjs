@@ -50,7 +50,8 @@ function tar(...args) {
  *
  * @param {string} folder the project's root
  * @param {Tarball[]} tarballs
- * @returns {{ problems: string[], order: Tarball[] }} in the order to publish: the package that needs the others last
+ * @returns {{ problems: string[], order: Tarball[] }} in the order to publish: the package that needs the
+ *   others last
  */
 export function checkTarballs(folder, tarballs) {
   const { main, platforms, wanted } = readManifests(folder)
@@ -103,7 +104,12 @@ function platformProblems({ manifest, files }, source) {
   return problems
 }
 
-/** Whether an entry of `files` covers a file: a path, a folder, or a pattern with `*`. @param {string} entry @param {string} file */
+/**
+ * Whether an entry of `files` covers a file: a path, a folder, or a pattern with `*`.
+ *
+ * @param {string} entry
+ * @param {string} file
+ */
 function covers(entry, file) {
   const pattern = entry
     .replaceAll(/[.+?^${}()|[\]\\]/g, String.raw`\$&`)

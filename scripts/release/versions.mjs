@@ -1,6 +1,6 @@
 /**
- * What must be true of the sources before a version is published. Node built-ins only, here and in tarballs.mjs: the
- * job that may publish installs nothing.
+ * The rules that the sources must keep before a version is published. Only Node built-ins, here and in
+ * tarballs.mjs: the job that may publish installs nothing.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { platformOf } from '../build/platforms.mjs'
 
 /**
- * @typedef {object} Manifest the parts of a package.json that are looked at
+ * @typedef {object} Manifest the parts of a package.json that are checked
  * @property {string} name
  * @property {string} version
  * @property {string} [main]
@@ -64,7 +64,7 @@ export function versionProblems(folder, tag) {
   expect('packages[""] of package-lock.json', lock.packages?.['']?.version)
   for (const [platform, manifest] of platforms) {
     expect(`npm/${platform}/package.json`, manifest.version)
-    if (!wanted.includes(platform)) problems.push(`npm/${platform} is no target of package.json`)
+    if (!wanted.includes(platform)) problems.push(`npm/${platform} is not a target of package.json`)
   }
   for (const platform of wanted) {
     if (!platforms.has(platform)) problems.push(`npm/${platform} is missing`)
@@ -77,7 +77,7 @@ export function versionProblems(folder, tag) {
 
 /** @param {string} changelog @param {string} version @param {boolean} released */
 function changelogProblems(changelog, version, released) {
-  // By its heading: what each section holds.
+  // The text of each section, by its heading.
   const sections = new Map(
     changelog
       .split(/^## /m)
@@ -100,12 +100,13 @@ function changelogProblems(changelog, version, released) {
 }
 
 /**
- * The provenance of a package names the repository that built it; the registry refuses the package when package.json
- * names another or none, and it would do so in the middle of a release.
+ * The provenance of a package names the repository that built it. The registry refuses the package if
+ * package.json names another one or none, and it would do so in the middle of a release.
  *
  * @param {Manifest[]} manifests
- * @param {string | undefined} home `owner/name` of the repository whose workflow this is; undefined outside of one
- * @param {boolean} released whether this is a release: before the first one nobody may have entered a repository
+ * @param {string | undefined} home `owner/name` of the repository of this workflow; undefined outside of a
+ *   workflow
+ * @param {boolean} released whether this is a release: before the first one the repository may be missing
  * @returns {{ problems: string[], warnings: string[] }}
  */
 export function repositoryProblems(manifests, home, released) {
@@ -124,8 +125,8 @@ export function repositoryProblems(manifests, home, released) {
 }
 
 /**
- * The dist-tag of a prerelease: `next` for `1.0.0-0`, `beta` for `1.0.0-beta.1`. A release has none here: npm then takes
- * `latest` itself, and refuses when that would move it back to an older line.
+ * The dist-tag of a prerelease: `next` for `1.0.0-0`, `beta` for `1.0.0-beta.1`. A release has none here: npm
+ * then uses `latest`, and refuses to move it back to an older version.
  *
  * @param {string} version
  */

@@ -1,5 +1,5 @@
 /**
- * Which JavaScript runtimes there are to test on. `npm test` installs them; the list is this folder's package.json.
+ * The JavaScript runtimes to test on. `npm test` installs them; the list is this folder's package.json.
  *
  * Plain JavaScript, because scripts use it before any dependency is installed.
  */
@@ -16,10 +16,10 @@ import { join } from 'node:path'
 
 const folder = import.meta.dirname
 
-/** Every package here is for glibc; on musl none of them starts. */
+/** Whether the packages can start here: they are all for glibc, and none starts on musl. */
 function hasLibc() {
   if (process.platform !== 'linux') return true
-  // An object, whatever the types say.
+  // It is an object, contrary to its type.
   const report = /** @type {{ header: { glibcVersionRuntime?: string } }} */ (process.report.getReport())
   return report.header.glibcVersionRuntime !== undefined
 }

@@ -3,8 +3,8 @@ import { createServer } from 'node:net'
 /**
  * A TCP port of 127.0.0.1 on which nothing listens.
  *
- * It lies outside the range from which the kernel takes the ports of outgoing connections, so that a server can be
- * restarted on its port later.
+ * It lies outside the range from which the kernel takes the ports of outgoing connections, so that a server
+ * can be restarted on its port later.
  *
  * @returns {Promise<number>}
  */

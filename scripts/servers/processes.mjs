@@ -1,5 +1,6 @@
 /**
- * Processes and folders that are removed when this process ends, whether it ends normally, by an error or by Ctrl-C.
+ * Processes and folders that are removed when this process ends, whether it ends normally, by an error or by
+ * Ctrl-C.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,7 +14,8 @@ import { join } from 'node:path'
  * What the starters of servers need. The tests have their own, which cleans up after each test.
  *
  * @typedef {object} Launcher
- * @property {(command: string, args: string[], options?: import('node:child_process').SpawnOptions) => ChildProcess} start
+ * @property {(command: string, args: string[], options?: import('node:child_process').SpawnOptions) =>
+ *   ChildProcess} start
  * @property {() => string} makeFolder a new, empty folder
  */
 
@@ -28,7 +30,8 @@ let installed = false
 function installHandlers() {
   if (installed) return
   installed = true
-  // Every way to end leads here, and only synchronous work is possible. SIGKILL also ends a process that is stopped.
+  // Every way to end leads here, and only synchronous work is possible. SIGKILL also ends a process that is
+  // stopped.
   process.on('exit', () => {
     // PostgreSQL's child processes notice within a second that their parent is gone.
     for (const child of running) child.kill('SIGKILL')

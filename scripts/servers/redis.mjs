@@ -1,6 +1,6 @@
 /**
- * Redis and Valkey servers, each on a free port of 127.0.0.1 with a folder of its own. Used by the tests, the benchmark,
- * the demo and the smoke test of the binaries.
+ * Redis and Valkey servers, each on a free port of 127.0.0.1 with a folder of its own. Used by the tests, the
+ * benchmark, the demo and the smoke test of the binaries.
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -20,11 +20,11 @@ import { eventually } from './wait.mjs'
  * @typedef {object} RedisServerOptions
  * @property {string[]} [config] lines of redis.conf; they override what is set here
  * @property {string} [password] of the default user
- * @property {string[]} [users] for example `alice on >secret ~fencelock:* &fencelock:* +@all`; the default user stays as it
- *   is
+ * @property {string[]} [users] for example `alice on >secret ~fencelock:* &fencelock:* +@all`; the default
+ *   user stays as it is
  * @property {boolean} [unixSocket] listens on a Unix socket, too: `socketUrl`
- * @property {{ ca: string, cert: string, key: string, clientAuth?: boolean }} [tls] files of certificates: listens with TLS,
- *   too (`tlsUrl`); `clientAuth` asks clients for a certificate
+ * @property {{ ca: string, cert: string, key: string, clientAuth?: boolean }} [tls] files of certificates:
+ *   listens with TLS, too (`tlsUrl`); `clientAuth` asks clients for a certificate
  * @property {boolean} [cluster] a node of a cluster
  * @property {NodeJS.ProcessEnv} [env] added to the environment, for example that of a faked clock
  * @property {string} [program] the server program; default {@link redisProgram}
@@ -35,7 +35,12 @@ export const redisProgram = process.env.FENCELOCK_REDIS_SERVER ?? 'redis-server'
 
 /** @typedef {[major: number, minor: number, patch: number]} Version */
 
-/** `[7, 0, 15]`, or undefined when the program cannot be run. @param {string} program @returns {Version | undefined} */
+/**
+ * `[7, 0, 15]`, or undefined when the program cannot be run.
+ *
+ * @param {string} program
+ * @returns {Version | undefined}
+ */
 export function versionOf(program) {
   try {
     const output = execFileSync(program, ['--version'], { encoding: 'utf8', stdio: 'pipe' })
@@ -88,7 +93,10 @@ export class RedisServer {
     return this.#child?.pid
   }
 
-  /** Starts it, or starts it again on the same port with what it had on disk (nothing, unless `config` says so). */
+  /**
+   * Starts it, or starts it again on the same port with what it had on disk (nothing, unless `config` says
+   * so).
+   */
   async start() {
     const config = join(this.folder, 'redis.conf')
     writeFileSync(config, configLines(this, this.#options, this.#adminPassword).join('\n'))
@@ -118,7 +126,12 @@ export class RedisServer {
     }
   }
 
-  /** Runs a command with all rights. @param {...(string | number | bigint | Buffer)} args @returns {Promise<Reply>} */
+  /**
+   * Runs a command with all rights.
+   *
+   * @param {...(string | number | bigint | Buffer)} args
+   * @returns {Promise<Reply>}
+   */
   async cmd(...args) {
     if (this.#admin === undefined || (await this.#admin.catch(() => undefined))?.closed !== false) {
       this.#admin = this.connect()
@@ -149,7 +162,10 @@ export class RedisServer {
     if (this.#child) await end(this.#child)
   }
 
-  /** Kills it and starts it again on the same port; it remembers nothing, unless `config` turned persistence on. */
+  /**
+   * Kills it and starts it again on the same port; it remembers nothing, unless `config` turned persistence
+   * on.
+   */
   async restart() {
     await this.kill()
     await this.start()
@@ -188,7 +204,8 @@ export class RedisServer {
   }
 
   /**
-   * How often each command was called since the last {@link resetStats}, by lower-case name; calls by scripts count, too.
+   * How often each command was called since the last {@link resetStats}, by lower-case name; calls by scripts
+   * count, too.
    *
    * @returns {Promise<Record<string, number>>}
    */
@@ -203,13 +220,18 @@ export class RedisServer {
     await this.cmd('CONFIG', 'RESETSTAT')
   }
 
-  /** Waits until `count` replicas are online and acknowledge writes, as WAIT sees it. @param {number} count */
+  /**
+   * Waits until `count` replicas are online and acknowledge writes, as WAIT sees it.
+   *
+   * @param {number} count
+   */
   async waitForReplicas(count) {
     const client = await this.connect()
     try {
       await eventually(`${count} replicas acknowledge`, async () => {
-        // A WAIT after a write at offset 0, from which nothing has been replicated, counts replicas that are still
-        // loading, and those get no writes before their first acknowledgement. So the offset must have moved before.
+        // A WAIT after a write at offset 0, from which nothing has been replicated, counts replicas that are
+        // still loading, and those get no writes before their first acknowledgement. So the offset must have
+        // moved before.
         const moved = Number((await this.info('replication')).master_repl_offset) > 0
         // Replicated like a write, but leaves no key.
         await client.cmd('PUBLISH', 'fixture', 'ping')
@@ -302,8 +324,8 @@ export function startNodes(count, options = {}, start = launcher) {
 /**
  * @typedef {object} DeploymentOptions
  * @property {number} [replicas] default 2
- * @property {(primary: RedisServer, replica: RedisServer) => Promise<{ port: number }>} [route] what a replica connects to
- *   instead of the primary itself
+ * @property {(primary: RedisServer, replica: RedisServer) => Promise<{ port: number }>} [route] what a
+ *   replica connects to instead of the primary itself
  */
 
 /**

@@ -1,6 +1,7 @@
 /**
- * PostgreSQL and MariaDB servers, each on a free port of 127.0.0.1 with a folder of its own. As root they run as the user
- * that their packages made, because they refuse to run as root. Used by the tests and the benchmark.
+ * PostgreSQL and MariaDB servers, each on a free port of 127.0.0.1 with a folder of its own. As root they run
+ * as the user that their packages made, because they refuse to run as root. Used by the tests and the
+ * benchmark.
  */
 import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'

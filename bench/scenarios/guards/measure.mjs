@@ -20,7 +20,8 @@ import { startDatabases } from './databases.mjs'
  * @property {number} own p50 of a write in milliseconds, as `guarded`
  * @property {number} guarded
  * @property {number} ratio the guarded write's time divided by the own one's, in each round
- * @property {number | null} byHandRatio divided by that of the own one with a hand-written check of the token, likewise
+ * @property {number | null} byHandRatio divided by that of the own one with a hand-written check of the
+ *   token, likewise
  * @property {{ own: number, guarded: number } | null} trips to the server; null where there is none
  * @property {GuardSample[]} rounds
  */
@@ -68,7 +69,10 @@ export async function measureGuards(context) {
   return entries.map(toCost)
 }
 
-/** @param {Omit<GuardCost, 'rounds' | 'own' | 'guarded' | 'ratio' | 'byHandRatio'> & { samples: GuardSample[] }} entry */
+/**
+ * @param {Omit<GuardCost, 'rounds' | 'own' | 'guarded' | 'ratio' | 'byHandRatio'> & { samples: GuardSample[]
+ *   }} entry
+ */
 function toCost({ id, store, write, unavailable, trips, samples }) {
   return {
     id,

@@ -8,13 +8,18 @@ import { connect, createServer } from 'node:net'
 const DELAY_MS = 10
 
 /**
- * A way to a port of loopback, and how many round trips were made on it: how often something was sent after a reply.
+ * A way to a port of loopback, and how many round trips were made on it: how often something was sent after a
+ * reply.
  *
  * @param {number} target
  */
 export async function startCounter(target) {
   let delay = 0
-  /** By connection: a pool that makes more of them in the background waits for none. @type {{ trips: number }[]} */
+  /**
+   * By connection: a pool that makes more of them in the background waits for none.
+   *
+   * @type {{ trips: number }[]}
+   */
   const links = []
   /** @type {Set<import('node:net').Socket>} */
   const sockets = new Set()

@@ -28,7 +28,8 @@ const LACKING = new Set([
 /**
  * @param {string} id
  * @param {GuardedPlace} place
- * @returns {Promise<string | undefined>} why this runtime lacks the client; anything else that fails is an error
+ * @returns {Promise<string | undefined>} why this runtime lacks the client; anything else that fails is an
+ *   error
  */
 export async function findLack(id, place) {
   if (/^Bun\.|^bun:/.test(id) && !process.versions.bun) return 'is a part of Bun'
@@ -73,7 +74,8 @@ export async function measure(seconds) {
 }
 
 /**
- * How often each kind of write waits for the server of the store; of an HTTP service how often it waits for its store.
+ * How often each kind of write waits for the server of the store; of an HTTP service how often it waits for
+ * its store.
  *
  * @param {string} id
  * @param {GuardedPlace} place

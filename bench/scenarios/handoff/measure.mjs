@@ -1,7 +1,7 @@
 import { inFolder } from '../../harness/context.mjs'
 /**
- * How long a handoff takes, from a release in one process to the grant in another, while many wait for the lock; and how
- * many commands it costs.
+ * How long a handoff takes, from a release in one process to the grant in another, while many wait for the
+ * lock; and how many commands it costs.
  */
 import { startRemote } from '../../harness/remote.mjs'
 import { quantile } from '../../harness/stats.mjs'

@@ -1,5 +1,6 @@
 /**
- * Waiters for one lock, in a closed loop: each releases the lock in the event-loop turn after the grant, and waits again.
+ * Waiters for one lock, in a closed loop: each releases the lock in the event-loop turn after the grant, and
+ * waits again.
  */
 import { openSubject } from '../../subjects/index.mjs'
 

@@ -14,8 +14,9 @@ import { strategies } from '../../subjects/conditions.mjs'
 /**
  * @typedef {object} InFlight
  * @property {Strategy} strategy
- * @property {{ atOnce: number, perSecond: number, p50: number, p99: number, acquiresPerWait: number | null }[]} points
- *   medians of the rounds; `acquiresPerWait` is how many grants share one WAIT, as the server counted them
+ * @property {{ atOnce: number, perSecond: number, p50: number, p99: number, acquiresPerWait: number | null
+ *   }[]} points medians of the rounds; `acquiresPerWait` is how many grants share one WAIT, as the server
+ *   counted them
  */
 
 const IN_FLIGHT = [1, 10, 100, 1_000, 10_000]

@@ -1,7 +1,8 @@
 /**
- * What a held lock costs in memory, after a full garbage collection: the JavaScript heap in use, and what the process has
- * allocated with malloc, which the addon and SQLite use. The growth of the resident memory is reported, too; it includes
- * what the engine's heap and malloc retain for later, most of it from the calls that took the locks.
+ * What a held lock costs in memory, after a full garbage collection: the JavaScript heap in use, and what the
+ * process has allocated with malloc, which the addon and SQLite use. The growth of the resident memory is
+ * reported, too; it includes what the engine's heap and malloc retain for later, most of it from the calls
+ * that took the locks.
  *
  * The names of the resources are included; the array that holds the locks is not.
  */

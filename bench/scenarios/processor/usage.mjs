@@ -1,5 +1,6 @@
 /**
- * What a process has used so far, as Linux reports it: the processor time of its threads, and its system calls.
+ * What a process has used so far, as Linux reports it: the processor time of its threads, and its system
+ * calls.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -38,7 +39,8 @@ export function usage(pid) {
  * @template T
  * @param {number} pid
  * @param {() => Promise<T>} work
- * @returns {Promise<{ done: T, calls: Record<string, number> } | undefined>} undefined where strace is missing or may not trace
+ * @returns {Promise<{ done: T, calls: Record<string, number> } | undefined>} undefined where strace is
+ *   missing or may not trace
  */
 export async function countCalls(pid, work) {
   if (!which('strace')) return undefined

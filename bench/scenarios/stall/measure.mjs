@@ -1,5 +1,6 @@
 /**
- * Whether acquires that the healthy replica alone can acknowledge stay fast while others wait in vain for a stopped one.
+ * Whether acquires that the healthy replica alone can acknowledge stay fast while others wait in vain for a
+ * stopped one.
  */
 import { startRemote } from '../../harness/remote.mjs'
 import { median } from '../../harness/stats.mjs'
@@ -10,8 +11,8 @@ import { median } from '../../harness/stats.mjs'
 /**
  * @typedef {object} Stall medians of the rounds, in milliseconds
  * @property {{ p50: number, p99: number }} calm with all replicas and nothing else to do
- * @property {{ p50: number, p99: number, max: number }} stalled while batches with `acks: 2` stall on a stopped replica;
- *   `max` is of all rounds
+ * @property {{ p50: number, p99: number, max: number }} stalled while batches with `acks: 2` stall on a
+ *   stopped replica; `max` is of all rounds
  * @property {number} batches that stalled, of all rounds
  * @property {number} batchMs how long such a batch took
  * @property {StallSample[]} rounds those with the stopped replica

@@ -1,6 +1,6 @@
 /**
- * Building the addon as it is published: for other platforms on one Linux machine, with zig as C compiler and linker; on
- * macOS and Windows for both their processors, with the system's own tools.
+ * Builds the addon as it is published: for other platforms on one Linux machine, with zig as C compiler and
+ * linker; on macOS and Windows for both of their processors, with the system's own tools.
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
@@ -17,14 +17,14 @@ import { darwinLinker } from './darwin-linker.mjs'
 
 const output = join(root, 'target/cross/cargo')
 
-/** zig, and cargo-zigbuild, which drives it. */
+/** The paths of zig and of cargo-zigbuild, which runs it. */
 async function compilers() {
   const folder = await wheels('scripts/build/cross/compilers.txt')
   return { zigbuild: join(folder, 'bin/cargo-zigbuild'), zig: join(folder, 'ziglang') }
 }
 
 /**
- * The environment of a build: the tools, and no path of this machine in the binary.
+ * The environment of a build: it names the tools, and keeps the paths of this machine out of the binary.
  *
  * @param {Toolchain} toolchain
  * @param {string} zig  its folder; empty where the system's own tools build
@@ -39,7 +39,7 @@ function environment({ env, sysroot }, zig, flags) {
     CARGO_TARGET_DIR: output,
     CARGO_ENCODED_RUSTFLAGS: [...remap, ...flags].join('\u001F'),
     ...(zig && { CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'zig') }),
-    // What strips binaries of other systems is linked with LLVM's library; without it they are not stripped.
+    // The tool that strips binaries of other systems needs LLVM's library; without it they are not stripped.
     ...(process.platform === 'linux' && { LD_LIBRARY_PATH: join(sysroot, 'lib') }),
   }
 }
@@ -56,14 +56,14 @@ export async function build(platform, toolchain) {
   let env = environment(toolchain, zig, [])
   let { target } = platform
   if (platform.libc === 'glibc') target += `.${oldestGlibc}`
-  // musl as the system has it: an addon cannot bring its own.
+  // The system's musl: an addon cannot include its own.
   if (platform.libc === 'musl') env = environment(toolchain, zig, ['-Ctarget-feature=-crt-static'])
   if (platform.os === 'darwin') {
     const { linker, flags } = darwinLinker(toolchain.sysroot, zig)
     env = environment(toolchain, zig, flags)
     env[`CARGO_TARGET_${platform.target.toUpperCase().replaceAll('-', '_')}_LINKER`] = linker
     env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
-    // Where Apple's own linker would be asked for; nothing of it is used.
+    // Otherwise Apple's SDK would be looked for; nothing of it is used.
     env.SDKROOT = join(root, 'target/cross/darwin')
   }
   await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env, smaller)
@@ -78,13 +78,14 @@ export async function build(platform, toolchain) {
  * @returns {Promise<string>} the file
  */
 export async function buildNatively(platform, toolchain) {
-  // The C runtime comes with it: not every Windows has Microsoft's. This replaces the flags of .cargo/config.toml.
+  // The C runtime is linked statically: not every Windows has Microsoft's. This replaces the flags of
+  // .cargo/config.toml.
   const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
   const env = environment(toolchain, '', flags)
   if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
   await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
   const file = join(output, platform.target, 'release', library(platform))
-  // Apple's linker signs by itself for Apple's processors only, and what is stripped afterwards has no valid signature.
+  // Apple's linker signs for Apple's processors only, and stripping afterwards invalidates the signature.
   if (platform.os === 'darwin') {
     const { ok, why } = await run('codesign', ['--force', '--sign', '-', file])
     if (!ok) throw new PlainError(`codesign failed: ${why}`)
@@ -93,8 +94,8 @@ export async function buildNatively(platform, toolchain) {
 }
 
 /**
- * Links an addon for Windows with GNU's ABI. It proves that the code links and, under wine, that it runs; what is
- * published is built by Microsoft's compiler.
+ * Links an addon for Windows with GNU's ABI. It proves that the code links and, under wine, that it runs; the
+ * published addon is built with Microsoft's compiler.
  *
  * @param {Toolchain} toolchain
  * @returns {Promise<string>} the file
@@ -103,7 +104,7 @@ export async function buildWindowsGnu(toolchain) {
   const { zigbuild, zig } = await compilers()
   const libnode = join(root, 'target/cross/libnode')
   mkdirSync(libnode, { recursive: true })
-  // The build script wants them; the addon finds Node's functions when it is loaded.
+  // The build script requires these files; the addon finds Node's functions when it is loaded.
   writeFileSync(join(libnode, 'libnode.dll'), '')
   for (const name of ['libnode.a', 'node.lib']) {
     const archive = join(libnode, name)
@@ -120,8 +121,8 @@ export async function buildWindowsGnu(toolchain) {
 export const windowsGnu = 'x86_64-pc-windows-gnu'
 
 /**
- * Lets clippy see the code of a platform, tests included. That needs no linker and no C compiler: what would compile C is
- * given one that makes empty files.
+ * Runs clippy on the code of a platform, including tests. That needs no linker and no C compiler: build
+ * scripts that compile C get a stub that creates empty files.
  *
  * @param {Platform} platform
  * @param {Toolchain} toolchain
@@ -134,7 +135,7 @@ export async function lint(platform, toolchain) {
     ...environment(toolchain, zig, []),
     [`CC_${suffix}`]: stub,
     [`AR_${suffix}`]: stub,
-    // Its own folder: what is made of empty files must not be linked.
+    // A folder of its own, because the results of the stub must not be linked.
     CARGO_TARGET_DIR: join(root, 'target/cross/lint'),
   }
   const args = ['clippy', '--workspace', '--all-targets', '--target', platform.target]

@@ -1,6 +1,6 @@
 /**
- * Linking for macOS without Apple's SDK: Rust's own lld, with the list of the system library's symbols that zig brings.
- * zig's linker itself ignores which symbols are to be exported, and exports all eight thousand.
+ * Links for macOS without Apple's SDK: with Rust's own lld and the list of the system library's symbols that
+ * zig includes. zig's own linker ignores the list of symbols to export and exports all eight thousand.
  */
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { root } from '../../lib/shell.mjs'
 
 /**
- * Writes the linker, and what it links with.
+ * Writes the linker script and the symbol lists that it links with.
  *
  * @param {string} sysroot  of the toolchain
  * @param {string} zig  its folder
@@ -17,13 +17,13 @@ import { root } from '../../lib/shell.mjs'
 export function darwinLinker(sysroot, zig) {
   const folder = join(root, 'target/cross/darwin')
   mkdirSync(folder, { recursive: true })
-  // zig knows kinds of processors that lld has never heard of.
+  // zig knows kinds of processors that lld does not know.
   const system = readFileSync(join(zig, 'lib/libc/darwin/libSystem.tbd'), 'utf8')
     .replaceAll(/,\s*arm64e\.[\w-]+/g, '')
     .replaceAll(/arm64e\.[\w-]+,\s*/g, '')
-  // libc and libm are other names of it.
+  // libc and libm are other names of the same library.
   for (const name of ['libSystem', 'libc', 'libm']) writeFileSync(join(folder, `${name}.tbd`), system)
-  // Rust's libc asks for it and uses nothing of it.
+  // Rust's libc crate links it but uses nothing of it.
   writeFileSync(
     join(folder, 'libiconv.tbd'),
     `--- !tapi-tbd
@@ -34,7 +34,8 @@ install-name: '/usr/lib/libiconv.2.dylib'
 `,
   )
   const linker = join(folder, 'ld')
-  // napi-build gives "-Wl", which means something to a compiler only. lld signs for Apple's processors only, unless told.
+  // napi-build passes "-Wl", which only a compiler understands. Without the option lld signs for Apple's
+  // processors only.
   writeFileSync(
     linker,
     `#!/bin/sh

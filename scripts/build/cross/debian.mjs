@@ -1,6 +1,6 @@
 /**
- * Packages of Debian, unpacked into a folder of ours: nothing is installed, and the system's own package lists are
- * neither used nor changed.
+ * Packages of Debian, unpacked into a folder below target/: nothing is installed, and the system's own
+ * package lists are neither used nor changed.
  */
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -11,7 +11,10 @@ const home = join(root, 'target/cross/debian')
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
 const suites = ['bookworm-backports', 'trixie', 'trixie-backports']
 
-/** apt with lists and a configuration of its own, for both architectures. Made once per run. */
+/**
+ * The environment for apt with lists and a configuration of its own, for both architectures. Made once per
+ * run.
+ */
 let configured = /** @type {Promise<NodeJS.ProcessEnv> | undefined} */ (undefined)
 
 function configuration() {
@@ -21,9 +24,9 @@ function configuration() {
 
 async function configure() {
   if (!which('apt-get') || !which('dpkg-deb') || !existsSync(keyring)) {
-    throw new PlainError('this is no Debian: its packages cannot be had here')
+    throw new PlainError('this system is not Debian: its packages are not available here')
   }
-  // The mirror that this machine uses.
+  // The mirror that this machine is configured with.
   const sites = await capture('apt-get', ['indextargets', '--format', '$(SITE)', 'Created-By: Packages'])
   const mirror = sites?.split('\n').find((site) => /\/debian\/?$/.test(site))
   if (!mirror) throw new PlainError('apt has no mirror of Debian configured')
@@ -95,7 +98,7 @@ export async function unpack(wanted, into) {
   mkdirSync(into, { recursive: true })
   const { ok, why } = await run('dpkg-deb', ['-x', join(folder, archive() ?? ''), into])
   if (ok) return
-  // The download may be what is damaged, and a half of it would pass for all.
+  // The download may be damaged, and a partial folder would pass for a complete one.
   for (const each of [folder, into]) rmSync(each, { recursive: true, force: true })
   throw new PlainError(`Debian's ${wanted} cannot be unpacked: ${why}`)
 }

@@ -1,6 +1,6 @@
 /**
- * A Rust toolchain with the standard library of other platforms: rustup's, or, where rustup can fetch nothing, this
- * compiler with the sources of its library, which Debian has.
+ * A Rust toolchain with the standard library of other platforms: rustup's, or, where rustup cannot fetch
+ * anything, this compiler with the sources of its library, which Debian packages.
  */
 import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,8 +16,8 @@ import { unpack, versionsOf } from './debian.mjs'
  */
 
 /**
- * @param {string[]} targets  what must be built for
- * @param {'rustup' | 'debian' | undefined} source  undefined: rustup, and Debian where that fails
+ * @param {string[]} targets  of the build
+ * @param {'rustup' | 'debian' | undefined} source  undefined: rustup, then Debian if that fails
  * @returns {Promise<Toolchain>}
  */
 export async function crossToolchain(targets, source) {
@@ -38,7 +38,7 @@ export async function crossToolchain(targets, source) {
 }
 
 /**
- * The toolchain of this machine with the sources of its library, which cargo builds from them for each target.
+ * This machine's toolchain with the sources of its library, from which cargo builds it for each target.
  *
  * @param {string} original  its sysroot
  * @returns {Promise<Toolchain>}
@@ -48,7 +48,7 @@ async function withSources(original) {
   const sysroot = join(root, `target/cross/rust-${release}`)
   if (!existsSync(sysroot)) {
     const versions = await versionsOf('rust-src')
-    // Another version's library does not compile.
+    // The library of another version does not compile.
     const version = versions.find((each) => each.startsWith(`${release}+`))
     if (!version) {
       const others = versions.map((each) => each.split('+')[0]).join(', ')
@@ -62,7 +62,7 @@ async function withSources(original) {
     rmSync(unfinished, { recursive: true, force: true })
     await unpack(`rust-src=${version}`, unpacked)
     mkdirSync(unfinished, { recursive: true })
-    // Links where that is possible: it is a gigabyte, and nothing in it is written to.
+    // Hard links where possible: it is a gigabyte, and nothing in it is written to.
     const linked = await run('cp', ['-al', `${original}/.`, unfinished])
     if (!linked.ok) cpSync(original, unfinished, { recursive: true, verbatimSymlinks: true })
     const sources = join(unfinished, 'lib/rustlib/src/rust')

@@ -8,8 +8,8 @@
  * The groups of files that reach each other by imports.
  *
  * @param {Graph} graph
- * @returns {{ files: string[], circle: string[] }[]} `circle` is the shortest one in the group: each file imports the next
- *   one, and the last one imports the first
+ * @returns {{ files: string[], circle: string[] }[]} `circle` is the shortest one in the group: each file
+ *   imports the next one, and the last one imports the first
  */
 export function circles(graph) {
   return components(graph)
@@ -85,8 +85,8 @@ function shortestCircle(graph, group) {
  * The imports that point from a lower to a higher layer.
  *
  * @param {Graph} graph
- * @param {readonly (readonly string[])[]} layers from the lowest to the highest: prefixes of paths; the longest one that
- *   matches decides, and a file that none matches is in no layer
+ * @param {readonly (readonly string[])[]} layers from the lowest to the highest: prefixes of paths; the
+ *   longest one that matches decides, and a file that none matches is in no layer
  * @returns {[from: string, to: string][]}
  */
 export function upwardImports(graph, layers) {

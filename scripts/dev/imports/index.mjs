@@ -1,6 +1,6 @@
 /**
- * `npm run lint:imports`: refuses circles of imports, between JavaScript files and between Rust files, and imports from a
- * higher layer.
+ * `npm run lint:imports`: refuses circles of imports, between JavaScript files and between Rust files, and
+ * imports from a higher layer.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'

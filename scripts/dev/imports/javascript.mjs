@@ -1,6 +1,6 @@
 /**
- * Which JavaScript and TypeScript files import which: by `import`, `export … from`, `import()` and `require()`. Imports of
- * types do not count: they are erased.
+ * Which JavaScript and TypeScript files import which: by `import`, `export … from`, `import()` and
+ * `require()`. Imports of types do not count: they are erased.
  */
 import { readFileSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'

@@ -1,5 +1,6 @@
 /**
- * The layers of this project, from the lowest to the highest: a file imports only from its own layer and from lower ones.
+ * The layers of this project, from the lowest to the highest: a file imports only from its own layer and from
+ * lower ones.
  */
 
 export const javascriptLayers = [

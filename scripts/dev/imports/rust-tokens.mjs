@@ -1,10 +1,13 @@
 /**
- * The tokens of a Rust file, as far as finding paths needs them.
+ * The tokens of a Rust file, as far as they matter for finding paths.
  */
 
 /** @typedef {{ text: string, start: number }} Token */
 
-/** In this order: comments, strings (raw ones, too), characters, lifetimes; then what is kept: words, `::`, the rest. */
+/**
+ * In this order: comments, strings (raw ones, too), characters, lifetimes; then what is kept: words, `::`,
+ * the rest.
+ */
 const pattern =
   /\/\/[^\n]*|\/\*[\s\S]*?\*\/|b?r(#*)"[\s\S]*?"\1|b?"(?:\\[\s\S]|[^"\\])*"|b?'(?:\\.[^']*|[^\\'])'|'[A-Za-z_]\w*|(\$?[A-Za-z_]\w*|::|[^\s])/g
 
@@ -38,14 +41,19 @@ export function findTestCode(tokens) {
       for (let index = at; index < last; index++) found.add(index)
       at = last - 1
     } else if (attribute.startsWith('#')) {
-      // The words of other attributes are no paths of ours.
+      // Paths in other attributes are not imports.
       at = end - 1
     }
   }
   return found
 }
 
-/** The index after an item, which ends with a semicolon, a comma or a closing brace. @param {Token[]} tokens @param {number} begin */
+/**
+ * The index after an item, which ends with a semicolon, a comma or a closing brace.
+ *
+ * @param {Token[]} tokens
+ * @param {number} begin
+ */
 function endOfItem(tokens, begin) {
   for (let at = begin; at < tokens.length; at++) {
     const text = tokens[at]?.text ?? ''
@@ -56,7 +64,12 @@ function endOfItem(tokens, begin) {
   return tokens.length
 }
 
-/** The index after the bracket that closes the one at an index. @param {Token[]} tokens @param {number} open */
+/**
+ * The index after the bracket that closes the one at an index.
+ *
+ * @param {Token[]} tokens
+ * @param {number} open
+ */
 function closing(tokens, open) {
   let depth = 0
   for (let at = open; at < tokens.length; at++) {

@@ -1,11 +1,11 @@
 /**
- * Which Rust files of a crate import which. Read from the sources, because the question is about files, and the compiler
- * knows modules only.
+ * Which Rust files of a crate import which. Read from the sources, because the question is about files, and
+ * the compiler knows modules only.
  *
- * A file imports another one when it names an item that is defined there, in a `use` or in a path, also through a
- * re-export. So `use super::X` imports the parent's file when X is defined in it, and another one when the parent
- * re-exports X. These are no imports: `mod child;`, a re-export (`pub use`) of a name that the file itself does not use,
- * methods, and code for tests (`#[cfg(test)]`).
+ * A file imports another one when it names an item that is defined there, in a `use` or in a path, also
+ * through a re-export. So `use super::X` imports the parent's file when X is defined in it, and another one
+ * when the parent re-exports X. These do not count: `mod child;`, a re-export (`pub use`) of a name that the
+ * file itself does not use, methods, and code for tests (`#[cfg(test)]`).
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, sep } from 'node:path'
@@ -200,7 +200,11 @@ function addUse(module, path, alias, exported) {
   }
 }
 
-/** The file of an item. A module is imported only when an item in it is named. @param {Target | undefined} target */
+/**
+ * The file of an item. A module is imported only when an item in it is named.
+ *
+ * @param {Target | undefined} target
+ */
 function itemFile(target) {
   return target && 'item' in target ? target.item : undefined
 }
@@ -211,7 +215,7 @@ function anyFile(target) {
 }
 
 /**
- * What a path names; undefined for what is outside the crate.
+ * What a path names; undefined if that is outside the crate.
  *
  * @param {Module} crate
  * @param {Module} from
