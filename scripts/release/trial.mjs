@@ -1,6 +1,6 @@
-// What a platform's binary must do on a runtime of that platform: local locks in both ways, worker threads
-// that share a file, a strong lock, and an end by itself. The last line says that all of it happened; the
-// caller waits for the exit. Argument: the URL of a Redis server without replicas.
+// What a platform's binary must do on a runtime of that platform: asynchronous and synchronous local locks,
+// worker threads that share a file, a strong lock, and a normal exit. The last line of its output confirms
+// all of it; the caller waits for the exit. Argument: the URL of a Redis server without replicas.
 
 import { LockManager } from 'fencelock'
 import assert from 'node:assert/strict'

@@ -1,8 +1,8 @@
 /*
- * An addon whose only export is a function: how many bytes the process has from malloc and has not freed. The resident
- * memory cannot tell that, because it also holds what malloc keeps for later.
+ * An addon whose only export is a function that returns how many bytes the process has allocated with malloc
+ * and not freed. The resident memory does not show that, because it includes what malloc retains for later.
  *
- * The few functions of Node-API that it calls are declared here, so that it compiles without the runtime's headers.
+ * It declares the few functions of Node-API that it calls, so that it compiles without the runtime's headers.
  */
 #include <stddef.h>
 
