@@ -14,7 +14,7 @@ import { join } from 'node:path'
  */
 
 /**
- * The same with a folder inside that folder.
+ * The context with a subfolder of its folder.
  *
  * @param {Context} context
  * @param {string} name

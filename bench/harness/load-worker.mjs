@@ -15,7 +15,7 @@ import { quantile } from './stats.mjs'
  * @property {number} atOnce workers, each with a resource of its own, each starting again as soon as it is
  *   done
  * @property {number} seconds
- * @property {boolean} [sync] on the calling thread, where a subject has both ways
+ * @property {boolean} [sync] on the calling thread, if the subject has both kinds of calls
  */
 
 /**
@@ -24,7 +24,7 @@ import { quantile } from './stats.mjs'
  * @property {number} p50 of a pair, in milliseconds
  * @property {number} p99
  * @property {number} pairs
- * @property {number} refused pairs that failed; they count for nothing else
+ * @property {number} refused pairs that failed; the other numbers exclude them
  * @property {string} [error] the first failure
  */
 

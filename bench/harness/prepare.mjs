@@ -14,7 +14,7 @@ const folder = 'target/bench'
 /**
  * @param {object} options
  * @param {boolean} options.fast the addon of the tests, which is built sooner and runs a little slower
- * @param {boolean} options.databases the guards are measured
+ * @param {boolean} options.databases whether the guards are measured
  * @returns {Promise<{ env: NodeJS.ProcessEnv, redisServer: string, profile: 'release' | 'fast' }>} `env` for
  *   the processes that load the addon
  */
@@ -35,7 +35,7 @@ export async function prepare({ fast, databases }) {
         await need(name)
       } catch (error) {
         if (!(error instanceof PlainError)) throw error
-        say(`without its guards: ${error.message}`)
+        say(`guards that are not measured: ${error.message}`)
       }
     }
   }

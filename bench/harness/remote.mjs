@@ -30,7 +30,7 @@ export function startRemote(runtime, module, env = {}) {
       execPath: runtime.path,
       execArgv: flags,
       env: { ...process.env, ...runtime.env, ...env },
-      // The one that Node and Bun both speak.
+      // The format that both Node and Bun support.
       serialization: 'json',
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     }),

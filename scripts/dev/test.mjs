@@ -20,8 +20,7 @@ import { runVitest } from './vitest.mjs'
 const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [--all-runtimes]
 
   --rust, --node, --bun   only these parts
-  '__test__/manager/describe.',
-  // Each runtime has its own SQLite drivers, and Node 20 has none.
+  --only                  only spec files whose paths, or Rust tests whose names, contain this
   --all-runtimes          all suites on every runtime, not a smoke selection on the oldest and newest ones
   --rows <file>           results of other checks to include: lines of "name<TAB>passed|failed<TAB>seconds"`
 
