@@ -1,7 +1,8 @@
 'use strict'
 
+/** Access to values of unknown type: clients, errors that were caught, messages that were parsed. */
+
 /**
- * The properties of anything: an error that was caught, a message that was parsed, what a callback returned.
  * @param {unknown} value
  * @returns {Readonly<Record<string, unknown>>}
  */
@@ -9,4 +10,23 @@ function propertiesOf(value) {
   return /** @type {Record<string, unknown>} */ (value ?? {})
 }
 
-module.exports = { propertiesOf }
+/**
+ * Whether a client has these methods. Clients are recognized by them, so that fencelock depends on none of them.
+ * @template {string} Name
+ * @param {object} client
+ * @param {...Name} names
+ * @returns {client is { [K in Name]: Function }}
+ */
+function hasMethods(client, ...names) {
+  return names.every((name) => typeof propertiesOf(client)[name] === 'function')
+}
+
+/**
+ * The message of an error. Anything can be thrown.
+ * @param {unknown} error
+ */
+function messageOf(error) {
+  return String(propertiesOf(error).message ?? error)
+}
+
+module.exports = { hasMethods, messageOf, propertiesOf }

@@ -4,7 +4,7 @@
 
 const { invalid } = require('../../lib/errors.js')
 const { kind } = require('../../lib/options/validate.js')
-const { propertiesOf } = require('../core/properties.js')
+const { hasMethods, messageOf, propertiesOf } = require('../core/properties.js')
 
 /** @import { BunRedisLike, IoredisLike, NodeRedisLike } from '../redis.js' */
 
@@ -20,19 +20,11 @@ const { propertiesOf } = require('../core/properties.js')
 
 /**
  * @param {object} client
- * @param {...string} methods
- */
-function has(client, ...methods) {
-  return methods.every((method) => typeof Reflect.get(client, method) === 'function')
-}
-
-/**
- * @param {object} client
  * @returns {client is BunRedisLike}
  */
 function isBunRedis(client) {
   // In some versions it also has methods for scripts, with arguments of their own.
-  return has(client, 'send') && 'bufferedAmount' in client
+  return hasMethods(client, 'send') && 'bufferedAmount' in client
 }
 
 /**
@@ -41,7 +33,7 @@ function isBunRedis(client) {
  */
 function isNodeRedis(client) {
   // It has both spellings, and only this one takes an object.
-  return has(client, 'evalSha', 'eval')
+  return hasMethods(client, 'evalSha', 'eval')
 }
 
 /**
@@ -49,7 +41,7 @@ function isNodeRedis(client) {
  * @returns {client is IoredisLike & { status?: string }}
  */
 function isIoredis(client) {
-  return has(client, 'evalsha', 'eval')
+  return hasMethods(client, 'evalsha', 'eval')
 }
 
 /**
@@ -171,9 +163,4 @@ function meaning(error) {
   return error instanceof TypeError ? 'mistake' : 'unknown'
 }
 
-/** @param {unknown} error */
-function messageOf(error) {
-  return String(propertiesOf(error).message ?? error)
-}
-
-module.exports = { meaning, messageOf, scriptRunner }
+module.exports = { meaning, scriptRunner }

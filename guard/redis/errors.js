@@ -3,8 +3,8 @@
 /** The errors of a Redis guard. */
 
 const { BackendUnavailableError, OutcomeUnknownError, UnsupportedError } = require('../../lib/errors.js')
+const { messageOf } = require('../core/properties.js')
 const { nameOf } = require('../core/token.js')
-const { messageOf } = require('./clients.js')
 
 /** @import { Strategy } from '../../index.js' */
 /** @import { Lease } from '../core/token.js' */

@@ -4,8 +4,8 @@
 
 const { invalid } = require('../../lib/errors.js')
 const { boolean, keysOf, kind, object, oneOf, wrongType } = require('../../lib/options/validate.js')
+const { hasMethods } = require('../core/properties.js')
 const { mariadb } = require('./adapters/mariadb.js')
-const { hasMethods } = require('./adapters/methods.js')
 const { mysql2 } = require('./adapters/mysql2.js')
 const { pg } = require('./adapters/pg.js')
 const { bunMysql, postgresJs } = require('./adapters/postgres-js.js')

@@ -2,8 +2,8 @@
 
 /** `mariadb`, its promise API: a pool or a connection. */
 
+const { hasMethods } = require('../../core/properties.js')
 const { driverError } = require('../dialects/driver-error.js')
-const { hasMethods } = require('./methods.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
 
 /** @import { SqlAdapter, SqlAnswer } from '../../index.js' */

@@ -10,6 +10,7 @@
  * without a round trip.
  */
 
+const { hasMethods } = require('../../core/properties.js')
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { rollsBack } = require('../dialects/mysql.js')
 
@@ -52,7 +53,7 @@ const { rollsBack } = require('../dialects/mysql.js')
  * @returns {Promise<T>}
  */
 async function mysqlTransaction({ client, query, watch }, work, { fence, question, isolation }) {
-  const isPool = 'getConnection' in client
+  const isPool = hasMethods(client, 'getConnection')
   const tx = isPool ? await client.getConnection() : client
   let broken = false
   // Without a fence it is a migration, which commits implicitly.

@@ -18,9 +18,8 @@
  * early.
  */
 
-const { propertiesOf } = require('../../core/properties.js')
+const { hasMethods, propertiesOf } = require('../../core/properties.js')
 const { rollsBack } = require('../dialects/mysql.js')
-const { hasMethods } = require('./methods.js')
 
 /** @import { Watched } from './mysql-transaction.js' */
 
@@ -55,10 +54,16 @@ class TransactionStatus {
  */
 function watchStatus(tx) {
   const status = new TransactionStatus()
-  const stop = observeResults(Reflect.get(tx, 'connection') ?? tx, (error, result) =>
-    status.observe(error, result),
-  )
+  const stop = observeResults(connectionOf(tx), (error, result) => status.observe(error, result))
   return { before: [], ended: () => status.ended, stop }
+}
+
+/**
+ * The connection behind a wrapper that returns promises; a connection may have several of these.
+ * @param {object} tx
+ */
+function connectionOf(tx) {
+  return propertiesOf(tx).connection ?? tx
 }
 
 /**
@@ -89,4 +94,4 @@ function observeResults(connection, observe) {
   }
 }
 
-module.exports = { watchStatus }
+module.exports = { connectionOf, watchStatus }

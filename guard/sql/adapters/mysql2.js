@@ -5,9 +5,9 @@
  * promises.
  */
 
-const { hasMethods } = require('./methods.js')
+const { hasMethods } = require('../../core/properties.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
-const { watchStatus } = require('./mysql2-status.js')
+const { connectionOf, watchStatus } = require('./mysql2-status.js')
 
 /** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
 /** @import { MysqlClient, MysqlConnection } from './mysql-transaction.js' */
@@ -30,8 +30,7 @@ function mysql2(given) {
   if (!isPool && !hasMethods(client, 'beginTransaction')) return undefined
   const known = /** @type {MysqlClient<Mysql2Connection>} */ (/** @type {unknown} */ (client))
   return {
-    // A connection may have several wrappers that return promises.
-    connection: isPool ? undefined : (Reflect.get(client, 'connection') ?? client),
+    connection: isPool ? undefined : connectionOf(client),
     transaction: (work, how) => mysqlTransaction({ client: known, query, watch: watchStatus }, work, how),
     query,
   }

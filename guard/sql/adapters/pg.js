@@ -3,9 +3,9 @@
 /** `pg`: a Pool, or a connected Client. */
 
 const { invalid } = require('../../../lib/errors.js')
+const { hasMethods, messageOf, propertiesOf } = require('../../core/properties.js')
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
-const { driverError, messageOf } = require('../dialects/driver-error.js')
-const { hasMethods } = require('./methods.js')
+const { driverError } = require('../dialects/driver-error.js')
 
 /** @import { SqlAdapter, SqlAnswer } from '../../index.js' */
 
@@ -37,7 +37,7 @@ const noop = () => {}
  */
 function pg(given) {
   if (!hasMethods(given, 'query', 'connect')) return undefined
-  const isPool = typeof Reflect.get(given, 'totalCount') === 'number'
+  const isPool = typeof propertiesOf(given).totalCount === 'number'
   if (!isPool && !hasMethods(given, 'escapeIdentifier')) return undefined
   const client = /** @type {PgClient} */ (/** @type {unknown} */ (given))
   const pool = /** @type {{ connect(): Promise<PgClient> }} */ (/** @type {unknown} */ (given))

@@ -4,10 +4,10 @@
  * `postgres` (postgres.js), and `Bun.sql`, which has the same methods; `Bun.sql` also with MySQL or MariaDB.
  */
 
+const { hasMethods, messageOf, propertiesOf } = require('../../core/properties.js')
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
-const { driverError, messageOf } = require('../dialects/driver-error.js')
+const { driverError } = require('../dialects/driver-error.js')
 const { rollsBack } = require('../dialects/mysql.js')
-const { hasMethods } = require('./methods.js')
 
 /** @import { SqlAdapter } from '../../index.js' */
 
@@ -57,7 +57,7 @@ const mysql = {
 
 /** @param {object} client */
 function postgresJs(client) {
-  const isBun = Reflect.get(client, 'options')?.adapter !== undefined
+  const isBun = propertiesOf(propertiesOf(client).options).adapter !== undefined
   return adapter(client, isBun ? bunPostgres : postgres)
 }
 

@@ -5,10 +5,10 @@
  */
 
 const { invalid } = require('../../../lib/errors.js')
+const { hasMethods, messageOf } = require('../../core/properties.js')
 const { TransactionEnded, rethrow } = require('../../core/transaction-ended.js')
-const { byCause, messageOf } = require('../dialects/driver-error.js')
+const { byCause } = require('../dialects/driver-error.js')
 const { isCode } = require('../dialects/sqlite.js')
-const { hasMethods } = require('./methods.js')
 
 /**
  * @typedef {object} SqliteClient

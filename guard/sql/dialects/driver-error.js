@@ -23,11 +23,6 @@ function driverError(error) {
   return propertiesOf(error)
 }
 
-/** @param {unknown} error */
-function messageOf(error) {
-  return String(driverError(error).message)
-}
-
 /**
  * A predicate for an error or any of its causes: query builders wrap the errors of drivers.
  * @param {(error: DriverError) => boolean} matches
@@ -46,4 +41,4 @@ function byCause(matches) {
   }
 }
 
-module.exports = { byCause, driverError, messageOf }
+module.exports = { byCause, driverError }
