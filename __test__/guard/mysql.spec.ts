@@ -3,7 +3,6 @@ import { fencedUpdate, mysqlGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import drivers from '../../scripts/sql-clients/drivers.mjs'
-import { TABLE } from '../../scripts/sql-clients/index.mjs'
 import { onCleanup } from '../fixtures/cleanup'
 import { rejection, unique } from '../fixtures/locks'
 import { onBun } from '../fixtures/processes/runtimes'
@@ -14,6 +13,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  prepare,
   poolSuite,
   raceTokens,
   roundTrips,
@@ -60,9 +60,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
     'isolation: %s',
     (isolation) => {
       it.each(pools.slice(0, 2))('%s: tokens only rise, and commits are in their order', async (client) => {
-        const opened = await open({ client, server })
-        await opened.guard().migrate()
-        await opened.direct(TABLE)
+        const { client: opened } = await prepare({ client, server })
         await raceTokens(opened, { isolation })
       })
 
@@ -84,10 +82,7 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   )
 
   it.each(pools)('%s: a deadlock at the fence is retried', async (client) => {
-    const opened = await open({ client, server })
-    const guard = opened.guard()
-    await guard.migrate()
-    await opened.direct(TABLE)
+    const { client: opened, guard } = await prepare({ client, server })
     const [a, b] = [unique('a'), unique('b')]
     await guard.advance({ resources: [a, b], token: 1n })
     const id = await row(opened)
@@ -125,11 +120,8 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
   )(
     '%s: reports a deadlock whose error the callback %s: something may have been written only if it was caught',
     async (client, did) => {
-      const opened = await open({ client, server })
+      const { client: opened, guard } = await prepare({ client, server })
       const other = await open({ client: 'mysql2', server })
-      const guard = opened.guard()
-      await guard.migrate()
-      await opened.direct(TABLE)
       const [a, b] = [await row(opened), await row(opened)]
       let caught: any
       let begin = () => {}

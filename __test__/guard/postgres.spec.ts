@@ -3,7 +3,6 @@ import { StaleTokenError } from 'fencelock'
 import { fencedUpdate, postgresGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { TABLE } from '../../scripts/sql-clients/index.mjs'
 import { onCleanup } from '../fixtures/cleanup'
 import { rejection, unique } from '../fixtures/locks'
 import { onBun } from '../fixtures/processes/runtimes'
@@ -14,6 +13,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  prepare,
   poolSuite,
   raceTokens,
   roundTrips,
@@ -57,9 +57,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
 
   describe.each(['read committed', 'repeatable read', 'serializable'])('isolation: %s', (isolation) => {
     it.each(pools)('%s: tokens only rise, and commits are in their order', async (client) => {
-      const opened = await open({ client, server })
-      await opened.guard().migrate()
-      await opened.direct(TABLE)
+      const { client: opened } = await prepare({ client, server })
       await raceTokens(opened, { isolation })
     })
 
@@ -75,10 +73,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   it.each(pools)('%s: a conflict at the fence is retried, never reported as stale', async (client) => {
-    const opened = await open({ client, server })
-    const guard = opened.guard({ isolation: 'repeatable read' })
-    await guard.migrate()
-    await opened.direct(TABLE)
+    const { client: opened, guard } = await prepare({ client, server }, { isolation: 'repeatable read' })
     const resource = await row(opened)
     await guard.advance({ resource, token: 1n })
     let calls = 0
@@ -105,10 +100,7 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
   })
 
   it.each(pools)('%s: a deadlock at the fence is retried', async (client) => {
-    const opened = await open({ client, server })
-    const guard = opened.guard()
-    await guard.migrate()
-    await opened.direct(TABLE)
+    const { client: opened, guard } = await prepare({ client, server })
     const id = await row(opened)
     const [a, b] = [unique('a'), unique('b')]
     await guard.advance({ resources: [a, b], token: 1n })

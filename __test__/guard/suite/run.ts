@@ -3,10 +3,10 @@ import { LockLostError, LockManager, OutcomeUnknownError, StaleTokenError } from
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { TABLE, type Client } from '../../../scripts/sql-clients/index.mjs'
+import type { Client } from '../../../scripts/sql-clients/index.mjs'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { tempDir } from '../../fixtures/temp'
-import { open, row, setTo, valueOf, type Subject } from './subject'
+import { prepare, row, setTo, valueOf, type Subject } from './subject'
 
 /** Names that break careless code. */
 const hostile = [
@@ -28,10 +28,7 @@ export function guardSuite(subject: Subject): void {
   let client: Client
   let guard: any
   beforeAll(async () => {
-    client = await open(subject)
-    guard = client.guard()
-    await guard.migrate()
-    await client.direct(TABLE)
+    ;({ client, guard } = await prepare(subject))
   })
   const write = (id: string, value: number) => (tx: any) => client.rows(tx, setTo(id, value))
   /** One statement after the other, then `last`. */

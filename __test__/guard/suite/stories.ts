@@ -3,20 +3,17 @@ import { LockManager, StaleTokenError } from 'fencelock'
 import { join } from 'node:path'
 import { beforeAll, expect, it } from 'vitest'
 
-import { TABLE, type Client } from '../../../scripts/sql-clients/index.mjs'
+import type { Client } from '../../../scripts/sql-clients/index.mjs'
 import { closing, unique } from '../../fixtures/locks'
 import { startScript } from '../../fixtures/processes/processes'
 import { root, tempDir } from '../../fixtures/temp'
-import { open, row, setTo, valueOf, type Subject } from './subject'
+import { prepare, row, setTo, valueOf, type Subject } from './subject'
 
 export function storySuite(subject: Subject, writes: number): void {
   let client: Client
   let guard: any
   beforeAll(async () => {
-    client = await open(subject)
-    guard = client.guard()
-    await guard.migrate()
-    await client.direct(TABLE)
+    ;({ client, guard } = await prepare(subject))
   })
 
   const child = (task: object) =>

@@ -1,5 +1,5 @@
 /** What the suites need to know about a client, and how they read its data. */
-import { openClient, type Client } from '../../../scripts/sql-clients/index.mjs'
+import { openClient, TABLE, type Client } from '../../../scripts/sql-clients/index.mjs'
 import { onCleanup } from '../../fixtures/cleanup'
 import { unique } from '../../fixtures/locks'
 
@@ -17,6 +17,15 @@ export async function open({ client, server }: Subject): Promise<Client> {
   const opened = await openClient(client, server())
   onCleanup(() => opened.end())
   return opened
+}
+
+/** Opens a client, and creates the guard's table and the table `data`. */
+export async function prepare(subject: Subject, options?: object): Promise<{ client: Client; guard: any }> {
+  const client = await open(subject)
+  const guard = client.guard(options)
+  await guard.migrate()
+  await client.direct(TABLE)
+  return { client, guard }
 }
 
 /** Inserts a row; resolves with its id. */
