@@ -318,7 +318,7 @@ export type Verdict = 'yes' | 'with a guard' | 'not applicable'
 export interface Survival {
   readonly verdict: Verdict
   /** A one-sentence explanation. */
-  readonly words: string
+  readonly reason: string
 }
 
 /** The failures that are judged for a deployment. */
@@ -566,7 +566,7 @@ export class LockManager implements AsyncDisposable {
    * @example
    * const { summary, survives, warnings } = await locks.describe()
    * for (const warning of warnings) console.warn(warning)
-   * if (survives.failover.verdict !== 'yes') console.log(survives.failover.words)
+   * if (survives.failover.verdict !== 'yes') console.log(survives.failover.reason)
    */
   describe(options?: { strategy?: Strategy | undefined }): Promise<Guarantee>
   /**

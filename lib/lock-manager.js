@@ -7,7 +7,6 @@ const { fromFailure, held, lost } = require('./errors.js')
 const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, Grant, Kind, attach, submit } = require('./native/completions.js')
-const { guarantee } = require('./native/describe.js')
 const binding = require('./native/load.js')
 const wire = require('./native/wire.js')
 const {
@@ -253,17 +252,10 @@ class LockManager {
   tryAcquireLocalSync(resource, options) {
     const strategy = STRATEGIES.local
     const names = resourceNames(resource)
-    const { ttlMs, signal, minToken, renew } = acquireRequest(strategy, options, this.#settings)
+    const request = acquireRequest(strategy, options, this.#settings)
+    const { signal, renew } = request
     if (signal?.aborted) throw signal.reason
-    const granted = this.#calls.direct.acquireSync(
-      numbers,
-      first(names),
-      typeof names === 'string' ? undefined : names.slice(1),
-      ttlMs,
-      minToken,
-      renew ? renew.maxHoldMs : 0,
-      renew ? renew.maxStallMs : 0,
-    )
+    const granted = this.#calls.acquireSync(strategy, names, request, numbers)
     if (granted === false) return null
     if (granted !== true) throw fromFailure(granted, strategy.name, first(names))
     return this.#handle(strategy, names, new Grant(Kind.granted, numbers, 0), 0, renew !== false)
@@ -306,7 +298,8 @@ class LockManager {
     const acks = strategy.acknowledged ? this.#settings.defaults.acks : null
     const outcome = await submit((slot) => this.#calls.direct.describe(slot, strategy.number, acks ?? 0))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name)
-    return guarantee(strategy.name, acks, /** @type {Native.Guarantee} */ (detail(outcome)))
+    const guarantee = /** @type {Native.Guarantee} */ (detail(outcome))
+    return { strategy: strategy.name, acks, ...guarantee }
   }
 
   stats() {

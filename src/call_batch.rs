@@ -1,5 +1,4 @@
-//! The calls that are many, several in one step: acquires and releases as records of doubles. The counterpart is
-//! lib/calls.js.
+//! Acquires and releases, several in one step. lib/native/call-batch.js gathers them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,45 +7,46 @@ use napi::Env;
 use napi::bindgen_prelude::Float64ArraySlice;
 use napi_derive::napi;
 
-use crate::config::{self, Terms};
-use crate::manager::{Begun, NativeManager};
-use crate::outcome::Outcome;
-use fencelock_core::lease::{AckPolicy, Owner, Resources};
-use fencelock_core::manager::LeaseId;
+use crate::convert::outcome::Outcome;
+use crate::convert::wanted::{resources, wanted};
+use crate::manager::{NativeManager, PreparedCall};
+use crate::wire::Call;
+use fencelock_core::lease::Owner;
 use fencelock_core::runtime::executor::{Executor, Job};
-
-/// Doubles in a record: slot, strategy, the lease to release or 0, and the terms of an acquire: how many names, `ttlMs`,
-/// `minToken`, acks, `ackTimeoutMs`, `waitMs`, whether fair, `maxHoldMs`, `maxStallMs`. lib/calls.js has the same.
-const STRIDE: usize = 12;
 
 #[napi]
 impl NativeManager {
-    /// Begins so many calls. `names` are the resources of the acquires among them.
+    /// Starts the first `count` of these calls. `names` are the resources of the acquires among them.
     #[napi(catch_unwind)]
     pub fn call(&self, env: Env, count: u32, records: Float64ArraySlice<'_>, names: Vec<String>) {
-        let (records, _) = records.as_chunks::<STRIDE>();
-        let records = &records[..count as usize];
-        let mut owners = Owner::several(records.iter().filter(|[_, _, lease, ..]| *lease == 0.0).count());
+        let (records, _) = records.as_chunks::<{ Call::STRIDE }>();
+        let calls = records[..count as usize].iter().map(Call::read);
+        let mut owners = Owner::several(calls.clone().filter(Call::is_acquire).count());
         let mut names = names.into_iter();
-        let mut local = Local::default();
-        for &[slot, strategy, lease, ref terms @ ..] in records {
-            let (slot, strategy) = (slot as u32, strategy as u32);
-            // A call that panics in `begin` settles its own slot, and none takes another with it.
-            let begun = catch_unwind(AssertUnwindSafe(|| {
-                if lease > 0.0 {
-                    self.release(env, slot, strategy, lease as u64)
-                } else {
+        let mut together = Together::default();
+        for call in calls {
+            // A call that panics while it is prepared settles its own slot; the others continue.
+            let prepared = catch_unwind(AssertUnwindSafe(|| {
+                if call.is_acquire() {
                     let owner = owners.next().expect("there is one for each acquire");
-                    self.acquire(env, slot, strategy, owner, terms, &mut names)
+                    self.acquire(env, &call, owner, &mut names)
+                } else {
+                    self.release(env, &call)
                 }
             }));
-            match begun {
-                Ok(Some(Begun { executor, job })) if executor.is_io() => self.settler.send(job),
-                Ok(Some(Begun { executor, job })) => local.add(executor, job),
+            match prepared {
+                Ok(Some(PreparedCall { executor, job })) if executor.is_io() => self.queue.send(job),
+                Ok(Some(PreparedCall { executor, job })) => together.add(executor, job),
                 Ok(None) | Err(_) => {}
             }
         }
-        local.start();
+        together.start();
+    }
+}
+
+impl Call {
+    fn is_acquire(&self) -> bool {
+        self.lease == 0.0
     }
 }
 
@@ -54,47 +54,44 @@ impl NativeManager {
     fn acquire(
         &self,
         env: Env,
-        slot: u32,
-        strategy: u32,
+        call: &Call,
         owner: Owner,
-        terms: &[f64; 9],
         names: &mut impl Iterator<Item = String>,
-    ) -> Option<Begun> {
-        let [count, ttl_ms, min_token, acks, timeout_ms, wait_ms, fair, max_hold_ms, max_stall_ms] = *terms;
-        // Also for a call that fails, because the names of the next one follow.
-        let resources = match count as usize {
-            1 => Resources::one(names.next().unwrap_or_default()),
-            count => Resources::many(names.take(count).collect()),
-        };
-        self.begin(env, slot, strategy, |manager, strategy| {
-            let acks = AckPolicy { required: acks as u32, timeout_ms: timeout_ms as u32 };
-            let terms = Terms { wait_ms, fair: fair > 0.0, renew: config::renew(max_hold_ms, max_stall_ms) };
-            let wanted = config::wanted(resources?, owner, ttl_ms as u32, min_token, acks, terms)?;
-            let call = self.waits.begin(slot, !wanted.wait.is_zero());
-            let acquire = manager.acquire(strategy, wanted, call.cancel());
+    ) -> Option<PreparedCall> {
+        // Read even if the call fails, because the names of the next one follow.
+        let resources = resources(call, names);
+        let slot = call.slot as u32;
+        self.prepare(env, slot, call.strategy as u32, |manager, strategy| {
+            let wanted = wanted(call, resources?, owner)?;
+            let cancellable = self.cancellations.register(slot, !wanted.wait.is_zero());
+            let acquire = manager.acquire(strategy, wanted, cancellable.cancel());
             Ok(acquire.map(move |acquired| {
-                drop(call);
+                drop(cancellable);
                 acquired.map(Outcome::Acquired)
             }))
         })
     }
 
-    fn release(&self, env: Env, slot: u32, strategy: u32, lease: LeaseId) -> Option<Begun> {
-        let Some(released) = self.manager.release(lease) else {
-            // As after closing the manager. There may be no thread left to do anything.
-            self.settler.begin(env);
-            self.settler.settle(slot, Outcome::Flag(false));
+    fn release(&self, env: Env, call: &Call) -> Option<PreparedCall> {
+        let slot = call.slot as u32;
+        let Some(released) = self.manager.release(call.lease as u64) else {
+            // For example after the manager was closed. There may be no thread left to run anything.
+            self.queue.begin(env);
+            self.queue.complete(slot, Outcome::Flag(false));
             return None;
         };
-        self.begin(env, slot, strategy, |_, _| Ok(released.map(|released| released.map(Outcome::Flag))))
+        self.prepare(env, slot, call.strategy as u32, |_, _| {
+            Ok(released.map(|released| released.map(Outcome::Flag)))
+        })
     }
 }
 
-/// What the lock file's thread, of which a manager has one, takes all at once.
+/// The calls for a thread that takes them as soon as they come, passed to it together. A manager has one such
+/// thread: that of its lock file.
 #[derive(Default)]
-struct Local(Option<(Executor, Vec<Job>)>);
+struct Together(Option<(Executor, Vec<Job>)>);
 
-impl Local {
+impl Together {
     fn add(&mut self, executor: Executor, job: Job) {
         self.0.get_or_insert_with(|| (executor, Vec::new())).1.push(job);
     }

@@ -5,21 +5,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fencelock_core::runtime::cancellation::Cancel;
 
-/// Those of one manager.
-#[derive(Default)]
-pub(crate) struct Waits(Arc<Mutex<HashMap<u32, Arc<Cancel>>>>);
+type BySlot = Arc<Mutex<HashMap<u32, Arc<Cancel>>>>;
 
-impl Waits {
-    /// A call begins. One that does not wait cannot be cancelled, and costs nothing.
-    pub(crate) fn begin(&self, slot: u32, waits: bool) -> Call {
-        Call(waits.then(|| {
+/// The cancellable calls of one manager.
+#[derive(Default)]
+pub(crate) struct Cancellations(BySlot);
+
+impl Cancellations {
+    /// Registers a call. A call that does not wait cannot be cancelled, and is not registered.
+    pub(crate) fn register(&self, slot: u32, waits: bool) -> Cancellable {
+        Cancellable(waits.then(|| {
             let cancel = Arc::<Cancel>::default();
             lock(&self.0).insert(slot, Arc::clone(&cancel));
-            Listed { calls: Arc::clone(&self.0), slot, cancel }
+            Registered { calls: Arc::clone(&self.0), slot, cancel }
         }))
     }
 
-    /// Cancels a call, if it is still under way.
+    /// Cancels a call, if it is still in progress.
     pub(crate) fn cancel(&self, slot: u32) {
         if let Some(cancel) = lock(&self.0).get(&slot) {
             cancel.cancel();
@@ -27,29 +29,29 @@ impl Waits {
     }
 }
 
-/// A call under way. To be dropped before its slot is settled, and so free for another.
-pub(crate) struct Call(Option<Listed>);
+/// A call in progress. Must be dropped before its slot is settled, because another call may then get the
+/// slot.
+pub(crate) struct Cancellable(Option<Registered>);
 
-struct Listed {
-    calls: Arc<Mutex<HashMap<u32, Arc<Cancel>>>>,
+struct Registered {
+    calls: BySlot,
     slot: u32,
     cancel: Arc<Cancel>,
 }
 
-impl Call {
-    /// What cancels it, if anything does.
+impl Cancellable {
+    /// What cancels the call; `None` if it does not wait.
     pub(crate) fn cancel(&self) -> Option<Arc<Cancel>> {
-        self.0.as_ref().map(|listed| Arc::clone(&listed.cancel))
+        self.0.as_ref().map(|registered| Arc::clone(&registered.cancel))
     }
 }
 
-impl Drop for Listed {
+impl Drop for Registered {
     fn drop(&mut self) {
         lock(&self.calls).remove(&self.slot);
     }
 }
 
 fn lock(calls: &Mutex<HashMap<u32, Arc<Cancel>>>) -> MutexGuard<'_, HashMap<u32, Arc<Cancel>>> {
-    // Every change under the lock is a single step.
     calls.lock().unwrap_or_else(PoisonError::into_inner)
 }

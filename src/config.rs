@@ -1,23 +1,18 @@
-//! The facade's checked values as the core's types. The facade has already refused what a user can get wrong, with
-//! the messages users see; the core's constructors check once more.
-
-use std::time::Duration;
+//! The configuration of a manager, as the core's types. lib/options/ has already refused what a user can get
+//! wrong, with the messages users see.
 
 use napi_derive::napi;
 
 use fencelock_core::backend::Backend;
 use fencelock_core::backend::{redis, sqlite};
-use fencelock_core::error::{Error, Result};
-use fencelock_core::lease::token::MIN_TOKEN_LIMIT;
-use fencelock_core::lease::{AckPolicy, Mode, Owner, Resources, Strategy, Ttl};
-use fencelock_core::manager::Limits;
-use fencelock_core::manager::Wanted;
+use fencelock_core::error::Result;
+use fencelock_core::lease::Strategy;
 use fencelock_core::runtime::clock::Clock;
 
 /// A manager's configuration, with every default filled in.
 #[napi(object, object_to_js = false)]
 pub struct ManagerConfig {
-    /// Of every key.
+    /// The start of every key.
     pub prefix: String,
     /// For strong locks.
     pub redis: Option<RedisConfig>,
@@ -25,50 +20,50 @@ pub struct ManagerConfig {
     pub local: LocalConfig,
 }
 
-/// See `RedisOptions` in index.d.ts.
+/// The server of strong locks; `RedisOptions` in index.d.ts has the details.
 #[napi(object, object_to_js = false)]
 pub struct RedisConfig {
     /// `redis://`, `rediss://` or `redis+unix://`.
     pub url: String,
-    /// Declared replicas.
+    /// How many replicas the server is declared to have.
     pub replicas: u32,
-    /// Overrides the URL's.
+    /// Overrides that of the URL.
     pub username: Option<String>,
-    /// Overrides the URL's.
+    /// Overrides that of the URL.
     pub password: Option<String>,
-    /// Overrides the URL's.
+    /// Overrides that of the URL.
     pub db: Option<u32>,
     /// For `rediss://`.
     pub tls: Option<TlsConfig>,
-    /// Milliseconds.
+    /// The time limit for connecting and logging in, in milliseconds.
     pub connect_timeout_ms: u32,
-    /// Milliseconds.
+    /// The time limit for a command, in milliseconds.
     pub command_timeout_ms: u32,
 }
 
 /// TLS material as PEM text.
 #[napi(object, object_to_js = false)]
 pub struct TlsConfig {
-    /// Trusted instead of the built-in roots.
+    /// The authorities to trust instead of the built-in roots.
     pub ca: Option<String>,
     /// Client certificate chain.
     pub cert: Option<String>,
     /// The client certificate's key.
     pub key: Option<String>,
-    /// Checked instead of the URL's host.
+    /// The name that the server's certificate must have, instead of the URL's host.
     pub server_name: Option<String>,
     /// Whether the certificate is checked at all.
     pub reject_unauthorized: bool,
 }
 
-/// A lock file.
+/// The file of local locks.
 #[napi(object, object_to_js = false)]
 pub struct LocalConfig {
-    /// As the user gave it.
+    /// An absolute path.
     pub path: String,
     /// `synchronous = FULL` instead of `NORMAL`.
     pub full_durability: bool,
-    /// Take the file also on a network or FUSE file system.
+    /// Whether the file may be on a network or FUSE file system.
     pub allow_network_filesystem: bool,
 }
 
@@ -114,51 +109,4 @@ impl RedisConfig {
         })?;
         Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
     }
-}
-
-/// The strategy with this number; lib/options.js has the same numbers.
-pub(crate) fn strategy(number: u32) -> Result<Strategy> {
-    let strategy = Strategy::ALL.get(number as usize);
-    strategy.copied().ok_or_else(|| Error::invalid(format!("there is no strategy {number}")))
-}
-
-/// For how long a lease is kept alive, in milliseconds, which may be infinite; not at all if the first is 0.
-pub(crate) fn renew(max_hold_ms: f64, max_stall_ms: f64) -> Option<Limits> {
-    let limit = |ms: f64| if ms.is_finite() { Duration::from_millis(ms as u64) } else { Limits::FOREVER };
-    (max_hold_ms > 0.0).then(|| Limits { max_hold: limit(max_hold_ms), max_stall: limit(max_stall_ms) })
-}
-
-/// What an acquire asks for, checked.
-pub(crate) fn wanted(
-    resources: Resources,
-    owner: Owner,
-    ttl_ms: u32,
-    min_token: f64,
-    acks: AckPolicy,
-    terms: Terms,
-) -> Result<Wanted> {
-    if !(0.0..MIN_TOKEN_LIMIT as f64).contains(&min_token) {
-        return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
-    }
-    let ttl = Ttl::from_millis(ttl_ms)?;
-    if acks.required > 0 && !(1..=ttl_ms / 2).contains(&acks.timeout_ms) {
-        return Err(Error::invalid(format!(
-            "ackTimeoutMs must be 1 to half of ttlMs, got {}",
-            acks.timeout_ms
-        )));
-    }
-    let Terms { wait_ms, fair, renew } = terms;
-    // Also for ever: longer than any process lives.
-    let wait = Duration::try_from_secs_f64(wait_ms / 1_000.0).unwrap_or(Duration::MAX);
-    let mode = Mode::Exclusive;
-    Ok(Wanted { resources, mode, owner, ttl, min_token: min_token as u64, acks, wait, fair, renew })
-}
-
-/// How a lease is waited for and held. Neither waited for nor renewed by default.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Terms {
-    /// Milliseconds; infinity for ever.
-    pub(crate) wait_ms: f64,
-    pub(crate) fair: bool,
-    pub(crate) renew: Option<Limits>,
 }

@@ -1,5 +1,5 @@
-//! The manager as the facade calls it. Each call names the slot its promise waits in; the answer comes through the
-//! settler.
+//! The manager as lib/ calls it. Each call names the slot in which its promise waits; the outcome comes
+//! through the completion queue.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,13 +9,18 @@ use napi::Env;
 use napi::bindgen_prelude::{Either, Float64ArraySlice};
 use napi_derive::napi;
 
-use crate::cancellations::Waits;
-use crate::completion_queue::{Bridge, Settler};
-use crate::config::{self, ManagerConfig, Terms};
-use crate::outcome::{Failure, Outcome, Stats, grant, millis};
+use crate::cancellations::Cancellations;
+use crate::completion_queue::{Bridge, CompletionQueue};
+use crate::config::ManagerConfig;
+use crate::convert::failure::Failure;
+use crate::convert::millis;
+use crate::convert::outcome::{Outcome, grant};
+use crate::convert::stats::Stats;
+use crate::convert::wanted::{resources, strategy, wanted};
+use crate::wire::Call;
 use fencelock_core::backend::contract::LockBackend;
 use fencelock_core::error::{Error, Report, Result};
-use fencelock_core::lease::{AckPolicy, Owner, Resources, Strategy};
+use fencelock_core::lease::{Owner, Strategy, Ttl};
 use fencelock_core::manager::Pulse;
 use fencelock_core::manager::{Acquired, Manager};
 use fencelock_core::runtime::clock::Clock;
@@ -25,151 +30,181 @@ use fencelock_core::runtime::executor::{Executor, Job};
 #[napi]
 pub struct NativeManager {
     pub(crate) manager: Arc<Manager>,
-    pub(crate) settler: Arc<Settler>,
-    pub(crate) waits: Waits,
+    pub(crate) queue: Arc<CompletionQueue>,
+    pub(crate) cancellations: Cancellations,
 }
 
-/// Checks the configuration and makes a manager; no I/O.
+/// Checks the configuration and creates a manager; no I/O.
 #[napi(catch_unwind)]
 pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeManager, Failure> {
-    let settler = Arc::clone(bridge.settler());
+    let queue = Arc::clone(bridge.queue());
     let backends = match config.backends() {
         Ok(backends) => backends,
         Err(error) => return Either::B(error.into()),
     };
     let observer = {
-        let settler = Arc::clone(&settler);
-        Box::new(move |lease, message| settler.tell(lease, message))
+        let queue = Arc::clone(&queue);
+        Box::new(move |lease, message| queue.report_end(lease, message))
     };
-    let manager = Manager::new(backends, Clock::System, observer, Arc::clone(&settler) as Arc<dyn Pulse>);
-    settler.adopt(&manager);
-    Either::A(NativeManager { manager, settler, waits: Waits::default() })
+    let manager = Manager::new(backends, Clock::System, observer, Arc::clone(&queue) as Arc<dyn Pulse>);
+    queue.adopt(&manager);
+    Either::A(NativeManager { manager, queue, cancellations: Cancellations::default() })
 }
 
 impl NativeManager {
-    /// Runs a call on a backend's thread and settles its slot. `prepare` may fail: that settles the slot too.
-    pub(crate) fn run<F>(
+    /// Runs a call on its backend's thread and completes its slot. `start` may fail: that completes the slot,
+    /// too.
+    fn run<F>(
         &self,
         env: Env,
         slot: u32,
         strategy: u32,
-        prepare: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
+        start: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
     ) where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        match self.begin(env, slot, strategy, prepare) {
+        match self.prepare(env, slot, strategy, start) {
             None => {}
-            Some(Begun { executor, job }) if executor.is_io() => self.settler.send(job),
-            Some(Begun { executor, job }) => executor.run([job]),
+            Some(PreparedCall { executor, job }) if executor.is_io() => self.queue.send(job),
+            Some(PreparedCall { executor, job }) => executor.run([job]),
         }
     }
 
-    /// The part of [`Self::run`] that comes before the thread. `None`: the slot is settled already.
-    pub(crate) fn begin<F>(
+    /// The part of [`Self::run`] on this thread. `None`: the slot is completed already.
+    pub(crate) fn prepare<F>(
         &self,
         env: Env,
         slot: u32,
-        strategy: u32,
-        prepare: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
-    ) -> Option<Begun>
+        number: u32,
+        start: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
+    ) -> Option<PreparedCall>
     where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        self.settler.begin(env);
-        let mut promise = Promised { settler: Arc::clone(&self.settler), slot: Some(slot) };
-        let prepared = config::strategy(strategy).and_then(|strategy| {
-            let call = prepare(Arc::clone(&self.manager), strategy)?;
-            // Not a thread is started for a closed manager.
+        self.queue.begin(env);
+        let mut completion = PendingCompletion { queue: Arc::clone(&self.queue), slot: Some(slot) };
+        let prepared = strategy(number).and_then(|strategy| {
+            let call = start(Arc::clone(&self.manager), strategy)?;
+            // A closed manager starts no thread.
             Ok((self.manager.open_backend(strategy)?.executor()?, call))
         });
         match prepared {
             Err(error) => {
-                promise.settle(Outcome::Failed(error));
+                completion.complete(Outcome::Failed(error));
                 None
             }
             Ok((executor, call)) => {
-                let job = call.map(move |answer| promise.settle(answer.unwrap_or_else(Outcome::Failed)));
-                Some(Begun { executor, job: Box::pin(job) })
+                let job = call.map(move |result| completion.complete(result.unwrap_or_else(Outcome::Failed)));
+                Some(PreparedCall { executor, job: Box::pin(job) })
             }
         }
     }
 }
 
 /// A call that is ready to run on its backend's thread.
-pub(crate) struct Begun {
+pub(crate) struct PreparedCall {
     pub(crate) executor: Executor,
     pub(crate) job: Job,
 }
 
-/// Settles a slot, also when the task that was to do so panicked: its promise would keep the process alive for ever.
-struct Promised {
-    settler: Arc<Settler>,
+/// Completes a slot even if the task that should do so panics: its promise would keep the process alive
+/// forever.
+struct PendingCompletion {
+    queue: Arc<CompletionQueue>,
     slot: Option<u32>,
 }
 
-impl Promised {
-    fn settle(&mut self, outcome: Outcome) {
+impl PendingCompletion {
+    fn complete(&mut self, outcome: Outcome) {
         if let Some(slot) = self.slot.take() {
-            self.settler.settle(slot, outcome);
+            self.queue.complete(slot, outcome);
         }
     }
 }
 
-impl Drop for Promised {
+impl Drop for PendingCompletion {
     fn drop(&mut self) {
         if self.slot.is_some() {
-            self.settle(Outcome::Failed(Error::OutcomeUnknown(Report::new(
-                "fencelock failed inside, so nobody knows what became of it; a lease may stand until its TTL. \
-                 Please report it",
+            self.complete(Outcome::Failed(Error::OutcomeUnknown(Report::new(
+                "internal error: the outcome of this call is unknown; a lease may exist until its TTL \
+                 expires. Please report this",
             ))));
         }
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "one flat call is what makes a synchronous acquire cheap")]
 #[napi]
 impl NativeManager {
-    /// The call in this slot need not be waited for any more.
+    /// Cancels the wait of the call in this slot.
     #[napi(catch_unwind)]
     pub fn cancel(&self, slot: u32) {
-        self.waits.cancel(slot);
+        self.cancellations.cancel(slot);
     }
 
-    /// One attempt for a local lock, on this thread. `true`: granted, and lease, token and owner written; `false`: busy.
+    /// One attempt on this thread. `true`: granted, and written to `granted`; `false`: another owner holds
+    /// the lock.
     #[napi(catch_unwind)]
     pub fn acquire_sync(
         &self,
-        mut numbers: Float64ArraySlice<'_>,
-        first: String,
-        others: Option<Vec<String>>,
-        ttl_ms: u32,
-        min_token: f64,
-        max_hold_ms: f64,
-        max_stall_ms: f64,
+        call: Float64ArraySlice<'_>,
+        names: Vec<String>,
+        mut granted: Float64ArraySlice<'_>,
     ) -> Either<bool, Failure> {
-        self.settler.beat(Clock::System.boot());
-        let terms = Terms { renew: config::renew(max_hold_ms, max_stall_ms), ..Terms::default() };
-        let resources = match others {
-            None => Resources::one(first),
-            Some(others) => Resources::many(std::iter::once(first).chain(others).collect()),
-        };
-        let acquired = resources
-            .and_then(|resources| {
-                config::wanted(resources, Owner::random(), ttl_ms, min_token, AckPolicy::default(), terms)
-            })
-            .and_then(|wanted| self.manager.acquire_sync(Strategy::Local, &wanted));
+        self.queue.seen(Clock::System.boot());
+        let acquired =
+            call.first_chunk().map(Call::read).ok_or_else(|| Error::invalid("a call is missing")).and_then(
+                |call| {
+                    let wanted = wanted(&call, resources(&call, &mut names.into_iter())?, Owner::random())?;
+                    self.manager.acquire_sync(strategy(call.strategy as u32)?, &wanted)
+                },
+            );
         match acquired {
             Err(error) => Either::B(error.into()),
             Ok(Acquired::Busy(_)) => Either::A(false),
             Ok(Acquired::Granted { id, owner, token, .. }) => {
-                // SAFETY: the facade's own array, which no other code writes to during this call.
-                unsafe { numbers.as_mut() }.copy_from_slice(&grant(id, token, None, owner));
+                // SAFETY: an array of lib/lock-manager.js, which no other code writes to during this call.
+                unsafe { granted.as_mut() }.copy_from_slice(&grant(id, token, None, owner).write());
                 Either::A(true)
             }
         }
     }
 
-    /// Who holds a resource.
+    /// Extends a lease; without a TTL, by the one it was granted with.
+    #[napi(catch_unwind)]
+    pub fn extend(&self, env: Env, slot: u32, strategy: u32, lease: f64, ttl_ms: Option<u32>) {
+        self.run(env, slot, strategy, |manager, _| {
+            let ttl = ttl_ms.map(Ttl::from_millis).transpose()?;
+            Ok(async move { manager.extend(lease as u64, ttl).await.map(|()| Outcome::Done) })
+        });
+    }
+
+    /// Ends a lease on this thread.
+    #[napi(catch_unwind)]
+    pub fn release_sync(&self, lease: f64) -> Either<bool, Failure> {
+        either(self.manager.release_sync(lease as u64))
+    }
+
+    /// Has the end of a lease reported in time. `false`: it is too late for that.
+    #[napi(catch_unwind)]
+    pub fn watch(&self, lease: f64) -> Either<bool, Failure> {
+        either(self.manager.watch(lease as u64))
+    }
+
+    /// Lets a lease expire whose handle was dropped. Returns its resource if the lease was still active.
+    #[napi(catch_unwind)]
+    pub fn forget(&self, lease: f64) -> Option<String> {
+        self.manager.forget(lease as u64)
+    }
+
+    /// For how many milliseconds a lease is still valid, rounded up; 0 if it is not.
+    #[napi(catch_unwind)]
+    pub fn remaining_ms(&self, lease: f64) -> f64 {
+        // A caller that checks its lock is not blocked, even within a long event-loop turn.
+        self.queue.seen(Clock::System.boot());
+        millis(self.manager.remaining(lease as u64))
+    }
+
+    /// Looks up the holder of a resource.
     #[napi(catch_unwind)]
     pub fn inspect(&self, env: Env, slot: u32, strategy: u32, resource: String) {
         self.run(env, slot, strategy, |manager, strategy| {
@@ -177,7 +212,7 @@ impl NativeManager {
         });
     }
 
-    /// Ends whatever lease a resource has.
+    /// Ends the current lease of a resource, no matter who holds it.
     #[napi(catch_unwind)]
     pub fn force_release(&self, env: Env, slot: u32, strategy: u32, resource: String) {
         self.run(env, slot, strategy, |manager, strategy| {
@@ -185,7 +220,7 @@ impl NativeManager {
         });
     }
 
-    /// What a strategy guarantees here to locks that ask for so many acknowledgements.
+    /// Reports what a strategy guarantees here to locks that require this many acknowledgements.
     #[napi(catch_unwind)]
     pub fn describe(&self, env: Env, slot: u32, strategy: u32, acks: u32) {
         self.run(env, slot, strategy, |manager, strategy| {
@@ -201,26 +236,25 @@ impl NativeManager {
         });
     }
 
-    /// Counters so far.
+    /// The counters so far.
     #[napi(catch_unwind)]
     pub fn stats(&self) -> Stats {
         self.manager.stats().into()
     }
 
-    /// Releases everything and gives up the backends.
+    /// Releases all locks and gives up the backends.
     #[napi(catch_unwind)]
     pub fn close(&self, env: Env, slot: u32) {
-        self.settler.begin(env);
-        self.settler.flush();
-        let settler = Arc::clone(&self.settler);
-        self.manager.close(move || settler.settle(slot, Outcome::Done));
+        self.queue.begin(env);
+        self.queue.flush();
+        let queue = Arc::clone(&self.queue);
+        self.manager.close(move || queue.complete(slot, Outcome::Done));
     }
+}
 
-    /// For how many milliseconds more a lease counts, rounded up; 0 when it does not.
-    #[napi(catch_unwind)]
-    pub fn remaining_ms(&self, lease: f64) -> f64 {
-        // Who looks at the lock is alive, also within a long turn of the event loop.
-        self.settler.beat(Clock::System.boot());
-        millis(self.manager.remaining(lease as u64))
+fn either(result: Result<bool>) -> Either<bool, Failure> {
+    match result {
+        Ok(value) => Either::A(value),
+        Err(error) => Either::B(error.into()),
     }
 }

@@ -11,9 +11,9 @@ import { hasWallClock, wallClock } from '../fixtures/time/wall-clock'
 const verdicts = ({ survives }: Guarantee) =>
   Object.fromEntries(Object.entries(survives).map(([event, { verdict }]) => [event, verdict]))
 
-/** Every verdict has its reason, in words that end as a part of a sentence does. */
-function expectWords(survives: Survives): void {
-  for (const { words } of Object.values(survives)) expect(words).toMatch(/^[a-z].{20,}[^.]$/)
+/** Every verdict has its reason, written as a part of a sentence. */
+function expectReasons(survives: Survives): void {
+  for (const { reason } of Object.values(survives)) expect(reason).toMatch(/^[a-z].{20,}[^.]$/)
 }
 
 async function strong(options: RedisServerOptions & { replicas?: number } = {}, acks?: number) {
@@ -59,7 +59,7 @@ describe('strong locks', () => {
       clockStep: 'with a guard',
       powerLoss: 'yes',
     })
-    expectWords(guarantee.survives)
+    expectReasons(guarantee.survives)
     const { clock } = guarantee.server!
     expect(Math.abs(clock!.skewMs)).toBeLessThanOrEqual(clock!.errorMs + 100)
     expect(clock!.errorMs).toBeGreaterThanOrEqual(0)
@@ -74,13 +74,13 @@ describe('strong locks', () => {
     ],
     ['snapshots', ['save 3600 1'], { aof: false, rdb: true }, /last snapshot/],
     ['no persistence', [], { aof: false, rdb: false }, /empty/],
-  ])('with %s lose leases in a crash, and report how', async (_, config, persistence, words) => {
+  ])('with %s lose leases in a crash, and report how', async (_, config, persistence, reason) => {
     const { guarantee } = await strong({ config })
     expect(guarantee.server!.persistence).toMatchObject(persistence)
     for (const event of ['primaryCrash', 'powerLoss'] as const) {
       expect(guarantee.survives[event]).toEqual({
         verdict: 'with a guard',
-        words: expect.stringMatching(words),
+        reason: expect.stringMatching(reason),
       })
     }
     const off = guarantee.warnings.filter((warning) => warning.includes('persistence is off'))
@@ -90,7 +90,7 @@ describe('strong locks', () => {
   it('differ by the acknowledgements that they request', async () => {
     const words = async (acks: number) => {
       const { guarantee } = await strong({ replicas: 2, config: ['appendonly yes'] }, acks)
-      return { failover: guarantee.survives.failover.words, warnings: guarantee.warnings }
+      return { failover: guarantee.survives.failover.reason, warnings: guarantee.warnings }
     }
     expect(await words(2)).toEqual({ failover: expect.stringContaining('all 2 declared'), warnings: [] })
     expect(await words(1)).toEqual({ failover: expect.stringContaining('1 of 2'), warnings: [] })
@@ -161,7 +161,7 @@ describe('strong locks', () => {
     expect(server).toMatchObject({ persistence: { aof: false, fsync: null, rdb: null }, clock: null })
     expect(survives.primaryCrash).toMatchObject({
       verdict: 'with a guard',
-      words: expect.stringMatching(/cannot be seen/),
+      reason: expect.stringMatching(/cannot be seen/),
     })
     expect(warnings.join()).not.toMatch(/persistence|clock/)
   })
@@ -233,8 +233,8 @@ describe('local locks', () => {
       expect(after.file).toEqual({ ...before.file, exists: true })
       expect(after.survives).toEqual(before.survives)
       expect(withoutContainers(after.warnings)).toEqual([])
-      expectWords(after.survives)
-      expect(after.survives.powerLoss.words).toContain(
+      expectReasons(after.survives)
+      expect(after.survives.powerLoss.reason).toContain(
         durability === 'full' ? 'every commit' : 'newest commits',
       )
     },

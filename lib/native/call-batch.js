@@ -19,6 +19,7 @@ const {
   ackTimeoutMs: ACK_TIMEOUT_MS,
   waitMs: WAIT_MS,
   fair: FAIR,
+  renewed: RENEWED,
   maxHoldMs: MAX_HOLD_MS,
   maxStallMs: MAX_STALL_MS,
 } = wire.call
@@ -31,6 +32,17 @@ const {
 const CAPACITY = 16
 /** The lease of an acquire: no lease has this number. */
 const NO_LEASE = 0
+/** The slot of a synchronous call, which nothing waits in. */
+const NO_SLOT = 0
+
+/** @param {number} count of calls */
+function recordsFor(count) {
+  // With a buffer of its own: old Bun gives addons a copy of a small array.
+  return new Float64Array(new ArrayBuffer(count * STRIDE * Float64Array.BYTES_PER_ELEMENT))
+}
+
+/** The record of a synchronous call. */
+const single = recordsFor(1)
 
 /**
  * The calls that were gathered in this event-loop turn. All managers share one batch, so that calls leave in
@@ -41,8 +53,7 @@ const batch = {
   /** @type {NativeManager | undefined} */
   native: undefined,
   count: 0,
-  // With a buffer of its own: old Bun gives addons a copy of a small array.
-  records: new Float64Array(new ArrayBuffer(CAPACITY * STRIDE * Float64Array.BYTES_PER_ELEMENT)),
+  records: recordsFor(CAPACITY),
   /** @type {string[]} */
   names: [],
 }
@@ -81,22 +92,40 @@ function endTurn() {
 }
 
 /**
- * Starts the record of one more call.
+ * Makes room for one more call.
  * @param {NativeManager} native
- * @param {number} slot
- * @param {StrategyInfo} strategy
- * @param {number} lease
- * @returns {number} where the record begins
+ * @returns {number} where its record begins
  */
-function write(native, slot, strategy, lease) {
+function next(native) {
   if (batch.count === CAPACITY || batch.native !== native) flush()
   batch.native = native
-  const at = batch.count * STRIDE
-  const { records } = batch
+  return batch.count * STRIDE
+}
+
+/**
+ * @param {Float64Array} records
+ * @param {number} at
+ * @param {number} slot
+ * @param {StrategyInfo} strategy
+ * @param {string | readonly string[]} names
+ * @param {AcquireRequest} request
+ * @param {number} waitMs
+ */
+function writeAcquire(records, at, slot, strategy, names, request, waitMs) {
+  const { renew } = request
   records[at + SLOT] = slot
   records[at + STRATEGY] = strategy.number
-  records[at + LEASE] = lease
-  return at
+  records[at + LEASE] = NO_LEASE
+  records[at + NAMES] = typeof names === 'string' ? 1 : names.length
+  records[at + TTL_MS] = request.ttlMs
+  records[at + MIN_TOKEN] = request.minToken
+  records[at + ACKS] = request.acks
+  records[at + ACK_TIMEOUT_MS] = request.ackTimeoutMs
+  records[at + WAIT_MS] = waitMs
+  records[at + FAIR] = request.fair ? 1 : 0
+  records[at + RENEWED] = renew ? 1 : 0
+  records[at + MAX_HOLD_MS] = renew ? renew.maxHoldMs : 0
+  records[at + MAX_STALL_MS] = renew ? renew.maxStallMs : 0
 }
 
 /**
@@ -135,18 +164,7 @@ class ManagerCalls {
    * @param {number} waitMs
    */
   acquire(slot, strategy, names, request, waitMs) {
-    const at = write(this.#native, slot, strategy, NO_LEASE)
-    const { records } = batch
-    const { renew } = request
-    records[at + NAMES] = typeof names === 'string' ? 1 : names.length
-    records[at + TTL_MS] = request.ttlMs
-    records[at + MIN_TOKEN] = request.minToken
-    records[at + ACKS] = request.acks
-    records[at + ACK_TIMEOUT_MS] = request.ackTimeoutMs
-    records[at + WAIT_MS] = waitMs
-    records[at + FAIR] = request.fair ? 1 : 0
-    records[at + MAX_HOLD_MS] = renew ? renew.maxHoldMs : 0
-    records[at + MAX_STALL_MS] = renew ? renew.maxStallMs : 0
+    writeAcquire(batch.records, next(this.#native), slot, strategy, names, request, waitMs)
     add(strategy, names)
   }
 
@@ -156,8 +174,24 @@ class ManagerCalls {
    * @param {number} lease
    */
   release(slot, strategy, lease) {
-    write(this.#native, slot, strategy, lease)
+    const at = next(this.#native)
+    const { records } = batch
+    records[at + SLOT] = slot
+    records[at + STRATEGY] = strategy.number
+    records[at + LEASE] = lease
     add(strategy, undefined)
+  }
+
+  /**
+   * One attempt on this thread.
+   * @param {StrategyInfo} strategy
+   * @param {string | readonly string[]} names
+   * @param {AcquireRequest} request
+   * @param {Float64Array} granted gets the lease
+   */
+  acquireSync(strategy, names, request, granted) {
+    writeAcquire(single, 0, NO_SLOT, strategy, names, request, 0)
+    return this.direct.acquireSync(single, typeof names === 'string' ? [names] : [...names], granted)
   }
 
   /**

@@ -15,14 +15,14 @@ const { clearInterval, queueMicrotask, setInterval } = globalThis
 const { nextTick } = process
 
 const Kind = wire.kind
-const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, ends: ENDS } = Kind
-const { stride: STRIDE, slot: SLOT, kind: KIND, value: VALUE } = wire.completion
+const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, leaseEnds: LEASE_ENDS } = Kind
+const { stride: STRIDE, slot: SLOT, kind: KIND, numbers: NUMBERS } = wire.completion
 const { lease: LEASE, token: TOKEN, received: RECEIVED } = wire.grant
 const { ownerHigh: OWNER_HIGH, ownerMiddle: OWNER_MIDDLE, ownerLow: OWNER_LOW } = wire.grant
 
-/** @import { Failure, Guarantee, Info } from '../../binding.js' */
+/** @import { Drained, Failure } from '../../binding.js' */
 
-/** @typedef {string | Failure | Info | Guarantee} Detail */
+/** @typedef {Drained['details'][number]} Detail */
 /** @typedef {Grant | Failed | Completed} Outcome */
 /** @typedef {(outcome: Outcome | Promise<never>) => void} Resolve */
 
@@ -210,8 +210,8 @@ function drain() {
     for (let at = 0; at < count * STRIDE; at += STRIDE) {
       const slot = number(records, at + SLOT)
       const kind = number(records, at + KIND)
-      if (kind === ENDS) {
-        onLeaseEnd(slot, /** @type {string} */ (details[number(records, at + VALUE)]))
+      if (kind === LEASE_ENDS) {
+        onLeaseEnd(slot, /** @type {string} */ (details[number(records, at + NUMBERS)]))
         continue
       }
       const resolve = waiting[slot]
@@ -219,7 +219,7 @@ function drain() {
       waiting[slot] = undefined
       settled.push(slot)
       expect(-1)
-      resolve(outcome(kind, at + VALUE, details))
+      resolve(outcome(kind, at + NUMBERS, details))
     }
     if (count < BATCH) break
   }

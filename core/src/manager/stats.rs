@@ -2,52 +2,68 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-macro_rules! stats {
-    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
-        /// What a manager has done since it was made.
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-        pub struct Stats {
-            /// Leases held right now.
-            pub held: u64,
-            /// Cleanups of unknown outcomes that are still going on.
-            pub cleanups: u64,
-            $($(#[$doc])* pub $name: u64,)+
-        }
-
-        /// The counters behind [`Stats`].
-        #[derive(Debug, Default)]
-        pub(crate) struct Counters { $(pub(crate) $name: AtomicU64,)+ }
-
-        impl Counters {
-            pub(crate) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)+ ..Stats::default() }
+/// Passes all counters to the macro `$define`: the one list of them, from which the addon derives what JavaScript sees.
+#[macro_export]
+macro_rules! with_counters {
+    ($define:ident) => {
+        $define! {
+            gauges {
+                /// Leases held right now.
+                held,
+                /// Unknown outcomes that are being cleaned up right now.
+                cleanups,
+            }
+            counters {
+                /// Calls that have not completed.
+                pending,
+                /// Those of them that may wait for another owner's lease to end.
+                waiting,
+                /// Attempts that got the lease.
+                granted,
+                /// Calls that ended because another owner holds the lock.
+                busy,
+                /// Attempts with too few acknowledgements.
+                insufficient,
+                /// Attempts whose outcome is unknown.
+                unknown,
+                /// Attempts that failed in any other way.
+                failed,
+                /// Extensions that were acknowledged, renewals among them.
+                extended,
+                /// Releases that ended a lease.
+                released,
+                /// Leases that were found lost before their release.
+                lost,
             }
         }
     };
 }
 
-stats! {
-    /// Calls that have not been answered yet.
-    pending,
-    /// Those of them that may wait for somebody else's lease to end.
-    waiting,
-    /// Attempts that got the lease.
-    granted,
-    /// Attempts that found somebody else.
-    busy,
-    /// Attempts that too few replicas acknowledged.
-    insufficient,
-    /// Attempts whose outcome is unknown.
-    unknown,
-    /// Attempts that failed in any other way.
-    failed,
-    /// Extensions that were acknowledged, renewals among them.
-    extended,
-    /// Releases that ended a lease.
-    released,
-    /// Leases that were found lost before their release.
-    lost,
+macro_rules! define {
+    (
+        gauges { $($(#[$gauge_doc:meta])* $gauge:ident,)+ }
+        counters { $($(#[$counter_doc:meta])* $counter:ident,)+ }
+    ) => {
+        /// What a manager has done since it was created.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[$gauge_doc])* pub $gauge: u64,)+
+            $($(#[$counter_doc])* pub $counter: u64,)+
+        }
+
+        /// The counters behind [`Stats`].
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $counter: AtomicU64,)+ }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Stats {
+                Stats { $($counter: self.$counter.load(Ordering::Relaxed),)+ ..Stats::default() }
+            }
+        }
+    };
 }
+
+with_counters!(define);
 
 /// Counts something for as long as it lives.
 pub(crate) struct Counted<'a>(&'a AtomicU64);

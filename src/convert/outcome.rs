@@ -1,0 +1,78 @@
+//! The outcome of a call, written as a record of doubles, with a detail for what is not a number.
+
+use napi::bindgen_prelude::Either4;
+
+use super::failure::Failure;
+use super::guarantees::Guarantee;
+use super::info::Info;
+use super::millis;
+use crate::wire::{Completion, Grant, KIND};
+use fencelock_core::backend::{contract, guarantees};
+use fencelock_core::error::Error;
+use fencelock_core::lease::{Acks, Owner};
+use fencelock_core::manager::{Acquired, LeaseId};
+use fencelock_core::runtime::clock::BootInstant;
+
+/// The outcome of one call, or the end of a watched lease.
+pub(crate) enum Outcome {
+    Acquired(Acquired),
+    Done,
+    Flag(bool),
+    Info(Option<contract::Info>),
+    Guarantee(Box<guarantees::Guarantee>),
+    Failed(Error),
+    LeaseEnds(String),
+}
+
+/// A message or an object.
+pub(crate) type Detail = Either4<String, Failure, Info, Guarantee>;
+
+impl Outcome {
+    pub(crate) const fn settles_a_call(&self) -> bool {
+        !matches!(self, Self::LeaseEnds(_))
+    }
+
+    /// The record for JavaScript, which names a detail by its index. A lease that ended before JavaScript
+    /// came to take it, at `now`, is distinguished from a valid one.
+    pub(crate) fn write(self, slot: f64, now: BootInstant, details: &mut Vec<Detail>) -> Completion {
+        let mut detail = |kind, detail| {
+            details.push(detail);
+            (kind, value((details.len() - 1) as f64))
+        };
+        let (kind, numbers) = match self {
+            Self::Acquired(Acquired::Granted { id, owner, token, held, acks }) => {
+                let kind = if now < held.deadline() { KIND.granted } else { KIND.late };
+                (kind, grant(id, token, acks, owner).write())
+            }
+            Self::Acquired(Acquired::Busy(remaining)) => (KIND.busy, value(remaining.map_or(-1.0, millis))),
+            Self::Done => (KIND.value, value(0.0)),
+            Self::Flag(flag) => (KIND.value, value(f64::from(u8::from(flag)))),
+            Self::Info(None) => (KIND.nothing, value(0.0)),
+            Self::Info(Some(info)) => detail(KIND.detail, Either4::C(info.into())),
+            Self::Guarantee(guarantee) => detail(KIND.detail, Either4::D((*guarantee).into())),
+            Self::Failed(error) => detail(KIND.failed, Either4::B(error.into())),
+            Self::LeaseEnds(message) => detail(KIND.lease_ends, Either4::A(message)),
+        };
+        Completion { slot, kind, numbers }
+    }
+}
+
+const fn value(value: f64) -> [f64; Grant::STRIDE] {
+    let mut numbers = [0.0; Grant::STRIDE];
+    numbers[0] = value;
+    numbers
+}
+
+/// A lease in numbers.
+pub(crate) fn grant(id: LeaseId, token: u64, acks: Option<Acks>, owner: Owner) -> Grant {
+    let bits = u128::from_be_bytes(*owner.as_bytes());
+    let digits = |after: u32, count: u32| ((bits >> (4 * after)) & ((1 << (4 * count)) - 1)) as f64;
+    Grant {
+        lease: id as f64,
+        token: token as f64,
+        received: acks.map_or(-1.0, |acks| f64::from(acks.received)),
+        owner_high: digits(20, 12),
+        owner_middle: digits(8, 12),
+        owner_low: digits(0, 8),
+    }
+}
