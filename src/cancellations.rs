@@ -1,11 +1,12 @@
 //! The calls that can be cancelled, by slot.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use fencelock_core::runtime::cancellation::Cancel;
+use fencelock_core::runtime::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
-type BySlot = Arc<Mutex<HashMap<u32, Arc<Cancel>>>>;
+type BySlot = Arc<Mutex<HashMap<u32, CancellationToken>>>;
 
 /// The cancellable calls of one manager.
 #[derive(Default)]
@@ -15,15 +16,15 @@ impl Cancellations {
     /// Registers a call. A call that does not wait cannot be cancelled, and is not registered.
     pub(crate) fn register(&self, slot: u32, waits: bool) -> Cancellable {
         Cancellable(waits.then(|| {
-            let cancel = Arc::<Cancel>::default();
-            lock(&self.0).insert(slot, Arc::clone(&cancel));
+            let cancel = CancellationToken::new();
+            self.0.lock().insert(slot, cancel.clone());
             Registered { calls: Arc::clone(&self.0), slot, cancel }
         }))
     }
 
     /// Cancels a call, if it is still in progress.
     pub(crate) fn cancel(&self, slot: u32) {
-        if let Some(cancel) = lock(&self.0).get(&slot) {
+        if let Some(cancel) = self.0.lock().get(&slot) {
             cancel.cancel();
         }
     }
@@ -36,22 +37,18 @@ pub(crate) struct Cancellable(Option<Registered>);
 struct Registered {
     calls: BySlot,
     slot: u32,
-    cancel: Arc<Cancel>,
+    cancel: CancellationToken,
 }
 
 impl Cancellable {
     /// What cancels the call; `None` if it does not wait.
-    pub(crate) fn cancel(&self) -> Option<Arc<Cancel>> {
-        self.0.as_ref().map(|registered| Arc::clone(&registered.cancel))
+    pub(crate) fn cancel(&self) -> Option<CancellationToken> {
+        self.0.as_ref().map(|registered| registered.cancel.clone())
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        lock(&self.calls).remove(&self.slot);
+        self.calls.lock().remove(&self.slot);
     }
-}
-
-fn lock(calls: &Mutex<HashMap<u32, Arc<Cancel>>>) -> MutexGuard<'_, HashMap<u32, Arc<Cancel>>> {
-    calls.lock().unwrap_or_else(PoisonError::into_inner)
 }

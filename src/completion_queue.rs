@@ -17,8 +17,8 @@ use napi_derive::napi;
 use crate::convert::outcome::{Detail, Outcome};
 use crate::wake_up::WakeUp;
 use crate::wire::Completion;
+use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::Manager;
-use fencelock_core::manager::Pulse;
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 use fencelock_core::runtime::executor::{Executor, Job};
 
@@ -166,13 +166,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pulse for CompletionQueue {
-    fn beat(&self) -> BootInstant {
+impl Heartbeat for CompletionQueue {
+    fn last(&self) -> BootInstant {
         BootInstant::from_micros(self.last_seen.load(Ordering::Acquire))
     }
 
     /// JavaScript drains the queue, which is usually empty, and thereby shows that it is not blocked.
-    fn ask(&self) {
+    fn request(&self) {
         self.push(None);
     }
 }

@@ -1,5 +1,8 @@
 //! The addon: what crosses between JavaScript and fencelock's core. The only crate that knows Node-API.
 
+// What is exported is documented in `binding.d.ts`.
+#![warn(missing_docs)]
+
 mod call_batch;
 mod cancellations;
 mod completion_queue;

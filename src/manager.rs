@@ -21,7 +21,7 @@ use crate::wire::Call;
 use fencelock_core::backend::contract::LockBackend;
 use fencelock_core::error::{Error, Report, Result};
 use fencelock_core::lease::{Owner, Strategy, Ttl};
-use fencelock_core::manager::Pulse;
+use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::{Acquired, Manager};
 use fencelock_core::runtime::clock::Clock;
 use fencelock_core::runtime::executor::{Executor, Job};
@@ -46,7 +46,7 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
         let queue = Arc::clone(&queue);
         Box::new(move |lease, message| queue.report_end(lease, message))
     };
-    let manager = Manager::new(backends, Clock::System, observer, Arc::clone(&queue) as Arc<dyn Pulse>);
+    let manager = Manager::new(backends, Clock::System, observer, Arc::clone(&queue) as Arc<dyn Heartbeat>);
     queue.adopt(&manager);
     Either::A(NativeManager { manager, queue, cancellations: Cancellations::default() })
 }

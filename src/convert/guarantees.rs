@@ -64,8 +64,8 @@ pub struct Survives {
     pub power_loss: Survival,
 }
 
-impl From<guarantees::Survives> for Survives {
-    fn from(of: guarantees::Survives) -> Self {
+impl From<guarantees::FailureModes> for Survives {
+    fn from(of: guarantees::FailureModes) -> Self {
         Self {
             process_crash: of.process_crash.into(),
             pause: of.pause.into(),
@@ -88,14 +88,14 @@ pub struct Survival {
     pub reason: String,
 }
 
-impl From<guarantees::Event> for Survival {
-    fn from(event: guarantees::Event) -> Self {
+impl From<guarantees::Judgement> for Survival {
+    fn from(event: guarantees::Judgement) -> Self {
         let verdict = match event.verdict {
             Verdict::Yes => "yes",
             Verdict::WithGuard => "with a guard",
             Verdict::NotApplicable => "not applicable",
         };
-        Self { verdict: verdict.to_owned(), reason: event.words.into_owned() }
+        Self { verdict: verdict.to_owned(), reason: event.reason.into_owned() }
     }
 }
 
@@ -120,8 +120,8 @@ pub struct Server {
     pub clock: Option<ClockSkew>,
 }
 
-impl From<guarantees::Server> for Server {
-    fn from(of: guarantees::Server) -> Self {
+impl From<guarantees::ServerInfo> for Server {
+    fn from(of: guarantees::ServerInfo) -> Self {
         let role = |is_primary| if is_primary { "primary" } else { "replica" };
         Self {
             product: of.product.to_owned(),
@@ -179,8 +179,8 @@ pub struct LockFile {
     pub journal: String,
 }
 
-impl From<guarantees::LockFile> for LockFile {
-    fn from(of: guarantees::LockFile) -> Self {
+impl From<guarantees::FileInfo> for LockFile {
+    fn from(of: guarantees::FileInfo) -> Self {
         Self {
             path: of.path,
             exists: of.exists,

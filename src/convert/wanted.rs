@@ -7,7 +7,7 @@ use crate::wire::Call;
 use fencelock_core::error::{Error, Result};
 use fencelock_core::lease::token::MIN_TOKEN_LIMIT;
 use fencelock_core::lease::{AckPolicy, Mode, Owner, Resources, Strategy, Ttl};
-use fencelock_core::manager::{Limits, Wanted};
+use fencelock_core::manager::{RenewalLimits, Wanted};
 
 /// The strategy with this number.
 pub(crate) fn strategy(number: u32) -> Result<Strategy> {
@@ -42,11 +42,13 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
         // If it is infinite, longer than any process lives.
         wait: Duration::try_from_secs_f64(call.wait_ms / 1_000.0).unwrap_or(Duration::MAX),
         fair: call.fair > 0.0,
-        renew: (call.renewed > 0.0)
-            .then(|| Limits { max_hold: limit(call.max_hold_ms), max_stall: limit(call.max_stall_ms) }),
+        renew: (call.renewed > 0.0).then(|| RenewalLimits {
+            max_hold: limit(call.max_hold_ms),
+            max_stall: limit(call.max_stall_ms),
+        }),
     })
 }
 
 fn limit(ms: f64) -> Duration {
-    if ms.is_finite() { Duration::from_millis(ms as u64) } else { Limits::FOREVER }
+    if ms.is_finite() { Duration::from_millis(ms as u64) } else { RenewalLimits::FOREVER }
 }

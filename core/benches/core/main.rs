@@ -13,7 +13,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use fencelock_core::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
-use fencelock_core::manager::{Pulse, Wanted};
+use fencelock_core::manager::{Heartbeat, Wanted};
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 
 /// One hot path.
@@ -88,12 +88,12 @@ fn names() -> Vec<String> {
 /// A holder that is always there; none of these leases is renewed.
 struct Alive;
 
-impl Pulse for Alive {
-    fn beat(&self) -> BootInstant {
+impl Heartbeat for Alive {
+    fn last(&self) -> BootInstant {
         Clock::System.boot()
     }
 
-    fn ask(&self) {}
+    fn request(&self) {}
 }
 
 /// A request as most are.

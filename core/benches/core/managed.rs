@@ -80,7 +80,7 @@ async fn release(manager: &Arc<Manager>, lease: LeaseId) -> bool {
 }
 
 fn executor(manager: &Manager, strategy: Strategy) -> Executor {
-    manager.backend(strategy).expect("it is configured").executor().expect("its thread starts")
+    manager.open_backend(strategy).expect("it is configured").executor().expect("its thread starts")
 }
 
 /// What a task answers that runs on this thread.

@@ -40,6 +40,8 @@
 //! [`Error::InsufficientReplicas`]: crate::error::Error::InsufficientReplicas
 //! [`Error::OutcomeUnknown`]: crate::error::Error::OutcomeUnknown
 
+#![warn(missing_docs)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

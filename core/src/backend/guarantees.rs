@@ -1,11 +1,11 @@
-//! What a deployment really guarantees, in words and fields.
+//! What a deployment really guarantees, as text and as fields.
 
 use std::borrow::Cow;
 
-/// What can be told of a deployment now.
+/// What can be seen of a deployment now.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Guarantee {
-    /// One paragraph in plain words.
+    /// One paragraph for people.
     pub summary: String,
     /// Replicas the deployment is declared to have; `None` for backends without any.
     pub replicas_declared: Option<u32>,
@@ -14,11 +14,11 @@ pub struct Guarantee {
     /// What to look at, each with what to do.
     pub warnings: Vec<String>,
     /// Whether at most one holder can write, through what may happen.
-    pub survives: Survives,
+    pub survives: FailureModes,
     /// The server, for backends that have one.
-    pub server: Option<Server>,
+    pub server: Option<ServerInfo>,
     /// The lock file, for backends that have one.
-    pub file: Option<LockFile>,
+    pub file: Option<FileInfo>,
 }
 
 /// Whether mutual exclusion survives something.
@@ -27,72 +27,71 @@ pub enum Verdict {
     /// It cannot happen here.
     #[default]
     NotApplicable,
-    /// Nobody else gets the lock while its holder may still work.
+    /// No other owner gets the lock while its holder may still work.
     Yes,
-    /// Somebody else may get the lock while its holder still works. What they write stays right if a guard checks the
-    /// token, because tokens go on rising.
+    /// Another owner may get the lock while its holder still works. Data stays correct if a guard checks the token,
+    /// because tokens keep rising.
     WithGuard,
 }
 
-/// A verdict, and why.
+/// A verdict and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Event {
-    /// Whether.
+pub struct Judgement {
     pub verdict: Verdict,
-    /// Why.
-    pub words: Cow<'static, str>,
+    /// A one-sentence explanation.
+    pub reason: Cow<'static, str>,
 }
 
-impl Event {
-    /// Nobody else gets the lock.
-    pub fn yes(words: impl Into<Cow<'static, str>>) -> Self {
-        Self { verdict: Verdict::Yes, words: words.into() }
+impl Judgement {
+    /// [`Verdict::Yes`], for this reason.
+    pub fn yes(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { verdict: Verdict::Yes, reason: reason.into() }
     }
 
-    /// Somebody else may.
-    pub fn with_guard(words: impl Into<Cow<'static, str>>) -> Self {
-        Self { verdict: Verdict::WithGuard, words: words.into() }
+    /// [`Verdict::WithGuard`], for this reason.
+    pub fn with_guard(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { verdict: Verdict::WithGuard, reason: reason.into() }
     }
 
-    /// It does not happen.
-    pub fn not_applicable(words: impl Into<Cow<'static, str>>) -> Self {
-        Self { verdict: Verdict::NotApplicable, words: words.into() }
+    /// [`Verdict::NotApplicable`], for this reason.
+    pub fn not_applicable(reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { verdict: Verdict::NotApplicable, reason: reason.into() }
     }
 }
 
 /// What may happen to a deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Survives {
+pub struct FailureModes {
     /// The holder's process dies.
-    pub process_crash: Event,
-    /// The holder's process stands still for longer than its lease lasts, and goes on.
-    pub pause: Event,
+    pub process_crash: Judgement,
+    /// The holder's process is paused for longer than its lease lasts, and resumes.
+    pub pause: Judgement,
     /// The primary's process dies, and comes back.
-    pub primary_crash: Event,
+    pub primary_crash: Judgement,
     /// A replica takes the primary's place.
-    pub failover: Event,
+    pub failover: Judgement,
     /// Some of the hosts cannot reach the others.
-    pub partition: Event,
+    pub partition: Judgement,
     /// A wall clock is set.
-    pub clock_step: Event,
+    pub clock_step: Judgement,
     /// All hosts of the deployment lose power.
-    pub power_loss: Event,
+    pub power_loss: Judgement,
 }
 
-/// What a server says about itself. `None` is what it did not say.
+/// What a server reports about itself. `None`: it did not.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Server {
+pub struct ServerInfo {
     /// `Redis` or `Valkey`.
     pub product: &'static str,
-    /// Its own.
+    /// As the server reports it.
     pub version: Option<String>,
-    /// Whether it takes writes of its own.
+    /// Whether it is a primary.
     pub is_primary: Option<bool>,
     /// Whether it writes an append-only file.
     pub aof: Option<bool>,
-    /// When that is flushed to disk: `always`, `everysec` or `no`.
+    /// When that file is flushed to disk: `always`, `everysec` or `no`.
     pub fsync: Option<String>,
-    /// Whether it writes snapshots by itself.
+    /// Whether it writes snapshots on its own.
     pub rdb: Option<bool>,
     /// Its `maxmemory-policy`.
     pub eviction_policy: Option<String>,
@@ -127,14 +126,14 @@ impl Skew {
     }
 }
 
-/// What is seen of a lock file.
+/// What can be seen of a lock file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LockFile {
-    /// Absolute.
+pub struct FileInfo {
+    /// An absolute path.
     pub path: String,
-    /// Whether it is there already.
+    /// Whether it exists already.
     pub exists: bool,
-    /// For example `ext4` or `NFS`; `None` where it has no name that we know.
+    /// For example `ext4` or `NFS`; `None` if its name is unknown.
     pub filesystem: Option<&'static str>,
     /// Whether other hosts, or another program, can see the file too.
     pub is_network: bool,

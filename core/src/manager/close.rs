@@ -1,7 +1,7 @@
-//! The end of a manager: what it holds is released, what is under way is waited for, its backends are given up.
+//! The end of a manager: its leases are released, pending calls are awaited, its backends are closed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Manager;
@@ -10,21 +10,21 @@ use crate::backend::Backend;
 use crate::backend::contract::LockBackend;
 use crate::lease::Strategy;
 
-/// How long a closing manager waits for attempts that are still under way. The backends bound each of them.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a closing manager waits for attempts that are still in flight. The backends bound each of them.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Manager {
-    /// Takes no further attempt, and hands out what is held: the caller releases it.
-    fn shut(&self) -> Vec<Arc<HeldLease>> {
-        let mut leases = self.lock();
+    /// Accepts no further attempt, and hands over what is held: the caller releases it.
+    fn stop_accepting(&self) -> Vec<Arc<HeldLease>> {
+        let mut leases = self.leases.lock();
         leases.closed = true;
         let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
         drop(leases);
         self.closing.cancel();
-        // Lost ones as well: nobody knows what an unacknowledged extension made of them, and releasing compares owners.
+        // Lost ones as well: an extension without acknowledgement may have revived them, and releasing compares owners.
         for lease in &held {
             if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {
-                (self.observer)(lease.id, "the lease ends because its manager was closed".to_owned());
+                (self.listener)(lease.id, "the lease ends because its manager was closed".to_owned());
             }
         }
         held
@@ -38,21 +38,21 @@ impl Manager {
         })
     }
 
-    /// Releases everything and gives up the backends, as far as their time limits allow. Calls `done` when that is
-    /// over, from a thread of ours or at once.
+    /// Releases everything and closes the backends, as far as their time limits allow. Calls `done` at the end, from a
+    /// thread of ours or before this returns.
     pub fn close(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
-        let held = self.shut();
-        // Whoever finishes last, or fails to start, drops the last of these.
-        let last = Arc::new(Last(Mutex::new(Some(Box::new(done)))));
+        let held = self.stop_accepting();
+        // Each task has a clone. The last one to be dropped calls `done`, also when a task panics or cannot start.
+        let done = Arc::new(scopeguard::guard((), move |()| done()));
         for (strategy, backend) in self.used() {
             let Ok(executor) = backend.executor() else { continue };
             let leases: Vec<_> = held.iter().filter(|lease| lease.strategy == strategy).cloned().collect();
-            let (manager, backend, last) = (Arc::clone(self), Arc::clone(backend), Arc::clone(&last));
+            let (manager, backend, done) = (Arc::clone(self), Arc::clone(backend), Arc::clone(&done));
             executor.spawn(async move {
                 manager.release_all(&backend, leases).await;
-                let _ = tokio::time::timeout(CLOSE_PATIENCE, manager.quiet()).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, manager.drained()).await;
                 backend.close().await;
-                drop(last);
+                drop(done);
             });
         }
     }
@@ -66,30 +66,19 @@ impl Manager {
         }
         while let Some(released) = releases.join_next().await {
             if let Ok(released) = released {
-                let _ = self.booked(released);
+                let _ = self.record_release(released);
             }
         }
     }
 
-    /// Until no attempt is pending.
-    async fn quiet(&self) {
+    /// Returns when no call is pending.
+    async fn drained(&self) {
         loop {
             let idle = self.idle.notified();
             if self.counters.pending.load(Ordering::Relaxed) == 0 {
                 return;
             }
             idle.await;
-        }
-    }
-}
-
-/// Calls its function when it is dropped.
-struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-impl Drop for Last {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            done();
         }
     }
 }

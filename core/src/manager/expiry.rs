@@ -1,32 +1,54 @@
-//! How a holder learns that its lease ends, or is lost already.
+//! How a holder learns that its lease ends, or is already lost.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::held_lease::{HeldLease, LOST, LeaseId};
 use super::renewal::policy::Renewal;
 use super::stats::count;
-use super::watch;
 use super::{FILE_GONE, Manager};
 use crate::error::Result;
 use crate::lease::Strategy;
 use crate::runtime::clock::BootInstant;
+use crate::runtime::deadline_queue::{DeadlineQueue, Timed};
+
+/// The warnings of all watched leases of the process.
+static WARNINGS: DeadlineQueue<Warning> = DeadlineQueue::new();
+
+/// A watched lease. It keeps neither lease nor manager alive.
+struct Warning(Weak<Manager>, Weak<HeldLease>);
+
+impl Timed for Warning {
+    fn until(&self, at: BootInstant) -> Option<Duration> {
+        (self.1.strong_count() > 0).then_some(())?;
+        Some(self.0.upgrade()?.clock.boot().until(at))
+    }
+
+    fn fire(&self) -> Option<BootInstant> {
+        self.0.upgrade()?.warn_if_due(&*self.1.upgrade()?)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.1.strong_count() == 0
+    }
+}
 
 impl Manager {
-    /// Has the observer told before the lease ends. `false`: it is too late for that.
+    /// Has the listener notified before the lease ends. `false`: it is too late for that.
     pub fn watch(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
         let Some(held) = self.find(id) else { return Ok(false) };
         if !held.is_active() || self.clock.boot() >= held.warning() {
             return Ok(false);
         }
         held.watched.store(true, Ordering::SeqCst);
-        watch::add(self, &held)?;
-        // It may have been lost in between, by somebody who saw nobody watching.
+        WARNINGS.add(held.warning(), Warning(Arc::downgrade(self), Arc::downgrade(&held)))?;
+        // A thread that marked it lost in between may not have seen that it is watched.
         Ok(held.is_active())
     }
 
-    /// The wheel's turn: tells the observer if the time has come, or answers when to look again.
-    pub(crate) fn look(&self, held: &HeldLease) -> Option<BootInstant> {
+    /// Notifies the listener if the warning is due, or returns when it will be: the lease may have been extended.
+    pub(super) fn warn_if_due(&self, held: &HeldLease) -> Option<BootInstant> {
         let warning = held.warning();
         let now = self.clock.boot();
         if !held.is_active() {
@@ -38,33 +60,34 @@ impl Manager {
         let left = now.until(held.deadline()).as_millis();
         let why = held.renewal().and_then(Renewal::obstacle);
         let why = why.as_deref().unwrap_or("it was not extended");
-        (self.observer)(
+        (self.listener)(
             held.id,
-            format!("the lease ends in {left} ms: {why}; stop working on what it protects, or fence it"),
+            format!("the lease ends in {left} ms: {why}. Stop working on what it protects, or fence it"),
         );
         None
     }
 
-    pub(super) fn lose(&self, held: &HeldLease, why: &str) {
+    /// The lease is lost. Does nothing if it had ended before.
+    pub(super) fn mark_lost(&self, held: &HeldLease, why: &str) {
         if held.end(LOST) {
             count(&self.counters.lost);
             if held.watched.load(Ordering::SeqCst) {
-                (self.observer)(held.id, format!("the lease is lost: {why}"));
+                (self.listener)(held.id, format!("the lease is lost: {why}"));
             }
         }
     }
 
     /// The backend lost all leases that were granted before this moment.
-    pub(super) fn lose_before(&self, strategy: Strategy, since: BootInstant) {
+    pub(super) fn mark_lost_before(&self, strategy: Strategy, since: BootInstant) {
         let Ok(configured) = self.configured(strategy) else { return };
         configured.lost_before.fetch_max(since.as_micros(), Ordering::AcqRel);
-        let gone: Vec<_> = {
-            let leases = self.lock();
+        let lost: Vec<_> = {
+            let leases = self.leases.lock();
             let all = leases.held.values();
-            all.filter(|held| held.strategy == strategy && configured.lost(held.sent)).cloned().collect()
+            all.filter(|held| held.strategy == strategy && configured.has_lost(held.sent)).cloned().collect()
         };
-        for held in gone {
-            self.lose(&held, FILE_GONE);
+        for held in lost {
+            self.mark_lost(&held, FILE_GONE);
         }
     }
 }

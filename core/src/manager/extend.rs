@@ -1,4 +1,4 @@
-//! How the end of a lease moves: never but by what the backend proved, and never back.
+//! How the deadline of a lease moves: only by what the backend proved, and never back.
 
 use std::sync::atomic::Ordering;
 
@@ -14,28 +14,28 @@ impl Manager {
     /// backend proved the extension as it proved the grant.
     pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
         let held = self.find(id).ok_or_else(ended)?;
-        self.prolong(&held, ttl.unwrap_or(held.ttl)).await
+        self.extend_held(&held, ttl.unwrap_or(held.ttl)).await
     }
 
-    /// Extends a lease by this TTL, once whoever is at it is done.
-    pub(super) async fn prolong(&self, held: &HeldLease, ttl: Ttl) -> Result<()> {
+    /// Extends a lease by this TTL, after the extension that is in flight.
+    pub(super) async fn extend_held(&self, held: &HeldLease, ttl: Ttl) -> Result<()> {
         let turn = held.extending().lock().await;
         if held.remaining(self.clock.boot()).is_zero() {
-            self.lose(held, "its deadline passed");
+            self.mark_lost(held, "its deadline passed");
             return Err(ended());
         }
         let backend = self.open_backend(held.strategy)?;
-        // What was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
+        // A lease that was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
         let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
         held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
         let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;
         let result = match extended {
-            // Released meanwhile, which compares owners; or its handle was dropped, and then it runs out.
-            Ok(_) if held.let_go() => Err(ended()),
-            // The answer came too late: the holder was told that the lease is lost, and lost it stays.
+            // Released meanwhile, which compares owners; or its handle was dropped, and then it expires.
+            Ok(_) if held.is_released() => Err(ended()),
+            // The reply came too late: the holder was notified that the lease is lost, so it stays lost.
             Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
                 let _ = backend.release(&held.resources, held.owner, held.longest()).await;
-                self.lose(held, "its deadline passed before an extension was acknowledged");
+                self.mark_lost(held, "its deadline passed before an extension was acknowledged");
                 Err(ended())
             }
             Ok(sent) => {
@@ -45,9 +45,9 @@ impl Manager {
             }
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
-                    self.lose(
+                    self.mark_lost(
                         held,
-                        "somebody else took it, it was released by force, or the backend lost its data",
+                        "another owner took it, it was released by force, or the backend lost its data",
                     );
                 }
                 Err(error)
@@ -60,6 +60,6 @@ impl Manager {
 
 fn ended() -> Error {
     Error::lost(
-        "the lease has ended, so it cannot be extended; acquire it anew, and let the token fence what was written meanwhile",
+        "the lease has ended, so it cannot be extended. Acquire it again, and let the token fence off earlier writes",
     )
 }

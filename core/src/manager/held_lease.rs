@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::renewal::policy::{Limits, Renewal};
+use super::renewal::policy::{Renewal, RenewalLimits, Times};
 use crate::backend::contract::Request;
 use crate::lease::{AckPolicy, Owner, Resources, Strategy, Ttl};
 use crate::runtime::clock::BootInstant;
@@ -13,7 +13,8 @@ use crate::runtime::clock::BootInstant;
 /// Names one lease of this process; never reused.
 pub type LeaseId = u64;
 
-/// Spreads lease ids over a table. They are ours and count up, so nobody can make them collide, and one multiplication does.
+/// Spreads lease ids over a table. They are ours and count up, so no attacker can choose colliding ones, and one
+/// multiplication is enough.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct LeaseHasher(u64);
 
@@ -22,8 +23,9 @@ impl Hasher for LeaseHasher {
         self.0
     }
 
-    fn write(&mut self, _bytes: &[u8]) {
-        unreachable!("a lease id is a u64");
+    fn write(&mut self, bytes: &[u8]) {
+        // Not used for a `u64`; correct all the same.
+        bytes.iter().for_each(|&byte| self.write_u64(self.0 ^ u64::from(byte)));
     }
 
     fn write_u64(&mut self, id: u64) {
@@ -43,7 +45,7 @@ pub struct HeldLease {
     pub(crate) owner: Owner,
     pub(crate) ttl: Ttl,
     pub(crate) acks: AckPolicy,
-    /// The moment before it was asked for.
+    /// Just before it was asked for.
     pub(crate) sent: BootInstant,
     /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
     deadline: AtomicU64,
@@ -53,24 +55,24 @@ pub struct HeldLease {
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
     pub(crate) watched: AtomicBool,
-    /// Made when it is needed: most leases are neither extended nor kept alive, and a service may hold very many.
-    more: OnceLock<Box<More>>,
+    /// Made when it is needed: most leases are neither extended nor renewed, and a service may hold very many.
+    extras: OnceLock<Box<Extras>>,
 }
 
 /// What only some leases need.
 #[derive(Debug, Default)]
-struct More {
-    /// One extension at a time.
+struct Extras {
+    /// Held by the extension that is in flight.
     extending: tokio::sync::Mutex<()>,
-    /// For leases that are kept alive.
+    /// For leases that are renewed.
     renewal: Option<Renewal>,
 }
 
 /// The lease counts until its deadline.
 const HELD: u8 = 0;
-/// It is known to be gone.
+/// It is known to be lost.
 pub(crate) const LOST: u8 = 1;
-/// Its holder gave it back.
+/// Its holder released it.
 pub(crate) const RELEASED: u8 = 2;
 
 impl HeldLease {
@@ -80,10 +82,10 @@ impl HeldLease {
         request: &Request,
         sent: BootInstant,
         deadline: BootInstant,
-        renew: Option<Limits>,
+        renew: Option<RenewalLimits>,
     ) -> Self {
-        let more =
-            renew.map(|limits| Box::new(More { renewal: Some(Renewal::new(limits)), ..More::default() }));
+        let extras =
+            renew.map(|limits| Box::new(Extras { renewal: Some(Renewal::new(limits)), ..Extras::default() }));
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,
@@ -97,18 +99,18 @@ impl HeldLease {
             longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
-            more: more.map_or_else(OnceLock::new, OnceLock::from),
+            extras: extras.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
 
-    /// What it takes to extend it: one extension at a time.
+    /// Serializes extensions: at most one is in flight.
     pub(crate) fn extending(&self) -> &tokio::sync::Mutex<()> {
-        &self.more.get_or_init(Box::default).extending
+        &self.extras.get_or_init(Box::default).extending
     }
 
-    /// For leases that are kept alive.
+    /// Its renewal, if it is renewed.
     pub(crate) fn renewal(&self) -> Option<&Renewal> {
-        self.more.get()?.renewal.as_ref()
+        self.extras.get()?.renewal.as_ref()
     }
 
     /// When it must be assumed lost.
@@ -116,18 +118,30 @@ impl HeldLease {
         BootInstant::from_micros(self.deadline.load(Ordering::Acquire))
     }
 
-    /// When its holder is to be told of the end.
+    /// When its holder is notified that it ends.
     pub fn warning(&self) -> BootInstant {
         let current = Ttl::from_millis(self.current.load(Ordering::Acquire)).unwrap_or(self.ttl);
         self.deadline() - current.margin()
     }
 
-    /// When it is to be renewed: at a third of the TTL after what set the deadline was sent.
+    /// When it should be renewed: a third of the TTL after the request that set the deadline was sent.
     pub(crate) fn due(&self) -> BootInstant {
         self.deadline() + self.ttl.drift() - self.ttl.as_duration() * 2 / 3
     }
 
-    /// An extension by this TTL, asked for at this moment, was acknowledged. Never shortens; one at a time.
+    /// What its renewal is decided by.
+    pub(crate) fn times(&self) -> Times {
+        Times {
+            active: self.is_active(),
+            granted: self.sent,
+            due: self.due(),
+            warning: self.warning(),
+            ttl: self.ttl,
+        }
+    }
+
+    /// Moves the deadline after an acknowledged extension by this TTL, sent at this moment. Never shortens it. At most one
+    /// at a time.
     pub(crate) fn extend_deadline(&self, sent: BootInstant, ttl: Ttl) {
         let deadline = ttl.deadline(sent).as_micros();
         if self.deadline.fetch_max(deadline, Ordering::AcqRel) < deadline {
@@ -135,29 +149,29 @@ impl HeldLease {
         }
     }
 
-    /// Whether it was neither lost nor released. The deadline is not looked at.
+    /// Whether it was neither lost nor released. Ignores the deadline.
     pub fn is_active(&self) -> bool {
         self.state.load(Ordering::SeqCst) == HELD
     }
 
-    /// Whether its holder gave it back, or is gone.
-    pub(crate) fn let_go(&self) -> bool {
+    /// Whether its holder released or dropped it.
+    pub(crate) fn is_released(&self) -> bool {
         self.state.load(Ordering::SeqCst) == RELEASED
     }
 
-    /// For how much longer it counts.
+    /// How much longer it counts.
     pub(crate) fn remaining(&self, now: BootInstant) -> Duration {
         if self.is_active() { now.until(self.deadline()) } else { Duration::ZERO }
     }
 
-    /// For how long the backend may think that the lease lasts, counted from now.
+    /// How long the lease may last on the backend, counted from now.
     pub(crate) fn longest(&self) -> Ttl {
         Ttl::from_millis(self.longest.load(Ordering::Acquire)).unwrap_or(self.ttl)
     }
 
-    /// Leaves the state HELD, once: answers whether this call did it.
+    /// Leaves the state HELD, once. Returns whether this call did it.
     pub(crate) fn end(&self, state: u8) -> bool {
-        // Sequentially consistent, like `watched`: of a watcher and a loser at the same time one must see the other.
+        // Sequentially consistent, like `watched`: when one thread starts watching while another marks the lease lost, one of them sees the other.
         self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! A manager's leases: which it holds, until when, and what became of them. Everything here works without JavaScript.
+//! The leases of one `LockManager`: which it holds, until when, and how each call on them ended.
 
 mod acquire;
 mod close;
@@ -10,50 +10,51 @@ mod stats;
 #[cfg(test)]
 mod tests;
 mod wait_queue;
-mod watch;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 pub use self::acquire::Wanted;
-use self::acquire::{Cancels, Outcome};
+use self::acquire::{Cancellation, Settled, Wait};
 pub use self::held_lease::{HeldLease, LeaseId};
 use self::held_lease::{LeaseHasher, RELEASED};
-pub use self::renewal::policy::{Limits, Pulse};
+pub use self::renewal::policy::{Heartbeat, RenewalLimits};
 pub use self::stats::Stats;
 use self::stats::{Counted, Counters, count};
 use self::wait_queue::WaitQueues;
 use crate::backend::Backend;
-use crate::backend::contract::{Grant, Info, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{Acks, Owner, PerStrategy, Strategy};
-use crate::runtime::cancellation::Cancel;
 use crate::runtime::clock::{BootInstant, Clock};
+use crate::runtime::sync::Mutex;
 
-/// Told of the end of a watched lease: which one, and why in words.
-pub type Observer = Box<dyn Fn(LeaseId, String) + Send + Sync>;
+/// Is notified that a watched lease ends: which one, and why. Called from any thread; must not block or call back.
+pub type ExpiryListener = Box<dyn Fn(LeaseId, String) + Send + Sync>;
 
 /// What an acquire returns to its caller.
 #[derive(Debug)]
 pub enum Acquired {
     /// A new lease.
     Granted {
-        /// Its name from now on.
+        /// Names it from now on.
         id: LeaseId,
         /// Its owner.
         owner: Owner,
         /// Its fencing token.
         token: u64,
-        /// The lease, which may be lost before anybody takes it.
+        /// The lease, which may be lost before the caller gets it.
         held: Arc<HeldLease>,
         /// What proved it, for backends with replicas.
         acks: Option<Acks>,
     },
-    /// Somebody else has it, for this much longer if the backend can tell.
+    /// Another owner has it, for this much longer if the backend can tell.
     Busy(Option<Duration>),
 }
 
@@ -61,40 +62,44 @@ pub enum Acquired {
 pub struct Manager {
     backends: PerStrategy<Option<Configured>>,
     clock: Clock,
-    observer: Observer,
-    pulse: Arc<dyn Pulse>,
-    /// A std mutex: nothing awaits while it is held.
+    listener: ExpiryListener,
+    heartbeat: Arc<dyn Heartbeat>,
     leases: Mutex<Leases>,
     counters: Counters,
+    /// Notified when the last pending call ends.
     idle: tokio::sync::Notify,
     /// Ends all waiting.
-    closing: Cancel,
+    closing: CancellationToken,
 }
 
 /// A backend, and what its manager knows of it.
 #[derive(Debug)]
 struct Configured {
     backend: Arc<Backend>,
-    /// Where callers wait for each other.
     queues: WaitQueues,
-    /// Whether anybody asked for it: an unused one has nothing to close, not even a thread.
+    /// Whether any call asked for it: an unused backend has nothing to close, not even a thread.
     used: AtomicBool,
-    /// Microseconds on the boot clock: what was granted before is gone.
+    /// Microseconds on the boot clock: what was granted before is lost.
     lost_before: AtomicU64,
 }
 
-/// Why leases are lost that nobody asked about.
-const FILE_GONE: &str = "the lock file it was in was deleted or replaced";
+/// Why a backend lost leases.
+const FILE_GONE: &str = "its lock file was deleted or replaced";
 
 impl Configured {
-    /// Whether a lease that was asked for at this moment is gone.
-    fn lost(&self, sent: BootInstant) -> bool {
-        sent.as_micros() < self.lost_before.load(Ordering::Acquire)
-    }
-
     fn new(backend: Backend) -> Self {
         let (used, lost_before) = (AtomicBool::new(false), AtomicU64::new(0));
         Self { backend: Arc::new(backend), queues: WaitQueues::default(), used, lost_before }
+    }
+
+    /// Whether a lease that was asked for at this moment is lost.
+    fn has_lost(&self, sent: BootInstant) -> bool {
+        sent.as_micros() < self.lost_before.load(Ordering::Acquire)
+    }
+
+    /// What the backend does on the calling thread.
+    fn sync(&self) -> Result<&dyn SyncBackend> {
+        self.backend.as_sync().ok_or_else(|| Error::invalid("this strategy has no synchronous calls"))
     }
 }
 
@@ -109,17 +114,17 @@ impl std::fmt::Debug for Manager {
     }
 }
 
-/// Counts an attempt as pending while it lives.
-struct Pending(Arc<Manager>);
+/// A call that has not ended: closing waits for it.
+struct PendingCall(Arc<Manager>);
 
-impl Pending {
+impl PendingCall {
     fn new(manager: &Arc<Manager>) -> Self {
         count(&manager.counters.pending);
         Self(Arc::clone(manager))
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         if self.0.counters.pending.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.idle.notify_waiters();
@@ -128,13 +133,12 @@ impl Drop for Pending {
 }
 
 impl Manager {
-    /// No I/O. `observer` is called from any thread, must not block, and must not call back. `pulse` tells whether the
-    /// holders are alive, for leases that are renewed.
+    /// No I/O. `heartbeat` tells whether the holders of renewed leases are alive.
     pub fn new(
         backends: impl IntoIterator<Item = (Strategy, Backend)>,
         clock: Clock,
-        observer: Observer,
-        pulse: Arc<dyn Pulse>,
+        listener: ExpiryListener,
+        heartbeat: Arc<dyn Heartbeat>,
     ) -> Arc<Self> {
         let mut configured = PerStrategy::default();
         for (strategy, backend) in backends {
@@ -143,19 +147,19 @@ impl Manager {
         let manager = Arc::new(Self {
             backends: configured,
             clock,
-            observer,
-            pulse,
+            listener,
+            heartbeat,
             leases: Mutex::new(Leases { held: HashMap::default(), closed: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
-            closing: Cancel::default(),
+            closing: CancellationToken::new(),
         });
         for (strategy, configured) in manager.backends.iter() {
             let Some(configured) = configured else { continue };
             let manager = Arc::downgrade(&manager);
             configured.backend.on_loss(Arc::new(move |since| {
                 if let Some(manager) = manager.upgrade() {
-                    manager.lose_before(strategy, since);
+                    manager.mark_lost_before(strategy, since);
                 }
             }));
         }
@@ -166,62 +170,18 @@ impl Manager {
         self.backends.get(strategy).as_ref().ok_or_else(|| Error::invalid(strategy.not_configured()))
     }
 
-    /// The backend of a strategy.
-    pub fn backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
+    /// The backend of a strategy, which also works once the manager is closed: releases need it.
+    fn used_backend(&self, strategy: Strategy) -> Result<&Configured> {
         let configured = self.configured(strategy)?;
         configured.used.store(true, Ordering::Relaxed);
-        Ok(&configured.backend)
+        Ok(configured)
     }
 
-    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. It is pending from now
-    /// on, however late the future is polled.
-    pub fn acquire(
-        self: &Arc<Self>,
-        strategy: Strategy,
-        wanted: Wanted,
-        cancel: Option<Arc<Cancel>>,
-    ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
-        // Until a grant that nobody can hold was given back, too: closing waits for that.
-        let pending = Pending::new(self);
-        async move {
-            let manager = &pending.0;
-            let configured = manager.open(strategy)?;
-            let (request, outcome) = if wanted.wait.is_zero() {
-                let request = wanted.first();
-                let outcome = acquire::attempt(&configured.backend, &manager.clock, &request).await;
-                (request, outcome)
-            } else {
-                Box::pin(manager.wait(configured, &wanted, &cancel.unwrap_or_default())).await
-            };
-            let granted = matches!(outcome, Ok(Outcome::Granted { .. }));
-            let acquired = manager.take(strategy, &request, wanted.renew, outcome);
-            if granted && matches!(acquired, Err(Error::Closed)) {
-                acquire::give_back(&configured.backend, &request).await;
-            }
-            acquired
+    fn open(&self, strategy: Strategy) -> Result<&Configured> {
+        if self.leases.lock().closed {
+            return Err(Error::Closed);
         }
-    }
-
-    async fn wait(
-        &self,
-        Configured { backend, queues, .. }: &Configured,
-        wanted: &Wanted,
-        cancel: &Cancel,
-    ) -> (Request, Result<Outcome>) {
-        let _waiting = Counted::new(&self.counters.waiting);
-        let cancels = Cancels { call: cancel, manager: &self.closing };
-        acquire::wait(backend, queues, &self.clock, wanted, cancels).await
-    }
-
-    /// Makes one attempt on the calling thread, with a strategy whose backend can.
-    pub fn acquire_sync(self: &Arc<Self>, strategy: Strategy, wanted: &Wanted) -> Result<Acquired> {
-        let request = &wanted.first();
-        let backend = sync(self.open_backend(strategy)?)?;
-        let outcome = acquire::judge(backend.acquire_sync(request), &self.clock, request);
-        if matches!(outcome, Err(Error::LockLost(_))) {
-            let _ = backend.release_sync(&request.resources, request.owner);
-        }
-        self.take(strategy, request, wanted.renew, outcome)
+        self.used_backend(strategy)
     }
 
     /// The backend of a strategy, unless the manager was closed.
@@ -229,89 +189,143 @@ impl Manager {
         Ok(&self.open(strategy)?.backend)
     }
 
-    fn open(&self, strategy: Strategy) -> Result<&Configured> {
-        if self.lock().closed {
-            return Err(Error::Closed);
+    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. The call is pending from
+    /// now on, however late the future is polled.
+    pub fn acquire(
+        self: &Arc<Self>,
+        strategy: Strategy,
+        wanted: Wanted,
+        cancel: Option<CancellationToken>,
+    ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
+        // Until a grant that came too late is released, too: closing waits for that.
+        let pending = PendingCall::new(self);
+        async move {
+            let manager = &pending.0;
+            let outcome = {
+                let configured = manager.open(strategy)?;
+                if wanted.wait.is_zero() {
+                    let request = wanted.first();
+                    let attempt = acquire::attempt(&configured.backend, &manager.clock, &request).await;
+                    attempt.map(|attempt| Settled::new(request, attempt))
+                } else {
+                    Box::pin(manager.wait(configured, &wanted, &cancel.unwrap_or_default())).await
+                }
+            };
+            match outcome {
+                Ok(Settled::Granted(request, grant)) => {
+                    match manager.register(strategy, &request, &grant, wanted.renew) {
+                        Err(Error::Closed) => {
+                            let backend = &manager.used_backend(strategy)?.backend;
+                            acquire::release_unused(backend, request).await;
+                            Err(Error::Closed)
+                        }
+                        registered => registered,
+                    }
+                }
+                Ok(Settled::Busy(remaining)) => Ok(manager.record_busy(remaining)),
+                Err(error) => Err(manager.record_failure(error)),
+            }
         }
-        let configured = self.configured(strategy)?;
-        configured.used.store(true, Ordering::Relaxed);
-        Ok(configured)
     }
 
-    /// Books the outcome of an attempt. [`Error::Closed`]: there was a grant, and nobody to hold it.
-    fn take(
+    async fn wait(
+        &self,
+        Configured { backend, queues, .. }: &Configured,
+        wanted: &Wanted,
+        call: &CancellationToken,
+    ) -> Result<Settled> {
+        let _waiting = Counted::new(&self.counters.waiting);
+        let cancellation = Cancellation { call, manager: &self.closing };
+        Wait::new(backend, queues, &self.clock, wanted, cancellation).run().await
+    }
+
+    /// Makes one attempt on the calling thread, with a strategy whose backend can.
+    pub fn acquire_sync(self: &Arc<Self>, strategy: Strategy, wanted: &Wanted) -> Result<Acquired> {
+        let request = &wanted.first();
+        let backend = self.open(strategy)?.sync()?;
+        match acquire::check_deadline(backend.acquire_sync(request), &self.clock, request) {
+            Ok(Attempt::Granted(grant)) => self.register(strategy, request, &grant, wanted.renew),
+            Ok(Attempt::Busy(remaining)) => Ok(self.record_busy(remaining)),
+            Err(error) => {
+                if matches!(error, Error::LockLost(_)) {
+                    let _ = backend.release_sync(&request.resources, request.owner);
+                }
+                Err(self.record_failure(error))
+            }
+        }
+    }
+
+    /// Holds a granted lease from now on. [`Error::Closed`]: the manager was closed meanwhile, so it cannot.
+    fn register(
         self: &Arc<Self>,
         strategy: Strategy,
         request: &Request,
-        renew: Option<Limits>,
-        outcome: Result<Outcome>,
+        grant: &Grant,
+        renew: Option<RenewalLimits>,
     ) -> Result<Acquired> {
-        let counters = &self.counters;
-        match outcome {
-            Ok(Outcome::Granted { grant, deadline }) => {
-                let held = self.hold(HeldLease::new(strategy, request, grant.sent, deadline, renew))?;
-                count(&counters.granted);
-                self.keep_alive(&held);
-                let Grant { token, acks, .. } = grant;
-                Ok(Acquired::Granted { id: held.id, owner: request.owner, token, held, acks })
+        let deadline = request.ttl.deadline(grant.sent);
+        let held = HeldLease::new(strategy, request, grant.sent, deadline, renew);
+        let held = {
+            let mut leases = self.leases.lock();
+            if leases.closed {
+                return Err(Error::Closed);
             }
-            Ok(Outcome::Busy(remaining)) => {
-                count(&counters.busy);
-                Ok(Acquired::Busy(remaining))
+            // Under the lock: a thread that marks leases lost sees this one, or is seen here.
+            if self.configured(held.strategy)?.has_lost(held.sent) {
+                return Err(Error::lost(format!("{FILE_GONE}. Try again")));
             }
-            Err(error) => {
-                count(match error {
-                    Error::InsufficientReplicas(_) => &counters.insufficient,
-                    Error::OutcomeUnknown(_) => &counters.unknown,
-                    _ => &counters.failed,
-                });
-                Err(error)
-            }
-        }
+            let held = Arc::new(held);
+            leases.held.insert(held.id, Arc::clone(&held));
+            held
+        };
+        count(&self.counters.granted);
+        self.keep_alive(&held);
+        let Grant { token, acks, .. } = *grant;
+        Ok(Acquired::Granted { id: held.id, owner: held.owner, token, held, acks })
     }
 
-    fn hold(&self, held: HeldLease) -> Result<Arc<HeldLease>> {
-        let mut leases = self.lock();
-        if leases.closed {
-            return Err(Error::Closed);
-        }
-        // Under the lock, so that whoever loses leases sees this one or is seen here.
-        if self.configured(held.strategy).is_ok_and(|configured| configured.lost(held.sent)) {
-            return Err(Error::lost(format!("{FILE_GONE}; try again")));
-        }
-        let held = Arc::new(held);
-        leases.held.insert(held.id, Arc::clone(&held));
-        Ok(held)
+    fn record_busy(&self, remaining: Option<Duration>) -> Acquired {
+        count(&self.counters.busy);
+        Acquired::Busy(remaining)
     }
 
-    /// For how much longer the holder may count on the lease; zero when it may not.
+    fn record_failure(&self, error: Error) -> Error {
+        count(match error {
+            Error::InsufficientReplicas(_) => &self.counters.insufficient,
+            Error::OutcomeUnknown(_) => &self.counters.unknown,
+            _ => &self.counters.failed,
+        });
+        error
+    }
+
+    /// How much longer the holder may count on the lease; zero when it may not.
     pub fn remaining(&self, id: LeaseId) -> Duration {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
     }
 
-    /// Ends a lease. It is out of the books at once, so that a manager that is closed next finds nothing to end; the future
-    /// does the rest, and answers `false` if the backend knew the lease no more. `None`: it is not in the books.
+    /// Ends a lease. It is no longer held once this returns, so a manager that is closed next has nothing to end. The
+    /// future does the rest, and returns `false` if the backend no longer had the lease. `None`: it is not held.
     pub fn release(
         self: &Arc<Self>,
         id: LeaseId,
     ) -> Option<impl Future<Output = Result<bool>> + Send + use<>> {
-        let held = self.let_go(id)?;
-        // Closing waits for it.
-        let pending = Pending::new(self);
+        let held = self.take_out(id)?;
+        let pending = PendingCall::new(self);
         Some(async move {
             let manager = &pending.0;
-            let backend = manager.backend(held.strategy)?;
-            manager.booked(backend.release(&held.resources, held.owner, held.longest()).await)
+            let backend = &manager.used_backend(held.strategy)?.backend;
+            manager.record_release(backend.release(&held.resources, held.owner, held.longest()).await)
         })
     }
 
-    /// Ends a local lease on the calling thread.
+    /// Ends a lease on the calling thread, with a strategy whose backend can.
     pub fn release_sync(&self, id: LeaseId) -> Result<bool> {
-        let Some(held) = self.let_go(id) else { return Ok(false) };
-        self.booked(sync(self.backend(held.strategy)?)?.release_sync(&held.resources, held.owner))
+        let Some(held) = self.take_out(id) else { return Ok(false) };
+        let backend = self.used_backend(held.strategy)?.sync()?;
+        self.record_release(backend.release_sync(&held.resources, held.owner))
     }
 
-    fn booked(&self, released: Result<bool>) -> Result<bool> {
+    fn record_release(&self, released: Result<bool>) -> Result<bool> {
         match released {
             Ok(true) => count(&self.counters.released),
             Ok(false) => count(&self.counters.lost),
@@ -320,24 +334,23 @@ impl Manager {
         released
     }
 
-    /// Forgets a lease whose handle is gone. It is not released: its holder may have kept the token alone. Answers
-    /// the resource if the lease still stood.
+    /// Forgets a lease whose handle was dropped. It is not released, because its holder may have kept only the token.
+    /// Returns the resource if the lease was still active.
     pub fn forget(&self, id: LeaseId) -> Option<String> {
-        let held = self.lock().held.remove(&id)?;
-        let stood = held.end(RELEASED) && self.clock.boot() < held.deadline();
-        stood.then(|| held.resources.first().to_owned())
+        let held = self.leases.lock().held.remove(&id)?;
+        let was_active = held.end(RELEASED) && self.clock.boot() < held.deadline();
+        was_active.then(|| held.resources.first().to_owned())
     }
 
-    /// Takes a lease out of the books. Whoever gets it is the only one who does.
-    fn let_go(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
-        let held = self.lock().held.remove(&id)?;
+    /// Takes a lease out of those that are held. Only one caller gets it.
+    fn take_out(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
+        let held = self.leases.lock().held.remove(&id)?;
         held.end(RELEASED);
         Some(held)
     }
 
-    /// The clock that deadlines are judged by.
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.clock
+    fn find(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
+        self.leases.lock().held.get(&id).cloned()
     }
 
     /// Who holds a resource.
@@ -345,12 +358,12 @@ impl Manager {
         self.open_backend(strategy)?.inspect(resource).await
     }
 
-    /// Ends whatever lease the resource has.
+    /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, strategy: Strategy, resource: &str) -> Result<bool> {
         self.open_backend(strategy)?.force_release(resource).await
     }
 
-    /// What a strategy guarantees on this deployment, to locks that ask for so many acknowledgements.
+    /// What a strategy guarantees on this deployment to locks that require this many acknowledgements.
     pub async fn describe(&self, strategy: Strategy, acks: u32) -> Result<Guarantee> {
         self.open_backend(strategy)?.describe(acks).await
     }
@@ -364,20 +377,6 @@ impl Manager {
     pub fn stats(&self) -> Stats {
         let backends = self.backends.iter().filter_map(|(_, configured)| configured.as_ref());
         let cleanups = backends.map(|configured| configured.backend.pending_cleanups() as u64).sum();
-        Stats { held: self.lock().held.len() as u64, cleanups, ..self.counters.read() }
+        Stats { held: self.leases.lock().held.len() as u64, cleanups, ..self.counters.read() }
     }
-
-    fn find(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
-        self.lock().held.get(&id).cloned()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Leases> {
-        // Every change under the lock is a single step, so a panic in between leaves nothing half done.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a backend does on the calling thread.
-fn sync(backend: &Backend) -> Result<&dyn SyncBackend> {
-    backend.as_sync().ok_or_else(|| Error::invalid("this strategy has no synchronous calls"))
 }

@@ -1,92 +1,83 @@
-//! Where the callers of one manager wait for the same resources: first come, first served, and only the first of a line
-//! asks the backend. So what a hand-over costs does not grow with the callers.
+//! Queues of callers of one manager that wait for the same resources. Only the head of a queue contacts the backend, so
+//! the cost of handing a lock over does not grow with the number of callers.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::lease::Resources;
+use crate::runtime::sync::Mutex;
 
-/// The lines of one backend, by what they wait for.
+/// The queues of one backend, by the resources that their callers wait for.
 #[derive(Debug, Default)]
-pub struct WaitQueues {
-    // A std Mutex, because nothing awaits while it is held.
-    lines: Mutex<HashMap<Resources, Line>>,
-}
+pub struct WaitQueues(Mutex<HashMap<Resources, CallerQueue>>);
 
 #[derive(Debug, Default)]
-struct Line {
-    places: VecDeque<Arc<Notify>>,
-    /// What keeps its first from asking.
-    trouble: Option<Error>,
+struct CallerQueue {
+    callers: VecDeque<Arc<Notify>>,
+    /// The last error of the head's attempts.
+    last_error: Option<Error>,
 }
 
 impl WaitQueues {
-    /// Goes to the end of a line, until the place is dropped.
-    pub fn enter<'a>(&'a self, resources: &'a Resources) -> Place<'a> {
-        let bell = Arc::new(Notify::new());
-        self.lock().entry(resources.clone()).or_default().places.push_back(Arc::clone(&bell));
-        Place { queues: self, resources, bell }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Resources, Line>> {
-        // Every change under the lock leaves whole lines.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Joins the end of a queue, until the ticket is dropped.
+    pub fn join<'a>(&'a self, resources: &'a Resources) -> Ticket<'a> {
+        let turn = Arc::new(Notify::new());
+        self.0.lock().entry(resources.clone()).or_default().callers.push_back(Arc::clone(&turn));
+        Ticket { queues: self, resources, turn }
     }
 }
 
-/// A place in a line.
+/// A caller's place in a queue.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub struct Ticket<'a> {
     queues: &'a WaitQueues,
     resources: &'a Resources,
-    bell: Arc<Notify>,
+    turn: Arc<Notify>,
 }
 
-impl Place<'_> {
-    /// Until it is the first of its line.
+impl Ticket<'_> {
+    /// Returns once this caller is the head of its queue.
     pub async fn first(&self) {
         while !self.is_first() {
-            self.bell.notified().await;
+            self.turn.notified().await;
         }
     }
 
-    /// Tells those behind what keeps the first of them from asking, if anything does.
-    pub fn tell(&self, trouble: Option<Error>) {
-        if let Some(line) = self.queues.lock().get_mut(self.resources) {
-            line.trouble = trouble;
+    /// Records the error of the head's last attempt, or that there is none any more.
+    pub fn set_error(&self, error: Option<Error>) {
+        if let Some(queue) = self.queues.0.lock().get_mut(self.resources) {
+            queue.last_error = error;
         }
     }
 
-    /// What the first of the line ran into.
-    pub fn trouble(&self) -> Option<Error> {
-        self.queues.lock().get(self.resources).and_then(|line| line.trouble.clone())
+    /// The error of the head's last attempt, if it failed.
+    pub fn last_error(&self) -> Option<Error> {
+        self.queues.0.lock().get(self.resources).and_then(|queue| queue.last_error.clone())
     }
 
-    /// Whether it is the first of its line.
+    /// Whether this caller is the head of its queue.
     pub fn is_first(&self) -> bool {
-        self.queues
-            .lock()
-            .get(self.resources)
-            .and_then(|line| line.places.front())
-            .is_some_and(|first| Arc::ptr_eq(first, &self.bell))
+        let queues = self.queues.0.lock();
+        let head = queues.get(self.resources).and_then(|queue| queue.callers.front());
+        head.is_some_and(|head| Arc::ptr_eq(head, &self.turn))
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut lines = self.queues.lock();
-        let Some(line) = lines.get_mut(self.resources) else { return };
-        // Mostly it is the first one that leaves.
-        if let Some(at) = line.places.iter().position(|bell| Arc::ptr_eq(bell, &self.bell)) {
-            line.places.remove(at);
+        let mut queues = self.queues.0.lock();
+        let Some(queue) = queues.get_mut(self.resources) else { return };
+        // Mostly it is the head that leaves.
+        if let Some(at) = queue.callers.iter().position(|turn| Arc::ptr_eq(turn, &self.turn)) {
+            queue.callers.remove(at);
         }
-        match line.places.front() {
-            Some(first) => first.notify_one(),
+        match queue.callers.front() {
+            Some(head) => head.notify_one(),
             None => {
-                lines.remove(self.resources);
+                queues.remove(self.resources);
             }
         }
     }
@@ -99,26 +90,26 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    fn is_first(place: &Place<'_>) -> bool {
-        let first = pin!(place.first());
+    fn is_first(ticket: &Ticket<'_>) -> bool {
+        let first = pin!(ticket.first());
         first.poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(())
     }
 
     #[test]
-    fn whoever_came_first_is_first_and_the_next_follows() {
+    fn callers_get_their_turn_in_the_order_in_which_they_joined() {
         let (queues, a, b) =
             (WaitQueues::default(), Resources::one("a").unwrap(), Resources::one("b").unwrap());
-        let one = queues.enter(&a);
-        let two = queues.enter(&a);
-        let three = queues.enter(&a);
-        let other = queues.enter(&b);
+        let one = queues.join(&a);
+        let two = queues.join(&a);
+        let three = queues.join(&a);
+        let other = queues.join(&b);
         assert!(is_first(&one) && !is_first(&two) && !is_first(&three) && is_first(&other));
         drop(two);
-        assert!(!is_first(&three), "who gives up lets nobody past the first");
+        assert!(!is_first(&three), "a caller that gives up does not move others past the head");
         drop(one);
         assert!(is_first(&three));
         drop(three);
         drop(other);
-        assert!(queues.lock().is_empty(), "nothing is left of lines that ended");
+        assert!(queues.0.lock().is_empty(), "a queue without callers is removed");
     }
 }

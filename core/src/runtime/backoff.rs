@@ -1,31 +1,44 @@
-//! Growing pauses with jitter, so that many who failed together do not come back together.
+//! Growing pauses between tries.
 
 use std::time::Duration;
 
-/// Pauses that double up to a limit; each is between half and the whole of its step.
+/// Pauses that double up to a limit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Backoff {
-    step: Duration,
+pub struct Backoff {
+    next: Duration,
     limit: Duration,
+    jitter: bool,
 }
 
 impl Backoff {
-    /// Between attempts to connect.
-    pub const CONNECT: Self = Self::new(Duration::from_millis(20), Duration::from_millis(500));
+    /// Between attempts to connect to a server.
+    pub const CONNECT: Self = Self::jittered(Duration::from_millis(20), Duration::from_millis(500));
     /// Between attempts to undo what may have been written.
-    pub const CLEANUP: Self = Self::new(Duration::from_millis(50), Duration::from_secs(2));
+    pub const UNDO: Self = Self::jittered(Duration::from_millis(50), Duration::from_secs(2));
+    /// Between attempts to acquire from a backend that went away while its lease was waited for.
+    pub const REACQUIRE: Self = Self::exact(Duration::from_millis(50), Duration::from_secs(1));
 
-    const fn new(first: Duration, limit: Duration) -> Self {
-        Self { step: first, limit }
+    /// Exactly this long at first, then twice as long each time.
+    pub const fn exact(first: Duration, limit: Duration) -> Self {
+        Self { next: first, limit, jitter: false }
+    }
+
+    /// Likewise, but each is between half and the whole of its step: clients that failed together do not come back
+    /// together.
+    pub const fn jittered(first: Duration, limit: Duration) -> Self {
+        Self { next: first, limit, jitter: true }
     }
 
     /// The next pause.
     pub fn next(&mut self) -> Duration {
-        // Without randomness the pauses are merely less spread.
+        let step = self.next.min(self.limit);
+        self.next = (step * 2).min(self.limit);
+        if !self.jitter {
+            return step;
+        }
+        // Without randomness the pauses are merely spread less.
         let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        let pause = self.step.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX));
-        self.step = (self.step * 2).min(self.limit);
-        pause
+        step.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
     }
 }
 
@@ -44,5 +57,14 @@ mod tests {
         }
         let pauses: std::collections::HashSet<_> = (0..20).map(|_| backoff.next()).collect();
         assert!(pauses.len() > 10);
+    }
+
+    #[test]
+    fn exact_pauses_double_up_to_their_limit() {
+        let mut backoff = Backoff::exact(Duration::from_millis(3), Duration::from_millis(10));
+        let pauses: Vec<_> = (0..4).map(|_| backoff.next().as_millis()).collect();
+        assert_eq!(pauses, [3, 6, 10, 10]);
+        let mut above = Backoff::exact(Duration::from_millis(20), Duration::from_millis(10));
+        assert_eq!(above.next(), Duration::from_millis(10));
     }
 }

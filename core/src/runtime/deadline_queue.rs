@@ -1,91 +1,92 @@
-//! A timer that many leases share: a task that looks at each of them when its time comes.
+//! One timer for many deadlines.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::clock::BootInstant;
+use super::executor::Executor;
+use super::sync::Mutex;
 use crate::error::Result;
-use crate::manager::{HeldLease, Manager};
-use crate::runtime::clock::BootInstant;
-use crate::runtime::executor::Executor;
 
-/// The runtime's timers stand still while the host is suspended and the leases do not, so no sleep is longer.
+/// Timers of the runtime pause while the host is suspended, deadlines do not: no sleep is longer than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// What is done about a lease whose time has come: answers when to look at it again, if ever.
-type Look = fn(&Arc<Manager>, &Arc<HeldLease>) -> Option<BootInstant>;
+/// Something that is due at a moment.
+pub trait Timed: Send + 'static {
+    /// How long it still is until `at`; `None` when the target no longer exists.
+    fn until(&self, at: BootInstant) -> Option<Duration>;
 
-/// A lease to look at, and when.
-struct Entry {
-    at: BootInstant,
-    manager: Weak<Manager>,
-    held: Weak<HeldLease>,
+    /// Handles the deadline and returns the next one, if there is another. Must not block.
+    fn fire(&self) -> Option<BootInstant>;
+
+    /// Whether the target no longer exists, so that its entry can be removed early.
+    fn is_gone(&self) -> bool;
 }
 
-impl PartialEq for Entry {
+/// A target and its next deadline, ordered by the latter.
+struct Entry<T> {
+    at: BootInstant,
+    target: T,
+}
+
+impl<T> PartialEq for Entry<T> {
     fn eq(&self, other: &Self) -> bool {
         self.at == other.at
     }
 }
 
-impl Eq for Entry {}
+impl<T> Eq for Entry<T> {}
 
-impl PartialOrd for Entry {
+impl<T> PartialOrd for Entry<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Entry {
+impl<T> Ord for Entry<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.at.cmp(&other.at)
     }
 }
 
-/// One timer for leases of all managers of the process. It keeps none of them alive, and turns on the I/O thread.
-pub(crate) struct Wheel {
-    look: Look,
-    /// A std mutex: nothing awaits while it is held.
-    entries: Mutex<BinaryHeap<Reverse<Entry>>>,
+/// The deadlines of all targets of one kind in the process. One task on the I/O thread waits for the earliest.
+pub struct DeadlineQueue<T: Timed> {
+    entries: Mutex<BinaryHeap<Reverse<Entry<T>>>>,
+    /// Notified when a new entry is the earliest.
     earlier: Notify,
-    turning: AtomicBool,
+    running: AtomicBool,
 }
 
-impl Wheel {
-    /// A wheel that stands still until something is added.
-    pub(crate) const fn new(look: Look) -> Self {
+impl<T: Timed> DeadlineQueue<T> {
+    /// A queue without entries, whose task starts with the first.
+    pub const fn new() -> Self {
         let entries = Mutex::new(BinaryHeap::new());
-        Self { look, entries, earlier: Notify::const_new(), turning: AtomicBool::new(false) }
+        Self { entries, earlier: Notify::const_new(), running: AtomicBool::new(false) }
     }
 
-    /// Looks at this lease at this moment, and again whenever the look says so.
-    pub(crate) fn add(
-        &'static self,
-        at: BootInstant,
-        manager: &Arc<Manager>,
-        held: &Arc<HeldLease>,
-    ) -> Result<()> {
+    /// Fires `target` at this moment, and again at each moment that it returns.
+    pub fn add(&'static self, at: BootInstant, target: T) -> Result<()> {
         let executor = Executor::io()?;
-        if !self.turning.swap(true, Ordering::AcqRel) {
-            executor.spawn(self.turn());
+        if !self.running.swap(true, Ordering::AcqRel) {
+            executor.spawn(self.run());
         }
-        self.push(Entry { at, manager: Arc::downgrade(manager), held: Arc::downgrade(held) });
+        self.push(Entry { at, target });
         Ok(())
     }
 
-    fn push(&self, entry: Entry) {
+    fn push(&self, entry: Entry<T>) {
         let at = entry.at;
-        let mut entries = self.entries();
+        let mut entries = self.entries.lock();
         let first = entries.peek().is_none_or(|Reverse(next)| at < next.at);
-        // What was released goes before its time comes; looked for only when the heap would grow.
+        // Entries without a target are removed before their time, but searched for only when the heap would grow.
         if entries.len() == entries.capacity() {
-            entries.retain(|Reverse(entry)| entry.held.strong_count() > 0);
-            // Or it is looked through again for every few that come.
+            entries.retain(|Reverse(entry)| !entry.target.is_gone());
+            // A heap that stays nearly full would be searched for every few entries.
             if entries.len() > entries.capacity() / 2 {
                 let more = entries.len();
                 entries.reserve(more);
@@ -98,9 +99,9 @@ impl Wheel {
         }
     }
 
-    async fn turn(&self) {
+    async fn run(&self) {
         loop {
-            match self.look_at_due() {
+            match self.fire_due() {
                 Some(pause) => {
                     let _ = tokio::time::timeout(pause, self.earlier.notified()).await;
                 }
@@ -109,32 +110,98 @@ impl Wheel {
         }
     }
 
-    /// Looks at everything that is due, and answers how long nothing else is.
-    fn look_at_due(&self) -> Option<Duration> {
+    /// Fires everything that is due, and returns how long nothing else is.
+    fn fire_due(&self) -> Option<Duration> {
         loop {
-            let mut entries = self.entries();
+            let mut entries = self.entries.lock();
             let Reverse(next) = entries.peek()?;
-            let Some((manager, held)) = next.manager.upgrade().zip(next.held.upgrade()) else {
-                entries.pop(); // released, or the manager is gone
-                continue;
-            };
-            let pause = manager.clock().boot().until(next.at);
-            if !pause.is_zero() {
-                return Some(pause.min(LONGEST_SLEEP));
-            }
-            entries.pop();
-            drop(entries);
-            // One lease that cannot be looked at must not leave all others alone.
-            let next = std::panic::catch_unwind(AssertUnwindSafe(|| (self.look)(&manager, &held)));
-            if let Ok(Some(at)) = next {
-                let entry = Entry { at, manager: Arc::downgrade(&manager), held: Arc::downgrade(&held) };
-                self.entries().push(Reverse(entry));
+            match next.target.until(next.at) {
+                None => {
+                    entries.pop();
+                }
+                Some(left) if !left.is_zero() => return Some(left.min(LONGEST_SLEEP)),
+                Some(_) => {
+                    let Some(Reverse(Entry { target, .. })) = entries.pop() else { continue };
+                    drop(entries);
+                    // One target that panics must not stop the timer of all others.
+                    let next = catch_unwind(AssertUnwindSafe(|| target.fire()));
+                    if let Ok(Some(at)) = next {
+                        self.entries.lock().push(Reverse(Entry { at, target }));
+                    }
+                }
             }
         }
     }
+}
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, BinaryHeap<Reverse<Entry>>> {
-        // A heap that a panic interrupted is still a heap: at worst an entry is out of order.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Weak};
+
+    use crate::runtime::clock::Clock;
+    use crate::runtime::clock::fake::FakeClock;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    static FIRED: Mutex<Vec<(char, BootInstant)>> = Mutex::new(Vec::new());
+
+    /// Fires again five seconds after `start`, once that is still to come.
+    struct Target {
+        name: char,
+        start: BootInstant,
+        clock: Clock,
+        alive: Weak<()>,
+    }
+
+    impl Timed for Target {
+        fn until(&self, at: BootInstant) -> Option<Duration> {
+            (!self.is_gone()).then(|| self.clock.boot().until(at))
+        }
+
+        fn fire(&self) -> Option<BootInstant> {
+            let (now, last) = (self.clock.boot(), self.start + ms(5_000));
+            FIRED.lock().push((self.name, now));
+            assert!(self.name != 'p', "on purpose");
+            (now < last).then_some(last)
+        }
+
+        fn is_gone(&self) -> bool {
+            self.alive.strong_count() == 0
+        }
+    }
+
+    #[test]
+    fn each_target_fires_at_its_deadlines_unless_it_no_longer_exists() {
+        static QUEUE: DeadlineQueue<Target> = DeadlineQueue::new();
+        let clock = FakeClock::new();
+        let start = clock.clock().boot();
+        let (kept, dropped) = (Arc::new(()), Arc::new(()));
+        let targets = [('p', 900, &kept), ('a', 3_000, &kept), ('b', 1_000, &kept), ('c', 2_000, &dropped)];
+        for (name, at, alive) in targets {
+            let target = Target { name, start, clock: clock.clock(), alive: Arc::downgrade(alive) };
+            QUEUE.add(start + ms(at), target).unwrap();
+        }
+        drop(dropped);
+        let fired = |count: usize| {
+            // A fake clock wakes no one: the queue polls once a second.
+            for _ in 0..40 {
+                std::thread::sleep(ms(100));
+                if FIRED.lock().len() >= count {
+                    break;
+                }
+            }
+            FIRED.lock().clone()
+        };
+        clock.advance(ms(1_500));
+        assert_eq!(fired(2), [('p', start + ms(1_500)), ('b', start + ms(1_500))], "past one that panics");
+        clock.advance(ms(2_000));
+        assert_eq!(fired(3)[2..], [('a', start + ms(3_500))]);
+        clock.advance(ms(1_500));
+        let mut last: Vec<_> = fired(5)[3..].to_vec();
+        last.sort_unstable();
+        assert_eq!(last, [('a', start + ms(5_000)), ('b', start + ms(5_000))]);
     }
 }

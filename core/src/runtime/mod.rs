@@ -1,8 +1,8 @@
-//! What fencelock runs on: its threads, its clocks, its timers.
+//! What fencelock runs on: threads, clocks, timers, retries.
 
 pub mod backoff;
-pub mod cancellation;
 pub mod clock;
 pub mod deadline_queue;
 pub mod executor;
+pub mod sync;
 pub mod undo;

@@ -140,7 +140,7 @@ mod tests {
 
     fn undo(until_ms: u64, if_missing: IfMissing) -> Undo<()> {
         let (until, due) = (at(until_ms), at(0));
-        Undo { target: (), if_missing, until, due, backoff: Backoff::CLEANUP }
+        Undo { target: (), if_missing, until, due, backoff: Backoff::UNDO }
     }
 
     fn queue() -> UndoQueue<()> {

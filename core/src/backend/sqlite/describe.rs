@@ -5,7 +5,7 @@ use std::path::Path;
 use super::fs::kind::{self, Kind};
 use super::store::rows::Tx;
 use crate::backend::guarantees::Guarantee;
-use crate::backend::guarantees::{Event, LockFile, Survives};
+use crate::backend::guarantees::{FailureModes, FileInfo, Judgement};
 
 /// What is seen of a lock file.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub fn guarantee(path: &Path, facts: &Facts) -> Guarantee {
         summary: summary(path, facts),
         warnings: warnings(facts, filesystem),
         survives: survives(facts),
-        file: Some(LockFile {
+        file: Some(FileInfo {
             path: path.display().to_string(),
             exists: facts.exists,
             filesystem,
@@ -114,41 +114,43 @@ fn warnings(facts: &Facts, filesystem: Option<&str>) -> Vec<String> {
 /// As [`kind::name`] calls what a container writes to when nothing is mounted.
 const OVERLAY: &str = "overlay";
 
-fn survives(facts: &Facts) -> Survives {
+fn survives(facts: &Facts) -> FailureModes {
     let network = facts.kind.is_network();
-    let no_server = || Event::not_applicable("there is no server, only a file");
-    Survives {
-        process_crash: Event::yes(if network {
+    let no_server = || Judgement::not_applicable("there is no server, only a file");
+    FailureModes {
+        process_crash: Judgement::yes(if network {
             "the lease of a process that died runs out; nobody gets the lock before"
         } else {
             "the next one takes over as soon as the process is dead"
         }),
-        pause: Event::with_guard(
+        pause: Judgement::with_guard(
             "a holder that stands still for longer than its lease does not know that it is over: what it writes then is \
              refused by a guard only",
         ),
         primary_crash: no_server(),
         failover: no_server(),
         partition: if network {
-            Event::with_guard(
+            Judgement::with_guard(
                 "what a host that is cut off from the file system still holds, and when others see its file locks end, is \
                  up to the file system",
             )
         } else {
-            Event::not_applicable("all holders are processes of this host")
+            Judgement::not_applicable("all holders are processes of this host")
         },
         clock_step: if facts.has_boot_identity && !network {
-            Event::yes("leases end by the boot clock, which nobody can set")
+            Judgement::yes("leases end by the boot clock, which nobody can set")
         } else {
-            Event::with_guard("leases end by the wall clock: setting it ends them early or late by as much")
+            Judgement::with_guard(
+                "leases end by the wall clock: setting it ends them early or late by as much",
+            )
         },
         power_loss: match (network, facts.is_durable) {
-            (false, true) => Event::yes("all holders die with the host, and the file keeps every commit"),
-            (false, false) => Event::yes(
+            (false, true) => Judgement::yes("all holders die with the host, and the file keeps every commit"),
+            (false, false) => Judgement::yes(
                 "all holders die with the host; the file may lose its newest commits, and tokens still rise as long as the \
                  wall clock is not behind the last one",
             ),
-            (true, _) => Event::with_guard(
+            (true, _) => Judgement::with_guard(
                 "a file server that lost power may come back without the newest leases, while their holders go on",
             ),
         },
@@ -164,7 +166,7 @@ mod tests {
     fn a_network_file_system_leaves_less() {
         let of = |kind| guarantee(Path::new("/d/locks.sqlite"), &Facts::expected(kind, false, true));
         let (local, network) = (of(Kind::Local).survives, of(Kind::Network("NFS")).survives);
-        let verdicts = |of: &Survives| {
+        let verdicts = |of: &FailureModes| {
             [&of.process_crash, &of.pause, &of.failover, &of.partition, &of.clock_step, &of.power_loss]
                 .map(|event| event.verdict)
         };

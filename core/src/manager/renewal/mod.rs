@@ -1,50 +1,76 @@
-//! How leases are kept alive: what the wheel does when the time of one has come.
+//! Keeps leases alive from a native thread, so that a blocked event loop loses none. [`policy`] decides; this does it.
 
-pub(crate) mod policy;
+pub mod policy;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use self::policy::Turn;
+use self::policy::{Decision, next_tick};
 use super::Manager;
 use super::held_lease::HeldLease;
 use crate::backend::contract::LockBackend;
 use crate::runtime::clock::BootInstant;
+use crate::runtime::deadline_queue::{DeadlineQueue, Timed};
+
+/// The renewals of all leases of the process.
+static RENEWALS: DeadlineQueue<RenewalTask> = DeadlineQueue::new();
+
+/// A lease that is renewed. It keeps neither lease nor manager alive.
+struct RenewalTask(Weak<Manager>, Weak<HeldLease>);
+
+impl Timed for RenewalTask {
+    fn until(&self, at: BootInstant) -> Option<Duration> {
+        (self.1.strong_count() > 0).then_some(())?;
+        Some(self.0.upgrade()?.clock.boot().until(at))
+    }
+
+    fn fire(&self) -> Option<BootInstant> {
+        self.0.upgrade()?.renew_if_due(&self.1.upgrade()?)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.1.strong_count() == 0
+    }
+}
 
 impl Manager {
     /// Renews a new lease from now on, if its holder asked for it.
     pub(super) fn keep_alive(self: &Arc<Self>, held: &Arc<HeldLease>) {
-        self.look_again(held, held.due());
+        self.renew_at(held, held.due());
     }
 
-    /// The wheel's turn: renews a lease that is due, or answers when to look again.
-    pub(crate) fn renew_if_due(self: &Arc<Self>, held: &Arc<HeldLease>) -> Option<BootInstant> {
+    /// Starts a renewal that is due, or returns when to check again.
+    pub(super) fn renew_if_due(self: &Arc<Self>, held: &Arc<HeldLease>) -> Option<BootInstant> {
         let renewal = held.renewal()?;
-        match renewal.turn(held, self.clock.boot(), &*self.pulse) {
-            Turn::Over => None,
-            Turn::Later(at) => Some(policy::tick(at, held.ttl)),
-            Turn::Renew => match self.open_backend(held.strategy).and_then(|backend| backend.executor()) {
-                Ok(executor) => {
-                    executor.spawn(Arc::clone(self).renew(Arc::clone(held)));
-                    None
+        match renewal.decide(&held.times(), self.clock.boot(), &*self.heartbeat) {
+            Decision::Stop => None,
+            Decision::Wait(at) => Some(next_tick(at, held.ttl)),
+            Decision::Renew => {
+                match self.open_backend(held.strategy).and_then(|backend| backend.executor()) {
+                    Ok(executor) => {
+                        executor.spawn(Arc::clone(self).renew(Arc::clone(held)));
+                        None
+                    }
+                    Err(error) => renewal.record(&held.times(), Err(error), self.clock.boot()),
                 }
-                Err(error) => renewal.renewed(held, Err(error), self.clock.boot()),
-            },
+            }
         }
     }
 
-    /// One renewal. It never revives a lease, as no extension does.
+    /// Renews once. Like every extension, it never revives a lease.
     pub(super) async fn renew(self: Arc<Self>, held: Arc<HeldLease>) {
-        let result = self.prolong(&held, held.ttl).await;
+        let result = self.extend_held(&held, held.ttl).await;
         let Some(renewal) = held.renewal() else { return };
-        if let Some(at) = renewal.renewed(&held, result, self.clock.boot()) {
-            self.look_again(&held, at);
+        if let Some(at) = renewal.record(&held.times(), result, self.clock.boot()) {
+            self.renew_at(&held, at);
         }
     }
 
-    fn look_again(self: &Arc<Self>, held: &Arc<HeldLease>, at: BootInstant) {
+    fn renew_at(self: &Arc<Self>, held: &Arc<HeldLease>, at: BootInstant) {
         let Some(renewal) = held.renewal() else { return };
-        if let Err(error) = policy::add(at, self, held) {
-            renewal.failed(error);
+        let task = RenewalTask(Arc::downgrade(self), Arc::downgrade(held));
+        if let Err(error) = RENEWALS.add(next_tick(at, held.ttl), task) {
+            renewal.fail(error);
         }
     }
 }

@@ -1,83 +1,89 @@
-//! Keeps leases alive: when one is to be renewed, and when that ends. Natively, so that a blocked event loop loses no
-//! lease; and within limits, so that one that hangs for good does.
+//! When a lease is renewed, and when that stops. Decisions only: no I/O and no clock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::lease::Ttl;
-use crate::manager::{HeldLease, Manager};
+use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::BootInstant;
-use crate::runtime::deadline_queue::Wheel;
+use crate::runtime::sync::Mutex;
 
-/// Ticks are powers of two, so that those of short leases fall together with those of longer ones. This is about a
-/// quarter of a second, in microseconds.
+/// Ticks are powers of two, so that those of short leases coincide with those of longer ones. This is about a quarter
+/// of a second, in microseconds.
 const LONGEST_TICK: u64 = 1 << 18;
-/// The longest pause after the first failure, and the most that pauses grow to.
+/// The limits of the pauses after failures: of the first, and of all.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// An event loop that was silent for this long is asked for a sign of life with the next renewal, so that it need not
-/// be waited for when it counts.
+/// After this long without a sign of life the holder is asked for one with the next renewal, so that it need not be
+/// waited for when it counts.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// How long a lease is kept alive.
+/// How long a lease is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct RenewalLimits {
     /// Counted from the grant.
     pub max_hold: Duration,
-    /// Without a sign of life from whoever holds it.
+    /// Without a sign of life from the holder.
     pub max_stall: Duration,
 }
 
-impl Limits {
+impl RenewalLimits {
     /// No limit.
     pub const FOREVER: Duration = Duration::from_micros(u64::MAX);
 }
 
-/// Whether those who hold leases are alive. For JavaScript: its event loop.
-pub trait Pulse: Send + Sync {
+/// Whether the holder of leases is alive. For JavaScript: its event loop.
+pub trait Heartbeat: Send + Sync {
     /// When it last gave a sign of life.
-    fn beat(&self) -> BootInstant;
+    fn last(&self) -> BootInstant;
     /// Asks for a sign of life. Called from any thread; must not block.
-    fn ask(&self);
+    fn request(&self);
 }
 
-/// Looks at this lease at the next tick after this moment.
-pub(crate) fn add(at: BootInstant, manager: &Arc<Manager>, held: &Arc<HeldLease>) -> Result<()> {
-    static RENEWED: Wheel = Wheel::new(Manager::renew_if_due);
-    RENEWED.add(tick(at, held.ttl), manager, held)
+/// The moments of a lease that decide about its renewal.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Neither lost nor released.
+    pub active: bool,
+    /// Just before it was asked for.
+    pub granted: BootInstant,
+    /// When it should be renewed.
+    pub due: BootInstant,
+    /// When its holder is notified that it ends.
+    pub warning: BootInstant,
+    /// What it is renewed by.
+    pub ttl: Ttl,
 }
 
-/// The first common moment that is not before this one. Leases that are due close together are renewed together.
-pub(crate) fn tick(at: BootInstant, ttl: Ttl) -> BootInstant {
+/// The first common tick that is not before this moment. Leases that are due close together are renewed together.
+pub fn next_tick(at: BootInstant, ttl: Ttl) -> BootInstant {
     // The shortest TTL has ticks of 128 microseconds.
     let share = (ttl.as_duration().as_micros() as u64 / 48).max(1);
     let length = (1 << share.ilog2()).min(LONGEST_TICK);
     BootInstant::from_micros(at.as_micros().next_multiple_of(length))
 }
 
-/// What is to be done about a lease.
+/// What to do about a lease now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Renew it now.
+pub enum Decision {
+    /// Renew it.
     Renew,
-    /// Look again then.
-    Later(BootInstant),
-    /// It is not renewed any more.
-    Over,
+    /// Decide again at this moment.
+    Wait(BootInstant),
+    /// Never renew it again.
+    Stop,
 }
 
-/// The renewing of one lease. One task at a time is at it.
+/// The renewal of one lease.
 #[derive(Debug)]
-pub(crate) struct Renewal {
-    limits: Limits,
-    /// A std mutex: nothing awaits while it is held.
+pub struct Renewal {
+    limits: RenewalLimits,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// In a row.
-    failures: u32,
+    /// The pauses after failures in a row.
+    backoff: Option<Backoff>,
     /// When the holder was asked for a sign of life that this renewal waits for.
     asked: Option<BootInstant>,
     obstacle: Option<Obstacle>,
@@ -93,79 +99,74 @@ enum Obstacle {
 }
 
 impl Renewal {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Of a new lease.
+    pub fn new(limits: RenewalLimits) -> Self {
         Self { limits, state: Mutex::default() }
     }
 
-    /// What is to be done now. Asks for a sign of life where one is needed.
-    pub(crate) fn turn(&self, held: &HeldLease, now: BootInstant, pulse: &dyn Pulse) -> Turn {
-        if !held.is_active() {
-            return Turn::Over;
+    /// Decides what to do now. Asks for a sign of life where one is needed.
+    pub fn decide(&self, times: &Times, now: BootInstant, heartbeat: &dyn Heartbeat) -> Decision {
+        if !times.active {
+            return Decision::Stop;
         }
-        let Limits { max_hold, max_stall } = self.limits;
-        let mut state = self.state();
-        if now >= held.sent + max_hold {
+        let RenewalLimits { max_hold, max_stall } = self.limits;
+        let mut state = self.state.lock();
+        if now >= times.granted + max_hold {
             state.obstacle = Some(Obstacle::HeldLongEnough);
-            return Turn::Over;
+            return Decision::Stop;
         }
-        // The holder was told by now, or is about to be.
-        if now >= held.warning() {
-            return Turn::Over;
+        // The holder was notified by now, or is about to be.
+        if now >= times.warning {
+            return Decision::Stop;
         }
-        if now < held.due() {
-            return Turn::Later(held.due());
+        if now < times.due {
+            return Decision::Wait(times.due);
         }
-        if max_stall < Limits::FOREVER {
-            let beat = pulse.beat();
-            let silent = beat.until(now);
-            if silent >= max_stall && state.asked.is_none_or(|asked| beat < asked) {
+        if max_stall < RenewalLimits::FOREVER {
+            let last = heartbeat.last();
+            let silent = last.until(now);
+            if silent >= max_stall && state.asked.is_none_or(|asked| last < asked) {
                 state.asked.get_or_insert(now);
                 state.obstacle = Some(Obstacle::Silent);
                 drop(state);
-                pulse.ask();
-                return Turn::Later(now + pause(held.ttl, 0));
+                heartbeat.request();
+                return Decision::Wait(now + pauses(times.ttl).next());
             }
             if silent >= SILENCE.min(max_stall / 4) {
-                pulse.ask();
+                heartbeat.request();
             }
         }
         state.asked = None;
         state.obstacle.get_or_insert(Obstacle::Unanswered);
-        Turn::Renew
+        Decision::Renew
     }
 
-    /// What became of a renewal: answers when to look again, if ever.
-    pub(crate) fn renewed(
-        &self,
-        held: &HeldLease,
-        result: Result<()>,
-        now: BootInstant,
-    ) -> Option<BootInstant> {
-        let mut state = self.state();
+    /// Records the result of a renewal, and returns when to decide again, if ever.
+    pub fn record(&self, times: &Times, result: Result<()>, now: BootInstant) -> Option<BootInstant> {
+        let mut state = self.state.lock();
         match result {
             Ok(()) => {
                 *state = State::default();
-                Some(held.due())
+                Some(times.due)
             }
             Err(Error::LockLost(_) | Error::Closed) => None,
             Err(error) => {
-                let pause = pause(held.ttl, state.failures);
-                state.failures += 1;
+                let pause = state.backoff.get_or_insert_with(|| pauses(times.ttl)).next();
                 state.obstacle = Some(Obstacle::Failing(error));
                 Some(now + pause)
             }
         }
     }
 
-    /// It cannot be renewed at all.
-    pub(crate) fn failed(&self, error: Error) {
-        self.state().obstacle = Some(Obstacle::Failing(error));
+    /// Records that the lease cannot be renewed at all.
+    pub fn fail(&self, error: Error) {
+        self.state.lock().obstacle = Some(Obstacle::Failing(error));
     }
 
-    /// Why the lease is not renewed, in words, if there is anything in the way.
-    pub(crate) fn obstacle(&self) -> Option<String> {
-        let Limits { max_hold, max_stall } = self.limits;
-        Some(match self.state().obstacle.as_ref()? {
+    /// Why the lease is not renewed, for a message.
+    pub fn obstacle(&self) -> Option<String> {
+        let RenewalLimits { max_hold, max_stall } = self.limits;
+        Some(match self.state.lock().obstacle.as_ref()? {
             Obstacle::Unanswered => "its renewal was not answered in time".to_owned(),
             Obstacle::Failing(error) => format!("it could not be renewed ({}: {error})", error.code()),
             Obstacle::Silent => format!(
@@ -173,19 +174,14 @@ impl Renewal {
                 max_stall.as_millis()
             ),
             Obstacle::HeldLongEnough => {
-                format!("it was held for maxHoldMs ({}), so it is not renewed any more", max_hold.as_millis())
+                format!("it was held for maxHoldMs ({}), so it is no longer renewed", max_hold.as_millis())
             }
         })
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is complete in itself.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// How long to wait after so many failures and one more.
-fn pause(ttl: Ttl, failures: u32) -> Duration {
+/// The pauses after failures.
+fn pauses(ttl: Ttl) -> Backoff {
     let first = (ttl.as_duration() / 32).min(PAUSES.0);
-    (first * 2_u32.pow(failures.min(8))).min(ttl.as_duration() / 8).min(PAUSES.1)
+    Backoff::exact(first, (ttl.as_duration() / 8).min(PAUSES.1))
 }

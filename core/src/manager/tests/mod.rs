@@ -1,4 +1,4 @@
-//! A manager with a lock file and a clock that moves only when told to.
+//! A manager with a lock file and a fake clock.
 
 mod renewal;
 
@@ -15,29 +15,29 @@ struct Stage {
     directory: tempfile::TempDir,
     clock: Arc<FakeClock>,
     manager: Arc<Manager>,
-    told: Arc<Mutex<Vec<(LeaseId, String)>>>,
-    pulse: Arc<FakePulse>,
+    notified: Arc<Mutex<Vec<(LeaseId, String)>>>,
+    heartbeat: Arc<FakeHeartbeat>,
 }
 
-/// A holder that gives signs of life only when told to.
+/// A holder whose signs of life the test sets.
 #[derive(Default)]
-struct FakePulse {
+struct FakeHeartbeat {
     beat: AtomicU64,
     asked: AtomicU64,
 }
 
-impl FakePulse {
+impl FakeHeartbeat {
     fn set(&self, at: BootInstant) {
         self.beat.store(at.as_micros(), Ordering::SeqCst);
     }
 }
 
-impl Pulse for FakePulse {
-    fn beat(&self) -> BootInstant {
+impl Heartbeat for FakeHeartbeat {
+    fn last(&self) -> BootInstant {
         BootInstant::from_micros(self.beat.load(Ordering::SeqCst))
     }
 
-    fn ask(&self) {
+    fn request(&self) {
         self.asked.fetch_add(1, Ordering::SeqCst);
     }
 }
@@ -48,7 +48,7 @@ impl Stage {
         Self::at(clock.clock(), clock)
     }
 
-    /// Where time passes by itself.
+    /// With the real clock.
     fn in_real_time() -> Self {
         Self::at(Clock::System, FakeClock::new())
     }
@@ -60,14 +60,18 @@ impl Stage {
             durability: Durability::Normal,
             allow_network_filesystem: false,
         };
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let hear = Arc::clone(&told);
-        let observer = Box::new(move |lease, message| hear.lock().unwrap().push((lease, message)));
+        let notified = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&notified);
+        let listener = Box::new(move |lease, message| record.lock().push((lease, message)));
         let local = Backend::Sqlite(SqliteBackend::new(config, time.clone()));
-        let pulse = Arc::new(FakePulse::default());
-        let manager =
-            Manager::new([(Strategy::Local, local)], time, observer, Arc::clone(&pulse) as Arc<dyn Pulse>);
-        Self { directory, clock, manager, told, pulse }
+        let heartbeat = Arc::new(FakeHeartbeat::default());
+        let manager = Manager::new(
+            [(Strategy::Local, local)],
+            time,
+            listener,
+            Arc::clone(&heartbeat) as Arc<dyn Heartbeat>,
+        );
+        Self { directory, clock, manager, notified, heartbeat }
     }
 
     /// Starts a call on the backend's thread.
@@ -77,7 +81,7 @@ impl Stage {
     ) -> mpsc::Receiver<T> {
         let (done, answer) = mpsc::channel();
         let manager = Arc::clone(&self.manager);
-        let executor = self.manager.backend(Strategy::Local).unwrap().executor().unwrap();
+        let executor = self.manager.open_backend(Strategy::Local).unwrap().executor().unwrap();
         executor.spawn(async move {
             let _ = done.send(call(manager).await);
         });
@@ -139,30 +143,30 @@ fn a_lease_counts_until_its_deadline_and_is_never_revived() {
     assert_eq!(stage.manager.remaining(id), ms(9_898), "1 % and 2 ms less than the TTL");
     stage.clock.advance(ms(9_898));
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
-    // The row would still let it: the drift is what is left.
+    // The row would still allow it: what is left of the lease is the drift.
     assert_eq!(stage.extend(id, 10_000).recv().unwrap().unwrap_err().code(), "LOCK_LOST");
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
     assert_eq!(stage.manager.stats().lost, 1);
 }
 
 #[test]
-fn an_extension_that_is_answered_after_the_deadline_is_none() {
+fn an_extension_acknowledged_after_the_deadline_does_not_count() {
     let stage = Stage::new();
     let id = stage.acquire("r", 10_000);
     let in_the_way = stage.other_program();
     let extension = stage.extend(id, 60_000);
     std::thread::sleep(ms(20));
-    // Past the deadline, and within the TTL: the file takes the extension, the holder was told that it lost.
+    // Past the deadline, and within the TTL: the file accepts the extension, but the holder was notified of the loss.
     stage.clock.advance(ms(9_950));
     drop(in_the_way);
     assert_eq!(extension.recv().unwrap().unwrap_err().code(), "LOCK_LOST");
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
     let next = stage.acquire("r", 10_000);
-    assert_ne!(next, id, "it was given back");
+    assert_ne!(next, id, "it was released");
 }
 
 #[test]
-fn a_holder_is_told_a_margin_before_the_deadline_that_counts() {
+fn a_holder_is_notified_a_margin_before_its_current_deadline() {
     let stage = Stage::new();
     let id = stage.acquire("r", 100);
     assert!(stage.manager.watch(id).unwrap());
@@ -173,50 +177,50 @@ fn a_holder_is_told_a_margin_before_the_deadline_that_counts() {
     assert_eq!(until(&held), ms(300), "of the TTL that set the deadline");
     stage.extend(id, 1_000).recv().unwrap().unwrap();
     assert_eq!(until(&held), ms(300), "an extension never shortens");
-    assert_eq!(stage.manager.look(&held), Some(held.warning()), "not yet");
+    assert_eq!(stage.manager.warn_if_due(&held), Some(held.warning()), "not yet");
     stage.clock.advance(ms(2_700));
-    assert_eq!(stage.manager.look(&held), None);
-    let told = stage.told.lock().unwrap().clone();
-    assert!(told.iter().any(|(lease, message)| *lease == id && message.contains("the lease ends in")));
-    assert!(stage.manager.remaining(id) > Duration::ZERO, "told before it is over");
-    assert!(!stage.manager.watch(id).unwrap(), "too late to be told");
+    assert_eq!(stage.manager.warn_if_due(&held), None);
+    let messages = stage.notified.lock().clone();
+    assert!(messages.iter().any(|(lease, message)| *lease == id && message.contains("the lease ends in")));
+    assert!(stage.manager.remaining(id) > Duration::ZERO, "notified before it ends");
+    assert!(!stage.manager.watch(id).unwrap(), "too late to be notified");
 }
 
 #[test]
-fn whoever_holds_leases_in_a_file_that_is_gone_is_told() {
+fn holders_are_notified_when_their_lock_file_was_deleted() {
     let stage = Stage::in_real_time();
     let (watched, silent) = (stage.acquire("a", 60_000), stage.acquire("b", 60_000));
     assert!(stage.manager.watch(watched).unwrap());
     std::fs::remove_file(stage.directory.path().join("locks.sqlite")).unwrap();
-    assert!(stage.manager.remaining(watched) > ms(50_000), "nobody has looked yet");
+    assert!(stage.manager.remaining(watched) > ms(50_000), "not checked yet");
     let after = stage.acquire("c", 60_000);
-    for gone in [watched, silent] {
-        assert_eq!(stage.manager.remaining(gone), Duration::ZERO);
+    for lost in [watched, silent] {
+        assert_eq!(stage.manager.remaining(lost), Duration::ZERO);
     }
     assert!(stage.manager.remaining(after) > ms(50_000));
-    let told = stage.told.lock().unwrap().clone();
-    let [(lease, message)] = &told[..] else { panic!("{told:?}") };
+    let messages = stage.notified.lock().clone();
+    let [(lease, message)] = &messages[..] else { panic!("{messages:?}") };
     assert!(*lease == watched && message.contains("deleted or replaced"), "{message}");
-    assert_eq!(stage.manager.forget(silent), None, "no warning of what was lost");
+    assert_eq!(stage.manager.forget(silent), None, "no warning about a lost lease");
     assert_eq!(stage.manager.forget(after).as_deref(), Some("c"));
 }
 
 #[test]
-fn a_grant_that_comes_too_late_is_not_worth_anything() {
+fn a_grant_that_arrives_past_its_deadline_does_not_count() {
     let clock = FakeClock::new();
     let asked = wanted("r", 1_000).first();
     let grant = Grant { token: 1, sent: clock.clock().boot(), acks: None };
-    let answer = || Ok(crate::backend::contract::Attempt::Granted(grant.clone()));
+    let answer = || Ok(Attempt::Granted(grant.clone()));
     clock.advance(ms(987));
-    assert!(matches!(acquire::judge(answer(), &clock.clock(), &asked), Ok(Outcome::Granted { .. })));
+    assert!(matches!(acquire::check_deadline(answer(), &clock.clock(), &asked), Ok(Attempt::Granted(_))));
     clock.advance(ms(1));
-    let late = acquire::judge(answer(), &clock.clock(), &asked).unwrap_err();
+    let late = acquire::check_deadline(answer(), &clock.clock(), &asked).unwrap_err();
     assert_eq!(late.code(), "LOCK_LOST");
     assert!(late.to_string().contains("988 ms"), "{late}");
 }
 
 #[test]
-fn after_closing_leases_are_released_and_nothing_is_taken() {
+fn closing_releases_the_leases_and_refuses_new_calls() {
     let stage = Stage::new();
     let id = stage.acquire("r", 60_000);
     assert!(stage.manager.watch(id).unwrap());
@@ -224,15 +228,15 @@ fn after_closing_leases_are_released_and_nothing_is_taken() {
     stage.manager.close(move || done.send(()).unwrap());
     closed.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
-    assert!(stage.told.lock().unwrap()[0].1.contains("closed"));
+    assert!(stage.notified.lock()[0].1.contains("closed"));
     assert_eq!(stage.manager.acquire_sync(Strategy::Local, &wanted("r", 10)).unwrap_err().code(), "CLOSED");
     let names: Vec<_> = std::fs::read_dir(stage.directory.path()).unwrap().collect();
     assert_eq!(names.len(), 1, "no side files, no liveness file: {names:?}");
 }
 
 #[test]
-fn the_futures_of_the_usual_ways_are_small() {
-    // They are made, moved and freed for every call. Rare ways are boxed to keep them so.
+fn the_futures_of_common_calls_are_small() {
+    // They are made, moved and freed for every call. Rare paths are boxed to keep them small.
     let stage = Stage::new();
     let acquire = stage.manager.acquire(Strategy::Local, wanted("r", 1_000), None);
     assert!(size_of_val(&acquire) <= 768, "{}", size_of_val(&acquire));

@@ -1,15 +1,15 @@
-//! When leases are renewed, and when that ends.
+//! When leases are renewed, and when that stops.
 
 use super::*;
-use crate::lease::{Owner, Resources};
+use crate::backend::contract::Request;
 use crate::manager::held_lease::LOST;
-use crate::manager::renewal::policy::{self, Turn};
-use crate::runtime::deadline_queue::Wheel;
+use crate::manager::renewal::policy::{Decision, next_tick};
 
-const FOREVER: Limits = Limits { max_hold: Limits::FOREVER, max_stall: Limits::FOREVER };
+const FOREVER: RenewalLimits =
+    RenewalLimits { max_hold: RenewalLimits::FOREVER, max_stall: RenewalLimits::FOREVER };
 
-/// A lease of 30 s that was asked for at `start`, which no manager and no wheel knows.
-fn lease(start: BootInstant, limits: Limits) -> HeldLease {
+/// A lease of 30 s that was asked for at `start`, which no manager and no timer knows.
+fn lease(start: BootInstant, limits: RenewalLimits) -> HeldLease {
     let request = Request {
         resources: Resources::one("r").unwrap(),
         owner: Owner::random(),
@@ -22,56 +22,60 @@ fn lease(start: BootInstant, limits: Limits) -> HeldLease {
     HeldLease::new(Strategy::Local, &request, start, request.ttl.deadline(start), Some(limits))
 }
 
-fn turn(held: &HeldLease, at: BootInstant, pulse: &FakePulse) -> Turn {
-    held.renewal().unwrap().turn(held, at, pulse)
+fn decide(held: &HeldLease, at: BootInstant, heartbeat: &FakeHeartbeat) -> Decision {
+    held.renewal().unwrap().decide(&held.times(), at, heartbeat)
 }
 
-fn done(held: &HeldLease, at: BootInstant, result: Result<()>) -> Option<BootInstant> {
-    held.renewal().unwrap().renewed(held, result, at)
+fn record(held: &HeldLease, at: BootInstant, result: Result<()>) -> Option<BootInstant> {
+    held.renewal().unwrap().record(&held.times(), result, at)
 }
 
 fn obstacle(held: &HeldLease) -> String {
     held.renewal().unwrap().obstacle().unwrap_or_default()
 }
 
-fn start() -> (BootInstant, FakePulse) {
+fn start() -> (BootInstant, FakeHeartbeat) {
     let start = FakeClock::new().clock().boot();
-    let pulse = FakePulse::default();
-    pulse.set(start);
-    (start, pulse)
+    let heartbeat = FakeHeartbeat::default();
+    heartbeat.set(start);
+    (start, heartbeat)
 }
 
 #[test]
 fn a_lease_is_renewed_at_a_third_of_its_ttl_and_a_third_after_each_renewal() {
-    let (start, pulse) = start();
+    let (start, heartbeat) = start();
     let held = lease(start, FOREVER);
-    assert_eq!(turn(&held, start, &pulse), Turn::Later(start + ms(10_000)));
-    assert_eq!(turn(&held, start + ms(9_999), &pulse), Turn::Later(start + ms(10_000)));
-    assert_eq!(turn(&held, start + ms(10_000), &pulse), Turn::Renew);
+    assert_eq!(decide(&held, start, &heartbeat), Decision::Wait(start + ms(10_000)));
+    assert_eq!(decide(&held, start + ms(9_999), &heartbeat), Decision::Wait(start + ms(10_000)));
+    assert_eq!(decide(&held, start + ms(10_000), &heartbeat), Decision::Renew);
     held.extend_deadline(start + ms(10_003), held.ttl);
-    assert_eq!(done(&held, start + ms(10_005), Ok(())), Some(start + ms(20_003)));
+    assert_eq!(record(&held, start + ms(10_005), Ok(())), Some(start + ms(20_003)));
     // What the holder extended by itself needs no renewal until then.
     held.extend_deadline(start + ms(12_000), Ttl::from_millis(120_000).unwrap());
-    let Turn::Later(next) = turn(&held, start + ms(20_003), &pulse) else { panic!("not yet") };
+    let Decision::Wait(next) = decide(&held, start + ms(20_003), &heartbeat) else { panic!("not yet") };
     assert!(next > start + ms(110_000) && next < held.warning());
-    assert_eq!(pulse.asked.load(Ordering::SeqCst), 0, "nobody is asked where any silence is fine");
+    assert_eq!(
+        heartbeat.asked.load(Ordering::SeqCst),
+        0,
+        "no sign of life is requested when any silence is fine"
+    );
 }
 
 #[test]
 fn a_renewal_comes_before_the_margin_or_not_at_all() {
-    let (start, pulse) = start();
+    let (start, heartbeat) = start();
     let held = lease(start, FOREVER);
-    assert_eq!(turn(&held, held.warning() - ms(1), &pulse), Turn::Renew);
-    assert_eq!(turn(&held, held.warning(), &pulse), Turn::Over);
+    assert_eq!(decide(&held, held.warning() - ms(1), &heartbeat), Decision::Renew);
+    assert_eq!(decide(&held, held.warning(), &heartbeat), Decision::Stop);
     let shortest = Ttl::from_millis(10).unwrap();
     let due = BootInstant::from_micros(3_334);
-    assert!(policy::tick(due, shortest) < shortest.deadline(BootInstant::from_micros(0)) - shortest.margin());
+    assert!(next_tick(due, shortest) < shortest.deadline(BootInstant::from_micros(0)) - shortest.margin());
     let lost = lease(start, FOREVER);
     lost.end(LOST);
     let released = lease(start, FOREVER);
     released.end(RELEASED);
     for over in [lost, released] {
-        assert_eq!(turn(&over, start + ms(10_000), &pulse), Turn::Over);
+        assert_eq!(decide(&over, start + ms(10_000), &heartbeat), Decision::Stop);
     }
 }
 
@@ -80,86 +84,88 @@ fn leases_that_are_due_close_together_are_renewed_together() {
     let (start, _) = start();
     let ttl = Ttl::from_millis(30_000).unwrap();
     let ticks: std::collections::HashSet<_> =
-        (0..10_000).map(|at| policy::tick(start + ms(at), ttl).as_micros()).collect();
+        (0..10_000).map(|at| next_tick(start + ms(at), ttl).as_micros()).collect();
     assert!(ticks.len() <= 40, "{} a period of ten seconds", ticks.len());
     for at in (0..10_000).map(|at| start + ms(at)) {
-        let tick = policy::tick(at, ttl);
+        let tick = next_tick(at, ttl);
         assert!(tick >= at && at.until(tick) < ms(263));
         // Those of a short lease are among them.
-        assert!(policy::tick(at, Ttl::from_millis(100).unwrap()) <= tick);
-        assert_eq!(policy::tick(tick, Ttl::from_millis(100).unwrap()), tick);
+        assert!(next_tick(at, Ttl::from_millis(100).unwrap()) <= tick);
+        assert_eq!(next_tick(tick, Ttl::from_millis(100).unwrap()), tick);
     }
 }
 
 #[test]
 fn nothing_is_renewed_beyond_max_hold() {
-    let (start, pulse) = start();
-    let held = lease(start, Limits { max_hold: ms(25_000), ..FOREVER });
-    assert_eq!(turn(&held, start + ms(10_000), &pulse), Turn::Renew);
+    let (start, heartbeat) = start();
+    let held = lease(start, RenewalLimits { max_hold: ms(25_000), ..FOREVER });
+    assert_eq!(decide(&held, start + ms(10_000), &heartbeat), Decision::Renew);
     held.extend_deadline(start + ms(10_000), held.ttl);
-    assert_eq!(done(&held, start + ms(10_001), Ok(())), Some(start + ms(20_000)));
-    assert_eq!(turn(&held, start + ms(24_999), &pulse), Turn::Renew);
-    assert_eq!(turn(&held, start + ms(25_000), &pulse), Turn::Over);
+    assert_eq!(record(&held, start + ms(10_001), Ok(())), Some(start + ms(20_000)));
+    assert_eq!(decide(&held, start + ms(24_999), &heartbeat), Decision::Renew);
+    assert_eq!(decide(&held, start + ms(25_000), &heartbeat), Decision::Stop);
     assert!(obstacle(&held).contains("maxHoldMs (25000)"), "{}", obstacle(&held));
 }
 
 #[test]
 fn nothing_is_renewed_for_a_holder_that_is_silent_for_longer_than_max_stall() {
-    let (start, pulse) = start();
-    let held = lease(start, Limits { max_stall: ms(12_000), ..FOREVER });
-    assert_eq!(turn(&held, start + ms(10_000), &pulse), Turn::Renew);
-    assert_eq!(pulse.asked.load(Ordering::SeqCst), 1, "so that there is an answer when it counts");
+    let (start, heartbeat) = start();
+    let held = lease(start, RenewalLimits { max_stall: ms(12_000), ..FOREVER });
+    assert_eq!(decide(&held, start + ms(10_000), &heartbeat), Decision::Renew);
+    assert_eq!(heartbeat.asked.load(Ordering::SeqCst), 1, "so that there is an answer when it counts");
     held.extend_deadline(start + ms(10_000), held.ttl);
-    done(&held, start + ms(10_000), Ok(())).unwrap();
-    // Nobody answered. It is asked again, and looked at again, until somebody does or the margin begins.
-    let Turn::Later(again) = turn(&held, start + ms(20_000), &pulse) else { panic!("a silent holder") };
-    assert_eq!(pulse.asked.load(Ordering::SeqCst), 2);
-    assert!(matches!(turn(&held, again, &pulse), Turn::Later(_)));
+    record(&held, start + ms(10_000), Ok(())).unwrap();
+    // It did not answer: it is asked again, and decided again, until it does or the margin begins.
+    let Decision::Wait(again) = decide(&held, start + ms(20_000), &heartbeat) else {
+        panic!("a silent holder")
+    };
+    assert_eq!(heartbeat.asked.load(Ordering::SeqCst), 2);
+    assert!(matches!(decide(&held, again, &heartbeat), Decision::Wait(_)));
     assert!(obstacle(&held).contains("maxStallMs (12000)"), "{}", obstacle(&held));
-    assert_eq!(turn(&held, held.warning(), &pulse), Turn::Over);
-    pulse.set(again);
-    assert_eq!(turn(&held, again + ms(100), &pulse), Turn::Renew, "it answered in time");
-    assert_eq!(turn(&held, again + ms(200), &pulse), Turn::Renew);
+    assert_eq!(decide(&held, held.warning(), &heartbeat), Decision::Stop);
+    heartbeat.set(again);
+    assert_eq!(decide(&held, again + ms(100), &heartbeat), Decision::Renew, "it answered in time");
+    assert_eq!(decide(&held, again + ms(200), &heartbeat), Decision::Renew);
 }
 
 #[test]
 fn a_holder_that_answers_keeps_its_lease_however_short_max_stall_is() {
-    let (start, pulse) = start();
-    let held = lease(start, Limits { max_stall: ms(1), ..FOREVER });
+    let (start, heartbeat) = start();
+    let held = lease(start, RenewalLimits { max_stall: ms(1), ..FOREVER });
     for round in 1..5 {
         let due = start + ms(10_000 * round);
-        let Turn::Later(again) = turn(&held, due, &pulse) else { panic!("silent for 10 s") };
-        pulse.set(due + ms(3));
-        assert_eq!(turn(&held, again, &pulse), Turn::Renew);
+        let Decision::Wait(again) = decide(&held, due, &heartbeat) else { panic!("silent for 10 s") };
+        heartbeat.set(due + ms(3));
+        assert_eq!(decide(&held, again, &heartbeat), Decision::Renew);
         held.extend_deadline(due, held.ttl);
-        done(&held, again, Ok(()));
+        record(&held, again, Ok(()));
     }
 }
 
 #[test]
-fn a_renewal_that_failed_is_tried_again_until_the_margin() {
-    let (start, pulse) = start();
+fn a_failed_renewal_is_retried_until_the_margin() {
+    let (start, heartbeat) = start();
     let held = lease(start, FOREVER);
     let (mut now, mut tries) = (start + ms(10_000), 0);
-    while turn(&held, now, &pulse) == Turn::Renew {
+    while decide(&held, now, &heartbeat) == Decision::Renew {
         tries += 1;
-        let next = done(&held, now, Err(Error::unavailable("the server is away"))).unwrap();
+        let next = record(&held, now, Err(Error::unavailable("the server is away"))).unwrap();
         assert!(now.until(next) >= ms(900) && now.until(next) <= ms(3_750), "{:?}", now.until(next));
         now = next;
     }
     assert!((5..12).contains(&tries), "{tries}");
     assert!(obstacle(&held).contains("BACKEND_UNAVAILABLE: the server is away"), "{}", obstacle(&held));
     let kept = lease(start, FOREVER);
-    done(&kept, now, Err(Error::unavailable("the server is away"))).unwrap();
-    done(&kept, now, Ok(())).unwrap();
-    assert_eq!(obstacle(&kept), "", "forgotten once it was renewed");
+    record(&kept, now, Err(Error::unavailable("the server is away"))).unwrap();
+    record(&kept, now, Ok(())).unwrap();
+    assert_eq!(obstacle(&kept), "", "cleared by a successful renewal");
     for end in [Error::lost("taken"), Error::Closed] {
-        assert_eq!(done(&held, start + ms(10_000), Err(end)), None);
+        assert_eq!(record(&held, start + ms(10_000), Err(end)), None);
     }
 }
 
 impl Stage {
-    fn renewed(&self, name: &str, ttl_ms: u32, limits: Limits) -> Arc<HeldLease> {
+    fn renewed(&self, name: &str, ttl_ms: u32, limits: RenewalLimits) -> Arc<HeldLease> {
         self.held(self.take(Wanted { renew: Some(limits), ..wanted(name, ttl_ms) }))
     }
 
@@ -171,7 +177,7 @@ impl Stage {
 }
 
 #[test]
-fn the_deadline_moves_by_a_renewal_and_not_once_it_passed() {
+fn a_renewal_moves_the_deadline_unless_it_has_passed() {
     let stage = Stage::new();
     let held = stage.renewed("r", 10_000, FOREVER);
     stage.clock.advance(ms(3_000));
@@ -190,7 +196,7 @@ fn the_deadline_moves_by_a_renewal_and_not_once_it_passed() {
 }
 
 #[test]
-fn a_renewal_that_finds_another_owner_tells_at_once() {
+fn a_renewal_that_finds_another_owner_notifies_at_once() {
     let stage = Stage::new();
     let held = stage.renewed("r", 10_000, FOREVER);
     assert!(stage.manager.watch(held.id).unwrap());
@@ -198,20 +204,20 @@ fn a_renewal_that_finds_another_owner_tells_at_once() {
     assert!(forced.recv().unwrap().unwrap());
     let thief = stage.acquire("r", 10_000);
     stage.renew(&held).recv().unwrap();
-    assert!(stage.told.lock().unwrap()[0].1.contains("somebody else took it"));
+    assert!(stage.notified.lock()[0].1.contains("another owner took it"));
     assert_eq!(stage.manager.remaining(held.id), Duration::ZERO);
     assert!(stage.manager.remaining(thief) > Duration::ZERO);
 }
 
 #[test]
-fn a_holder_is_told_why_its_lease_was_not_renewed() {
+fn the_notification_says_why_a_lease_was_not_renewed() {
     let stage = Stage::new();
-    let held = stage.renewed("r", 10_000, Limits { max_hold: ms(1), ..FOREVER });
+    let held = stage.renewed("r", 10_000, RenewalLimits { max_hold: ms(1), ..FOREVER });
     stage.clock.advance(ms(9_500));
-    assert_eq!(turn(&held, stage.clock.clock().boot(), &stage.pulse), Turn::Over);
-    stage.manager.look(&held);
-    let told = stage.told.lock().unwrap()[0].1.clone();
-    assert!(told.contains("ends in 398 ms") && told.contains("maxHoldMs (1)"), "{told}");
+    assert_eq!(decide(&held, stage.clock.clock().boot(), &stage.heartbeat), Decision::Stop);
+    stage.manager.warn_if_due(&held);
+    let message = stage.notified.lock()[0].1.clone();
+    assert!(message.contains("ends in 398 ms") && message.contains("maxHoldMs (1)"), "{message}");
 }
 
 #[test]
@@ -229,41 +235,4 @@ fn a_lease_whose_handle_was_dropped_in_mid_renewal_is_not_released() {
         matches!(manager.acquire(Strategy::Local, wanted("r", 10), None).await, Ok(Acquired::Busy(_)))
     });
     assert!(again.recv().unwrap());
-}
-
-#[test]
-fn a_wheel_looks_at_each_lease_when_its_time_comes_and_as_often_as_it_says() {
-    static LOOKED: Mutex<Vec<(LeaseId, BootInstant)>> = Mutex::new(Vec::new());
-    static WHEEL: Wheel = Wheel::new(|manager, held| {
-        let now = manager.clock().boot();
-        LOOKED.lock().unwrap().push((held.id, now));
-        (now < held.sent + ms(5_000)).then(|| held.sent + ms(5_000))
-    });
-    let stage = Stage::new();
-    let leases = ["a", "b", "c"].map(|name| stage.held(stage.acquire(name, 60_000)));
-    let start = stage.clock.clock().boot();
-    for (held, at) in leases.iter().zip([3_000, 1_000, 2_000]) {
-        WHEEL.add(start + ms(at), &stage.manager, held).unwrap();
-    }
-    let [a, b, c] = leases;
-    drop(stage.manager.let_go(c.id));
-    drop(c); // nobody holds it: not looked at
-    let looked = |count: usize| {
-        // A fake clock wakes nobody: the wheel comes once a second.
-        for _ in 0..40 {
-            std::thread::sleep(ms(100));
-            if LOOKED.lock().unwrap().len() >= count {
-                break;
-            }
-        }
-        LOOKED.lock().unwrap().clone()
-    };
-    stage.clock.advance(ms(1_500));
-    assert_eq!(looked(1), [(b.id, start + ms(1_500))]);
-    stage.clock.advance(ms(2_000));
-    assert_eq!(looked(2)[1..], [(a.id, start + ms(3_500))]);
-    stage.clock.advance(ms(1_500));
-    let mut last: Vec<_> = looked(4)[2..].to_vec();
-    last.sort_unstable();
-    assert_eq!(last, [(a.id, start + ms(5_000)), (b.id, start + ms(5_000))]);
 }

@@ -1,6 +1,6 @@
 //! What strong locks survive on a deployment.
 
-use crate::backend::guarantees::{Event, Server, Survives};
+use crate::backend::guarantees::{FailureModes, Judgement, ServerInfo};
 
 /// What a server has after its process died, or its power failed.
 enum Memory {
@@ -10,7 +10,7 @@ enum Memory {
     Some(&'static str),
 }
 
-fn memory(server: &Server) -> Memory {
+fn memory(server: &ServerInfo) -> Memory {
     match (server.aof, server.fsync.as_deref(), server.rdb) {
         (Some(true), Some("always"), _) => Memory::All,
         (Some(true), Some("everysec"), _) => Memory::Some("without the last second or two"),
@@ -23,30 +23,32 @@ fn memory(server: &Server) -> Memory {
 }
 
 /// For locks that ask for `acks` of the `declared` replicas; `connected` are there now.
-pub(crate) fn survives(server: &Server, acks: u32, declared: u32, connected: u32) -> Survives {
-    Survives {
-        process_crash: Event::yes("the lease of a process that died runs out; nobody gets the lock before"),
-        pause: Event::with_guard(
+pub(crate) fn survives(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> FailureModes {
+    FailureModes {
+        process_crash: Judgement::yes(
+            "the lease of a process that died runs out; nobody gets the lock before",
+        ),
+        pause: Judgement::with_guard(
             "a holder that stands still for longer than its lease does not know that it is over: what it writes then is \
              refused by a guard only",
         ),
         primary_crash: match memory(server) {
-            Memory::All => Event::yes("a primary that comes back has every lease it granted on disk"),
-            Memory::Some(what) => Event::with_guard(format!(
+            Memory::All => Judgement::yes("a primary that comes back has every lease it granted on disk"),
+            Memory::Some(what) => Judgement::with_guard(format!(
                 "a primary that comes back does so {what}: leases it has forgotten can be granted again"
             )),
         },
         failover: failover(acks, declared),
         partition: partition(acks, declared, connected),
-        clock_step: Event::with_guard(
+        clock_step: Judgement::with_guard(
             "a step of the primary's clock (after a failover: of the new one's against the old one's) ends leases early or \
              late by as much; clocks of the clients do not matter",
         ),
         power_loss: match memory(server) {
             Memory::All => {
-                Event::yes("every granted lease is on the primary's disk, if it keeps what it flushed")
+                Judgement::yes("every granted lease is on the primary's disk, if it keeps what it flushed")
             }
-            Memory::Some(what) => Event::with_guard(format!(
+            Memory::Some(what) => Judgement::with_guard(format!(
                 "when all servers lose power the primary comes back {what}: leases it has forgotten can be granted again \
                  to those whose power did not fail"
             )),
@@ -54,8 +56,8 @@ pub(crate) fn survives(server: &Server, acks: u32, declared: u32, connected: u32
     }
 }
 
-fn failover(acks: u32, declared: u32) -> Event {
-    Event::with_guard(if declared == 0 {
+fn failover(acks: u32, declared: u32) -> Judgement {
+    Judgement::with_guard(if declared == 0 {
         "no replica is declared, so whatever takes the server's place has none of the leases".to_owned()
     } else if acks == 0 {
         "no replica need have a lease (acks is 0), so the new primary may have none of them".to_owned()
@@ -72,14 +74,14 @@ fn failover(acks: u32, declared: u32) -> Event {
     })
 }
 
-fn partition(acks: u32, declared: u32, connected: u32) -> Event {
+fn partition(acks: u32, declared: u32, connected: u32) -> Judgement {
     if declared == 0 && connected == 0 {
-        return Event::yes(
+        return Judgement::yes(
             "there is one server: who cannot reach it gets no lock, and the lease of a holder that is cut off ends on both \
              sides by itself",
         );
     }
-    Event::with_guard(if acks == 0 {
+    Judgement::with_guard(if acks == 0 {
         "a primary that is cut off goes on granting (acks is 0) beside the one that was promoted in its place: two holders \
          for as long as that lasts"
             .to_owned()
@@ -96,8 +98,8 @@ mod tests {
     use super::*;
     use crate::backend::guarantees::Verdict;
 
-    fn server(aof: Option<bool>, fsync: Option<&str>, rdb: Option<bool>) -> Server {
-        Server { aof, fsync: fsync.map(str::to_owned), rdb, ..Server::default() }
+    fn server(aof: Option<bool>, fsync: Option<&str>, rdb: Option<bool>) -> ServerInfo {
+        ServerInfo { aof, fsync: fsync.map(str::to_owned), rdb, ..ServerInfo::default() }
     }
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
         ] {
             for event in [&survives.primary_crash, &survives.power_loss] {
                 assert_eq!(event.verdict, Verdict::WithGuard, "{word}");
-                assert!(event.words.contains(word), "{word}: {event:?}");
+                assert!(event.reason.contains(word), "{word}: {event:?}");
             }
         }
     }
@@ -128,7 +130,7 @@ mod tests {
         {
             let event = failover(acks, declared);
             assert_eq!(event.verdict, Verdict::WithGuard);
-            assert!(event.words.contains(word), "{event:?}");
+            assert!(event.reason.contains(word), "{event:?}");
         }
     }
 
@@ -136,7 +138,7 @@ mod tests {
     fn a_partition_does_no_harm_to_one_server_alone() {
         assert_eq!(partition(0, 0, 0).verdict, Verdict::Yes);
         assert_eq!(partition(0, 0, 1).verdict, Verdict::WithGuard, "that one may be promoted");
-        assert!(partition(0, 2, 2).words.contains("two holders"));
-        assert!(partition(2, 2, 2).words.contains("unless 2"));
+        assert!(partition(0, 2, 2).reason.contains("two holders"));
+        assert!(partition(2, 2, 2).reason.contains("unless 2"));
     }
 }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::failure_modes::survives;
 use crate::backend::guarantees::Guarantee;
-use crate::backend::guarantees::{Server, Skew};
+use crate::backend::guarantees::{ServerInfo, Skew};
 use crate::backend::redis::config::Config;
 
 /// How many replicas are connected and up to date, out of INFO replication.
@@ -62,10 +62,10 @@ pub(crate) fn judge(config: &Config, info: &str, asked: Asked, acks: u32) -> Gua
     }
 }
 
-fn server(info: &str, Asked { save, fsync, skew }: Asked) -> Server {
+fn server(info: &str, Asked { save, fsync, skew }: Asked) -> ServerInfo {
     let field = |name: &str| value(info, name);
     let owned = |name: &str| field(name).map(str::to_owned);
-    Server {
+    ServerInfo {
         product: if field("valkey_version").is_some() { "Valkey" } else { "Redis" },
         version: owned("valkey_version").or_else(|| owned("redis_version")),
         is_primary: field("role").map(|role| role == "master"),
@@ -78,7 +78,7 @@ fn server(info: &str, Asked { save, fsync, skew }: Asked) -> Server {
     }
 }
 
-fn warnings(server: &Server, acks: u32, declared: u32, connected: u32) -> Vec<String> {
+fn warnings(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> Vec<String> {
     let mut warnings = Vec::new();
     if server.is_primary == Some(false) {
         warnings.push("this server is a replica: it grants no locks; use the URL of its primary".to_owned());
@@ -161,7 +161,7 @@ mod tests {
         slave0:ip=10.0.0.1,port=6379,state=online,offset=1,lag=0\r\n\
         slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\r\n\
         slave2:ip=10.0.0.3,port=6379,state=online,offset=1,lag=1\r\n\
-        # Server\r\nredis_version:7.0.15\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
+        # ServerInfo\r\nredis_version:7.0.15\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
 
     #[test]
     fn counts_the_replicas_that_can_acknowledge() {
@@ -200,7 +200,7 @@ mod tests {
         let server = judge(&config(2), &info, asked("3600 1"), 2).server.unwrap();
         assert_eq!(
             server,
-            Server {
+            ServerInfo {
                 product: "Redis",
                 version: Some("7.0.15".to_owned()),
                 is_primary: Some(true),
@@ -218,7 +218,7 @@ mod tests {
         let server = judge(&config(2), &valkey, Asked::default(), 2).server.unwrap();
         assert_eq!((server.product, server.version.as_deref()), ("Valkey", Some("9.1.0")));
         let silent = judge(&config(2), "", Asked::default(), 2).server.unwrap();
-        assert_eq!(silent, Server { product: "Redis", ..Server::default() });
+        assert_eq!(silent, ServerInfo { product: "Redis", ..ServerInfo::default() });
     }
 
     #[test]

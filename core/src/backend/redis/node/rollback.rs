@@ -51,7 +51,7 @@ impl Cleanup {
             if_missing,
             until: now + ttl.as_duration() + SLACK,
             due: now,
-            backoff: Backoff::CLEANUP,
+            backoff: Backoff::UNDO,
         };
         if self.lock().queue.add(undo) {
             tokio::spawn(Arc::clone(self).work());
