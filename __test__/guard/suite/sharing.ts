@@ -43,9 +43,12 @@ export function singleSuite(subject: Subject): void {
     })
     // Work that a callback left running in the background is no longer inside it.
     let later: Promise<unknown> | undefined
+    let end = () => {}
+    const over = new Promise<void>((resolve) => (end = resolve))
     await guard.run(lock, () => {
-      later = sleep(20).then(() => guard.advance({ resource: unique(), token: 1n }))
+      later = over.then(() => guard.advance({ resource: unique(), token: 1n }))
     })
+    end()
     await later
   })
 }
@@ -73,9 +76,12 @@ export function poolSuite(subject: Subject): void {
     expect([await guard.highWater(a), await guard.highWater(b)]).toEqual([1n, 2n])
     // Work that a callback left running in the background is no longer inside it.
     let later: Promise<unknown> | undefined
+    let end = () => {}
+    const over = new Promise<void>((resolve) => (end = resolve))
     await guard.run(lock, () => {
-      later = sleep(20).then(() => guard.advance(lock))
+      later = over.then(() => guard.advance(lock))
     })
+    end()
     await later
   })
 }
