@@ -1,10 +1,10 @@
-//! The one error type of the core. Each variant is a class that users branch on by its [`Error::code`].
+//! The one error type of the core. Each variant is a class that users tell apart by its [`Error::code`].
 
-/// What happened, what it means for the lease and what to do; and what the layer below said of it.
+/// What happened, what it means for the lease and what to do, with the message of the layer below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Report {
-    /// For people: a full sentence. Never holds a secret.
+    /// For people, in full sentences. Never holds a secret.
     pub message: String,
     /// The message of the underlying failure, as its source worded it.
     pub cause: Option<String>,
@@ -28,29 +28,29 @@ pub struct Shortfall {
     pub detail: String,
 }
 
-/// Why an operation failed. "Somebody else has it" is no error here but an outcome: see
-/// [`crate::backend::contract::Attempt::Busy`].
+/// Why an operation failed. That another owner holds the lock is an outcome, not an error: see
+/// [`Attempt::Busy`](crate::backend::contract::Attempt::Busy).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Too few replicas acknowledged; see [`Shortfall::rolled_back`].
     #[error(transparent)]
     InsufficientReplicas(Shortfall),
-    /// The request was sent and no reply proves what became of it. Cleanup goes on in the background.
+    /// The request was sent, and no reply proves its outcome. Cleanup continues in the background.
     #[error(transparent)]
     OutcomeUnknown(Report),
     /// The lease ended or was taken.
     #[error(transparent)]
     LockLost(Report),
-    /// The backend cannot be reached or opened, or refuses to serve; nothing was granted.
+    /// The backend cannot be reached or opened, or refuses service; nothing was granted.
     #[error(transparent)]
     BackendUnavailable(Report),
     /// The backend lacks something this operation needs; nothing was granted.
     #[error(transparent)]
     Unsupported(Report),
     /// The manager was closed.
-    #[error("the lock manager was closed; make a new LockManager")]
+    #[error("the lock manager was closed; create a new LockManager")]
     Closed,
-    /// A value that no operation can take.
+    /// A value that no operation accepts.
     #[error(transparent)]
     InvalidOption(Report),
 }

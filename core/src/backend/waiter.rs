@@ -1,11 +1,11 @@
-//! Somebody who waits for a lease, as a backend sees it.
+//! A caller that waits for a lease, as a backend sees it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Notify;
 
-/// A place in the line for some resources. Cheap to clone; all clones are the same waiter.
+/// A place in the queue for some resources. Cheap to clone; all clones are the same waiter.
 #[derive(Debug, Clone)]
 pub struct Waiter(Arc<Inner>);
 
@@ -13,34 +13,34 @@ pub struct Waiter(Arc<Inner>);
 struct Inner {
     number: u64,
     fair: bool,
-    bell: Notify,
+    wake_up: Notify,
 }
 
 impl Waiter {
-    /// A new one. `fair`: it is served in its turn, and nobody is served before it who came later.
+    /// A new waiter. `fair`: no waiter that came later is served before it.
     pub fn new(fair: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { number, fair, bell: Notify::new() }))
+        Self(Arc::new(Inner { number, fair, wake_up: Notify::new() }))
     }
 
-    /// Its name within this process; never reused.
+    /// Identifies it within this process; never reused.
     pub fn number(&self) -> u64 {
         self.0.number
     }
 
-    /// Whether it is served in its turn.
+    /// Whether it is served in the order of arrival.
     pub fn is_fair(&self) -> bool {
         self.0.fair
     }
 
-    /// Another attempt may succeed now. Remembered if nobody is listening.
+    /// Another attempt may succeed now. Remembered until the next [`Self::woken`].
     pub fn wake(&self) {
-        self.0.bell.notify_one();
+        self.0.wake_up.notify_one();
     }
 
-    /// Until it is woken.
+    /// Returns once it is woken.
     pub async fn woken(&self) {
-        self.0.bell.notified().await;
+        self.0.wake_up.notified().await;
     }
 }

@@ -8,15 +8,15 @@ use std::fmt;
 pub struct Owner([u8; 16]);
 
 impl Owner {
-    /// A new owner, to be used now. Straight from the operating system every time: buffered randomness would repeat in the
-    /// clones of a virtual machine's snapshot, and then one clone's cleanup could end the other's lease.
+    /// A new owner, for use at once. Always straight from the operating system: buffered randomness would repeat in the
+    /// clones of a virtual machine's snapshot, and one clone's cleanup could then end the other's lease.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         fill(&mut bytes);
         Self(bytes)
     }
 
-    /// So many new owners, all of them to be used now: one question to the operating system instead of many.
+    /// This many new owners, for use at once: one system call instead of many.
     pub fn several(count: usize) -> impl Iterator<Item = Self> {
         let mut bytes = vec![[0; 16]; count];
         fill(bytes.as_flattened_mut());

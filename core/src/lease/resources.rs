@@ -11,7 +11,7 @@ pub const MAX_RESOURCE_BYTES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resources(Names);
 
-/// One name is the rule, so it costs one allocation. Shared, because an attempt hands it on several times.
+/// One name is the usual case, so it costs one allocation. Shared, because an attempt passes it on several times.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Names {
     One(Arc<str>),
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resources_keep_their_order_and_refuse_what_no_lock_can_be() {
+    fn resources_keep_their_order_and_reject_names_no_lock_can_have() {
         let names = Resources::many(vec!["b".into(), "a".into()]).unwrap();
         assert_eq!(names.first(), "b");
         assert_eq!(names.as_slice().len(), 2);

@@ -1,4 +1,4 @@
-//! Time, as locks need it: a monotonic clock that counts suspend, the wall clock, and the identity of this boot.
+//! Time as locks need it: a monotonic clock that counts suspend, the wall clock, and the identity of this boot.
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -45,17 +45,17 @@ impl Sub<Duration> for BootInstant {
 pub struct BootIdentity {
     /// Random per boot; the same in every container of the host.
     pub boot: [u8; 16],
-    /// The time namespace, which may shift the boot clock; 0 where there is no such thing.
+    /// The time namespace, which may shift the boot clock; 0 on systems without them.
     pub time_namespace: u64,
 }
 
-/// The source of time. Cheap to clone; tests inject one they can move.
+/// The source of time. Cheap to clone; tests inject one that they move.
 #[derive(Clone, Default)]
 pub enum Clock {
     /// The operating system's clocks.
     #[default]
     System,
-    /// A clock that moves only when told to.
+    /// A clock that tests move.
     #[cfg(test)]
     Fake(std::sync::Arc<fake::FakeClock>),
 }
@@ -81,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// The identity of this boot, or `None` where the system does not tell one.
+    /// The identity of this boot, or `None` if the system does not provide one.
     pub fn identity(&self) -> Option<BootIdentity> {
         match self {
             Self::System => system::identity(),
@@ -109,7 +109,7 @@ mod system {
         now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
     }
 
-    /// `CLOCK_MONOTONIC_RAW` is `mach_continuous_time` there, which counts suspend and which nobody adjusts.
+    /// `CLOCK_MONOTONIC_RAW` is `mach_continuous_time` there, which counts suspend and is never adjusted.
     #[cfg(not(target_os = "linux"))]
     pub fn boot_micros() -> u64 {
         let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -171,7 +171,7 @@ mod system {
         hundred_ns / 10
     }
 
-    /// Windows names no boot, so leases are judged by the wall clock there.
+    /// Windows does not identify boots, so leases are judged by the wall clock there.
     pub fn identity() -> Option<BootIdentity> {
         None
     }
@@ -191,7 +191,7 @@ pub mod fake {
         identity: Option<BootIdentity>,
     }
 
-    /// Moves only when told to.
+    /// Moves only when a test moves it.
     pub struct FakeClock(Mutex<State>);
 
     impl FakeClock {
@@ -213,7 +213,7 @@ pub mod fake {
             state.wall += by.as_micros() as u64;
         }
 
-        /// Somebody sets the wall clock.
+        /// The wall clock is set.
         pub fn step_wall(&self, by_micros: i64) {
             let mut state = self.0.lock().unwrap();
             state.wall = state.wall.checked_add_signed(by_micros).unwrap();
