@@ -1,7 +1,7 @@
 //! The hot paths of the core, without Node: each can be run by itself and a given number of times, so that
 //! `npm run bench:core` can count the instructions of one operation.
 //!
-//! `cargo bench --features bench` times them; `-- pack` those with "pack" in their names.
+//! `cargo bench -p fencelock-core --features bench` times them; `-- pack` those with "pack" in their names.
 
 mod local;
 mod managed;
@@ -19,9 +19,9 @@ use fencelock_core::runtime::clock::{BootInstant, Clock};
 /// One hot path.
 struct HotPath {
     name: &'static str,
-    /// Operations of one round: so many that what a run does only once is nothing beside them.
+    /// Operations of one round: enough that one-time work of a run is negligible.
     operations: u32,
-    /// Gets ready, does so many operations, and answers how long these took.
+    /// Prepares, performs this many operations, and returns how long they took.
     run: fn(u32) -> Duration,
 }
 
@@ -71,7 +71,7 @@ fn print_time(path: &HotPath) {
     println!("  {:32}{each:>14.1} ns", path.name);
 }
 
-/// Does something so many times.
+/// Repeats an operation this many times.
 fn repeat<T>(operations: u32, mut operation: impl FnMut() -> T) -> Duration {
     let begin = Instant::now();
     for _ in 0..operations {
@@ -85,7 +85,7 @@ fn names() -> Vec<String> {
     (0..TOGETHER).map(|index| format!("order:{}", 10_000 + index)).collect()
 }
 
-/// A holder that is always there; none of these leases is renewed.
+/// A holder that is always alive; none of these leases is renewed.
 struct Alive;
 
 impl Heartbeat for Alive {
@@ -96,7 +96,7 @@ impl Heartbeat for Alive {
     fn request(&self) {}
 }
 
-/// A request as most are.
+/// A typical request.
 fn wanted(name: &str) -> Wanted {
     Wanted {
         resources: Resources::one(name).expect("a short name"),

@@ -1,6 +1,5 @@
-//! Acquire and release through a manager, on its backend's own thread, where JavaScript's thread sends all that is not
-//! synchronous. A run stays there from its first operation to its last: how often two threads miss each other is chance,
-//! and chance cannot be counted.
+//! Acquire and release through a manager, on its backend's own thread, where JavaScript sends all asynchronous calls. A
+//! run stays there from its first operation to its last, because how often two threads wait for each other is chance.
 
 use std::future::Future;
 use std::sync::{Arc, mpsc};
@@ -16,7 +15,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::{TOGETHER, names, wanted};
 
-/// One after the other.
+/// One after another.
 pub fn one_by_one(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -> Duration {
     let manager = Arc::clone(manager);
     run_on(&executor(&manager, strategy), async move {
@@ -29,7 +28,7 @@ pub fn one_by_one(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -
     })
 }
 
-/// As many as travel together, each as a call of its own.
+/// A full batch, each request as a call of its own.
 pub fn side_by_side(manager: &Arc<Manager>, strategy: Strategy, operations: u32) -> Duration {
     let executor = executor(manager, strategy);
     let (there, manager) = (executor.clone(), Arc::clone(manager));
@@ -83,7 +82,7 @@ fn executor(manager: &Manager, strategy: Strategy) -> Executor {
     manager.open_backend(strategy).expect("it is configured").executor().expect("its thread starts")
 }
 
-/// What a task answers that runs on this thread.
+/// The result of a task that runs on this thread.
 fn run_on<T: Send + 'static>(executor: &Executor, task: impl Future<Output = T> + Send + 'static) -> T {
     let (done, answer) = mpsc::channel();
     executor.spawn(async move {

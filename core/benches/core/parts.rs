@@ -1,4 +1,4 @@
-//! Parts of the paths, in memory.
+//! Parts of the hot paths, in memory.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ pub fn token_rule(operations: u32) -> Duration {
     })
 }
 
-/// What an acquire takes from the name to the lease that its holder sees, but for the backend.
+/// An acquire from the name to the lease that its holder sees, without the backend.
 pub fn new_request(operations: u32) -> Duration {
     let clock = Clock::System;
     repeat(operations, || {
@@ -47,7 +47,7 @@ pub fn pack_releases(operations: u32) -> Duration {
     repeat(operations, || packing.releases().len())
 }
 
-/// One thread and no sockets, so nothing but the server's one write is beside the connection's own work.
+/// One thread and no sockets, so that apart from the server's one write only the connection's work counts.
 pub fn replies(operations: u32) -> Duration {
     let requests = requests();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
@@ -64,7 +64,7 @@ pub fn replies(operations: u32) -> Duration {
     })
 }
 
-/// Answers every byte as Redis does a batch with a WAIT.
+/// Replies to every byte as Redis does to a batch with a WAIT.
 async fn answer(mut stream: DuplexStream) {
     let mut answer = format!("*{TOGETHER}\r\n");
     (0..TOGETHER).for_each(|_| answer.push_str(":1700000000000000\r\n"));

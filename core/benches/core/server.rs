@@ -1,4 +1,4 @@
-//! A server that grants everything, as a process of its own: what it does is not counted.
+//! A server that grants everything, as a process of its own, so that its work is not counted.
 
 use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -55,7 +55,7 @@ pub fn serve() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-/// Reads commands, and answers all that came together with one write.
+/// Reads commands, and replies to those that arrived together with one write.
 fn answer(mut client: TcpStream) {
     let _ = client.set_nodelay(true);
     let (mut bytes, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
