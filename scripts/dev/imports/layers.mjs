@@ -4,7 +4,9 @@
  */
 
 export const javascriptLayers = [
-  ['lib/errors.js', 'lib/native/wire.js'],
+  ['lib/errors.js', 'lib/native/load-errors.js'],
+  ['lib/native/load.js'],
+  ['lib/native/wire.js'],
   ['lib/strategies.js'],
   ['lib/options/'],
   ['lib/native/'],
