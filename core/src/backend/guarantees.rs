@@ -34,6 +34,13 @@ pub enum Verdict {
     WithGuard,
 }
 
+/// The reason for [`FailureModes::process_crash`] where a lease can only expire.
+pub const PROCESS_CRASH: &str =
+    "the lease of a dead process expires, and no other owner gets the lock before";
+/// The reason for [`FailureModes::pause`].
+pub const PAUSE: &str = "a holder that is paused for longer than its lease does not know that it has expired: only a \
+                         guard refuses what it writes then";
+
 /// A verdict and its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Judgement {

@@ -1,4 +1,4 @@
-//! Parts of this folder that benches/core runs by themselves, each as a lane does.
+//! Parts of this folder that benches/core runs on their own, each as a worker does.
 
 use std::time::Duration;
 
@@ -6,26 +6,28 @@ use redis::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use super::config::Address;
+use super::config::address::Address;
 use super::config::keys::Keys;
-use super::connection::{Connection, Stream};
-use super::pipeline::batch::{Batch, Entry, Outcome, settle};
-use super::pipeline::round_trip::Sorter;
-use super::pipeline::scheduler::{Limits, Next, Queue};
-use super::protocol::replies::{About, Proof, Subject};
-use super::protocol::scripts::{ACQUIRE, Item, Packer, RELEASE, Script};
+use super::connection::{Connection, Transport};
+use super::pipeline::batch::{Batch, BatchEntry, LeaseOutcome, settle};
+use super::pipeline::round_trip::ReplySorter;
+use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
+use super::protocol::lease_args::LeaseArgs;
+use super::protocol::packer::Packer;
+use super::protocol::replies::{Acknowledgement, Operation, ReplyContext};
+use super::protocol::scripts::{ACQUIRE, RELEASE, Script};
 use crate::backend::contract::Request;
 use crate::error::Result;
 use crate::runtime::clock::BootInstant;
 
-/// Far more than anything here may take.
+/// Far more than anything here takes.
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Packs the calls for a batch of requests.
 pub struct Packing {
     keys: Keys,
-    acquires: Vec<Item>,
-    releases: Vec<Item>,
+    acquires: Vec<LeaseArgs>,
+    releases: Vec<LeaseArgs>,
     packer: Packer,
     out: Vec<u8>,
 }
@@ -35,10 +37,10 @@ impl Packing {
     pub fn new(requests: &[Request]) -> Result<Self> {
         Ok(Self {
             keys: Keys::new("fencelock")?,
-            acquires: requests.iter().map(Item::acquire).collect(),
+            acquires: requests.iter().map(LeaseArgs::acquire).collect(),
             releases: requests
                 .iter()
-                .map(|request| Item::release(&request.resources, request.owner))
+                .map(|request| LeaseArgs::release(&request.resources, request.owner))
                 .collect(),
             packer: Packer::default(),
             out: Vec::new(),
@@ -58,7 +60,7 @@ impl Packing {
     fn pack<'a>(
         script: &Script,
         keys: &Keys,
-        items: &[Item],
+        items: &[LeaseArgs],
         packer: &mut Packer,
         out: &'a mut Vec<u8>,
     ) -> &'a [u8] {
@@ -68,67 +70,70 @@ impl Packing {
     }
 }
 
-/// Takes requests, and gives them out as batches.
-pub struct Queueing(Queue);
+/// Takes requests, and hands them out as batches.
+pub struct Queueing(Scheduler);
 
 impl Default for Queueing {
     fn default() -> Self {
-        Self(Queue::new(Limits { lanes: 8, per_policy: 2 }))
+        Self(Scheduler::new(WorkerLimits { workers: 8, per_policy: 2 }))
     }
 }
 
 impl Queueing {
-    /// Every request comes, a lane takes all that are there, and is through with them. Answers how many it took.
+    /// Adds every request; a worker takes all of them and is done. Returns how many it took.
     pub fn pass(&mut self, requests: &[Request]) -> usize {
         for request in requests {
-            let entry = Entry { item: Item::acquire(request), done: oneshot::channel().0 };
+            let entry = BatchEntry { lease: LeaseArgs::acquire(request), done: oneshot::channel().0 };
             let _ = self.0.push(request.acks, entry);
         }
-        let Next::Carry(policy, batch) = self.0.next(true).0 else { return 0 };
+        let Assignment::Send(policy, batch) = self.0.next(true).0 else { return 0 };
         self.0.done(policy);
         batch.len()
     }
 }
 
-/// Reads what a server answers to a batch, and tells each request what became of it.
+/// Reads the replies to a batch, and gives each request its outcome.
 pub struct Replies {
     connection: Connection,
     address: Address,
 }
 
 impl Replies {
-    /// Over a stream whose other end answers every byte with a list of tokens and the reply to WAIT.
+    /// Over a stream whose other end replies to every byte with a list of tokens and the reply to WAIT.
     pub fn start(
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
     ) -> Self {
-        let stream = Stream { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
+        let transport =
+            Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 6379 };
-        Self { connection: Connection::start(stream, None), address }
+        Self { connection: Connection::start(transport, None), address }
     }
 
-    /// One batch. Answers how many were granted.
+    /// One batch. Returns how many requests were granted.
     pub async fn settle(&self, requests: &[Request]) -> usize {
-        let about = About { address: &self.address, subject: Subject::Grant, required: 2 };
+        let context = ReplyContext { address: &self.address, operation: Operation::Acquire, required: 2 };
         let (batch, outcomes): (Batch, Vec<_>) = requests
             .iter()
             .map(|request| {
                 let (done, outcome) = oneshot::channel();
-                (Entry { item: Item::acquire(request), done }, outcome)
+                (BatchEntry { lease: LeaseArgs::acquire(request), done }, outcome)
             })
             .unzip();
         let sent = self.connection.send([1, 1], LIMIT, |_, out| out.push(b'.'));
         let Ok([scripts, wait]) = sent else { return 0 };
-        let mut sorter = Sorter::new(about, false, None);
-        let reply = self.connection.answer(scripts).await.replies.pop();
-        sorter.call(batch, reply.unwrap_or(Value::Nil));
-        let proof = self.connection.answer(wait).await.replies.pop();
-        let Proof::Acks(acks) = about.proof(&proof.unwrap_or(Value::Nil)) else { return 0 };
+        let mut sorter = ReplySorter::new(context, false, None);
+        let reply = self.connection.receive(scripts).await.replies.pop();
+        sorter.add_call(batch, reply.unwrap_or(Value::Nil));
+        let reply = self.connection.receive(wait).await.replies.pop();
+        let Acknowledgement::Received(acks) = context.acknowledgement(&reply.unwrap_or(Value::Nil)) else {
+            return 0;
+        };
         for (entry, reply) in sorter.written {
-            settle(entry, Outcome::Written { reply, sent: BootInstant::from_micros(0), acks });
+            settle(entry, LeaseOutcome::Written { reply, sent: BootInstant::from_micros(0), acks });
         }
-        let granted = |mut outcome: oneshot::Receiver<Outcome>| {
-            matches!(outcome.try_recv(), Ok(Outcome::Written { acks: 2, .. }))
+        let granted = |mut outcome: oneshot::Receiver<LeaseOutcome>| {
+            matches!(outcome.try_recv(), Ok(LeaseOutcome::Written { acks: 2, .. }))
         };
         outcomes.into_iter().map(granted).filter(|&granted| granted).count()
     }

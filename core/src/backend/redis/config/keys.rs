@@ -1,4 +1,5 @@
-//! Which keys a resource has: its lock, its fence and its line, always in one hash slot. And which channel we listen to.
+//! The keys of a resource (its lock, its fence and its wait queue, always in one hash slot), and the channel
+//! for wake-ups.
 
 use std::io::Write;
 
@@ -8,78 +9,77 @@ use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Owner;
 
-/// Longest prefix, in bytes.
+/// The longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
 
-/// Names keys. `{prefix}:{{resource}}:lock`, `…:fence`, `…:line`: the resource is the hash tag, so they share a slot of
-/// a cluster. A hash tag inside a resource is honoured by itself: all resources `{order:5}:…` share a slot, because
-/// a tag ends at the first `}`.
+/// Names keys: `{prefix}:{{resource}}:lock`, `…:fence`, and `…:line` for the wait queue. The resource is the
+/// hash tag, so the three share a slot of a cluster. A hash tag inside a resource works too: all resources
+/// `{order:5}:…` share a slot, because a tag ends at the first `}`.
 ///
-/// A resource that begins with `}` would make an empty tag, which Redis does not honour. It is written in
-/// hexadecimal, as `{prefix}:x{<hex>}:lock`; no other resource can have that key, because the prefix has no brace
-/// and so what stands before the first one tells the two shapes apart.
+/// A resource that starts with `}` would make an empty tag, which Redis ignores. It is written in
+/// hexadecimal, as `{prefix}:x{<hex>}:lock`. No other resource has that key: the prefix contains no brace, so
+/// the text before the first brace distinguishes the two shapes.
 #[derive(Debug)]
 pub(crate) struct Keys {
     prefix: Box<str>,
-    /// What this node is called in lines, and on its channel: no two processes' are the same.
+    /// Identifies this process in wait queues and names its channel.
     process: Owner,
 }
 
-/// One of a resource's keys.
+/// One of the keys of a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum KeyKind {
     /// Holds the owner, for as long as the lease lasts.
     Lock,
     /// Holds the last token, for much longer.
     Fence,
-    /// Holds those who wait, while anybody does; see line.lua.
-    Line,
+    /// Holds the waiters, as long as there are any; see `wait_queue.lua`.
+    Queue,
 }
 
 impl Keys {
+    /// The facade has checked the prefix and explains what is wrong with it; this keeps a wrong one from
+    /// mixing up keys.
     pub fn new(prefix: &str) -> Result<Self> {
         let fits = (1..=MAX_PREFIX_BYTES).contains(&prefix.len());
         let bad = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
         if fits && !prefix.contains(bad) {
             return Ok(Self { prefix: prefix.into(), process: Owner::random() });
         }
-        Err(Error::invalid(format!(
-            "prefix must have 1 to {MAX_PREFIX_BYTES} bytes, without braces, whitespace and control characters"
-        )))
+        Err(Error::invalid("the prefix of the Redis keys is invalid"))
     }
 
-    /// What lines call us.
+    /// The name of this process in wait queues.
     pub fn process(&self) -> String {
         self.process.to_string()
     }
 
-    /// What lines call one of our waiters.
+    /// The name of one of our waiters in wait queues.
     pub fn waiter(&self, waiter: &Waiter) -> String {
-        let kind = if waiter.is_fair() { 'f' } else { 'u' };
-        format!("{}:{}:{kind}", self.process, waiter.number())
+        let fairness = if waiter.is_fair() { 'f' } else { 'u' };
+        format!("{}:{}:{fairness}", self.process, waiter.number())
     }
 
-    /// What the names of all channels begin with; the rest is the process.
-    pub fn channels(&self) -> String {
+    /// The common start of all channel names; the rest is the process.
+    pub fn channel_prefix(&self) -> String {
         format!("{}:wake:", self.prefix)
     }
 
-    /// Where we are told that one of our waiters is up.
+    /// The channel that wakes waiters of this process.
     pub fn channel(&self) -> String {
-        format!("{}{}", self.channels(), self.process)
+        format!("{}{}", self.channel_prefix(), self.process)
     }
 
     /// Adds the key as the command's next argument.
-    pub fn add_to(&self, cmd: &mut Cmd, resource: &str, part: Part) {
-        self.write(&mut cmd.writer_for_next_arg(), resource, part)
-            .expect("a command's buffer is memory, which takes every write");
+    pub fn add_to(&self, cmd: &mut Cmd, resource: &str, kind: KeyKind) {
+        self.write(&mut cmd.writer_for_next_arg(), resource, kind).expect("writing to memory does not fail");
     }
 
-    fn write(&self, out: &mut impl Write, resource: &str, part: Part) -> std::io::Result<()> {
-        let suffix: &[u8] = match part {
-            Part::Lock => b"}:lock",
-            Part::Fence => b"}:fence",
-            Part::Line => b"}:line",
+    fn write(&self, out: &mut impl Write, resource: &str, kind: KeyKind) -> std::io::Result<()> {
+        let suffix: &[u8] = match kind {
+            KeyKind::Lock => b"}:lock",
+            KeyKind::Fence => b"}:fence",
+            KeyKind::Queue => b"}:line",
         };
         out.write_all(self.prefix.as_bytes())?;
         if resource.starts_with('}') {
@@ -96,9 +96,9 @@ impl Keys {
 
     /// The key as text.
     #[cfg(test)]
-    fn name(&self, resource: &str, part: Part) -> String {
+    fn name(&self, resource: &str, kind: KeyKind) -> String {
         let mut name = Vec::new();
-        self.write(&mut name, resource, part).expect("a vector takes every write");
+        self.write(&mut name, resource, kind).expect("writing to memory does not fail");
         String::from_utf8(name).expect("made of strings only")
     }
 }
@@ -117,8 +117,8 @@ mod tests {
         })
     }
 
-    /// The part of a key that Redis hashes.
-    fn hashed(key: &str) -> &str {
+    /// The kind of a key that Redis hashes.
+    fn hash_tag(key: &str) -> &str {
         let tag = key.find('{').and_then(|open| {
             let rest = &key[open + 1..];
             rest.find('}').filter(|&length| length > 0).map(|length| &rest[..length])
@@ -127,11 +127,11 @@ mod tests {
     }
 
     fn slot(key: &str) -> u16 {
-        crc16(hashed(key).as_bytes()) % 16_384
+        crc16(hash_tag(key).as_bytes()) % 16_384
     }
 
-    /// Every string of up to four pieces that could confuse the naming, about 7,000 of them.
-    fn nasty() -> Vec<String> {
+    /// Every string of up to four pieces that could confuse the naming; about 7,000.
+    fn confusing_names() -> Vec<String> {
         let pieces = ["{", "}", ":", "x", ":lock", "}:fence", ":line", "7d", "\0", "é"];
         let mut all = vec![String::new()];
         let mut from = 0;
@@ -149,17 +149,17 @@ mod tests {
     fn the_slot_function_is_the_one_of_redis() {
         assert_eq!(crc16(b"123456789"), 0x31c3);
         assert_eq!(slot("foo"), 12_182);
-        assert_eq!(hashed("foo{}{bar}"), "foo{}{bar}");
+        assert_eq!(hash_tag("foo{}{bar}"), "foo{}{bar}");
     }
 
     #[test]
-    fn lock_fence_and_line_share_a_slot_and_a_tag_that_is_honoured() {
+    fn lock_fence_and_queue_share_a_slot_and_a_valid_tag() {
         let keys = Keys::new("fencelock").unwrap();
-        for resource in nasty() {
-            let lock = keys.name(&resource, Part::Lock);
-            assert_ne!(hashed(&lock), lock, "{resource:?} has no tag");
-            for other in [Part::Fence, Part::Line].map(|part| keys.name(&resource, part)) {
-                assert_eq!(hashed(&lock), hashed(&other), "{resource:?}");
+        for resource in confusing_names() {
+            let lock = keys.name(&resource, KeyKind::Lock);
+            assert_ne!(hash_tag(&lock), lock, "{resource:?} has no tag");
+            for other in [KeyKind::Fence, KeyKind::Queue].map(|kind| keys.name(&resource, kind)) {
+                assert_eq!(hash_tag(&lock), hash_tag(&other), "{resource:?}");
                 assert_eq!(slot(&lock), slot(&other), "{resource:?}");
             }
         }
@@ -170,11 +170,11 @@ mod tests {
         let mut seen = HashMap::new();
         for prefix in ["a", "a:x", "x", "a:"] {
             let keys = Keys::new(prefix).unwrap();
-            for resource in nasty() {
-                for part in [Part::Lock, Part::Fence, Part::Line] {
-                    let who = (prefix, resource.clone(), part);
-                    if let Some(other) = seen.insert(keys.name(&resource, part), who.clone()) {
-                        panic!("{who:?} and {other:?} share a key");
+            for resource in confusing_names() {
+                for kind in [KeyKind::Lock, KeyKind::Fence, KeyKind::Queue] {
+                    let key = (prefix, resource.clone(), kind);
+                    if let Some(other) = seen.insert(keys.name(&resource, kind), key.clone()) {
+                        panic!("{key:?} and {other:?} share a key");
                     }
                 }
             }
@@ -182,12 +182,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_inside_a_resource_places_it() {
+    fn a_tag_inside_a_resource_decides_its_slot() {
         let keys = Keys::new("fencelock").unwrap();
-        let of = |resource| slot(&keys.name(resource, Part::Lock));
-        assert_eq!(of("{order:5}:a"), of("{order:5}:b"));
-        assert_eq!(keys.name("order:5", Part::Lock), "fencelock:{order:5}:lock");
-        assert_eq!(keys.name("}", Part::Fence), "fencelock:x{7d}:fence");
+        let slot_of = |resource| slot(&keys.name(resource, KeyKind::Lock));
+        assert_eq!(slot_of("{order:5}:a"), slot_of("{order:5}:b"));
+        assert_eq!(keys.name("order:5", KeyKind::Lock), "fencelock:{order:5}:lock");
+        assert_eq!(keys.name("}", KeyKind::Fence), "fencelock:x{7d}:fence");
     }
 
     #[test]

@@ -1,19 +1,21 @@
-//! How to reach a Redis server.
+//! How is a server reached? Options as the user gave them, and the checked [`Config`].
 
+pub(crate) mod address;
+pub(crate) mod credentials;
 pub(crate) mod keys;
 pub(crate) mod tls;
+mod url;
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ConnectionAddr, IntoConnectionInfo};
-
+use self::address::Address;
+use self::credentials::{Credentials, Secret};
 use self::keys::Keys;
 use self::tls::Tls;
 pub use self::tls::TlsOptions;
-use crate::error::{Error, Report, Result};
+use self::url::{Endpoint, RedisUrl};
+use crate::error::{Error, Result};
 
 /// What the user gave, with defaults filled in.
 pub struct Options {
@@ -22,19 +24,19 @@ pub struct Options {
     pub url: String,
     /// Declared replicas.
     pub replicas: u32,
-    /// Overrides the URL's.
+    /// Overrides the URL's username.
     pub username: Option<String>,
-    /// Overrides the URL's.
+    /// Overrides the URL's password.
     pub password: Option<String>,
-    /// Overrides the URL's.
+    /// Overrides the URL's database number.
     pub db: Option<u32>,
-    /// Overrides for TLS. Refused unless the URL is `rediss://`, for they would do nothing.
+    /// Overrides for TLS. Refused unless the URL is `rediss://`, because they would have no effect.
     pub tls: Option<TlsOptions>,
     /// Time limit for connecting, in milliseconds; at least 1.
     pub connect_timeout_ms: u32,
     /// Time limit for a command beyond the acknowledgement time, in milliseconds; at least 1.
     pub command_timeout_ms: u32,
-    /// Of every key: 1 to 64 bytes without braces, whitespace and control characters.
+    /// Prefix of every key: 1 to 64 bytes without braces, whitespace and control characters.
     pub prefix: String,
 }
 
@@ -50,55 +52,6 @@ pub struct Config {
     pub(crate) keys: Keys,
 }
 
-/// Where a server listens. Its `Display` is what messages name; it holds no secret.
-#[derive(Clone)]
-pub(crate) enum Address {
-    Tcp { host: String, port: u16 },
-    Tls { host: String, port: u16, tls: Arc<Tls> },
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } | Self::Tls { host, port, .. } if host.contains(':') => {
-                write!(f, "[{host}]:{port}")
-            }
-            Self::Tcp { host, port } | Self::Tls { host, port, .. } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
-
-impl fmt::Debug for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// What AUTH sends.
-#[derive(Debug)]
-pub(crate) struct Credentials {
-    pub username: Option<String>,
-    pub password: Secret,
-}
-
-/// A string that `Debug` does not show.
-pub(crate) struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for the wire.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 impl Config {
     /// Checks the options; no I/O.
     pub fn new(options: Options) -> Result<Self> {
@@ -110,29 +63,28 @@ impl Config {
                 return Err(Error::invalid(format!("{name} must be at least 1, got 0")));
             }
         }
-        let url = Url::parse(&options.url)?;
-        let address = match (url.address, options.tls, url.secure) {
-            (ConnectionAddr::Tcp(host, port), tls, true) => {
+        let url = RedisUrl::parse(&options.url)?;
+        let address = match (url.endpoint, options.tls) {
+            (Endpoint::Tcp { host, port, encrypted: true }, tls) => {
                 let tls = Arc::new(Tls::new(&host, tls.unwrap_or_default())?);
                 Address::Tls { host, port, tls }
             }
-            (_, Some(_), false) => {
+            (_, Some(_)) => {
                 return Err(Error::invalid(
                     "tls options need a rediss:// URL; with this one the connection would not be encrypted",
                 ));
             }
-            (ConnectionAddr::Tcp(host, port), None, false) => Address::Tcp { host, port },
-            (ConnectionAddr::Unix(path), _, _) => Address::Unix(path),
-            _ => return Err(Error::invalid("this kind of Redis URL is not supported")),
+            (Endpoint::Tcp { host, port, .. }, None) => Address::Tcp { host, port },
+            (Endpoint::Unix(path), None) => Address::Unix(path),
         };
         let username = options.username.or(url.username).filter(|name| !name.is_empty());
         let password = options.password.or(url.password).filter(|password| !password.is_empty());
         let credentials = match (username, password) {
-            (username, Some(password)) => Some(Credentials { username, password: Secret(password) }),
+            (username, Some(password)) => Some(Credentials { username, password: Secret::new(password) }),
             (None, None) => None,
             (Some(_), None) => {
                 return Err(Error::invalid(
-                    "a Redis username needs a password; give `password`, or leave the username out",
+                    "a Redis username needs a password; pass `password`, or omit the username",
                 ));
             }
         };
@@ -144,64 +96,6 @@ impl Config {
             connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
             command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
             keys: Keys::new(&options.prefix)?,
-        })
-    }
-}
-
-/// What a URL says, as redis-rs reads it.
-struct Url {
-    address: ConnectionAddr,
-    secure: bool,
-    username: Option<String>,
-    password: Option<String>,
-    db: u32,
-}
-
-impl Url {
-    /// No message repeats the URL, because it may hold a password.
-    fn parse(text: &str) -> Result<Self> {
-        const SHAPES: &str = "use redis://, rediss:// (TLS) or redis+unix://, \
-            and percent-encode special characters in the password";
-        let Some(mut url) = redis::parse_redis_url(text) else {
-            return Err(Error::invalid(format!("the Redis URL cannot be read; {SHAPES}")));
-        };
-        if url.fragment().is_some() {
-            return Err(Error::invalid(
-                "a Redis URL has no part after `#`: percent-encode a `#` in the password as %23; \
-                 to take any certificate use tls: { rejectUnauthorized: false }",
-            ));
-        }
-        let unix = url.scheme().contains("unix");
-        // A parameter that is silently ignored may mean another database, and so a lock that nobody shares.
-        let known: &[&str] = if unix { &["db", "user", "pass"] } else { &[] };
-        if url.query_pairs().any(|(name, _)| !known.contains(&name.as_ref())) {
-            // Not named: after a `?` in a password that is not encoded, it is the rest of the password.
-            return Err(Error::invalid(format!(
-                "the Redis URL has an unknown parameter after `?`; {}give options in the `redis` object instead, and \
-                 percent-encode a `?` in the password as %3F",
-                if unix { "known are db, user and pass; " } else { "" }
-            )));
-        }
-        let secure = matches!(url.scheme(), "rediss" | "valkeys");
-        // redis-rs reads this scheme only with a TLS stack of its own; the encryption is ours.
-        if secure && url.set_scheme("redis").is_err() {
-            return Err(Error::invalid(format!("the Redis URL cannot be read; {SHAPES}")));
-        }
-        let info = url.into_connection_info().map_err(|error| {
-            Error::InvalidOption(Report::new(format!(
-                "the Redis URL cannot be read: {}; {SHAPES}",
-                error.detail().map_or_else(|| error.category().to_owned(), str::to_owned)
-            )))
-        })?;
-        let settings = info.redis_settings();
-        let db = u32::try_from(settings.db())
-            .map_err(|_| Error::invalid("the database number of the Redis URL is out of range"))?;
-        Ok(Self {
-            address: info.addr().clone(),
-            secure,
-            username: settings.username().map(str::to_owned),
-            password: settings.password().map(str::to_owned),
-            db,
         })
     }
 }
@@ -231,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_form_of_url() {
+    fn every_form_of_url_is_accepted() {
         let plain = Config::new(options("redis://user:p%40ss@example.test:7000/3")).unwrap();
         assert_eq!(plain.address.to_string(), "example.test:7000");
         assert_eq!(plain.db, 3);
@@ -245,12 +139,17 @@ mod tests {
         assert!(matches!(Config::new(options("rediss://localhost")).unwrap().address, Address::Tls { .. }));
         let six = Config::new(options("redis://[::1]:7000")).unwrap();
         assert_eq!(six.address.to_string(), "[::1]:7000");
+        for scheme in ["redis", "valkey"] {
+            let plain = Config::new(options(&format!("{scheme}://10.0.0.1"))).unwrap();
+            assert!(matches!(plain.address, Address::Tcp { .. }), "{scheme}");
+        }
+        assert!(matches!(Config::new(options("valkeys://localhost")).unwrap().address, Address::Tls { .. }));
     }
 
     #[cfg(unix)]
     #[test]
-    fn reads_unix_sockets() {
-        for scheme in ["unix", "redis+unix"] {
+    fn urls_of_unix_sockets_are_accepted() {
+        for scheme in ["unix", "redis+unix", "valkey+unix"] {
             let unix =
                 Config::new(options(&format!("{scheme}:///run/redis.sock?db=2&user=u&pass=p"))).unwrap();
             assert_eq!(unix.address.to_string(), "/run/redis.sock");
@@ -270,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_reach_neither_debug_nor_messages() {
+    fn secrets_appear_neither_in_debug_output_nor_in_messages() {
         let mut with_option = options("redis://user:hunter2@localhost");
         with_option.tls = None;
         let shown = format!("{:?}", Config::new(with_option).unwrap());
@@ -284,6 +183,7 @@ mod tests {
             "http://user:hunter2@localhost",
             "redis://user:hunter2@0.0.0.0",
             "redis://user:hunter2@localhost?db=1",
+            "redis://user:hunter2%ff@localhost",
         ] {
             let message = refused(options(bad));
             assert!(!message.contains("hunter2"), "{bad}: {message}");
@@ -291,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_would_be_ignored_in_silence() {
+    fn settings_that_would_be_silently_ignored_are_refused() {
         assert!(refused(options("redis://localhost?db=1")).contains("unknown parameter"));
         assert!(!refused(options("redis://me:half?secret@localhost")).contains("secret"));
         assert!(refused(options("rediss://localhost#insecure")).contains("rejectUnauthorized"));

@@ -1,4 +1,4 @@
-//! Encryption of a connection: whom to trust, what to show.
+//! TLS: the certificates to trust and to present.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySigned
 
 use crate::error::{Error, Report, Result};
 
-/// TLS material, each as PEM.
+/// Certificates and keys are PEM.
 pub struct TlsOptions {
     /// Trusted instead of the built-in roots.
     pub ca: Option<Vec<u8>>,
@@ -23,12 +23,12 @@ pub struct TlsOptions {
     pub key: Option<Vec<u8>>,
     /// Checked instead of the URL's host.
     pub server_name: Option<String>,
-    /// `false` takes any certificate. `true` by default.
+    /// `false` accepts any certificate. `true` by default.
     pub reject_unauthorized: bool,
 }
 
 impl Default for TlsOptions {
-    /// Nothing special, and certificates are checked.
+    /// Built-in roots, no client certificate, certificates are checked.
     fn default() -> Self {
         Self { ca: None, cert: None, key: None, server_name: None, reject_unauthorized: true }
     }
@@ -51,9 +51,9 @@ impl Tls {
     pub fn new(host: &str, options: TlsOptions) -> Result<Self> {
         let name = options.server_name.unwrap_or_else(|| host.to_owned());
         let server_name = ServerName::try_from(name).map_err(|error| {
-            invalid("tls.serverName (or the URL's host) is no name that a certificate can have", error)
+            invalid("tls.serverName (or the URL's host) cannot be the name in a certificate", error)
         })?;
-        // Named explicitly: a process-wide default would depend on who else uses rustls.
+        // Set explicitly: a process-wide default would depend on other users of rustls in the process.
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
             WebPkiServerVerifier::builder_with_provider(
@@ -68,7 +68,7 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| invalid("no TLS version can be used", error))?
-            .dangerous() // only the name of the door: the usual verifier comes in through it too
+            .dangerous() // only the name of the API: the usual verifier is set this way too
             .with_custom_certificate_verifier(verifier);
         let config = match (options.cert, options.key) {
             (None, None) => builder.with_no_client_auth(),
@@ -76,21 +76,21 @@ impl Tls {
                 .with_client_auth_cert(certificates("tls.cert", &cert)?, private_key(&key)?)
                 .map_err(|error| invalid("tls.cert and tls.key cannot be used together", error))?,
             _ => {
-                return Err(Error::invalid("tls.cert and tls.key belong together; give both or none"));
+                return Err(Error::invalid("tls.cert and tls.key belong together; pass both or neither"));
             }
         };
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), server_name })
     }
 }
 
-/// What to do about a handshake that failed, as far as the failure tells.
+/// What to do about a failed TLS handshake, as far as the error says.
 pub(crate) fn hint(error: &std::io::Error) -> &'static str {
     let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
-        return "does the server speak TLS on this port? (redis:// is without)";
+        return "does the server speak TLS on this port? (redis:// is without TLS)";
     };
     match error {
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "give the certificate of its issuer as tls: { ca }"
+            "pass the certificate of its issuer as tls: { ca }"
         }
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
@@ -98,11 +98,13 @@ pub(crate) fn hint(error: &std::io::Error) -> &'static str {
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "its certificate has expired; renew it, and check this host's clock",
-        rustls::Error::InvalidCertificate(_) => "its certificate is not acceptable",
+        rustls::Error::InvalidCertificate(_) => "its certificate is not valid",
         rustls::Error::AlertReceived(_) => {
-            "the server refused; if it asks for a client certificate, give tls: { cert, key }"
+            "the server refused; if it requires a client certificate, pass tls: { cert, key }"
         }
-        rustls::Error::InvalidMessage(_) => "does the server speak TLS on this port? (redis:// is without)",
+        rustls::Error::InvalidMessage(_) => {
+            "does the server speak TLS on this port? (redis:// is without TLS)"
+        }
         _ => "check the TLS settings of both sides",
     }
 }
@@ -129,19 +131,19 @@ fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>
         .collect::<std::result::Result<Vec<_>, _>>()
         .map_err(|error| invalid(&format!("{option} is not PEM"), error))?;
     if found.is_empty() {
-        return Err(Error::invalid(format!("{option} holds no certificate; PEM is expected")));
+        return Err(Error::invalid(format!("{option} contains no certificate; PEM is expected")));
     }
     Ok(found)
 }
 
-/// Its message never quotes the key.
+/// The error never quotes the key.
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem)
-        .map_err(|_| Error::invalid("tls.key holds no private key; unencrypted PEM is expected"))
+        .map_err(|_| Error::invalid("tls.key contains no private key; unencrypted PEM is expected"))
 }
 
-/// `rejectUnauthorized: false`: whoever answers is believed to be the server. The handshake's signatures are still
-/// checked, so the channel is sound; it is just not known with whom.
+/// `rejectUnauthorized: false` accepts every certificate. Signatures of the handshake are still checked, so
+/// the channel is encrypted, but the identity of the other side is unknown.
 #[derive(Debug)]
 struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_material_is_refused_at_once_and_never_quoted() {
+    fn invalid_material_is_refused_and_never_quoted() {
         let secret = b"-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n".to_vec();
         assert!(
             refused(TlsOptions { ca: Some(b"nonsense".to_vec()), ..Default::default() }).contains("tls.ca")
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn certificates_are_checked_unless_that_is_switched_off() {
+    fn certificates_are_checked_unless_disabled() {
         assert!(TlsOptions::default().reject_unauthorized);
         assert!(Tls::new("localhost", TlsOptions::default()).is_ok());
         assert!(

@@ -1,22 +1,23 @@
-//! The connection that never carries a WAIT: whatever must not queue behind one goes here.
+//! The connection that never carries a WAIT, for everything that must not queue behind one.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use redis::Value;
 
-use super::connect::Dialer;
-use super::{Answer, Break, Connection, Exchange};
+use super::connect::Connector;
+use super::{Break, Connection, Exchange, Response};
 use crate::backend::redis::config::Config;
-use crate::backend::redis::protocol::scripts::{Packer, Script};
+use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::scripts::Script;
 use crate::error::{Error, Result};
+use crate::runtime::sync::Mutex;
 
 /// Commands of all callers, pipelined on one connection that is made on demand.
-pub(crate) struct Control {
+pub(crate) struct SharedConnection {
     config: Arc<Config>,
-    dialer: Arc<Dialer>,
-    // A std Mutex, because nothing awaits while it is held.
+    connector: Arc<Connector>,
     current: Mutex<Current>,
-    /// HeldLease while connecting, so that all who wait get the same connection.
+    /// Held while connecting, so that all callers that wait get the same connection.
     connecting: tokio::sync::Mutex<()>,
 }
 
@@ -25,77 +26,77 @@ struct Current {
     connection: Weak<Connection>,
     /// Keeps it open between exchanges.
     kept: Option<Arc<Connection>>,
-    /// Nobody keeps it any more: it lasts as long as the exchanges on it.
-    given_up: bool,
+    /// From now on it is open only during exchanges.
+    closing: bool,
     /// The last PING that was sent for its side effect.
-    nudge: Option<Exchange>,
+    kick: Option<Exchange>,
 }
 
 /// Why there is no reply.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub(crate) enum ExchangeError {
     /// There was no connection; nothing was sent.
     Connect(Error),
     /// It broke before the reply came.
-    Broke(Break),
+    Broken(Break),
 }
 
-impl Control {
-    pub fn new(config: Arc<Config>, dialer: Arc<Dialer>) -> Self {
+impl SharedConnection {
+    pub fn new(config: Arc<Config>, connector: Arc<Connector>) -> Self {
         let connecting = tokio::sync::Mutex::new(());
-        Self { config, dialer, current: Mutex::default(), connecting }
+        Self { config, connector, current: Mutex::default(), connecting }
     }
 
-    /// The connection, made if need be.
-    pub async fn connection(&self) -> Result<Arc<Connection>> {
-        if let Some(open) = self.open() {
+    /// The connection, made if necessary.
+    pub async fn get(&self) -> Result<Arc<Connection>> {
+        if let Some(open) = self.get_open() {
             return Ok(open);
         }
         let _only_one = self.connecting.lock().await;
-        if let Some(open) = self.open() {
+        if let Some(open) = self.get_open() {
             return Ok(open);
         }
-        let made = Arc::new(self.dialer.dial(&self.config).await?);
-        let mut current = self.lock();
+        let made = Arc::new(self.connector.connect(&self.config).await?);
+        let mut current = self.current.lock();
         current.connection = Arc::downgrade(&made);
-        current.kept = (!current.given_up).then(|| Arc::clone(&made));
+        current.kept = (!current.closing).then(|| Arc::clone(&made));
         drop(current);
         Ok(made)
     }
 
-    /// Sends commands that give so many replies.
+    /// Sends commands that get this number of replies.
     pub async fn exchange(
         &self,
         replies: usize,
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
-    ) -> std::result::Result<Answer, Failure> {
-        let connection = self.connection().await.map_err(Failure::Connect)?;
+    ) -> std::result::Result<Response, ExchangeError> {
+        let connection = self.get().await.map_err(ExchangeError::Connect)?;
         let limit = self.config.command_timeout;
-        let [exchange] = connection.send([replies], limit, pack).map_err(Failure::Broke)?;
-        Ok(connection.answer(exchange).await)
+        let [exchange] = connection.send([replies], limit, pack).map_err(ExchangeError::Broken)?;
+        Ok(connection.receive(exchange).await)
     }
 
-    /// Runs a script that `pack` calls, loading it if the server does not know it.
-    pub async fn run(
+    /// Runs a script that `pack` calls; loads it if the server does not know it.
+    pub async fn run_script(
         &self,
         script: &Script,
         pack: impl Fn(&mut Packer, &mut Vec<u8>),
-    ) -> std::result::Result<Value, Failure> {
+    ) -> std::result::Result<Value, ExchangeError> {
         let reply = self.command(&pack).await?;
         if !is_not_loaded(&reply) {
             return Ok(reply);
         }
-        let answer = self.exchange(2, |packer, out| {
+        let response = self.exchange(2, |packer, out| {
             script.pack_load(packer, out);
             pack(packer, out);
         });
-        let answer = answer.await?;
-        let mut replies = answer.replies.into_iter();
+        let response = response.await?;
+        let mut replies = response.replies.into_iter();
         match (replies.next(), replies.next()) {
-            // Why it could not be loaded tells more than that it is not.
+            // The reason why it could not be loaded says more than that it is not loaded.
             (Some(error @ Value::ServerError(_)), _) => Ok(error),
             (_, Some(reply)) => Ok(reply),
-            (_, None) => Err(Failure::Broke(answer.broken.expect("only a break leaves a reply out"))),
+            (_, None) => Err(broken(response.broken)),
         }
     }
 
@@ -103,22 +104,18 @@ impl Control {
     pub async fn command(
         &self,
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
-    ) -> std::result::Result<Value, Failure> {
-        let answer = self.exchange(1, pack).await?;
-        match (answer.replies.into_iter().next(), answer.broken) {
-            (Some(reply), _) => Ok(reply),
-            (None, broken) => Err(Failure::Broke(broken.expect("only a break leaves a reply out"))),
-        }
+    ) -> std::result::Result<Value, ExchangeError> {
+        self.exchange(1, pack).await?.single().map_err(broken)
     }
 
-    /// Makes the server look at its clock, so that it notices the end of a WAIT's time. Answers are not awaited. A
-    /// connection that is being made does the same.
-    pub fn nudge(self: &Arc<Self>) {
-        if let Some(open) = self.open() {
-            let last = self.lock().nudge.take();
-            // One at a time: a server that hangs answers none, and they would pile up.
+    /// Makes the server check its clock, so that it notices that the timeout of a WAIT has elapsed. Does not
+    /// wait for the reply. A new connection has the same effect.
+    pub fn kick(self: &Arc<Self>) {
+        if let Some(open) = self.get_open() {
+            let last = self.current.lock().kick.take();
+            // One at a time: a server that hangs sends no replies, and they would pile up.
             let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
-            let nudge = unanswered.or_else(|| {
+            let kick = unanswered.or_else(|| {
                 let ping = open.send([1], self.config.command_timeout, |packer, out| {
                     packer.command(out, |cmd| {
                         cmd.arg("PING");
@@ -126,29 +123,29 @@ impl Control {
                 });
                 ping.ok().map(|[exchange]| exchange)
             });
-            self.lock().nudge = nudge;
+            self.current.lock().kick = kick;
         } else if self.connecting.try_lock().is_ok() {
-            let control = Arc::clone(self);
+            let shared = Arc::clone(self);
             tokio::spawn(async move {
-                let _ = control.connection().await;
+                let _ = shared.get().await;
             });
         }
     }
 
-    /// Keeps no connection from now on. Exchanges under way end with theirs; whoever comes later makes one for itself.
-    pub fn hang_up(&self) {
-        let mut current = self.lock();
-        current.given_up = true;
+    /// Closes the connection once nothing is in flight. Later calls connect again, for themselves only.
+    pub fn close_when_idle(&self) {
+        let mut current = self.current.lock();
+        current.closing = true;
         current.kept = None;
     }
 
-    fn open(&self) -> Option<Arc<Connection>> {
-        self.lock().connection.upgrade().filter(|connection| connection.is_open())
+    fn get_open(&self) -> Option<Arc<Connection>> {
+        self.current.lock().connection.upgrade().filter(|connection| connection.is_open())
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn broken(broken: Option<Break>) -> ExchangeError {
+    ExchangeError::Broken(broken.expect("only a break leaves a reply out"))
 }
 
 /// Whether a reply says that the server does not know the script.

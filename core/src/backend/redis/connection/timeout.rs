@@ -1,18 +1,19 @@
-//! A time limit that is set and called off for every request, and almost never comes.
+//! A timeout that is set and cleared for every request and almost never elapses.
 //!
-//! The runtime's timers would have to be registered each time, and a timer that is the next to come costs a system call
-//! to wake the thread that is about to sleep. Here one sleeper looks after all limits in turn: it sleeps until a limit
-//! that has mostly been called off by then, looks what the limit is now, and sleeps on.
+//! A timer of the runtime would have to be registered each time, and registering the next timer to fire costs
+//! a system call that wakes the sleeping thread. Here one sleeper serves all timeouts in turn: it sleeps
+//! until a time that has usually been cleared by then, checks the current one, and sleeps on.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-/// One limit at a time.
+use crate::runtime::sync::Mutex;
+
+/// One timeout at a time.
 #[derive(Default)]
-pub(crate) struct Alarm {
-    // A std Mutex, because nothing awaits while it is held.
+pub(crate) struct ResettableTimeout {
     state: Mutex<State>,
     earlier: Notify,
 }
@@ -22,46 +23,45 @@ struct State {
     due: Option<Instant>,
     /// Until when the sleeper sleeps; `None`: until it is woken.
     asleep_until: Option<Instant>,
-    /// Changes with every limit.
+    /// Changes whenever the timeout is set or cleared.
     number: u64,
 }
 
-/// Names a limit that passed.
+/// Identifies a timeout that elapsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Passed(u64);
+pub(crate) struct Elapsed(u64);
 
-impl Alarm {
-    /// Sets the limit, instead of the one there may be.
+impl ResettableTimeout {
+    /// Sets the timeout, and replaces the previous one.
     pub fn set(&self, due: Instant) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.number += 1;
-        self.put(state, due);
+        self.schedule(state, due);
     }
 
-    /// Calls the limit off.
     pub fn clear(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.number += 1;
         state.due = None;
     }
 
-    /// Sets another limit after one that passed, unless it was set or called off meanwhile.
-    pub fn again(&self, passed: Passed, due: Instant) {
-        let state = self.lock();
-        if state.number == passed.0 {
-            self.put(state, due);
+    /// Sets another timeout after one that elapsed, unless it was set or cleared since.
+    pub fn rearm(&self, elapsed: Elapsed, due: Instant) {
+        let state = self.state.lock();
+        if state.number == elapsed.0 {
+            self.schedule(state, due);
         }
     }
 
-    /// Until a limit passes. For one sleeper.
-    pub async fn passed(&self) -> Passed {
+    /// Waits until the timeout elapses. For a single task.
+    pub async fn elapsed(&self) -> Elapsed {
         loop {
             let until = {
-                let mut state = self.lock();
+                let mut state = self.state.lock();
                 if state.due.is_some_and(|due| due <= Instant::now()) {
                     state.due = None;
                     state.asleep_until = None;
-                    return Passed(state.number);
+                    return Elapsed(state.number);
                 }
                 state.asleep_until = state.due;
                 state.due
@@ -75,17 +75,13 @@ impl Alarm {
         }
     }
 
-    fn put(&self, mut state: MutexGuard<'_, State>, due: Instant) {
+    fn schedule(&self, mut state: MutexGuard<'_, State>, due: Instant) {
         state.due = Some(due);
-        let too_long = state.asleep_until.is_none_or(|until| due < until);
+        let sleeps_too_long = state.asleep_until.is_none_or(|until| due < until);
         drop(state);
-        if too_long {
+        if sleeps_too_long {
             self.earlier.notify_one();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,41 +95,41 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// How long the alarm takes from now, in milliseconds of the paused clock.
-    async fn passes(alarm: &Alarm) -> u128 {
+    /// How long the timeout takes from now, in milliseconds of the paused clock.
+    async fn elapses_after(timeout: &ResettableTimeout) -> u128 {
         let since = Instant::now();
-        alarm.passed().await;
+        timeout.elapsed().await;
         since.elapsed().as_millis()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn passes_at_the_limit_that_was_set_last() {
-        let alarm = Arc::new(Alarm::default());
-        alarm.set(Instant::now() + ms(100));
-        alarm.set(Instant::now() + ms(300));
-        assert_eq!(passes(&alarm).await, 300);
-        alarm.set(Instant::now() + ms(300));
-        let other = Arc::clone(&alarm);
+    async fn elapses_at_the_time_that_was_set_last() {
+        let timeout = Arc::new(ResettableTimeout::default());
+        timeout.set(Instant::now() + ms(100));
+        timeout.set(Instant::now() + ms(300));
+        assert_eq!(elapses_after(&timeout).await, 300);
+        timeout.set(Instant::now() + ms(300));
+        let other = Arc::clone(&timeout);
         tokio::spawn(async move {
             tokio::time::sleep(ms(50)).await;
             other.set(Instant::now() + ms(10));
         });
-        assert_eq!(passes(&alarm).await, 60, "an earlier one wakes the sleeper");
+        assert_eq!(elapses_after(&timeout).await, 60, "an earlier time wakes the sleeper");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_called_off_does_not_pass() {
-        let alarm = Alarm::default();
-        alarm.set(Instant::now() + ms(10));
-        alarm.clear();
-        assert!(tokio::time::timeout(ms(1_000), alarm.passed()).await.is_err());
-        alarm.set(Instant::now() + ms(10));
-        let passed = alarm.passed().await;
-        alarm.again(passed, Instant::now() + ms(5));
-        assert_eq!(passes(&alarm).await, 5);
-        // It replaces the limit that passed.
-        alarm.set(Instant::now() + ms(50));
-        alarm.again(passed, Instant::now() + ms(1));
-        assert_eq!(passes(&alarm).await, 50);
+    async fn a_cleared_timeout_does_not_elapse() {
+        let timeout = ResettableTimeout::default();
+        timeout.set(Instant::now() + ms(10));
+        timeout.clear();
+        assert!(tokio::time::timeout(ms(1_000), timeout.elapsed()).await.is_err());
+        timeout.set(Instant::now() + ms(10));
+        let elapsed = timeout.elapsed().await;
+        timeout.rearm(elapsed, Instant::now() + ms(5));
+        assert_eq!(elapses_after(&timeout).await, 5);
+        // It replaces the time that elapsed.
+        timeout.set(Instant::now() + ms(50));
+        timeout.rearm(elapsed, Instant::now() + ms(1));
+        assert_eq!(elapses_after(&timeout).await, 50);
     }
 }

@@ -1,14 +1,13 @@
-//! What a primary says about itself, and what that means for its locks.
+//! What a primary reports about itself, and what that means for its locks.
 
 use std::str::FromStr;
 
-use super::failure_modes::survives;
-use crate::backend::guarantees::Guarantee;
-use crate::backend::guarantees::{ServerInfo, Skew};
+use super::failure_modes::failure_modes;
+use crate::backend::guarantees::{Guarantee, ServerInfo, Skew};
 use crate::backend::redis::config::Config;
 
-/// How many replicas are connected and up to date, out of INFO replication.
-pub(crate) fn connected(info: &str) -> u32 {
+/// The number of replicas that are connected and up to date, from INFO replication.
+pub(crate) fn online_replicas(info: &str) -> u32 {
     let online = |line: &&str| {
         line.strip_prefix("slave").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
             && line.contains("state=online")
@@ -16,53 +15,53 @@ pub(crate) fn connected(info: &str) -> u32 {
     info.lines().filter(online).count() as u32
 }
 
-/// What was asked for beside INFO. `None` is what the server did not tell.
+/// The replies of CONFIG and TIME. `None`: the server did not say.
 #[derive(Debug, Default)]
-pub(crate) struct Asked {
-    /// CONFIG's `save`: empty for no snapshots.
+pub(crate) struct ConfigReplies {
+    /// CONFIG's `save`: empty if the server writes no snapshots.
     pub save: Option<String>,
     /// CONFIG's `appendfsync`.
     pub fsync: Option<String>,
     pub skew: Option<Skew>,
 }
 
-/// Clocks that differ by more than this are told of.
-const SKEW_MICROS: u64 = 1_000_000;
+/// A larger difference between the clocks is reported.
+const MAX_SKEW_MICROS: u64 = 1_000_000;
 
-/// What the deployment guarantees, out of the sections replication, server, memory and persistence of INFO, to locks that
-/// ask for so many acknowledgements.
-pub(crate) fn judge(config: &Config, info: &str, asked: Asked, acks: u32) -> Guarantee {
+/// What the deployment guarantees to locks that require this number of acknowledgements. `info`: the sections
+/// replication, server, memory and persistence.
+pub(crate) fn assess(config: &Config, info: &str, replies: ConfigReplies, acks: u32) -> Guarantee {
     let declared = config.replicas;
-    let connected = connected(info);
-    let server = server(info, asked);
+    let connected = online_replicas(info);
+    let server = server_info(info, replies);
     let version = server.version.as_deref().unwrap_or("of unknown version");
     let proof = if declared == 0 {
-        "A lease lives in the memory of one server".to_owned()
+        "A lease is in the memory of one server".to_owned()
     } else {
         format!(
-            "A lease counts only when as many of the {declared} declared replicas as it asks for have it in memory \
-             too; otherwise it is rolled back"
+            "A lease counts only once the required number of the {declared} declared replicas have it in \
+             memory too; otherwise it is rolled back"
         )
     };
     Guarantee {
         summary: format!(
-            "{} {version} at {}. {proof}. At most one holder, as long as the primary keeps its data or a \
-             replica that acknowledged takes its place: replication is asynchronous, and a failover may choose \
-             another. Fencing tokens rise also when the stored one is lost, as long as the clock of the new primary \
-             is not behind the last token; `minToken` closes that gap. What must never be written twice needs a \
-             guard that checks the token.",
+            "{} {version} at {}. {proof}. There is at most one holder, as long as the primary keeps its data \
+             or a replica that acknowledged takes its place: replication is asynchronous, and a failover may \
+             choose another replica. Fencing tokens keep rising even if the stored one is lost, as long as \
+             the clock of the new primary is not behind the last token; `minToken` closes that gap. Data \
+             that must never be written twice needs a guard that checks the token.",
             server.product, config.address
         ),
         replicas_declared: Some(declared),
         replicas_connected: Some(connected),
         warnings: warnings(&server, acks, declared, connected),
-        survives: survives(&server, acks, declared, connected),
+        survives: failure_modes(&server, acks, declared, connected),
         server: Some(server),
         file: None,
     }
 }
 
-fn server(info: &str, Asked { save, fsync, skew }: Asked) -> ServerInfo {
+fn server_info(info: &str, ConfigReplies { save, fsync, skew }: ConfigReplies) -> ServerInfo {
     let field = |name: &str| value(info, name);
     let owned = |name: &str| field(name).map(str::to_owned);
     ServerInfo {
@@ -80,57 +79,66 @@ fn server(info: &str, Asked { save, fsync, skew }: Asked) -> ServerInfo {
 
 fn warnings(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> Vec<String> {
     let mut warnings = Vec::new();
-    if server.is_primary == Some(false) {
-        warnings.push("this server is a replica: it grants no locks; use the URL of its primary".to_owned());
-    } else if connected > declared {
-        warnings.push(format!(
-            "{connected} replicas are connected, {declared} declared: one that would never become the primary \
-             (priority 0, change-data capture, a backup) may acknowledge instead of one that would; declare all \
-             replicas, and ask for as many acknowledgements as leave no such case"
-        ));
-    } else if connected < declared {
-        warnings.push(format!(
-            "{connected} of {declared} declared replicas are connected: locks that ask for more acknowledgements \
-             are refused; bring the others back, or correct `replicas`"
-        ));
-    }
+    warnings.extend(replica_warning(server, declared, connected));
     if declared == 0 {
         warnings.push(
-            "no replicas are declared: nothing outlives this server; fit for development, or where a lock that is \
-             lost with its server does no harm"
+            "no replicas are declared: no lease outlives this server; suitable for development, or where a \
+             lock that is lost with its server does no harm"
                 .to_owned(),
         );
     } else if acks == 0 {
         warnings.push(format!(
-            "locks are granted without proof by default: defaults.acks is 0, so none of the {declared} declared replicas \
-             need have a lease when the primary dies; use defaults: {{ acks: 'all' }} or 'majority', or give acks to each \
-             acquire"
+            "locks are granted without proof by default: defaults.acks is 0, so none of the {declared} \
+             declared replicas is required to have a lease when the primary dies; use defaults: {{ acks: \
+             'all' }} or 'majority', or pass acks to each acquire"
         ));
     }
     if (server.aof, server.rdb) == (Some(false), Some(false)) && server.is_primary != Some(false) {
         warnings.push(
-            "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and its replicas \
-             empty themselves after it; turn appendonly on, or let nothing restart it by itself"
+            "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and \
+             its replicas then delete their data too; turn appendonly on, or do not restart it automatically"
                 .to_owned(),
         );
     }
     let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
     if let Some(policy) = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")
     {
-        warnings.push(format!(
-            "maxmemory-policy is {policy}: the server may evict locks that are held; use noeviction"
-        ));
+        warnings
+            .push(format!("maxmemory-policy is {policy}: the server may evict held locks; use noeviction"));
     }
-    if let Some(skew) = server.skew.filter(|skew| skew.at_least() > SKEW_MICROS) {
-        let (by, way) = (skew.ahead_micros.unsigned_abs() as f64 / 1e6, skew.ahead_micros > 0);
-        warnings.push(format!(
-            "the clock of the server is {by:.1} s {} this host's: one of them is wrong. Leases do not mind, but tokens come \
-             from it: after a failover to a server whose clock is behind, or after a move between SQLite and Redis, new ones \
-             can be lower than old ones; let all hosts follow the same time servers",
-            if way { "ahead of" } else { "behind" }
-        ));
-    }
+    warnings.extend(clock_warning(server.skew));
     warnings
+}
+
+fn replica_warning(server: &ServerInfo, declared: u32, connected: u32) -> Option<String> {
+    if server.is_primary == Some(false) {
+        Some("this server is a replica: it grants no locks; use the URL of its primary".to_owned())
+    } else if connected > declared {
+        Some(format!(
+            "{connected} replicas are connected, {declared} declared: a replica that never becomes the \
+             primary (priority 0, change-data capture, a backup) may acknowledge instead of one that could; \
+             declare all replicas, and require enough acknowledgements to rule that out"
+        ))
+    } else if connected < declared {
+        Some(format!(
+            "{connected} of {declared} declared replicas are connected: locks that require more \
+             acknowledgements are refused; reconnect the others, or correct `replicas`"
+        ))
+    } else {
+        None
+    }
+}
+
+fn clock_warning(skew: Option<Skew>) -> Option<String> {
+    let skew = skew.filter(|skew| skew.at_least() > MAX_SKEW_MICROS)?;
+    let (seconds, ahead) = (skew.ahead_micros.unsigned_abs() as f64 / 1e6, skew.ahead_micros > 0);
+    Some(format!(
+        "the clock of the server is {seconds:.1} s {} this host's: one of them is wrong. Leases are not \
+         affected, but tokens come from it: after a failover to a server whose clock is behind, or after a \
+         move between SQLite and Redis, new tokens can be lower than old ones; synchronize all hosts with \
+         the same time servers",
+        if ahead { "ahead of" } else { "behind" }
+    ))
 }
 
 fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -165,13 +173,13 @@ mod tests {
 
     #[test]
     fn counts_the_replicas_that_can_acknowledge() {
-        assert_eq!(connected(INFO), 2);
-        assert_eq!(connected("role:master\r\nconnected_slaves:0\r\nslave_read_only:1\r\n"), 0);
+        assert_eq!(online_replicas(INFO), 2);
+        assert_eq!(online_replicas("role:master\r\nconnected_slaves:0\r\nslave_read_only:1\r\n"), 0);
     }
 
     #[test]
-    fn as_declared_there_is_nothing_to_warn_of_and_no_secret_shown() {
-        let guarantee = judge(&config(2), INFO, Asked::default(), 2);
+    fn a_deployment_as_declared_has_no_warnings_and_shows_no_secret() {
+        let guarantee = assess(&config(2), INFO, ConfigReplies::default(), 2);
         assert_eq!(guarantee.warnings, Vec::<String>::new());
         assert_eq!((guarantee.replicas_declared, guarantee.replicas_connected), (Some(2), Some(2)));
         assert!(guarantee.summary.contains("Redis 7.0.15 at localhost:6379"), "{}", guarantee.summary);
@@ -179,8 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn warns_of_more_fewer_and_no_replicas_of_replicas_and_of_eviction() {
-        let one = |config: &Config, info: &str| judge(config, info, Asked::default(), 1).warnings.remove(0);
+    fn warns_about_the_number_of_replicas_about_being_a_replica_and_about_eviction() {
+        let one = |config: &Config, info: &str| {
+            assess(config, info, ConfigReplies::default(), 1).warnings.remove(0)
+        };
         assert!(one(&config(1), INFO).contains("may acknowledge instead"));
         assert!(one(&config(3), INFO).contains("2 of 3 declared"));
         assert!(one(&config(0), &INFO.replace("online", "offline")).contains("no replicas are declared"));
@@ -189,15 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_server_says_of_itself() {
+    fn reads_what_the_server_reports_about_itself() {
         let info = INFO.replace("# Memory", "# Persistence\r\naof_enabled:1\r\n# Memory");
         let skew = Skew { ahead_micros: 5, error_micros: 1 };
-        let asked = |save: &str| Asked {
+        let replies = |save: &str| ConfigReplies {
             save: Some(save.to_owned()),
             fsync: Some("everysec".to_owned()),
             skew: Some(skew),
         };
-        let server = judge(&config(2), &info, asked("3600 1"), 2).server.unwrap();
+        let server = assess(&config(2), &info, replies("3600 1"), 2).server.unwrap();
         assert_eq!(
             server,
             ServerInfo {
@@ -212,27 +222,27 @@ mod tests {
                 skew: Some(skew),
             }
         );
-        assert_eq!(judge(&config(2), &info, asked(""), 2).server.unwrap().rdb, Some(false));
+        assert_eq!(assess(&config(2), &info, replies(""), 2).server.unwrap().rdb, Some(false));
         let valkey =
             info.replace("redis_version", "server_name:valkey\r\nvalkey_version:9.1.0\r\nredis_version");
-        let server = judge(&config(2), &valkey, Asked::default(), 2).server.unwrap();
+        let server = assess(&config(2), &valkey, ConfigReplies::default(), 2).server.unwrap();
         assert_eq!((server.product, server.version.as_deref()), ("Valkey", Some("9.1.0")));
-        let silent = judge(&config(2), "", Asked::default(), 2).server.unwrap();
+        let silent = assess(&config(2), "", ConfigReplies::default(), 2).server.unwrap();
         assert_eq!(silent, ServerInfo { product: "Redis", ..ServerInfo::default() });
     }
 
     #[test]
-    fn warns_of_missing_proof_missing_persistence_and_clocks_that_differ() {
-        let of = |info: &str, asked, acks| judge(&config(2), info, asked, acks).warnings;
-        assert!(of(INFO, Asked::default(), 0)[0].contains("without proof"));
+    fn warns_about_missing_proof_missing_persistence_and_different_clocks() {
+        let of = |info: &str, replies, acks| assess(&config(2), info, replies, acks).warnings;
+        assert!(of(INFO, ConfigReplies::default(), 0)[0].contains("without proof"));
         let off = INFO.replace("# Memory", "aof_enabled:0\r\n# Memory");
-        let save = |points: &str| Asked { save: Some(points.to_owned()), ..Asked::default() };
+        let save = |points: &str| ConfigReplies { save: Some(points.to_owned()), ..ConfigReplies::default() };
         assert!(of(&off, save(""), 2)[0].contains("comes back empty"));
         assert_eq!(of(&off, save("3600 1"), 2), Vec::<String>::new());
-        assert_eq!(of(&off, Asked::default(), 2), Vec::<String>::new(), "nobody knows");
+        assert_eq!(of(&off, ConfigReplies::default(), 2), Vec::<String>::new(), "unknown");
         let skewed = |ahead_micros, error_micros| {
             let skew = Some(Skew { ahead_micros, error_micros });
-            of(INFO, Asked { skew, ..Asked::default() }, 2).join("")
+            of(INFO, ConfigReplies { skew, ..ConfigReplies::default() }, 2).join("")
         };
         assert!(skewed(3_200_000, 1000).contains("3.2 s ahead of"));
         assert!(skewed(-1_500_000, 1000).contains("1.5 s behind"));

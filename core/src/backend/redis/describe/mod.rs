@@ -1,4 +1,92 @@
-//! What a deployment on Redis guarantees, read from what its servers say.
+//! What does this deployment guarantee? Asks a node, judges its replies ([`info`], [`failure_modes`]), and
+//! merges the results of several nodes ([`merge`]).
 
 pub(crate) mod failure_modes;
 pub(crate) mod info;
+pub(crate) mod merge;
+
+use redis::{Cmd, Value};
+
+use self::info::ConfigReplies;
+use super::connection::shared::ExchangeError;
+use super::node::context::NodeContext;
+use super::protocol::replies::Operation;
+use super::protocol::values::{text, texts};
+use crate::backend::guarantees::{Guarantee, Skew};
+use crate::error::Result;
+
+/// What a command asks for.
+#[derive(Clone, Copy)]
+enum Section {
+    Time,
+    Save,
+    AppendFsync,
+    Info,
+}
+
+/// One section or parameter each, because servers before version 7 accept only one.
+fn questions() -> Vec<(Section, Cmd)> {
+    let question = |section, words: &[&str]| {
+        let mut cmd = Cmd::new();
+        cmd.arg(words);
+        (section, cmd)
+    };
+    vec![
+        question(Section::Time, &["TIME"]),
+        question(Section::Save, &["CONFIG", "GET", "save"]),
+        question(Section::AppendFsync, &["CONFIG", "GET", "appendfsync"]),
+        question(Section::Info, &["INFO", "replication"]),
+        question(Section::Info, &["INFO", "server"]),
+        question(Section::Info, &["INFO", "memory"]),
+        question(Section::Info, &["INFO", "persistence"]),
+    ]
+}
+
+/// What a node guarantees to locks that require this number of acknowledgements.
+pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee> {
+    // Connected first, so that only the round trip of the questions counts for the clock.
+    node.shared.get().await?;
+    let questions = questions();
+    let sent = node.clock.wall_micros();
+    let exchange = node.shared.exchange(questions.len(), |_, out| {
+        for (_, cmd) in &questions {
+            cmd.write_packed_command(out);
+        }
+    });
+    let response = exchange.await.map_err(|error| node.query_failed(error))?;
+    let received = node.clock.wall_micros();
+    if let Some(broken) = response.broken {
+        return Err(node.query_failed(ExchangeError::Broken(broken)));
+    }
+    let mut info = String::new();
+    let mut config = ConfigReplies::default();
+    // A provider or an ACL may forbid TIME and CONFIG: then their values are unknown, which is not an error.
+    for ((section, _), reply) in questions.into_iter().zip(response.replies) {
+        match section {
+            Section::Time => {
+                config.skew = micros(&texts(reply)).map(|server| Skew::between(sent, server, received));
+            }
+            Section::Save => config.save = parameter(reply),
+            Section::AppendFsync => config.fsync = parameter(reply),
+            Section::Info if matches!(reply, Value::ServerError(_)) => {
+                return Err(node.reply_context(Operation::Query, 0).error(&reply));
+            }
+            Section::Info => {
+                info.push_str(&text(reply).unwrap_or_default());
+                info.push('\n');
+            }
+        }
+    }
+    Ok(info::assess(&node.config, &info, config, acks))
+}
+
+/// The value in the reply of CONFIG GET.
+fn parameter(reply: Value) -> Option<String> {
+    texts(reply).into_iter().nth(1)
+}
+
+/// The reply of TIME, in µs since 1970.
+fn micros(time: &[String]) -> Option<u64> {
+    let [seconds, micros] = time else { return None };
+    Some(seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?)
+}

@@ -1,110 +1,119 @@
-//! One Redis server and everything that belongs to it: its lanes, its control connection, its cleanup.
+//! What does one server do? A primary with its replicas, and what a grant, an extension and a release are on
+//! it.
 
 pub(crate) mod context;
-pub(crate) mod rollback;
-pub(crate) mod wait_queue;
+mod inspect;
+mod replicas;
+mod rollback;
+mod wait_queue;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::context::Link;
-use self::rollback::Cleanup;
-use self::wait_queue::Line;
+use self::context::NodeContext;
+use self::replicas::ConnectedReplicas;
+use self::rollback::Rollbacks;
+pub(crate) use self::wait_queue::WaitQueue;
 use super::config::Config;
-use super::describe::info;
-use super::pipeline::batch::Outcome;
-use super::pipeline::scheduler::Limits;
-use super::pipeline::workers::Lanes;
-use super::protocol::replies::{About, Subject};
-use super::protocol::scripts::{ACQUIRE, EXTEND, Item, RELEASE};
-use super::protocol::values::text;
-use crate::backend::contract::{Attempt, Grant, Request};
+use super::describe;
+use super::pipeline::batch::LeaseOutcome;
+use super::pipeline::scheduler::WorkerLimits;
+use super::pipeline::workers::Workers;
+use super::protocol::lease_args::LeaseArgs;
+use super::protocol::replies::Operation;
+use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
+use crate::backend::contract::{Attempt, Grant, Info, Request};
+use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Acks, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::undo::IfMissing;
 
-/// Lanes for grants: two per policy keep client and server busy at once, and eight leave room for policies whose
+/// Two workers a policy keep client and server busy at the same time, and eight leave room for policies whose
 /// replicas lag.
-const GRANT_LANES: Limits = Limits { lanes: 8, per_policy: 2 };
-/// Lanes for extensions, which must not wait behind grants.
-const EXTENSION_LANES: Limits = Limits { lanes: 4, per_policy: 1 };
-/// Releases share a connection, and one batch is under way at a time: meanwhile the next one grows.
-const RELEASE_LANES: Limits = Limits { lanes: 1, per_policy: 1 };
-/// How long what INFO said is believed, so that a batch that too few replicas acknowledged asks once.
-const INFO_AGE: Duration = Duration::from_millis(10);
+const ACQUIRE_WORKERS: WorkerLimits = WorkerLimits { workers: 8, per_policy: 2 };
+/// Extensions have their own workers, because they must not wait behind grants.
+const EXTEND_WORKERS: WorkerLimits = WorkerLimits { workers: 4, per_policy: 1 };
+/// Releases use the shared connection, one batch at a time: meanwhile the next batch grows.
+const RELEASE_WORKERS: WorkerLimits = WorkerLimits { workers: 1, per_policy: 1 };
 
 /// One server. Connections are made on demand.
 pub(crate) struct Node {
-    pub link: Link,
-    pub cleanup: Arc<Cleanup>,
-    pub line: Arc<Line>,
-    grants: Arc<Lanes>,
-    extensions: Arc<Lanes>,
-    releases: Arc<Lanes>,
-    /// When it was told how many replicas are connected. HeldLease while asking, so that others get the same answer.
-    connected: tokio::sync::Mutex<Option<(BootInstant, Option<u32>)>>,
+    context: NodeContext,
+    wait_queue: Arc<WaitQueue>,
+    rollbacks: Arc<Rollbacks>,
+    acquire: Arc<Workers>,
+    extend: Arc<Workers>,
+    release: Arc<Workers>,
+    replicas: ConnectedReplicas,
 }
 
 impl Node {
     pub fn new(config: Config, clock: Clock) -> Self {
-        let link = Link::new(config, clock);
-        let cleanup = Arc::new(Cleanup::new(link.clone()));
-        let grants = Arc::new(Lanes::new(link.clone(), &ACQUIRE, Subject::Grant, GRANT_LANES));
-        let extensions = Arc::new(Lanes::new(link.clone(), &EXTEND, Subject::Extension, EXTENSION_LANES));
-        let releases = Arc::new(Lanes::new(link.clone(), &RELEASE, Subject::Release, RELEASE_LANES));
-        let connected = tokio::sync::Mutex::default();
+        let context = NodeContext::new(config, clock);
+        let workers =
+            |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
         Self {
-            line: Arc::new(Line::new(link.clone())),
-            link,
-            cleanup,
-            grants,
-            extensions,
-            releases,
-            connected,
+            wait_queue: Arc::new(WaitQueue::new(context.clone())),
+            rollbacks: Arc::new(Rollbacks::new(context.clone())),
+            acquire: workers(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
+            extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
+            release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
+            replicas: ConnectedReplicas::new(context.clone()),
+            context,
         }
     }
 
-    /// See [`crate::backend::contract::LockBackend::acquire`].
+    pub fn config(&self) -> &Config {
+        &self.context.config
+    }
+
+    pub fn wait_queue(&self) -> &Arc<WaitQueue> {
+        &self.wait_queue
+    }
+
+    pub async fn connect(&self) -> Result<()> {
+        self.context.shared.get().await.map(drop)
+    }
+
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
-        let about = self.about(Subject::Grant, acks.required);
+        let context = self.context.reply_context(Operation::Acquire, acks.required);
         if let Some(waiter) = waiter
-            && let Some(held) = Box::pin(self.line.join(resources, waiter)).await
+            && let Some(held) = Box::pin(self.wait_queue.enqueue_if_held(resources, waiter)).await
         {
             return Ok(Attempt::Busy(remaining(held)));
         }
-        let outcome = self.grants.run(waiting(*acks), Item::acquire(request)).await;
-        if let (Outcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
-            self.line.granted(waiter);
+        let outcome = self.acquire.run(finite(*acks), LeaseArgs::acquire(request)).await;
+        if let (LeaseOutcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
+            self.wait_queue.granted(waiter);
         }
         match outcome {
-            Outcome::Written { reply, sent, acks: received } if received >= acks.required => {
-                let token = u64::try_from(reply).expect("a verdict of done is positive");
+            LeaseOutcome::Written { reply, sent, acks: received } if received >= acks.required => {
+                let token = u64::try_from(reply).expect("the reply of a grant is positive");
                 Ok(Attempt::Granted(Grant {
                     token,
                     sent,
                     acks: (acks.required > 0).then_some(Acks { required: acks.required, received }),
                 }))
             }
-            Outcome::Written { acks: received, .. } => {
+            LeaseOutcome::Written { acks: received, .. } => {
                 let rolled_back = Box::pin(self.roll_back(request, IfMissing::Done)).await;
-                Err(about.shortfall(received, Box::pin(self.connected()).await, rolled_back))
+                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back))
             }
-            Outcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
-            Outcome::Refused(error) => Err(error),
-            Outcome::Undo(error, absent) => {
-                let undone = Box::pin(self.roll_back(request, absent)).await;
-                Err(if undone { error } else { about.unknown(resources.first(), &error) })
+            LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
+            LeaseOutcome::Refused(error) => Err(error),
+            LeaseOutcome::Undo(error, if_missing) => {
+                let undone = Box::pin(self.roll_back(request, if_missing)).await;
+                Err(if undone { error } else { context.unknown(resources.first(), &error) })
             }
-            Outcome::Unknown(why) => {
-                self.cleanup.add(resources, *owner, *ttl, IfMissing::KeepTrying);
-                Err(about.unknown(resources.first(), &why))
+            LeaseOutcome::Unknown(why) => {
+                self.rollbacks.add(resources, *owner, *ttl, IfMissing::KeepTrying);
+                Err(context.unknown(resources.first(), &why))
             }
         }
     }
 
-    /// See [`crate::backend::contract::LockBackend::extend`].
     pub async fn extend(
         &self,
         resources: &Resources,
@@ -112,103 +121,98 @@ impl Node {
         ttl: Ttl,
         acks: AckPolicy,
     ) -> Result<BootInstant> {
-        let about = self.about(Subject::Extension, acks.required);
-        match self.extensions.run(waiting(acks), Item::extend(resources, owner, ttl)).await {
-            Outcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
-            Outcome::Written { acks: received, .. } => {
-                Err(about.shortfall(received, Box::pin(self.connected()).await, false))
+        let context = self.context.reply_context(Operation::Extend, acks.required);
+        match self.extend.run(finite(acks), LeaseArgs::extend(resources, owner, ttl)).await {
+            LeaseOutcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
+            LeaseOutcome::Written { acks: received, .. } => {
+                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, false))
             }
-            Outcome::Declined(_) => Err(Error::lost(format!(
-                "the lease of {:?} ended or was taken by somebody else; stop what it protects",
+            LeaseOutcome::Declined(_) => Err(Error::lost(format!(
+                "the lease of {:?} ended or was taken by another owner; stop the work it protects",
                 resources.first()
             ))),
-            // The lease is still there, and nothing of an extension needs to be undone.
-            Outcome::Refused(error) | Outcome::Undo(error, _) => Err(error),
-            Outcome::Unknown(why) => Err(about.unknown(resources.first(), &why)),
+            // The lease still exists, and an extension needs no undo.
+            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error),
+            LeaseOutcome::Unknown(why) => Err(context.unknown(resources.first(), &why)),
         }
     }
 
-    /// See [`crate::backend::contract::LockBackend::release`].
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         let error = match self.delete(resources, owner).await {
             Ok(deleted) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
             Err(error) => error,
         };
-        // It was granted long ago, so nothing of it can land later.
-        self.cleanup.add(resources, owner, ttl, IfMissing::Done);
+        // It was granted long ago, so nothing of it can be executed later.
+        self.rollbacks.add(resources, owner, ttl, IfMissing::Done);
         Err(error)
     }
 
-    /// Takes no more requests. What is under way ends by itself.
-    pub fn shut(&self) {
-        self.line.close();
-        self.grants.shut();
-        self.extensions.shut();
+    pub async fn inspect(&self, resources: &Resources) -> Result<Option<Info>> {
+        inspect::inspect(&self.context, resources).await
     }
 
-    /// Gives up connections once nothing is under way, after the time of one command at most. What takes longer ends
-    /// when its own time is over, and so does cleanup.
+    pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
+        inspect::force_release(&self.context, resources).await
+    }
+
+    pub async fn describe(&self, acks: u32) -> Result<Guarantee> {
+        describe::describe(&self.context, acks).await
+    }
+
+    /// The number of leases being undone in the background.
+    pub fn pending_rollbacks(&self) -> usize {
+        self.rollbacks.pending()
+    }
+
+    /// Accepts no more requests. Requests in flight end normally.
+    pub fn stop_accepting(&self) {
+        self.wait_queue.close();
+        self.acquire.stop_accepting();
+        self.extend.stop_accepting();
+    }
+
+    /// Closes the connections once nothing is in flight, after the time of one command at most. Slower
+    /// requests and rollbacks end when their own time is over.
     pub async fn close(&self) {
-        self.shut();
-        let all = async {
-            self.grants.gone().await;
-            self.extensions.gone().await;
+        self.stop_accepting();
+        let joined = async {
+            self.acquire.joined().await;
+            self.extend.joined().await;
         };
-        let _ = tokio::time::timeout(self.link.config.command_timeout, all).await;
-        self.cleanup.close();
+        let _ = tokio::time::timeout(self.context.config.command_timeout, joined).await;
+        self.rollbacks.close();
     }
 
-    pub fn about(&self, subject: Subject, required: u32) -> About<'_> {
-        About { address: &self.link.config.address, subject, required }
-    }
-
-    /// Undoes a grant that was written, or may have been, and is not proved: answers whether that is confirmed. Never a
-    /// plain DEL: the lease may be over, and somebody else's by now.
-    async fn roll_back(&self, request: &Request, absent: IfMissing) -> bool {
+    /// Undoes a grant that was written, or may have been, and is not proved. Returns whether that is
+    /// confirmed. Never a plain DEL: the lease may have expired, and another owner may have it.
+    async fn roll_back(&self, request: &Request, if_missing: IfMissing) -> bool {
         let Request { resources, owner, ttl, .. } = request;
         let deleted = self.delete(resources, *owner).await;
-        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || absent == IfMissing::Done);
+        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || if_missing == IfMissing::Done);
         if !confirmed {
-            self.cleanup.add(resources, *owner, *ttl, absent);
+            self.rollbacks.add(resources, *owner, *ttl, if_missing);
         }
         confirmed
     }
 
-    /// How many replicas are connected, if the server says so.
-    async fn connected(&self) -> Option<u32> {
-        let mut known = self.connected.lock().await;
-        match *known {
-            Some((told, connected)) if told.until(self.link.clock.boot()) < INFO_AGE => connected,
-            _ => {
-                let info = self.link.control.command(|packer, out| {
-                    packer.command(out, |cmd| {
-                        cmd.arg("INFO").arg("replication");
-                    });
-                });
-                let connected = info.await.ok().and_then(text).map(|info| info::connected(&info));
-                // From when it was told, not asked: whoever waited here for a server that hangs need not do so again.
-                *known = Some((self.link.clock.boot(), connected));
-                connected
+    /// Compares and deletes; returns the number of locks that were the owner's.
+    async fn delete(&self, resources: &Resources, owner: Owner) -> Result<i64> {
+        match self.release.run(AckPolicy::default(), LeaseArgs::release(resources, owner)).await {
+            LeaseOutcome::Written { reply, .. } | LeaseOutcome::Declined(reply) => Ok(reply),
+            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error),
+            LeaseOutcome::Unknown(why) => {
+                Err(self.context.reply_context(Operation::Release, 0).unknown(resources.first(), &why))
             }
         }
     }
-
-    /// Compares and deletes; answers how many of the keys were the owner's.
-    async fn delete(&self, resources: &Resources, owner: Owner) -> Result<i64> {
-        match self.releases.run(AckPolicy::default(), Item::release(resources, owner)).await {
-            Outcome::Written { reply, .. } | Outcome::Declined(reply) => Ok(reply),
-            Outcome::Refused(error) | Outcome::Undo(error, _) => Err(error),
-            Outcome::Unknown(why) => Err(self.about(Subject::Release, 0).unknown(resources.first(), &why)),
-        }
-    }
 }
 
-/// A policy whose WAIT ends: 0 would block for ever.
-fn waiting(acks: AckPolicy) -> AckPolicy {
+/// A policy whose WAIT ends: a timeout of 0 would block forever.
+fn finite(acks: AckPolicy) -> AckPolicy {
     AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
 }
 
-/// How long somebody else's lease still lasts, out of the reply of acquire.lua.
+/// How long another owner's lease still lasts, from the reply of acquire.lua.
 fn remaining(reply: i64) -> Option<Duration> {
     (reply < 0).then(|| Duration::from_millis((-1 - reply).unsigned_abs()))
 }

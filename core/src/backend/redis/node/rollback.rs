@@ -1,90 +1,82 @@
-//! Undoing in the background what may have been written.
+//! Undoes in the background what may have been written.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Notify;
 
-use super::context::Link;
-use crate::backend::redis::protocol::scripts::{Item, RELEASE};
+use super::context::NodeContext;
+use crate::backend::redis::protocol::lease_args::LeaseArgs;
+use crate::backend::redis::protocol::scripts::RELEASE;
 use crate::lease::{Owner, Resources, Ttl};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::sync::Mutex;
 use crate::runtime::undo::{IfMissing, Undo, UndoQueue, UndoResult, UndoStep};
 
-/// The most compare-and-deletes in one pipeline, some calls of the script.
+/// The most leases in one pipeline.
 const MAX_BATCH: usize = 256;
-/// Beyond the TTL, for the time a command is under way.
+/// In addition to the TTL, for the time a command is in flight.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// The leases of one node that are to be undone. One task works on all of them, and only while there are any. It
-/// outlives the manager, and ends with the process.
-pub(crate) struct Cleanup {
-    link: Link,
-    // A std Mutex, because nothing awaits while it is held.
+/// The leases of one node that are to be undone. One task works on all of them, and runs only while there are
+/// any. It outlives the manager, and ends with the process.
+pub(crate) struct Rollbacks {
+    context: NodeContext,
     state: Mutex<State>,
     added: Notify,
 }
 
 struct State {
-    queue: UndoQueue<Lease>,
-    /// The backend was closed: the connection is given up when all is done.
+    queue: UndoQueue<LeaseArgs>,
+    /// The backend was closed: the connection is closed when all is done.
     closed: bool,
 }
 
-struct Lease {
-    resources: Resources,
-    owner: Owner,
-}
-
-impl Cleanup {
-    pub fn new(link: Link) -> Self {
+impl Rollbacks {
+    pub fn new(context: NodeContext) -> Self {
         let state = Mutex::new(State { queue: UndoQueue::new(MAX_BATCH), closed: false });
-        Self { link, state, added: Notify::new() }
+        Self { context, state, added: Notify::new() }
     }
 
-    /// Compares and deletes until the lease is gone for sure, or `ttl` has passed from now.
+    /// Compares and deletes until the lease is certainly gone, or `ttl` has passed from now.
     pub fn add(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl, if_missing: IfMissing) {
-        let now = self.link.clock.boot();
+        let now = self.context.clock.boot();
         let undo = Undo {
-            target: Lease { resources: resources.clone(), owner },
+            target: LeaseArgs::release(resources, owner),
             if_missing,
             until: now + ttl.as_duration() + SLACK,
             due: now,
             backoff: Backoff::UNDO,
         };
-        if self.lock().queue.add(undo) {
+        if self.state.lock().queue.add(undo) {
             tokio::spawn(Arc::clone(self).work());
         } else {
             self.added.notify_one();
         }
     }
 
-    /// How many leases are still to be undone.
+    /// The number of leases still to be undone.
     pub fn pending(&self) -> usize {
-        self.lock().queue.pending()
+        self.state.lock().queue.pending()
     }
 
-    /// The backend is closed: gives the connection up, now or when all is undone.
+    /// The backend is closed: closes the connection, now or when all is undone.
     pub fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
         if !state.queue.is_running() {
-            self.link.control.hang_up();
+            self.context.shared.close_when_idle();
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn work(self: Arc<Self>) {
         loop {
-            let step = self.lock().queue.step(self.link.clock.boot());
+            let step = self.state.lock().queue.step(self.context.clock.boot());
             match step {
                 UndoStep::Exit => {
-                    if self.lock().closed {
-                        self.link.control.hang_up();
+                    if self.state.lock().closed {
+                        self.context.shared.close_when_idle();
                     }
                     return;
                 }
@@ -93,35 +85,34 @@ impl Cleanup {
                 }
                 UndoStep::Attempt(undos) => {
                     let results = self.delete(&undos).await;
-                    self.lock().queue.settle(undos, results, self.link.clock.boot());
+                    self.state.lock().queue.settle(undos, results, self.context.clock.boot());
                 }
             }
         }
     }
 
-    /// The replies that came, in order.
-    async fn delete(&self, undos: &[Undo<Lease>]) -> Vec<UndoResult> {
-        let leases: Vec<_> =
-            undos.iter().map(|undo| Item::release(&undo.target.resources, undo.target.owner)).collect();
-        let answer = self
-            .link
-            .control
-            .exchange(1 + leases.len(), |packer, out| {
-                // Always loaded: then no reply has to be looked at twice, and this is rare. In a call of its own each, so
-                // that what the server refuses for one of them keeps no other from being deleted.
+    /// The results for which a reply came, in order.
+    async fn delete(&self, undos: &[Undo<LeaseArgs>]) -> Vec<UndoResult> {
+        let response = self
+            .context
+            .shared
+            .exchange(1 + undos.len(), |packer, out| {
+                // Always loaded, which is simpler than repeating calls, and this is rare. Each lease has a
+                // call of its own, so that an error for one of them does not keep the others from being
+                // deleted.
                 RELEASE.pack_load(packer, out);
-                for lease in &leases {
-                    RELEASE.pack(&self.link.config.keys, std::iter::once(lease), packer, out);
+                for undo in undos {
+                    RELEASE.pack(&self.context.config.keys, std::iter::once(&undo.target), packer, out);
                 }
             })
             .await;
-        let replies = answer.map_or_else(|_| Vec::new(), |answer| answer.replies);
+        let replies = response.map_or_else(|_| Vec::new(), |response| response.replies);
         replies.iter().skip(1).map(result).collect()
     }
 }
 
-/// What release.lua answered for one lease. A lease is written all at once: if any of it was there, it all was, and now
-/// it is gone.
+/// The reply of release.lua for one lease. A lease is written atomically: if any lock of it was there, all
+/// were, and now all are deleted.
 fn result(reply: &Value) -> UndoResult {
     match reply {
         Value::Array(list) if matches!(list[..], [Value::Int(1..)]) => UndoResult::Deleted,

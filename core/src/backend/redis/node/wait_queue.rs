@@ -1,274 +1,277 @@
-//! Those of this process who wait for leases of one node: they listen for their turn, and show life.
+//! The waiters of this process for leases of one node: wakes them in turn, and sends their heartbeat.
 //!
-//! The server keeps the lines (see line.lua): acquiring puts a waiter in, a release tells the first in line. Here is the other
-//! end: one connection that subscribes to a channel of our own while anybody waits, and one heartbeat a second for all,
-//! which also finds what a lost message would have told.
+//! The queues themselves are on the server (see `wait_queue.lua`): acquiring adds a waiter, a release wakes
+//! the first one. Here is the client's part: one connection that subscribes to a channel of this process
+//! while there are waiters, and one heartbeat a second for all, which also finds the wake-ups that were lost.
 
 use std::collections::{BTreeSet, HashMap};
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::context::Link;
+use super::context::NodeContext;
 use crate::backend::redis::connection::Connection;
-use crate::backend::redis::protocol::replies::{About, Subject};
-use crate::backend::redis::protocol::scripts::{BEAT, JOIN, LEAVE, MAX_ITEMS};
+use crate::backend::redis::protocol::lease_args::MAX_LEASES;
+use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::scripts::{HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE};
 use crate::backend::redis::protocol::values::text;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
+use crate::runtime::sync::Mutex;
 
-/// The pause between heartbeats. A process counts as alive for half as long again; see line.lua.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// How long we go on listening when nobody waits any more: there may be somebody soon.
+/// The pause between heartbeats. A process counts as alive for half as long again; see `wait_queue.lua`.
+const HEARTBEAT_PAUSE: Duration = Duration::from_secs(1);
+/// How long the subscription stays without waiters, because more may come soon.
 const LINGER: Duration = Duration::from_secs(5);
-/// The pause before another try to listen. The dialer has pauses of its own, which grow.
-const RETRY: Duration = Duration::from_millis(100);
-/// Whoever showed no life for so long was taken for dead, and out of its lines; see line.lua.
+/// The pause before another attempt to subscribe. The connector has growing pauses of its own.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// A process without a heartbeat for this long is removed from its queues; see `wait_queue.lua`.
 const ALIVE: Duration = Duration::from_millis(1_500);
 
 /// The waiters of one node.
-pub(crate) struct Line {
-    link: Link,
-    // A std Mutex, because nothing awaits while it is held.
+pub(crate) struct WaitQueue {
+    context: NodeContext,
     state: Mutex<State>,
-    /// `hearing` or `closed` changed. Those who wait for that go on in the order in which they came.
+    /// `subscription` or `closed` changed. Tasks that wait for it continue in the order in which they
+    /// started.
     changed: Notify,
-    /// Each heartbeat goes into a call of its own.
-    alone: AtomicBool,
+    /// Each resource gets a heartbeat call of its own.
+    separately: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
-    waiters: HashMap<u64, Entry>,
-    /// A task listens, or tries to.
-    attended: bool,
-    /// Whether we hear of releases.
-    hearing: Hearing,
+    waiters: HashMap<u64, QueuedWaiter>,
+    /// Whether the subscriber task runs.
+    subscriber_running: bool,
+    subscription: Subscription,
     closed: bool,
 }
 
-struct Entry {
+struct QueuedWaiter {
     resources: Resources,
     waiter: Waiter,
-    /// The server has it in line, as far as we know.
-    stands: bool,
+    /// Whether it is in the server's queues, as far as we know.
+    on_server: bool,
 }
 
 #[derive(Clone, Default)]
-enum Hearing {
+enum Subscription {
     #[default]
-    NotYet,
-    Yes,
-    No(Error),
+    Pending,
+    Active,
+    Failed(Error),
 }
 
-impl Line {
-    pub fn new(link: Link) -> Self {
-        Self { link, state: Mutex::default(), changed: Notify::new(), alone: AtomicBool::new(false) }
+impl WaitQueue {
+    pub fn new(context: NodeContext) -> Self {
+        let separately = AtomicBool::new(false);
+        Self { context, state: Mutex::default(), changed: Notify::new(), separately }
     }
 
-    /// See [`crate::backend::contract::LockBackend::join_queue`].
-    pub async fn join_queue(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
+    /// Registers a waiter and waits for the subscription.
+    pub async fn join(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
         {
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.closed {
                 return Err(Error::Closed);
             }
-            let entry = Entry { resources: resources.clone(), waiter: waiter.clone(), stands: false };
-            state.waiters.insert(waiter.number(), entry);
-            if !std::mem::replace(&mut state.attended, true) {
-                state.hearing = Hearing::NotYet;
-                tokio::spawn(Arc::clone(self).attend());
+            let queued =
+                QueuedWaiter { resources: resources.clone(), waiter: waiter.clone(), on_server: false };
+            state.waiters.insert(waiter.number(), queued);
+            if !std::mem::replace(&mut state.subscriber_running, true) {
+                state.subscription = Subscription::Pending;
+                tokio::spawn(Arc::clone(self).run_subscriber());
             }
         }
         loop {
             let mut changed = pin!(self.changed.notified());
-            // Listening before looking, so that nothing is missed in between.
+            // Enabled before the check, so that no change in between is missed.
             changed.as_mut().enable();
-            let hearing = self.lock().hearing.clone();
-            match hearing {
-                Hearing::NotYet => changed.await,
-                Hearing::Yes => return Ok(()),
-                Hearing::No(error) => {
-                    self.lock().waiters.remove(&waiter.number());
+            let subscription = self.state.lock().subscription.clone();
+            match subscription {
+                Subscription::Pending => changed.await,
+                Subscription::Active => return Ok(()),
+                Subscription::Failed(error) => {
+                    self.state.lock().waiters.remove(&waiter.number());
                     return Err(error);
                 }
             }
         }
     }
 
-    fn now_hears(&self, hearing: Hearing) {
-        self.lock().hearing = hearing;
-        self.changed.notify_waiters();
-    }
-
-    /// Puts a waiter in line that is not yet, if what it waits for is held; answers for how much longer, as acquire.lua does.
-    /// `None`: it is to try. That would put it in line, too, but with a WAIT behind it that replicas are asked for in vain.
-    pub async fn join(&self, resources: &Resources, waiter: &Waiter) -> Option<i64> {
-        if self.lock().waiters.get(&waiter.number()).is_none_or(|entry| entry.stands) {
+    /// Adds a waiter to the server's queues, unless it is there already or its resources are free. Returns
+    /// how long they are held, as acquire.lua does; `None`: the waiter may attempt. An attempt would add it
+    /// too, but with a WAIT for which the replicas are asked in vain.
+    pub async fn enqueue_if_held(&self, resources: &Resources, waiter: &Waiter) -> Option<i64> {
+        if self.state.lock().waiters.get(&waiter.number()).is_none_or(|queued| queued.on_server) {
             return None;
         }
-        let keys = &self.link.config.keys;
-        let name = keys.waiter(waiter);
+        let keys = &self.context.config.keys;
+        let entry = keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
-        let call = self.link.control.run(&JOIN, |packer, out| {
-            JOIN.pack_lines(keys, &names, Some(&name), packer, out);
+        let call = self.context.shared.run_script(&JOIN_QUEUE, |packer, out| {
+            JOIN_QUEUE.pack_queues(keys, &names, Some(&entry), packer, out);
         });
         match call.await {
             Ok(Value::Int(reply)) if reply <= 0 => {
-                if let Some(entry) = self.lock().waiters.get_mut(&waiter.number()) {
-                    entry.stands = true;
+                if let Some(queued) = self.state.lock().waiters.get_mut(&waiter.number()) {
+                    queued.on_server = true;
                 }
                 Some(reply)
             }
-            // The try finds out what is wrong.
+            // The attempt finds out what is wrong.
             _ => None,
         }
     }
 
-    /// The waiter was granted its lease, which took it out of the line.
+    /// The waiter got its lease, and the grant removed it from the queues.
     pub fn granted(&self, waiter: &Waiter) {
-        self.lock().waiters.remove(&waiter.number());
+        self.state.lock().waiters.remove(&waiter.number());
     }
 
-    /// See [`crate::backend::contract::LockBackend::leave`].
+    /// Ends a wait.
     pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
-        if self.lock().waiters.remove(&waiter.number()).is_some() {
-            let entry = self.link.config.keys.waiter(waiter);
-            self.take_out(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
+        if self.state.lock().waiters.remove(&waiter.number()).is_some() {
+            let entry = self.context.config.keys.waiter(waiter);
+            self.remove_entry(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
         }
     }
 
-    /// Nobody waits any more.
+    /// Wakes all waiters and ends the subscription.
     pub fn close(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.closed = true;
-        // To whoever is about to wait.
-        let left: Vec<_> = state.waiters.drain().collect();
+        let waiters: Vec<_> = state.waiters.drain().collect();
         drop(state);
-        for (_, entry) in left {
-            entry.waiter.wake();
+        for (_, queued) in waiters {
+            queued.waiter.wake();
         }
         self.changed.notify_waiters();
     }
 
-    /// What cannot be taken out now is taken for dead soon, or is found by a heartbeat.
-    async fn take_out<'a>(&self, resources: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
-        let keys = &self.link.config.keys;
-        let call = self.link.control.run(&LEAVE, |packer, out| {
-            LEAVE.pack_lines(keys, &resources, Some(entry), packer, out);
+    /// An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
+    async fn remove_entry<'a>(&self, names: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
+        let keys = &self.context.config.keys;
+        let call = self.context.shared.run_script(&LEAVE_QUEUE, |packer, out| {
+            LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), packer, out);
         });
         let _ = call.await;
     }
 
-    /// Listens while anybody waits.
-    async fn attend(self: Arc<Self>) {
-        let mut heard = false;
+    fn set_subscription(&self, subscription: Subscription) {
+        self.state.lock().subscription = subscription;
+        self.changed.notify_waiters();
+    }
+
+    /// Keeps the subscription while there are waiters.
+    async fn run_subscriber(self: Arc<Self>) {
+        let mut was_active = false;
         loop {
             let (sender, mut messages) = mpsc::unbounded_channel();
-            match self.listen(sender).await {
-                Ok(_) if self.lock().closed => {}
+            match self.subscribe(sender).await {
+                Ok(_) if self.state.lock().closed => {}
                 Ok(connection) => {
-                    self.now_hears(Hearing::Yes);
-                    // Whatever happened while nobody listened.
+                    self.set_subscription(Subscription::Active);
+                    // For what happened before the subscription.
                     self.wake_all();
-                    self.hear(&mut messages).await;
+                    self.handle_messages(&mut messages).await;
                     drop(connection);
-                    heard = true;
+                    was_active = true;
                 }
                 Err(error) => {
-                    self.now_hears(Hearing::No(error));
-                    if std::mem::take(&mut heard) {
-                        // The server is away, and they are to know.
+                    self.set_subscription(Subscription::Failed(error));
+                    if std::mem::take(&mut was_active) {
+                        // The server went away; their attempts report it.
                         self.wake_all();
                     }
-                    tokio::time::sleep(RETRY).await;
+                    tokio::time::sleep(RETRY_PAUSE).await;
                 }
             }
-            let mut state = self.lock();
+            let mut state = self.state.lock();
             if state.waiters.is_empty() || state.closed {
-                state.attended = false;
+                state.subscriber_running = false;
                 return;
             }
             drop(state);
-            // Whoever comes now waits for the next try instead of hearing of the last one.
-            self.now_hears(Hearing::NotYet);
+            // New waiters wait for the next attempt instead of getting the error of the last one.
+            self.set_subscription(Subscription::Pending);
         }
     }
 
-    async fn listen(&self, messages: mpsc::UnboundedSender<Value>) -> Result<Connection> {
-        let Link { config, dialer, .. } = &self.link;
-        let about = About { address: &config.address, subject: Subject::Query, required: 0 };
-        let connection = dialer.dial_for(config, Some(messages)).await?;
-        let sending = connection.send([1], config.command_timeout, |packer, out| {
+    async fn subscribe(&self, messages: mpsc::UnboundedSender<Value>) -> Result<Connection> {
+        let NodeContext { config, connector, .. } = &self.context;
+        let context = self.context.reply_context(Operation::Query, 0);
+        let connection = connector.connect_subscriber(config, messages).await?;
+        let sent = connection.send([1], config.command_timeout, |packer, out| {
             packer.command(out, |cmd| {
                 cmd.arg("SUBSCRIBE").arg(config.keys.channel());
             });
         });
-        let answer = match sending {
-            Ok([exchange]) => connection.answer(exchange).await,
-            Err(broken) => return Err(about.unsent(&broken)),
+        let response = match sent {
+            Ok([exchange]) => connection.receive(exchange).await,
+            Err(broken) => return Err(context.not_sent(&broken)),
         };
-        match (answer.replies.into_iter().next(), answer.broken) {
-            (Some(reply @ Value::ServerError(_)), _) => {
-                Err(about.cannot_listen(&reply, &config.keys.channels()))
+        match response.single() {
+            Ok(reply @ Value::ServerError(_)) => {
+                Err(context.cannot_subscribe(&reply, &config.keys.channel_prefix()))
             }
-            (Some(_), _) => Ok(connection),
-            (None, broken) => Err(match broken {
-                Some(broken) => about.unsent(&broken),
-                None => Error::unavailable("the connection is gone; nothing was granted"),
-            }),
+            Ok(_) => Ok(connection),
+            Err(Some(broken)) => Err(context.not_sent(&broken)),
+            Err(None) => Err(Error::unavailable("the connection is closed; nothing was granted; try again")),
         }
     }
 
-    /// Wakes those whose turn it is, until the connection breaks, or nobody has waited for a while.
-    async fn hear(&self, messages: &mut mpsc::UnboundedReceiver<Value>) {
+    /// Wakes waiters whose turn it is, until the connection breaks, or there have been no waiters for a
+    /// while.
+    async fn handle_messages(&self, messages: &mut mpsc::UnboundedReceiver<Value>) {
         let mut changed = Box::pin(self.changed.notified());
-        let mut beat = Instant::now() + BEAT_EVERY;
+        let mut next_heartbeat = Instant::now() + HEARTBEAT_PAUSE;
         let mut idle_since = None;
-        let clock = &self.link.clock;
-        let mut alive = clock.boot();
+        let clock = &self.context.clock;
+        let mut last_alive = clock.boot();
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
                     Some(message) => {
-                        if !self.pass_on(message) {
-                            beat = beat.min(Instant::now());
+                        if !self.dispatch(message) {
+                            next_heartbeat = next_heartbeat.min(Instant::now());
                         }
                     }
                     None => return,
                 },
-                () = sleep_until(beat) => {
+                () = sleep_until(next_heartbeat) => {
                     let names = self.names();
-                    let last = std::mem::replace(&mut alive, clock.boot());
+                    let last = std::mem::replace(&mut last_alive, clock.boot());
                     if names.is_empty() {
                         let since = *idle_since.get_or_insert_with(Instant::now);
                         if since.elapsed() >= LINGER {
                             return;
                         }
-                        beat = Instant::now() + BEAT_EVERY;
+                        next_heartbeat = Instant::now() + HEARTBEAT_PAUSE;
                     } else {
                         idle_since = None;
-                        let began = Instant::now();
-                        let sooner = self.beat(&names).await;
-                        if last.until(alive) > ALIVE {
-                            // Stopped, or suspended. Those who were taken out go to the end of their lines.
+                        let started = Instant::now();
+                        let sooner = self.heartbeat(&names).await;
+                        if last.until(last_alive) > ALIVE {
+                            // The process was stopped or suspended. Waiters that were removed go to the end
+                            // of the queues.
                             self.wake_all();
                         }
-                        beat = began + sooner.unwrap_or(BEAT_EVERY).min(BEAT_EVERY);
+                        next_heartbeat = started + sooner.unwrap_or(HEARTBEAT_PAUSE).min(HEARTBEAT_PAUSE);
                     }
                 }
                 () = &mut changed => {
-                    // Listening before looking.
+                    // Enabled before the check.
                     changed.set(self.changed.notified());
                     changed.as_mut().enable();
-                    if self.lock().closed {
+                    if self.state.lock().closed {
                         return;
                     }
                 }
@@ -276,46 +279,48 @@ impl Line {
         }
     }
 
-    /// `false`: it is for somebody who is not here.
-    fn pass_on(&self, message: Value) -> bool {
+    /// Wakes the waiter that a message names. `false`: there is no such waiter.
+    fn dispatch(&self, message: Value) -> bool {
         let Value::Array(fields) = message else { return true };
         let number = fields.into_iter().nth(2).and_then(text).and_then(|number| number.parse::<u64>().ok());
         number.is_some_and(|number| self.wake(number))
     }
 
     fn wake(&self, number: u64) -> bool {
-        let state = self.lock();
-        state.waiters.get(&number).map(|entry| entry.waiter.wake()).is_some()
+        let state = self.state.lock();
+        state.waiters.get(&number).map(|queued| queued.waiter.wake()).is_some()
     }
 
     fn wake_all(&self) {
-        self.lock().waiters.values().for_each(|entry| entry.waiter.wake());
+        self.state.lock().waiters.values().for_each(|queued| queued.waiter.wake());
     }
 
-    /// What is waited for.
+    /// The resources with waiters.
     fn names(&self) -> Vec<Arc<str>> {
-        let state = self.lock();
+        let state = self.state.lock();
         let names: BTreeSet<&Arc<str>> =
-            state.waiters.values().flat_map(|entry| entry.resources.as_slice()).collect();
+            state.waiters.values().flat_map(|queued| queued.resources.as_slice()).collect();
         names.into_iter().cloned().collect()
     }
 
-    /// Shows life, and wakes those whose turn it is. Answers when to look again, if that is soon.
-    async fn beat(&self, names: &[Arc<str>]) -> Option<Duration> {
+    /// Sends the heartbeat, and wakes waiters whose turn it is. Returns when the next heartbeat is due, if
+    /// that is early.
+    async fn heartbeat(&self, names: &[Arc<str>]) -> Option<Duration> {
         let mut sooner = None;
         let mut rest = names;
         while !rest.is_empty() {
-            let most = if self.alone.load(Ordering::Relaxed) { 1 } else { MAX_ITEMS };
+            let most = if self.separately.load(Ordering::Relaxed) { 1 } else { MAX_LEASES };
             let (some, others) = rest.split_at(most.min(rest.len()));
-            match self.beat_for(some).await {
+            match self.heartbeat_call(some).await {
                 Some(Value::Array(replies)) => {
                     for (name, reply) in some.iter().zip(replies) {
-                        sooner = sooner.into_iter().chain(self.take_turn(name, &reply).await).min();
+                        sooner = sooner.into_iter().chain(self.handle_reply(name, &reply).await).min();
                     }
                 }
-                // A cluster's server takes no keys of several slots in one call; and one of them may not be ours to touch.
+                // A cluster accepts no keys of several slots in one call; or this user may not touch one of
+                // the keys.
                 Some(Value::ServerError(_)) if some.len() > 1 => {
-                    self.alone.store(true, Ordering::Relaxed);
+                    self.separately.store(true, Ordering::Relaxed);
                     continue;
                 }
                 _ => {}
@@ -325,28 +330,30 @@ impl Line {
         sooner
     }
 
-    async fn beat_for(&self, names: &[Arc<str>]) -> Option<Value> {
-        let keys = &self.link.config.keys;
+    async fn heartbeat_call(&self, names: &[Arc<str>]) -> Option<Value> {
+        let keys = &self.context.config.keys;
         let process = keys.process();
         let names = names.iter().map(AsRef::as_ref);
-        let call = self.link.control.run(&BEAT, |packer, out| {
-            BEAT.pack_lines(keys, &names, Some(&process), packer, out);
+        let call = self.context.shared.run_script(&HEARTBEAT, |packer, out| {
+            HEARTBEAT.pack_queues(keys, &names, Some(&process), packer, out);
         });
-        // A server that hangs must not keep us from hearing that it is back.
-        timeout(self.link.config.command_timeout, call).await.ok()?.ok()
+        // A server that hangs must not keep the subscriber from noticing that it is back.
+        timeout(self.context.config.command_timeout, call).await.ok()?.ok()
     }
 
-    /// What the server said of a line. Answers when to look again, if that is soon.
-    async fn take_turn(&self, name: &str, reply: &Value) -> Option<Duration> {
+    /// Handles the reply of heartbeat.lua for one resource. Returns when the next heartbeat is due, if that
+    /// is early.
+    async fn handle_reply(&self, name: &str, reply: &Value) -> Option<Duration> {
         match *reply {
-            Value::Int(0) => self.wake_those_for(name),
+            Value::Int(0) => self.wake_waiters_for(name),
             Value::Int(number) if number > 0 => {
                 let number = number.unsigned_abs();
                 if !self.wake(number) {
-                    // It left, and the server was not told.
-                    let process = self.link.config.keys.process();
-                    for kind in ["f", "u"] {
-                        self.take_out([name].into_iter(), &format!("{process}:{number}:{kind}")).await;
+                    // It left, and the server does not know.
+                    let process = self.context.config.keys.process();
+                    for fairness in ["f", "u"] {
+                        let entry = format!("{process}:{number}:{fairness}");
+                        self.remove_entry([name].into_iter(), &entry).await;
                     }
                 }
             }
@@ -356,17 +363,12 @@ impl Line {
         None
     }
 
-    /// They are not in line, as after a failover to a replica that knew nothing of them.
-    fn wake_those_for(&self, name: &str) {
-        let state = self.lock();
-        let those = state.waiters.values();
-        those
-            .filter(|entry| entry.resources.as_slice().iter().any(|resource| &**resource == name))
-            .for_each(|entry| entry.waiter.wake());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Every change under the lock is a single step.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// They are not in the server's queue, for example after a failover to a replica that did not have them.
+    fn wake_waiters_for(&self, name: &str) {
+        let state = self.state.lock();
+        let waiters = state.waiters.values();
+        waiters
+            .filter(|queued| queued.resources.as_slice().iter().any(|resource| &**resource == name))
+            .for_each(|queued| queued.waiter.wake());
     }
 }

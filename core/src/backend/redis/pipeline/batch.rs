@@ -4,41 +4,41 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::backend::redis::protocol::scripts::Item;
+use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::error::Error;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::undo::IfMissing;
 
-/// Requests, in the order in which they came.
-pub(crate) type Batch = Vec<Entry>;
+/// Requests, in the order of their arrival.
+pub(crate) type Batch = Vec<BatchEntry>;
 
 /// One request of a batch.
-pub(crate) struct Entry {
-    pub item: Item,
-    pub done: oneshot::Sender<Outcome>,
+pub(crate) struct BatchEntry {
+    pub lease: LeaseArgs,
+    pub done: oneshot::Sender<LeaseOutcome>,
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone)]
-pub(crate) enum Outcome {
-    /// Written, and so many replicas have it: perhaps fewer than required.
+pub(crate) enum LeaseOutcome {
+    /// Written, and acknowledged by this number of replicas, perhaps fewer than required.
     Written { reply: i64, sent: BootInstant, acks: u32 },
-    /// Nothing was written, because somebody else has it.
+    /// Nothing was written, because another owner has a resource.
     Declined(i64),
     /// Nothing was written, or even sent.
     Refused(Error),
-    /// Written, perhaps, and it cannot be proved: undo it. The error is for the caller.
+    /// Perhaps written, and it cannot be proved: undo it. The error is for the caller.
     Undo(Error, IfMissing),
-    /// Nobody knows.
+    /// Unknown, for this reason.
     Unknown(Arc<str>),
 }
 
-pub(crate) fn settle(entry: Entry, outcome: Outcome) {
-    // Contract: callers do not go away before their outcome. If one does all the same, its lease runs out.
+pub(crate) fn settle(entry: BatchEntry, outcome: LeaseOutcome) {
+    // By contract callers wait for the outcome. If one does not, its lease expires.
     let _ = entry.done.send(outcome);
 }
 
-pub(crate) fn settle_all(entries: Batch, outcome: &Outcome) {
+pub(crate) fn settle_all(entries: Batch, outcome: &LeaseOutcome) {
     for entry in entries {
         settle(entry, outcome.clone());
     }

@@ -1,4 +1,8 @@
-//! Batches of requests that share a `WAIT`.
+//! How do requests travel? In batches that share one WAIT.
+//!
+//! [`scheduler`] decides which requests form a batch and when a worker is needed. [`workers`] send batches,
+//! in a few calls of a script followed by one WAIT. [`round_trip`] sorts the replies. [`wait_kick`] makes the
+//! server notice when a WAIT has timed out.
 
 pub(crate) mod batch;
 pub(crate) mod round_trip;

@@ -1,106 +1,108 @@
-//! What became of the requests of a batch that went to the server and came back.
+//! One round trip of a batch, and what its replies mean for each request.
 
 use redis::Value;
 
-use super::batch::{Batch, Entry, Outcome, settle};
-use crate::backend::redis::protocol::replies::{About, Verdict};
+use super::batch::{Batch, BatchEntry, LeaseOutcome, settle};
+use crate::backend::redis::protocol::replies::{ReplyContext, ScriptResult};
 use crate::error::Error;
 use crate::runtime::undo::IfMissing;
 
-/// One way of a batch to the server and back.
-pub(crate) struct Trip {
+/// A batch on its way to the server and back.
+pub(crate) struct RoundTrip {
     pub batch: Batch,
     /// 1 for the first.
-    pub number: u32,
+    pub attempt: u32,
     /// Whether the script is loaded first.
-    pub load: bool,
-    /// Whether each request travels in a call of its own.
-    pub alone: bool,
+    pub load_script: bool,
+    /// Whether each request gets a call of its own.
+    pub separately: bool,
 }
 
-impl Trip {
+impl RoundTrip {
     pub const fn first(batch: Batch) -> Self {
-        Self { batch, number: 1, load: false, alone: false }
+        Self { batch, attempt: 1, load_script: false, separately: false }
     }
 }
 
-/// What came back.
-pub(crate) enum Return {
+/// The result of a round trip.
+pub(crate) enum Completed {
     /// Every request is settled.
     Settled,
-    /// These are to be sent again.
-    Again(Trip),
-    /// Likewise, and nothing was written that a WAIT could prove: it was not awaited.
-    Unwritten(Trip),
+    /// These requests must be sent again.
+    Resend(RoundTrip),
+    /// Likewise, and nothing was written that a WAIT could prove: its reply was not awaited.
+    NothingWritten(RoundTrip),
 }
 
-/// Settles what needs no proof, and keeps what was written, each with its script's reply, and what is to be sent again.
-pub(crate) struct Sorter<'a> {
-    about: About<'a>,
-    /// Nothing is sent again after this.
+/// Settles the requests that need no proof. Keeps those that were written, each with its script's reply, and
+/// those that must be sent again.
+pub(crate) struct ReplySorter<'a> {
+    context: ReplyContext<'a>,
+    /// Nothing is sent again after this round trip.
     last: bool,
     /// Why the script could not be loaded.
-    not_loadable: Option<Error>,
-    pub written: Vec<(Entry, i64)>,
-    pub again: Batch,
+    load_error: Option<Error>,
+    pub written: Vec<(BatchEntry, i64)>,
+    pub resend: Batch,
     /// The server did not know the script.
-    pub missing: bool,
-    /// The server does not take keys of different slots in one call.
-    pub crossed: bool,
+    pub not_loaded: bool,
+    /// The server does not accept keys of different slots in one call.
+    pub crosses_slots: bool,
 }
 
-impl<'a> Sorter<'a> {
-    pub fn new(about: About<'a>, last: bool, loaded: Option<Value>) -> Self {
-        let not_loadable =
-            loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| about.error(&reply));
-        let (written, again) = (Vec::new(), Batch::new());
-        Self { about, last, not_loadable, written, again, missing: false, crossed: false }
+impl<'a> ReplySorter<'a> {
+    pub fn new(context: ReplyContext<'a>, last: bool, loaded: Option<Value>) -> Self {
+        let load_error =
+            loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| context.error(&reply));
+        let (written, resend) = (Vec::new(), Batch::new());
+        Self { context, last, load_error, written, resend, not_loaded: false, crosses_slots: false }
     }
 
-    /// The requests of one call, and its reply: a list with one for each, or an error for all.
-    pub fn call(&mut self, mut entries: Batch, reply: Value) {
+    /// Takes the requests of one call and its reply: a list with one reply a request, or an error for all.
+    pub fn add_call(&mut self, mut entries: Batch, reply: Value) {
         match reply {
             Value::Array(replies) if replies.len() == entries.len() => {
                 for (entry, reply) in entries.into_iter().zip(replies) {
-                    let verdict = self.about.verdict_in_list(&reply);
-                    self.entry(entry, verdict);
+                    let result = self.context.script_result_in_list(&reply);
+                    self.add(entry, result);
                 }
             }
             Value::Array(_) => {
-                let verdict = Verdict::Failed(self.about.error(&reply));
+                let result = ScriptResult::Failed(self.context.error(&reply));
                 for entry in entries {
-                    self.entry(entry, verdict.clone());
+                    self.add(entry, result.clone());
                 }
             }
             reply => {
-                // Refused for one of its keys, perhaps: nothing was written, and each can be asked for by itself.
+                // Perhaps refused because of a single key: nothing was written, and each request can be sent
+                // separately.
                 let code = if let Value::ServerError(error) = &reply { error.code() } else { "" };
                 if entries.len() > 1 && !self.last && matches!(code, "NOPERM" | "CROSSSLOT") {
-                    self.crossed |= code == "CROSSSLOT";
-                    self.again.append(&mut entries);
+                    self.crosses_slots |= code == "CROSSSLOT";
+                    self.resend.append(&mut entries);
                     return;
                 }
-                let verdict = self.about.verdict(&reply);
+                let result = self.context.script_result(&reply);
                 for entry in entries {
-                    self.entry(entry, verdict.clone());
+                    self.add(entry, result.clone());
                 }
             }
         }
     }
 
-    fn entry(&mut self, entry: Entry, verdict: Verdict) {
-        let outcome = match verdict {
-            Verdict::Done(reply) => return self.written.push((entry, reply)),
-            Verdict::NotLoaded(_) if self.not_loadable.is_none() && !self.last => {
-                self.missing = true;
-                return self.again.push(entry);
+    fn add(&mut self, entry: BatchEntry, result: ScriptResult) {
+        let outcome = match result {
+            ScriptResult::Done(reply) => return self.written.push((entry, reply)),
+            ScriptResult::NotLoaded(_) if self.load_error.is_none() && !self.last => {
+                self.not_loaded = true;
+                return self.resend.push(entry);
             }
-            // Why it cannot be loaded tells more than that it is not.
-            Verdict::NotLoaded(error) => Outcome::Refused(self.not_loadable.clone().unwrap_or(error)),
-            Verdict::Declined(reply) => Outcome::Declined(reply),
-            Verdict::Refused(error) => Outcome::Refused(error),
-            // Whoever gave this answer may not be the server that carries the script out.
-            Verdict::Failed(error) => Outcome::Undo(error, IfMissing::KeepTrying),
+            // The reason why it cannot be loaded says more than that it is not loaded.
+            ScriptResult::NotLoaded(error) => LeaseOutcome::Refused(self.load_error.clone().unwrap_or(error)),
+            ScriptResult::Declined(reply) => LeaseOutcome::Declined(reply),
+            ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
+            // A proxy may have sent this reply while the server still executes the script.
+            ScriptResult::Failed(error) => LeaseOutcome::Undo(error, IfMissing::KeepTrying),
         };
         settle(entry, outcome);
     }

@@ -1,81 +1,81 @@
-//! Which requests travel together, and when a lane is needed for them. Decisions only: no I/O, no time.
+//! Which requests form a batch, and when a worker is needed. Decisions only: no I/O, no clock.
 
 use std::collections::VecDeque;
 
-use super::batch::{Batch, Entry};
+use super::batch::{Batch, BatchEntry};
 use crate::lease::AckPolicy;
 
-/// The most requests that share one WAIT. More would make the first of them wait long for the last.
+/// The most requests that share one WAIT. With more, the first of them would wait long for the last.
 pub(crate) const MAX_BATCH: usize = 128;
 
-/// A request with more names than this travels in a batch of its own, so that no batch becomes huge.
+/// A request with more resources than this gets a batch of its own, so that no batch becomes huge.
 const LARGE: usize = 16;
 
-/// How many lanes there may be.
+/// How many workers there may be.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// In all.
-    pub lanes: usize,
-    /// For requests of one policy, so that one that stalls on a lagging replica leaves lanes for the others. Beyond
-    /// its first lane a policy gets one only while fewer than half of all lanes are busy.
+pub(crate) struct WorkerLimits {
+    /// In total.
+    pub workers: usize,
+    /// For requests of one policy, so that a policy that stalls on a lagging replica leaves workers for the
+    /// others. A policy gets a second worker only while fewer than half of all workers are busy.
     pub per_policy: usize,
 }
 
-/// Requests that wait for a lane. Those with one policy share a WAIT, so they travel in one batch: while lanes are
-/// busy batches grow, and an idle lane takes a whole one. Nothing is ever delayed in order to grow a batch.
-pub(crate) struct Queue {
-    limits: Limits,
-    /// The policies that have requests waiting or under way; whose turn it is comes first.
-    groups: VecDeque<Group>,
-    /// Lanes that exist.
-    lanes: usize,
-    /// Lanes of these that carry a batch.
+/// Requests that wait for a worker. Requests of one policy share a WAIT, so they form a batch: batches grow
+/// while workers are busy, and an idle worker takes a whole one. Nothing is ever delayed in order to grow a
+/// batch.
+pub(crate) struct Scheduler {
+    limits: WorkerLimits,
+    /// The policies with waiting or sent requests; the next one to serve comes first.
+    groups: VecDeque<PolicyGroup>,
+    /// Workers that exist.
+    workers: usize,
+    /// Workers that have a batch.
     busy: usize,
     closed: bool,
 }
 
-struct Group {
+struct PolicyGroup {
     policy: AckPolicy,
     batches: VecDeque<Batch>,
-    /// Lanes that carry batches of this group.
-    lanes: usize,
+    /// Workers that have batches of this policy.
+    workers: usize,
 }
 
-/// What to do about lanes after a change.
+/// What to do about the number of workers after a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Staffing {
-    /// As it is.
-    Enough,
-    /// A lane has nothing to do: wake it.
+pub(crate) enum Scale {
+    Keep,
+    /// Wake an idle worker.
     Wake,
-    /// All lanes are busy: start one, it is counted already.
-    Hire,
+    /// Start a worker, which is counted already.
+    Spawn,
 }
 
-/// What a lane does next.
-pub(crate) enum Next {
-    Carry(AckPolicy, Batch),
+/// What a worker does next.
+pub(crate) enum Assignment {
+    Send(AckPolicy, Batch),
     Wait,
-    End,
+    Exit,
 }
 
-fn is_large(entry: &Entry) -> bool {
-    entry.item.names() > LARGE
+fn is_large(entry: &BatchEntry) -> bool {
+    entry.lease.names() > LARGE
 }
 
-impl Queue {
-    pub fn new(limits: Limits) -> Self {
-        Self { limits, groups: VecDeque::new(), lanes: 0, busy: 0, closed: false }
+impl Scheduler {
+    pub fn new(limits: WorkerLimits) -> Self {
+        Self { limits, groups: VecDeque::new(), workers: 0, busy: 0, closed: false }
     }
 
-    /// Adds a request, unless the queue is closed.
-    pub fn push(&mut self, policy: AckPolicy, entry: Entry) -> Option<Staffing> {
+    /// Adds a request, unless the scheduler is closed.
+    pub fn push(&mut self, policy: AckPolicy, entry: BatchEntry) -> Option<Scale> {
         if self.closed {
             return None;
         }
-        // There are a handful of policies in a process, so a search is cheapest.
+        // A process has only a few policies, so a linear search is cheapest.
         let at = self.groups.iter().position(|group| group.policy == policy).unwrap_or_else(|| {
-            self.groups.push_back(Group { policy, batches: VecDeque::new(), lanes: 0 });
+            self.groups.push_back(PolicyGroup { policy, batches: VecDeque::new(), workers: 0 });
             self.groups.len() - 1
         });
         let batches = &mut self.groups[at].batches;
@@ -87,71 +87,72 @@ impl Queue {
             }
             _ => batches.push_back(vec![entry]),
         }
-        Some(self.staffing())
+        Some(self.scale())
     }
 
-    /// What an idle lane does next. After [`Next::Carry`] it is busy until [`Self::done`]. After [`Next::End`] it is no
-    /// longer counted; one that has a connection to keep `stays`.
-    pub fn next(&mut self, stays: bool) -> (Next, Staffing) {
+    /// What an idle worker does next. After [`Assignment::Send`] it is busy until [`Self::done`]. After
+    /// [`Assignment::Exit`] it is no longer counted. A worker with a connection of its own `stays` when there
+    /// is no work.
+    pub fn next(&mut self, stays: bool) -> (Assignment, Scale) {
         let Some(at) = self.groups.iter().position(|group| self.may_take(group)) else {
             if stays && !self.closed {
-                return (Next::Wait, Staffing::Enough);
+                return (Assignment::Wait, Scale::Keep);
             }
-            self.lanes -= 1;
-            return (Next::End, Staffing::Enough);
+            self.workers -= 1;
+            return (Assignment::Exit, Scale::Keep);
         };
-        // To the back of the line.
+        // Behind the other policies.
         let mut group = self.groups.remove(at).expect("its position was just found");
-        let batch = group.batches.pop_front().expect("a group that may be taken has a batch");
+        let batch = group.batches.pop_front().expect("may_take checked for a batch");
         let policy = group.policy;
-        group.lanes += 1;
+        group.workers += 1;
         self.groups.push_back(group);
         self.busy += 1;
-        (Next::Carry(policy, batch), self.staffing())
+        (Assignment::Send(policy, batch), self.scale())
     }
 
-    /// A lane is through with a batch of this policy.
+    /// A worker is done with a batch of this policy.
     pub fn done(&mut self, policy: AckPolicy) {
         self.busy -= 1;
         if let Some(at) = self.groups.iter().position(|group| group.policy == policy) {
-            self.groups[at].lanes -= 1;
-            if self.groups[at].lanes == 0 && self.groups[at].batches.is_empty() {
+            self.groups[at].workers -= 1;
+            if self.groups[at].workers == 0 && self.groups[at].batches.is_empty() {
                 self.groups.remove(at);
             }
         }
     }
 
-    /// A lane ended in another way.
-    pub fn leave(&mut self) {
-        self.lanes -= 1;
+    /// A worker ended without being told to exit.
+    pub fn worker_failed(&mut self) {
+        self.workers -= 1;
     }
 
-    /// Takes no more requests; gives back those that no lane has taken.
+    /// Accepts no more requests; returns those that no worker has taken.
     pub fn close(&mut self) -> Vec<Batch> {
         self.closed = true;
         self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.batches)).collect()
     }
 
-    /// Lanes that exist.
-    pub const fn lanes(&self) -> usize {
-        self.lanes
+    /// The number of workers.
+    pub const fn workers(&self) -> usize {
+        self.workers
     }
 
-    fn may_take(&self, group: &Group) -> bool {
-        let spare = group.lanes < self.limits.per_policy && self.busy * 2 < self.limits.lanes;
-        !group.batches.is_empty() && (group.lanes == 0 || spare)
+    fn may_take(&self, group: &PolicyGroup) -> bool {
+        let spare = group.workers < self.limits.per_policy && self.busy * 2 < self.limits.workers;
+        !group.batches.is_empty() && (group.workers == 0 || spare)
     }
 
-    fn staffing(&mut self) -> Staffing {
+    fn scale(&mut self) -> Scale {
         if !self.groups.iter().any(|group| self.may_take(group)) {
-            Staffing::Enough
-        } else if self.busy < self.lanes {
-            Staffing::Wake
-        } else if self.lanes < self.limits.lanes {
-            self.lanes += 1;
-            Staffing::Hire
+            Scale::Keep
+        } else if self.busy < self.workers {
+            Scale::Wake
+        } else if self.workers < self.limits.workers {
+            self.workers += 1;
+            Scale::Spawn
         } else {
-            Staffing::Enough
+            Scale::Keep
         }
     }
 }
@@ -161,112 +162,120 @@ mod tests {
     use super::*;
     use tokio::sync::oneshot;
 
-    use crate::backend::redis::protocol::scripts::Item;
+    use crate::backend::redis::protocol::lease_args::LeaseArgs;
     use crate::lease::{Owner, Resources};
 
-    const LIMITS: Limits = Limits { lanes: 4, per_policy: 2 };
+    const LIMITS: WorkerLimits = WorkerLimits { workers: 4, per_policy: 2 };
 
     fn policy(required: u32) -> AckPolicy {
         AckPolicy { required, timeout_ms: 50 }
     }
 
-    fn push(queue: &mut Queue, required: u32) -> Staffing {
-        queue.push(policy(required), entry()).unwrap()
+    fn push(scheduler: &mut Scheduler, required: u32) -> Scale {
+        scheduler.push(policy(required), entry()).unwrap()
     }
 
-    fn entry() -> Entry {
-        let item = Item::release(&Resources::one("r").unwrap(), Owner::random());
-        Entry { item, done: oneshot::channel().0 }
+    fn entry() -> BatchEntry {
+        let lease = LeaseArgs::release(&Resources::one("r").unwrap(), Owner::random());
+        BatchEntry { lease, done: oneshot::channel().0 }
     }
 
-    /// What the next lane carries: policy and number of requests.
-    fn carry(queue: &mut Queue) -> Option<(u32, usize)> {
-        match queue.next(true).0 {
-            Next::Carry(policy, batch) => Some((policy.required, batch.len())),
-            Next::Wait | Next::End => None,
+    /// What the next worker sends: policy and number of requests.
+    fn take(scheduler: &mut Scheduler) -> Option<(u32, usize)> {
+        match scheduler.next(true).0 {
+            Assignment::Send(policy, batch) => Some((policy.required, batch.len())),
+            Assignment::Wait | Assignment::Exit => None,
         }
     }
 
     #[test]
-    fn an_idle_queue_starts_at_once_and_a_busy_one_gathers() {
-        let mut queue = Queue::new(LIMITS);
-        assert_eq!(push(&mut queue, 2), Staffing::Hire);
-        assert_eq!(push(&mut queue, 2), Staffing::Wake, "the one that starts takes both");
-        assert_eq!(carry(&mut queue), Some((2, 2)));
-        assert_eq!(push(&mut queue, 2), Staffing::Hire, "a second lane for the same policy");
-        assert_eq!(carry(&mut queue), Some((2, 1)));
+    fn an_idle_scheduler_sends_immediately_and_a_busy_one_gathers() {
+        let mut scheduler = Scheduler::new(LIMITS);
+        assert_eq!(push(&mut scheduler, 2), Scale::Spawn);
+        assert_eq!(push(&mut scheduler, 2), Scale::Wake, "the starting worker takes both");
+        assert_eq!(take(&mut scheduler), Some((2, 2)));
+        assert_eq!(push(&mut scheduler, 2), Scale::Spawn, "a second worker for the same policy");
+        assert_eq!(take(&mut scheduler), Some((2, 1)));
         for _ in 0..3 {
-            assert_eq!(push(&mut queue, 2), Staffing::Enough, "but no third");
+            assert_eq!(push(&mut scheduler, 2), Scale::Keep, "but no third");
         }
-        assert_eq!(carry(&mut queue), None);
-        queue.done(policy(2));
-        assert_eq!(carry(&mut queue), Some((2, 3)), "what gathered travels together");
+        assert_eq!(take(&mut scheduler), None);
+        scheduler.done(policy(2));
+        assert_eq!(take(&mut scheduler), Some((2, 3)), "what gathered becomes one batch");
     }
 
     #[test]
     fn batches_are_bounded_and_keep_their_order() {
-        let mut queue = Queue::new(LIMITS);
+        let mut scheduler = Scheduler::new(LIMITS);
         for _ in 0..=MAX_BATCH {
-            push(&mut queue, 1);
+            push(&mut scheduler, 1);
         }
-        let (Next::Carry(_, batch), staffing) = queue.next(true) else { panic!("no batch") };
+        let (Assignment::Send(_, batch), scale) = scheduler.next(true) else { panic!("no batch") };
         assert_eq!(batch.len(), MAX_BATCH);
-        assert_eq!(staffing, Staffing::Hire, "the rest needs a lane too");
-        assert_eq!(carry(&mut queue), Some((1, 1)));
+        assert_eq!(scale, Scale::Spawn, "the rest needs a worker too");
+        assert_eq!(take(&mut scheduler), Some((1, 1)));
     }
 
     #[test]
-    fn a_policy_that_stalls_leaves_lanes_for_others_and_all_get_their_turn() {
-        let mut queue = Queue::new(LIMITS);
+    fn a_policy_that_stalls_leaves_workers_for_the_others() {
+        let mut scheduler = Scheduler::new(LIMITS);
         for required in [2, 2, 2] {
-            push(&mut queue, required);
-            carry(&mut queue);
+            push(&mut scheduler, required);
+            take(&mut scheduler);
         }
-        assert_eq!(carry(&mut queue), None, "policy 2 has its two lanes");
-        push(&mut queue, 2);
-        assert_eq!(push(&mut queue, 1), Staffing::Hire);
-        assert_eq!(carry(&mut queue), Some((1, 1)), "goes past what waits for a lane of policy 2");
-        push(&mut queue, 1);
-        assert_eq!(carry(&mut queue), None, "half of the lanes are busy, so no policy gets a second one");
-        assert_eq!(push(&mut queue, 3), Staffing::Hire);
-        assert_eq!(carry(&mut queue), Some((3, 1)));
-        assert_eq!(push(&mut queue, 4), Staffing::Enough, "all four lanes are busy");
-        queue.done(policy(1));
-        queue.done(policy(3));
-        let turns = [carry(&mut queue), carry(&mut queue)];
-        assert_eq!(turns, [Some((1, 1)), Some((4, 1))], "in the order in which they came, past policy 2");
+        assert_eq!(take(&mut scheduler), None, "policy 2 has its two workers");
+        push(&mut scheduler, 2);
+        assert_eq!(push(&mut scheduler, 1), Scale::Spawn);
+        assert_eq!(
+            take(&mut scheduler),
+            Some((1, 1)),
+            "overtakes requests that wait for a worker of policy 2"
+        );
+        push(&mut scheduler, 1);
+        assert_eq!(
+            take(&mut scheduler),
+            None,
+            "half of the workers are busy, so no policy gets a second one"
+        );
+        assert_eq!(push(&mut scheduler, 3), Scale::Spawn);
+        assert_eq!(take(&mut scheduler), Some((3, 1)));
+        assert_eq!(push(&mut scheduler, 4), Scale::Keep, "all four workers are busy");
+        scheduler.done(policy(1));
+        scheduler.done(policy(3));
+        let turns = [take(&mut scheduler), take(&mut scheduler)];
+        assert_eq!(turns, [Some((1, 1)), Some((4, 1))], "in the order of arrival, overtaking policy 2");
     }
 
     #[test]
-    fn policies_that_are_done_leave_nothing_behind() {
-        let mut queue = Queue::new(LIMITS);
+    fn finished_policies_leave_nothing_behind() {
+        let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in 1..100 {
             let one_off = AckPolicy { required: 1, timeout_ms };
-            queue.push(one_off, entry()).unwrap();
-            assert!(matches!(queue.next(true).0, Next::Carry(policy, _) if policy == one_off));
-            queue.done(one_off);
+            scheduler.push(one_off, entry()).unwrap();
+            assert!(matches!(scheduler.next(true).0, Assignment::Send(policy, _) if policy == one_off));
+            scheduler.done(one_off);
         }
-        assert!(queue.groups.is_empty());
-        assert_eq!(queue.lanes(), 1);
+        assert!(scheduler.groups.is_empty());
+        assert_eq!(scheduler.workers(), 1);
     }
 
     #[test]
-    fn a_lane_with_nothing_to_keep_ends_when_nothing_waits() {
-        let mut queue = Queue::new(LIMITS);
-        assert_eq!(push(&mut queue, 0), Staffing::Hire);
-        assert!(matches!(queue.next(false).0, Next::Carry(..)));
-        queue.done(policy(0));
-        assert!(matches!(queue.next(false).0, Next::End));
-        assert_eq!(queue.lanes(), 0);
-        assert_eq!(push(&mut queue, 0), Staffing::Hire, "the next request starts another");
+    fn a_worker_without_a_connection_exits_when_nothing_waits() {
+        let mut scheduler = Scheduler::new(LIMITS);
+        assert_eq!(push(&mut scheduler, 0), Scale::Spawn);
+        assert!(matches!(scheduler.next(false).0, Assignment::Send(..)));
+        scheduler.done(policy(0));
+        assert!(matches!(scheduler.next(false).0, Assignment::Exit));
+        assert_eq!(scheduler.workers(), 0);
+        assert_eq!(push(&mut scheduler, 0), Scale::Spawn, "the next request starts another worker");
     }
 
     #[test]
-    fn a_closed_queue_takes_nothing_and_gives_back_what_waits() {
-        let mut queue = Queue::new(LIMITS);
-        push(&mut queue, 1);
-        assert_eq!(queue.close().len(), 1);
-        assert!(queue.push(policy(1), entry()).is_none());
-        assert!(matches!(queue.next(true).0, Next::End));
+    fn a_closed_scheduler_accepts_nothing_and_returns_what_waits() {
+        let mut scheduler = Scheduler::new(LIMITS);
+        push(&mut scheduler, 1);
+        assert_eq!(scheduler.close().len(), 1);
+        assert!(scheduler.push(policy(1), entry()).is_none());
+        assert!(matches!(scheduler.next(true).0, Assignment::Exit));
     }
 }

@@ -1,5 +1,5 @@
-//! Makes the server notice that a WAIT's time is over. Redis does so only when something happens, or up to 100 ms later; a
-//! PING on another connection is something that happens.
+//! Makes the server notice that a WAIT has timed out. Redis checks that only when an event arrives, or up to
+//! 100 ms later; a PING on another connection is such an event.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,56 +7,51 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::backend::redis::connection::shared::Control;
-use crate::backend::redis::connection::timeout::Alarm;
+use crate::backend::redis::connection::shared::SharedConnection;
+use crate::backend::redis::connection::timeout::ResettableTimeout;
+use crate::runtime::backoff::Backoff;
 
-/// The pauses between PINGs: the time of a WAIT counts from when the server came to it, which we do not know. Each is
-/// twice the one before.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(8));
+/// The pauses between PINGs grow from the first to the longest. There may be several, because the timeout of
+/// a WAIT starts when the server reaches it, which the client does not see.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
-/// Watches over the WAITs of one connection, one at a time.
-pub(crate) struct Nudger {
-    alarm: Arc<Alarm>,
+/// Watches the WAITs of one connection, one at a time.
+pub(crate) struct WaitKicker {
+    timeout: Arc<ResettableTimeout>,
     task: AbortHandle,
 }
 
-impl Nudger {
-    /// One that PINGs on this connection.
-    pub fn start(control: Arc<Control>) -> Self {
-        let alarm = Arc::new(Alarm::default());
-        let task = tokio::spawn(nudge(Arc::clone(&alarm), control));
-        Self { alarm, task: task.abort_handle() }
+impl WaitKicker {
+    /// Sends its PINGs on this connection.
+    pub fn start(shared: Arc<SharedConnection>) -> Self {
+        let timeout = Arc::new(ResettableTimeout::default());
+        let task = tokio::spawn(kick(Arc::clone(&timeout), shared));
+        Self { timeout, task: task.abort_handle() }
     }
 
-    /// Watches over a WAIT of this length that was just sent, until the answer is dropped.
-    pub fn over(&self, time: Duration) -> impl Drop {
-        self.alarm.set(Instant::now() + time + PAUSES.0);
-        Over(&self.alarm)
+    /// Watches a WAIT with this timeout that was just sent, until the guard is dropped.
+    pub fn guard(&self, timeout: Duration) -> impl Drop {
+        self.timeout.set(Instant::now() + timeout + FIRST_PAUSE);
+        scopeguard::guard((), |()| self.timeout.clear())
     }
 }
 
-impl Drop for Nudger {
+impl Drop for WaitKicker {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-struct Over<'a>(&'a Alarm);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.clear();
-    }
-}
-
-async fn nudge(alarm: Arc<Alarm>, control: Arc<Control>) {
-    let (first, longest) = PAUSES;
-    let (mut last, mut pause) = (None, first);
+async fn kick(timeout: Arc<ResettableTimeout>, shared: Arc<SharedConnection>) {
+    let pauses = Backoff::exact(FIRST_PAUSE, LONGEST_PAUSE);
+    let (mut last, mut backoff) = (None, pauses);
     loop {
-        let passed = alarm.passed().await;
-        pause = if last == Some(passed) { (pause * 2).min(longest) } else { first };
-        last = Some(passed);
-        control.nudge();
-        alarm.again(passed, Instant::now() + pause);
+        let elapsed = timeout.elapsed().await;
+        if last.replace(elapsed) != Some(elapsed) {
+            backoff = pauses;
+        }
+        shared.kick();
+        timeout.rearm(elapsed, Instant::now() + backoff.next());
     }
 }

@@ -1,123 +1,125 @@
-//! Lanes of one node: tasks that carry one batch of requests at a time, in a few calls of a script with one WAIT behind
-//! them.
+//! The workers of a node: tasks that send one batch at a time, in a few calls of a script followed by one
+//! WAIT.
 //!
-//! WAIT speaks of the writes of its own connection, so scripts and WAIT leave together on a connection that nobody else
-//! writes to, and nothing is ever sent a second time except what the server said it had not run (NOSCRIPT, or a call
-//! that it refused for one of its keys). A lane without a WAIT uses the connection that all such share, and ends when
-//! there is nothing to do.
+//! WAIT covers the writes of its own connection, so scripts and WAIT travel together on a connection without
+//! other writes. Nothing is sent twice except what the server said it had not executed (NOSCRIPT, or a call
+//! that it refused because of one of its keys). Workers without a WAIT use the shared connection, and exit
+//! when there is nothing to do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::Value;
+use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 
-use super::batch::{Batch, Entry, Outcome, settle, settle_all};
-use super::round_trip::{Return, Sorter, Trip};
-use super::scheduler::{Limits, Next, Queue, Staffing};
-use super::wait_kick::Nudger;
-use crate::backend::redis::connection::{Answer, Connection};
-use crate::backend::redis::node::context::Link;
-use crate::backend::redis::protocol::replies::{About, Proof, Subject};
-use crate::backend::redis::protocol::scripts::{Item, Script, cut};
+use super::batch::{Batch, BatchEntry, LeaseOutcome, settle, settle_all};
+use super::round_trip::{Completed, ReplySorter, RoundTrip};
+use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
+use super::wait_kick::WaitKicker;
+use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
+use crate::backend::redis::node::context::NodeContext;
+use crate::backend::redis::protocol::lease_args::{LeaseArgs, call_sizes};
+use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
+use crate::backend::redis::protocol::scripts::Script;
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
+use crate::runtime::sync::Mutex;
 use crate::runtime::undo::IfMissing;
 
-/// How often a request is sent at most: the script may have to be loaded, and the request to travel alone.
-const TRIPS: u32 = 3;
+/// How often a request is sent at most: the script may have to be loaded, and the request to be sent
+/// separately.
+const MAX_ROUND_TRIPS: u32 = 3;
 
-/// The lanes for one kind of request. Lanes are made on demand and stay.
-pub(crate) struct Lanes {
-    link: Link,
+/// The workers for one operation. They are started on demand; those with a connection of their own stay.
+pub(crate) struct Workers {
+    context: NodeContext,
     script: &'static Script,
-    subject: Subject,
-    // A std Mutex, because nothing awaits while it is held.
-    queue: Mutex<Queue>,
-    /// This server takes no call with the keys of several requests, because it is a cluster's.
-    alone: AtomicBool,
-    /// There is work for an idle lane, or the lanes shall end.
+    operation: Operation,
+    scheduler: Mutex<Scheduler>,
+    /// This server is part of a cluster, and accepts no call with the keys of several requests.
+    separately: AtomicBool,
+    /// There is work for an idle worker, or the workers must exit.
     work: Notify,
-    /// A lane ended.
-    ended: Notify,
+    /// A worker exited.
+    exited: Notify,
 }
 
-impl Lanes {
-    pub fn new(link: Link, script: &'static Script, subject: Subject, limits: Limits) -> Self {
-        let queue = Mutex::new(Queue::new(limits));
-        let alone = AtomicBool::new(false);
-        Self { link, script, subject, queue, alone, work: Notify::new(), ended: Notify::new() }
+impl Workers {
+    pub fn new(
+        context: NodeContext,
+        script: &'static Script,
+        operation: Operation,
+        limits: WorkerLimits,
+    ) -> Self {
+        let scheduler = Mutex::new(Scheduler::new(limits));
+        let separately = AtomicBool::new(false);
+        Self { context, script, operation, scheduler, separately, work: Notify::new(), exited: Notify::new() }
     }
 
-    /// Runs a script for one request and waits for its proof. Without acknowledgements there is none to wait for.
-    pub async fn run(self: &Arc<Self>, policy: AckPolicy, item: Item) -> Outcome {
+    /// Runs the script for one request and waits for its proof, unless no acknowledgements are required.
+    pub async fn run(self: &Arc<Self>, policy: AckPolicy, lease: LeaseArgs) -> LeaseOutcome {
         let (done, outcome) = oneshot::channel();
-        let staffing = self.lock().push(policy, Entry { item, done });
-        let Some(staffing) = staffing else { return Outcome::Refused(Error::Closed) };
-        self.staff(staffing);
-        // A lane always answers; it can only vanish with its runtime.
-        outcome.await.unwrap_or_else(|_| Outcome::Unknown("the connection is gone".into()))
+        let scale = self.scheduler.lock().push(policy, BatchEntry { lease, done });
+        let Some(scale) = scale else { return LeaseOutcome::Refused(Error::Closed) };
+        self.scale(scale);
+        // A worker settles every request; it can only disappear with its runtime.
+        outcome.await.unwrap_or_else(|_| LeaseOutcome::Unknown("the connection is closed".into()))
     }
 
-    /// Takes no more requests and lets the lanes end after what they carry.
-    pub fn shut(&self) {
-        let left = self.lock().close();
-        for batch in left {
-            settle_all(batch, &Outcome::Refused(Error::Closed));
+    /// Accepts no more requests; workers exit after their current batch.
+    pub fn stop_accepting(&self) {
+        let unsent = self.scheduler.lock().close();
+        for batch in unsent {
+            settle_all(batch, &LeaseOutcome::Refused(Error::Closed));
         }
         self.work.notify_waiters();
-        // For a lane that was about to wait.
+        // For a worker that was about to wait.
         self.work.notify_one();
     }
 
-    /// Until all lanes have ended.
-    pub async fn gone(&self) {
+    /// Waits until all workers have exited.
+    pub async fn joined(&self) {
         loop {
-            let ended = self.ended.notified();
-            if self.lock().lanes() == 0 {
+            let exited = self.exited.notified();
+            if self.scheduler.lock().workers() == 0 {
                 return;
             }
-            ended.await;
+            exited.await;
         }
     }
 
-    fn staff(self: &Arc<Self>, staffing: Staffing) {
-        match staffing {
-            Staffing::Enough => {}
-            Staffing::Wake => self.work.notify_one(),
-            Staffing::Hire => {
-                tokio::spawn(Arc::clone(self).lane());
+    fn scale(self: &Arc<Self>, scale: Scale) {
+        match scale {
+            Scale::Keep => {}
+            Scale::Wake => self.work.notify_one(),
+            Scale::Spawn => {
+                tokio::spawn(Arc::clone(self).worker());
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The life of a lane.
-    async fn lane(self: Arc<Self>) {
-        // Counted until the queue says that it ends.
-        let mut leave = OnDrop::new(|| self.lock().leave());
-        let mut line = None;
+    async fn worker(self: Arc<Self>) {
+        // Counted until the scheduler tells it to exit.
+        let counted = scopeguard::guard((), |()| self.scheduler.lock().worker_failed());
+        let mut own = None;
         loop {
-            let (next, staffing) = self.lock().next(line.is_some());
-            self.staff(staffing);
-            match next {
-                Next::Carry(policy, batch) => {
-                    let _done = OnDrop::new(|| self.lock().done(policy));
+            let (assignment, scale) = self.scheduler.lock().next(own.is_some());
+            self.scale(scale);
+            match assignment {
+                Assignment::Send(policy, batch) => {
+                    let _done = scopeguard::guard((), |()| self.scheduler.lock().done(policy));
                     if policy.required == 0 {
-                        self.carry_unproved(policy, batch).await;
+                        self.send_unproved(policy, batch).await;
                     } else {
-                        self.carry(&mut line, policy, batch).await;
+                        self.send_proved(&mut own, policy, batch).await;
                     }
                 }
-                Next::Wait => self.work.notified().await,
-                Next::End => {
-                    leave.disarm();
-                    self.ended.notify_waiters();
+                Assignment::Wait => self.work.notified().await,
+                Assignment::Exit => {
+                    ScopeGuard::into_inner(counted);
+                    self.exited.notify_waiters();
                     self.work.notify_one();
                     return;
                 }
@@ -125,172 +127,180 @@ impl Lanes {
         }
     }
 
-    /// A batch with a WAIT, on the lane's own connection.
-    async fn carry(&self, line: &mut Option<Wire>, policy: AckPolicy, batch: Batch) {
-        let mut trip = Trip::first(batch);
+    /// A batch with a WAIT, on the worker's own connection.
+    async fn send_proved(&self, own: &mut Option<WorkerConnection>, policy: AckPolicy, batch: Batch) {
+        let mut trip = RoundTrip::first(batch);
         loop {
-            // A server that went away meanwhile was noticed by the reader, so that nothing is sent in vain.
-            if line.as_ref().is_none_or(|line| !line.connection.is_open()) {
-                *line = match self.link.dialer.dial(&self.link.config).await {
-                    Ok(connection) => {
-                        Some(Wire { connection, nudger: Nudger::start(Arc::clone(&self.link.control)) })
-                    }
-                    Err(error) => return settle_all(trip.batch, &Outcome::Refused(error)),
+            // The reader notices a server that went away while the connection was idle, so nothing is sent in
+            // vain.
+            if own.as_ref().is_none_or(|own| !own.connection.is_open()) {
+                *own = match self.context.connector.connect(&self.context.config).await {
+                    Ok(connection) => Some(WorkerConnection {
+                        connection,
+                        kicker: WaitKicker::start(Arc::clone(&self.context.shared)),
+                    }),
+                    Err(error) => return settle_all(trip.batch, &LeaseOutcome::Refused(error)),
                 };
-                // It may be a new server; and a WAIT behind a script it does not know would be time lost.
-                trip.load = true;
+                // The server may be a new one, and a WAIT after an unknown script would waste time.
+                trip.load_script = true;
             }
-            let Wire { connection, nudger } = line.as_ref().expect("it is there or was just made");
-            match self.round_trip(connection, Some(nudger), policy, trip).await {
-                Return::Settled => return,
-                Return::Again(next) => trip = next,
-                Return::Unwritten(next) => {
-                    // Nothing was written, so its WAIT is of no use, and the next one would queue behind it.
-                    *line = None;
+            let WorkerConnection { connection, kicker } = own.as_ref().expect("it exists or was just made");
+            match self.round_trip(connection, Some(kicker), policy, trip).await {
+                Completed::Settled => return,
+                Completed::Resend(next) => trip = next,
+                Completed::NothingWritten(next) => {
+                    // Nothing was written, so its WAIT is useless, and the next one would queue behind it.
+                    *own = None;
                     trip = next;
                 }
             }
         }
     }
 
-    /// A batch without WAIT, on the connection that all such share.
-    async fn carry_unproved(&self, policy: AckPolicy, batch: Batch) {
-        let mut trip = Trip::first(batch);
+    /// A batch without WAIT, on the shared connection.
+    async fn send_unproved(&self, policy: AckPolicy, batch: Batch) {
+        let mut trip = RoundTrip::first(batch);
         loop {
-            let connection = match self.link.control.connection().await {
+            let connection = match self.context.shared.get().await {
                 Ok(connection) => connection,
-                Err(error) => return settle_all(trip.batch, &Outcome::Refused(error)),
+                Err(error) => return settle_all(trip.batch, &LeaseOutcome::Refused(error)),
             };
             match self.round_trip(&connection, None, policy, trip).await {
-                Return::Settled => return,
-                Return::Again(next) | Return::Unwritten(next) => trip = next,
+                Completed::Settled => return,
+                Completed::Resend(next) | Completed::NothingWritten(next) => trip = next,
             }
         }
     }
 
-    /// Sends a batch and settles its requests, but for those that are to be sent again.
+    /// Sends a batch and settles its requests, except those that must be sent again.
     async fn round_trip(
         &self,
         connection: &Connection,
-        nudger: Option<&Nudger>,
+        kicker: Option<&WaitKicker>,
         policy: AckPolicy,
-        trip: Trip,
-    ) -> Return {
-        let about =
-            About { address: &self.link.config.address, subject: self.subject, required: policy.required };
-        let Trip { batch, number, load, mut alone } = trip;
-        alone |= self.alone.load(Ordering::Relaxed);
-        let sizes = cut(batch.iter().map(|entry| &entry.item), alone);
-        let replies = [usize::from(load) + sizes.len(), usize::from(policy.required > 0)];
-        let mut sent = BootInstant::from_micros(0);
-        let patience = Duration::from_millis(policy.timeout_ms.into()) + self.link.config.command_timeout;
-        let sending = connection.send(replies, patience, |packer, out| {
-            sent = self.link.clock.boot();
-            if load {
+        mut trip: RoundTrip,
+    ) -> Completed {
+        let context = self.context.reply_context(self.operation, policy.required);
+        trip.separately |= self.separately.load(Ordering::Relaxed);
+        let SentBatch { at, sizes, scripts, wait } = match self.send(connection, policy, &trip) {
+            Ok(sent) => sent,
+            Err(broken) => {
+                settle_all(trip.batch, &LeaseOutcome::Refused(context.not_sent(&broken)));
+                return Completed::Settled;
+            }
+        };
+        let _kicking = kicker.map(|kicker| kicker.guard(Duration::from_millis(policy.timeout_ms.into())));
+        // The scripts' replies come before the WAIT ends, so busy requests do not wait for it.
+        let response = connection.receive(scripts).await;
+        let (written, next) = self.sort(context, trip, sizes, response);
+        if written.is_empty() && !next.batch.is_empty() {
+            return Completed::NothingWritten(next);
+        }
+        let acknowledgement = if policy.required > 0 {
+            match connection.receive(wait).await.single() {
+                Ok(reply) => context.acknowledgement(&reply),
+                Err(broken) => Acknowledgement::Unknown(reason(broken).to_string()),
+            }
+        } else {
+            Acknowledgement::Received(0)
+        };
+        settle_written(written, at, &acknowledgement);
+        if next.batch.is_empty() { Completed::Settled } else { Completed::Resend(next) }
+    }
+
+    /// Sends the calls of the script, and the WAIT.
+    fn send(&self, connection: &Connection, policy: AckPolicy, trip: &RoundTrip) -> Result<SentBatch, Break> {
+        let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.separately);
+        let replies = [usize::from(trip.load_script) + sizes.len(), usize::from(policy.required > 0)];
+        let mut at = BootInstant::from_micros(0);
+        let limit = Duration::from_millis(policy.timeout_ms.into()) + self.context.config.command_timeout;
+        let [scripts, wait] = connection.send(replies, limit, |packer, out| {
+            at = self.context.clock.boot();
+            if trip.load_script {
                 self.script.pack_load(packer, out);
             }
-            let mut rest = &batch[..];
+            let mut rest = &trip.batch[..];
             for &size in &sizes {
                 let (call, others) = rest.split_at(size);
                 rest = others;
-                let items = call.iter().map(|entry| &entry.item);
-                self.script.pack(&self.link.config.keys, items, packer, out);
+                let leases = call.iter().map(|entry| &entry.lease);
+                self.script.pack(&self.context.config.keys, leases, packer, out);
             }
             if policy.required > 0 {
                 packer.command(out, |cmd| {
                     cmd.arg("WAIT").arg(policy.required).arg(policy.timeout_ms);
                 });
             }
-        });
-        let [scripts, wait] = match sending {
-            Ok(exchanges) => exchanges,
-            Err(broken) => {
-                settle_all(batch, &Outcome::Refused(about.unsent(&broken)));
-                return Return::Settled;
-            }
-        };
-        let _nudging = nudger.map(|nudger| nudger.over(Duration::from_millis(policy.timeout_ms.into())));
-        // The scripts' replies come before WAIT ends, so who is busy need not wait for it.
-        let mut answer = connection.answer(scripts).await;
-        let loaded = (load && !answer.replies.is_empty()).then(|| answer.replies.remove(0));
-        let mut sorter = Sorter::new(about, number >= TRIPS, loaded);
+        })?;
+        Ok(SentBatch { at, sizes, scripts, wait })
+    }
+
+    /// Settles the requests that need no proof. Returns those that were written, and the round trip for those
+    /// that must be sent again.
+    fn sort(
+        &self,
+        context: ReplyContext<'_>,
+        trip: RoundTrip,
+        sizes: Vec<usize>,
+        mut response: Response,
+    ) -> (Vec<(BatchEntry, i64)>, RoundTrip) {
+        let RoundTrip { batch, attempt, load_script, separately } = trip;
+        let loaded = (load_script && !response.replies.is_empty()).then(|| response.replies.remove(0));
+        let mut sorter = ReplySorter::new(context, attempt >= MAX_ROUND_TRIPS, loaded);
         let mut calls = batch.into_iter();
-        for (reply, size) in answer.replies.into_iter().zip(sizes) {
-            sorter.call(calls.by_ref().take(size).collect(), reply);
+        for (reply, size) in response.replies.into_iter().zip(sizes) {
+            sorter.add_call(calls.by_ref().take(size).collect(), reply);
         }
         if calls.len() > 0 {
-            let unanswered = match answer.broken {
-                Some(broken) if !broken.sent => Outcome::Refused(about.unsent(&broken)),
-                Some(broken) => Outcome::Unknown(broken.why),
-                None => Outcome::Unknown("no reply".into()),
+            let outcome = match response.broken {
+                Some(broken) if !broken.sent => LeaseOutcome::Refused(context.not_sent(&broken)),
+                broken => LeaseOutcome::Unknown(reason(broken)),
             };
-            settle_all(calls.collect(), &unanswered);
+            settle_all(calls.collect(), &outcome);
         }
-        let Sorter { written, again, missing, crossed, .. } = sorter;
-        if crossed {
-            self.alone.store(true, Ordering::Relaxed);
+        let ReplySorter { written, resend, not_loaded, crosses_slots, .. } = sorter;
+        if crosses_slots {
+            self.separately.store(true, Ordering::Relaxed);
         }
-        let next = Trip { load: missing, alone: alone || !missing, number: number + 1, batch: again };
-        if written.is_empty() && !next.batch.is_empty() {
-            return Return::Unwritten(next);
-        }
-        if policy.required > 0 {
-            let proof = match first(connection.answer(wait).await) {
-                Ok(reply) => about.proof(&reply),
-                Err(why) => Proof::Unknown(why),
-            };
-            for (entry, reply) in written {
-                let outcome = match &proof {
-                    Proof::Acks(acks) => Outcome::Written { reply, sent, acks: *acks },
-                    Proof::Impossible(error) => Outcome::Undo(error.clone(), IfMissing::Done),
-                    Proof::Unknown(why) => Outcome::Unknown(why.as_str().into()),
-                };
-                settle(entry, outcome);
-            }
-        } else {
-            for (entry, reply) in written {
-                settle(entry, Outcome::Written { reply, sent, acks: 0 });
-            }
-        }
-        if next.batch.is_empty() { Return::Settled } else { Return::Again(next) }
+        let next = RoundTrip {
+            batch: resend,
+            attempt: attempt + 1,
+            load_script: not_loaded,
+            separately: separately || !not_loaded,
+        };
+        (written, next)
     }
 }
 
-/// The only reply of an answer, or why there is none.
-fn first(answer: Answer) -> Result<Value, String> {
-    match (answer.replies.into_iter().next(), answer.broken) {
-        (Some(reply), _) => Ok(reply),
-        (None, Some(broken)) => Err(broken.to_string()),
-        (None, None) => Err("no reply".to_owned()),
+/// Settles the requests that were written, now that the WAIT has ended.
+fn settle_written(written: Vec<(BatchEntry, i64)>, sent: BootInstant, acknowledgement: &Acknowledgement) {
+    for (entry, reply) in written {
+        let outcome = match acknowledgement {
+            Acknowledgement::Received(acks) => LeaseOutcome::Written { reply, sent, acks: *acks },
+            Acknowledgement::Impossible(error) => LeaseOutcome::Undo(error.clone(), IfMissing::Done),
+            Acknowledgement::Unknown(why) => LeaseOutcome::Unknown(why.as_str().into()),
+        };
+        settle(entry, outcome);
     }
 }
 
-/// What a lane with WAITs has to itself.
-struct Wire {
+/// Why there is no reply.
+fn reason(broken: Option<Break>) -> Arc<str> {
+    broken.map_or_else(|| "no reply".into(), |broken| broken.why)
+}
+
+/// A batch in flight.
+struct SentBatch {
+    /// The moment before it was sent.
+    at: BootInstant,
+    /// The number of requests in each call.
+    sizes: Vec<usize>,
+    scripts: Exchange,
+    wait: Exchange,
+}
+
+/// The connection of a worker that sends WAITs.
+struct WorkerConnection {
     connection: Connection,
-    nudger: Nudger,
-}
-
-/// Does something at the end of a scope, also when a panic leaves it.
-struct OnDrop<F: FnMut()> {
-    act: F,
-    armed: bool,
-}
-
-impl<F: FnMut()> OnDrop<F> {
-    const fn new(act: F) -> Self {
-        Self { act, armed: true }
-    }
-
-    const fn disarm(&mut self) {
-        self.armed = false;
-    }
-}
-
-impl<F: FnMut()> Drop for OnDrop<F> {
-    fn drop(&mut self) {
-        if self.armed {
-            (self.act)();
-        }
-    }
+    kicker: WaitKicker,
 }

@@ -1,5 +1,11 @@
-//! What is sent to a server, and what its replies mean.
+//! What is sent to a server, and what do its replies mean?
 
+pub(crate) mod lease_args;
+pub(crate) mod packer;
+pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod scripts;
 pub(crate) mod values;
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,8 @@
-//! Texts out of replies.
+//! Text out of replies.
 
 use redis::{ServerError, Value};
 
-/// A reply that is text.
+/// The text of a reply that is text.
 pub(crate) fn text(reply: Value) -> Option<String> {
     match reply {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
@@ -11,7 +11,18 @@ pub(crate) fn text(reply: Value) -> Option<String> {
     }
 }
 
-/// An error reply as the server worded it.
+/// The texts of a reply that is an array or a map; empty for other replies.
+pub(crate) fn texts(reply: Value) -> Vec<String> {
+    match reply {
+        Value::Array(items) => items.into_iter().filter_map(text).collect(),
+        Value::Map(pairs) => {
+            pairs.into_iter().flat_map(|(key, value)| [key, value]).filter_map(text).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// An error reply in the server's words.
 pub(crate) fn error_text(error: &ServerError) -> String {
     match error.details() {
         Some(details) => format!("{} {details}", error.code()),

@@ -1,11 +1,10 @@
-//! What granted, busy, extended and released are, with servers in good health.
+//! Granted, busy, extended and released, with healthy servers.
 
 use super::server::{Server, available};
 use super::*;
-use crate::backend::contract::LockBackend;
 
 #[test]
-fn a_grant_is_on_both_replicas_and_others_are_told_how_long() {
+fn a_grant_is_on_both_replicas_and_busy_says_for_how_long() {
     if !available() {
         return;
     }
@@ -29,14 +28,14 @@ fn a_grant_is_on_both_replicas_and_others_are_told_how_long() {
     assert!(fence_ttl > week && fence_ttl <= week + 30_000, "{fence_ttl}");
 
     assert!(release(&backend, &first).unwrap());
-    assert!(!release(&backend, &first).unwrap(), "it was ours only once");
+    assert!(!release(&backend, &first).unwrap(), "it can be released only once");
     let second = granted(acquire(&backend, &request(one("order:5"), 1_000, acks(1, 1_000))));
     assert!(second.token > grant.token);
     assert!(grant.sent < second.sent);
 }
 
 #[test]
-fn tokens_rise_without_the_stored_one_above_it_and_above_a_minimum() {
+fn tokens_rise_with_and_without_the_stored_one_and_above_a_minimum() {
     if !available() {
         return;
     }
@@ -57,8 +56,8 @@ fn tokens_rise_without_the_stored_one_above_it_and_above_a_minimum() {
     server.run::<()>(&["FLUSHALL"]);
     next(0);
     let far = crate::lease::token::MIN_TOKEN_LIMIT - 1;
-    assert_eq!(next(far), far + 1, "exact at the edge of what a double holds");
-    assert_eq!(next(0), far + 2, "above the stored one, which is ahead of the clock");
+    assert_eq!(next(far), far + 1, "exact at the limit of a double");
+    assert_eq!(next(0), far + 2, "above the stored token, which is ahead of the clock");
     let keep: u64 = server.run(&["PTTL", &fence_key("r")]);
     let until_clock_has_passed = (far + 2 - Clock::System.wall_micros()) / 1000;
     assert!(keep.abs_diff(until_clock_has_passed) < 60_000, "{keep}");
@@ -89,7 +88,7 @@ fn several_resources_are_all_granted_or_none() {
     for name in ["a", "b", "c"] {
         assert_eq!(server.run::<u64>(&["GET", &fence_key(name)]), grant.token);
     }
-    // Part of it is taken away: the rest is released, and the answer says that it was not all.
+    // Another owner has a part of it: the rest is released, and the result says that it was not all.
     server.run::<()>(&["SET", &lock_key("b"), "stranger"]);
     assert!(!release(&backend, &all).unwrap());
     assert!(!server.exists(&lock_key("a")) && !server.exists(&lock_key("c")));
@@ -161,7 +160,7 @@ fn an_extension_never_shortens_never_revives_and_is_proved_like_a_grant() {
     assert!(!primary.exists(&lock_key("r")), "not revived");
     primary.run::<()>(&["SET", &lock_key("r"), "stranger", "PX", "1000"]);
     assert_eq!(code(&extend(60_000, policy).unwrap_err()), "LOCK_LOST");
-    assert!(left() <= 1_000, "a stranger's lease is not touched");
+    assert!(left() <= 1_000, "another owner's lease is not touched");
 }
 
 #[test]
@@ -174,11 +173,11 @@ fn resources_with_braces_and_odd_bytes_are_locked_and_inspected_like_others() {
     for name in ["}", "}{", "{a}:b", "a b\r\n\0", "é\u{1F512}", "x{7d}"] {
         let lease = request(one(name), 10_000, acks(0, 0));
         let grant = granted(acquire(&backend, &lease));
-        let look = || {
+        let inspect = || {
             let backend = Arc::clone(&backend);
             on_io(async move { backend.inspect(name).await }).unwrap()
         };
-        let info = look().expect("held");
+        let info = inspect().expect("held");
         assert_eq!((info.owner, info.token), (lease.owner.to_string(), grant.token), "{name:?}");
         assert!(info.remaining <= Duration::from_secs(10) && info.remaining > Duration::from_secs(1));
         let force = || {
@@ -187,7 +186,7 @@ fn resources_with_braces_and_odd_bytes_are_locked_and_inspected_like_others() {
         };
         assert!(force());
         assert!(!force(), "it is free");
-        assert_eq!(look(), None);
+        assert_eq!(inspect(), None);
         let next = granted(acquire(&backend, &request(one(name), 10_000, acks(0, 0))));
         assert!(next.token > grant.token, "the fence stayed");
     }
@@ -197,7 +196,7 @@ fn resources_with_braces_and_odd_bytes_are_locked_and_inspected_like_others() {
 }
 
 #[test]
-fn describe_compares_what_is_declared_with_what_is_there() {
+fn describe_compares_declared_with_connected_replicas() {
     if !available() {
         return;
     }
@@ -216,7 +215,7 @@ fn describe_compares_what_is_declared_with_what_is_there() {
 }
 
 #[test]
-fn after_close_everything_is_closed() {
+fn after_close_all_connections_are_closed() {
     if !available() {
         return;
     }
@@ -225,20 +224,20 @@ fn after_close_everything_is_closed() {
     let lease = request(one("r"), 10_000, acks(1, 1_000));
     granted(acquire(&backend, &lease));
     let clients = || primary.run::<String>(&["CLIENT", "LIST"]).matches(" name=fencelock").count();
-    assert_eq!(clients(), 1, "one lane");
+    assert_eq!(clients(), 1, "one worker");
     let both = Arc::clone(&backend);
     on_io(async move {
         both.connect().await.unwrap();
         both.close().await;
     });
     assert_eq!(code(&acquire(&backend, &lease).unwrap_err()), "CLOSED");
-    assert!(primary.exists(&lock_key("r")), "closing releases nothing by itself");
-    assert!(release(&backend, &lease).unwrap(), "a grant may come later than the end");
-    eventually("its connections are gone", || clients() == 0);
+    assert!(primary.exists(&lock_key("r")), "closing does not release a lease");
+    assert!(release(&backend, &lease).unwrap(), "a grant may arrive after the close");
+    eventually("its connections are closed", || clients() == 0);
 }
 
 #[test]
-fn a_backend_that_is_dropped_leaves_no_connection_behind() {
+fn a_dropped_backend_leaves_no_connection_behind() {
     if !available() {
         return;
     }
@@ -247,7 +246,7 @@ fn a_backend_that_is_dropped_leaves_no_connection_behind() {
     granted(acquire(&backend, &request(one("r"), 10_000, acks(1, 1_000))));
     granted(acquire(&backend, &request(one("s"), 10_000, acks(0, 0))));
     drop(backend);
-    eventually("its connections are gone", || {
+    eventually("its connections are closed", || {
         !primary.run::<String>(&["CLIENT", "LIST"]).contains("name=fencelock")
     });
 }

@@ -1,9 +1,8 @@
-//! What becomes of attempts when replicas lag, servers go away and connections break.
+//! The outcome of attempts when replicas lag, servers go away and connections break.
 
-use super::proxy::{Mode, Proxy};
+use super::proxy::{Fault, Proxy};
 use super::server::{Server, available};
 use super::*;
-use crate::backend::contract::LockBackend;
 
 fn shortfall(outcome: Result<Attempt>) -> crate::error::Shortfall {
     match outcome {
@@ -13,12 +12,12 @@ fn shortfall(outcome: Result<Attempt>) -> crate::error::Shortfall {
 }
 
 #[test]
-fn without_acknowledgements_it_is_refused_in_time_and_undone() {
+fn a_grant_without_acknowledgements_is_refused_in_time_and_undone() {
     if !available() {
         return;
     }
     let (primary, replicas) = Server::with_replicas(2);
-    // By itself this server would notice the end of WAIT's time up to a second late.
+    // On its own this server would notice the timeout of WAIT up to a second late.
     primary.run::<()>(&["CONFIG", "SET", "hz", "1"]);
     let backend = backend(&primary.url(), 2);
     granted(acquire(&backend, &request(one("warm"), 10_000, acks(2, 1_000))));
@@ -41,7 +40,7 @@ fn without_acknowledgements_it_is_refused_in_time_and_undone() {
 }
 
 #[test]
-fn a_rollback_does_not_touch_who_came_after_the_lease_ran_out() {
+fn a_rollback_does_not_touch_the_next_owner_after_the_lease_expired() {
     if !available() {
         return;
     }
@@ -52,7 +51,7 @@ fn a_rollback_does_not_touch_who_came_after_the_lease_ran_out() {
     let waiting = Arc::clone(&backend);
     let attempt = std::thread::spawn(move || acquire(&waiting, &request(one("r"), 50, acks(1, 1_000))));
     eventually("the lease is there", || primary.exists(&lock_key("r")));
-    eventually("it ran out, and a stranger got it", || {
+    eventually("it expired, and another owner got it", || {
         primary.run::<Option<String>>(&["SET", &lock_key("r"), "stranger", "PX", "60000", "NX"]).is_some()
     });
     assert!(!attempt.is_finished(), "WAIT still blocks");
@@ -62,7 +61,7 @@ fn a_rollback_does_not_touch_who_came_after_the_lease_ran_out() {
 }
 
 #[test]
-fn forgotten_scripts_are_loaded_again_and_their_wait_is_no_proof() {
+fn forgotten_scripts_are_loaded_again_and_the_wait_after_them_is_not_a_proof() {
     if !available() {
         return;
     }
@@ -79,7 +78,7 @@ fn forgotten_scripts_are_loaded_again_and_their_wait_is_no_proof() {
         assert_eq!(granted(acquire(&backend, &again)).acks.map_or(0, |acks| acks.received), policy.required);
         assert!(release(&backend, &again).unwrap());
     }
-    // Everything written so far is acknowledged, so a WAIT after NOSCRIPT would answer 1 at once.
+    // Everything written so far is acknowledged, so a WAIT after NOSCRIPT would return 1 immediately.
     primary.run::<()>(&["SCRIPT", "FLUSH"]);
     replicas[0].pause();
     assert_eq!(shortfall(acquire(&backend, &lease(acks(1, 200)))).received, 0);
@@ -125,7 +124,7 @@ fn a_replica_grants_nothing() {
 }
 
 #[test]
-fn a_connection_that_breaks_before_the_proof_leaves_the_outcome_unknown_and_the_key_goes() {
+fn a_break_before_the_proof_leaves_the_outcome_unknown_and_the_key_is_deleted() {
     if !available() {
         return;
     }
@@ -134,18 +133,18 @@ fn a_connection_that_breaks_before_the_proof_leaves_the_outcome_unknown_and_the_
     let backend = backend(&proxy.url(), 1);
     granted(acquire(&backend, &request(one("warm"), 10_000, acks(1, 1_000))));
 
-    proxy.set(Mode::CutAfterFirstReply);
+    proxy.set(Fault::CutAfterFirstReply);
     let error = acquire(&backend, &request(one("r"), 600_000, acks(1, 1_000))).unwrap_err();
     assert_eq!(code(&error), "OUTCOME_UNKNOWN");
     assert!(error.to_string().contains("closed the connection"), "{error}");
-    eventually("the key is gone", || !primary.exists(&lock_key("r")));
+    eventually("the key is deleted", || !primary.exists(&lock_key("r")));
     assert!(primary.exists(&fence_key("r")), "it had been granted");
     eventually("cleanup is done", || backend.pending_cleanups() == 0);
 
-    // The request never arrived: nothing is there to be deleted, and that proves nothing.
-    proxy.set(Mode::Pass);
+    // The request never arrived: there is nothing to delete, which proves nothing.
+    proxy.set(Fault::None);
     granted(acquire(&backend, &request(one("warm2"), 10_000, acks(1, 1_000))));
-    proxy.set(Mode::CutBeforeServer);
+    proxy.set(Fault::CutBeforeServer);
     let sent = Instant::now();
     let error = acquire(&backend, &request(one("s"), 1_500, acks(1, 500))).unwrap_err();
     assert_eq!(code(&error), "OUTCOME_UNKNOWN");
@@ -164,9 +163,9 @@ fn busy_in_a_batch_that_breaks_is_busy() {
     let proxy = Proxy::start(primary.port);
     let backend = backend(&proxy.url(), 1);
     granted(acquire(&backend, &request(one("held"), 60_000, acks(1, 1_000))));
-    proxy.set(Mode::CutAfterFirstReply);
+    proxy.set(Fault::CutAfterFirstReply);
     let both = Arc::clone(&backend);
-    // Two requests of one turn are one batch.
+    // Two requests of one event-loop turn form one batch.
     let (held, free) = on_io(async move {
         let held = request(one("held"), 10_000, acks(1, 1_000));
         let free = request(one("free"), 10_000, acks(1, 1_000));
@@ -174,7 +173,7 @@ fn busy_in_a_batch_that_breaks_is_busy() {
     });
     assert!(matches!(held, Ok(Attempt::Busy(Some(_)))), "{held:?}");
     assert_eq!(code(&free.unwrap_err()), "OUTCOME_UNKNOWN");
-    eventually("the key is gone", || !primary.exists(&lock_key("free")));
+    eventually("the key is deleted", || !primary.exists(&lock_key("free")));
     assert!(primary.exists(&lock_key("held")));
 }
 
@@ -207,7 +206,7 @@ fn each_request_of_a_batch_has_its_own_outcome() {
 }
 
 #[test]
-fn a_lane_that_gets_no_answer_is_closed_and_its_request_is_undone() {
+fn a_connection_without_a_reply_is_closed_and_its_request_is_undone() {
     if !available() {
         return;
     }
@@ -215,19 +214,22 @@ fn a_lane_that_gets_no_answer_is_closed_and_its_request_is_undone() {
     let proxy = Proxy::start(primary.port);
     let backend = backend_with(Options { command_timeout_ms: 300, ..options(&proxy.url(), 1) });
     granted(acquire(&backend, &request(one("warm"), 10_000, acks(1, 1_000))));
-    proxy.set(Mode::Swallow);
+    proxy.set(Fault::Swallow);
     let error = acquire(&backend, &request(one("r"), 600_000, acks(1, 100))).unwrap_err();
     assert_eq!(code(&error), "OUTCOME_UNKNOWN");
-    assert!(error.to_string().contains("no answer within"), "{error}");
-    eventually("the key is gone", || !primary.exists(&lock_key("r")));
-    proxy.set(Mode::Pass);
+    assert!(error.to_string().contains("no reply within"), "{error}");
+    eventually("the key is deleted", || !primary.exists(&lock_key("r")));
+    proxy.set(Fault::None);
     let before = proxy.connections.load(std::sync::atomic::Ordering::Relaxed);
     granted(acquire(&backend, &request(one("r"), 10_000, acks(1, 1_000))));
-    assert!(proxy.connections.load(std::sync::atomic::Ordering::Relaxed) > before, "the lane is a new one");
+    assert!(
+        proxy.connections.load(std::sync::atomic::Ordering::Relaxed) > before,
+        "the connection is a new one"
+    );
 }
 
 #[test]
-fn a_grant_that_lands_late_is_undone_even_after_close() {
+fn a_grant_that_is_executed_late_is_undone_even_after_close() {
     if !available() {
         return;
     }
@@ -246,15 +248,15 @@ fn a_grant_that_lands_late_is_undone_even_after_close() {
     assert_eq!(backend.pending_cleanups(), 1);
     primary.resume();
     eventually("it was granted", || primary.exists(&fence_key("r")));
-    eventually("the key is gone", || !primary.exists(&lock_key("r")));
+    eventually("the key is deleted", || !primary.exists(&lock_key("r")));
     eventually("cleanup is done", || backend.pending_cleanups() == 0);
-    eventually("its connections are gone", || {
+    eventually("its connections are closed", || {
         !primary.run::<String>(&["CLIENT", "LIST"]).contains("name=fencelock")
     });
 }
 
 #[test]
-fn a_release_without_answer_goes_on_in_the_background() {
+fn a_release_without_a_reply_is_retried_in_the_background() {
     if !available() {
         return;
     }
@@ -265,14 +267,14 @@ fn a_release_without_answer_goes_on_in_the_background() {
     server.pause();
     let error = release(&backend, &lease).unwrap_err();
     assert_eq!(code(&error), "OUTCOME_UNKNOWN");
-    assert!(error.to_string().contains("its release goes on"), "{error}");
+    assert!(error.to_string().contains("its release is retried"), "{error}");
     server.resume();
-    eventually("the key is gone", || !server.exists(&lock_key("r")));
+    eventually("the key is deleted", || !server.exists(&lock_key("r")));
     eventually("cleanup is done", || backend.pending_cleanups() == 0);
 }
 
 #[test]
-fn a_lane_that_stalls_delays_nothing_else() {
+fn a_worker_that_stalls_delays_nothing_else() {
     if !available() {
         return;
     }
@@ -283,7 +285,7 @@ fn a_lane_that_stalls_delays_nothing_else() {
     replicas[0].pause();
     let stalled: Vec<_> = (0..20)
         .map(|i| {
-            // One after the other, so that each would take a lane of its own if it could.
+            // One after the other, so that each would get a worker of its own if it could.
             std::thread::sleep(Duration::from_millis(10));
             let backend = Arc::clone(&backend);
             std::thread::spawn(move || {
@@ -291,7 +293,7 @@ fn a_lane_that_stalls_delays_nothing_else() {
             })
         })
         .collect();
-    eventually("some are under way", || !primary.run::<Vec<String>>(&["KEYS", "*slow*:lock"]).is_empty());
+    eventually("some are in flight", || !primary.run::<Vec<String>>(&["KEYS", "*slow*:lock"]).is_empty());
     for i in 0..50 {
         let quick = request(one(&format!("quick{i}")), 30_000, acks(1, 1_000));
         granted(acquire(&backend, &quick));
@@ -308,7 +310,7 @@ fn a_lane_that_stalls_delays_nothing_else() {
 }
 
 #[test]
-fn closing_while_a_lane_stalls_is_bounded_and_the_attempt_ends_as_it_would() {
+fn closing_while_a_worker_stalls_is_bounded_and_does_not_change_the_outcome() {
     if !available() {
         return;
     }
@@ -318,16 +320,16 @@ fn closing_while_a_lane_stalls_is_bounded_and_the_attempt_ends_as_it_would() {
     replicas[0].pause();
     let waiting = Arc::clone(&backend);
     let attempt = std::thread::spawn(move || acquire(&waiting, &request(one("r"), 60_000, acks(1, 3_000))));
-    eventually("it is under way", || primary.exists(&lock_key("r")));
+    eventually("it is in flight", || primary.exists(&lock_key("r")));
     let closing = Arc::clone(&backend);
     on_io(async move { closing.close().await });
-    assert!(!attempt.is_finished(), "close waits only so long");
+    assert!(!attempt.is_finished(), "close does not wait for it");
     assert!(shortfall(attempt.join().unwrap()).rolled_back);
     assert!(!primary.exists(&lock_key("r")));
 }
 
 #[test]
-fn a_server_that_is_away_is_told_at_once_and_used_again_when_it_is_back() {
+fn a_server_that_is_away_is_reported_immediately_and_used_again_when_it_is_back() {
     if !available() {
         return;
     }
@@ -345,7 +347,7 @@ fn a_server_that_is_away_is_told_at_once_and_used_again_when_it_is_back() {
         }
     }
     assert_eq!(code(&release(&backend, &lease).unwrap_err()), "BACKEND_UNAVAILABLE");
-    assert_eq!(backend.pending_cleanups(), 1, "the release goes on");
+    assert_eq!(backend.pending_cleanups(), 1, "the release is retried");
     server.restart();
     eventually("it is used again", || acquire(&backend, &request(one("s"), 60_000, acks(0, 0))).is_ok());
     eventually("the release is done", || backend.pending_cleanups() == 0);

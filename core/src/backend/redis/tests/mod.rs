@@ -1,4 +1,4 @@
-//! Against real servers.
+//! The backend against real servers.
 
 mod attempts;
 mod faults;
@@ -18,16 +18,16 @@ use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::Clock;
 use crate::runtime::executor::Executor;
 
-/// Far more than anything here may take.
+/// Far more than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
 
-/// Runs a future where the backend's own run, and gives its result or its panic.
+/// Runs a future on the backend's thread, and returns its result or resumes its panic.
 fn on_io<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, wait) = std::sync::mpsc::channel();
     Executor::io().unwrap().spawn(async move {
         let _ = done.send(tokio::spawn(future).await);
     });
-    match wait.recv().expect("the I/O thread lives") {
+    match wait.recv().expect("the I/O thread is alive") {
         Ok(value) => value,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }

@@ -5,24 +5,24 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// What happens to the traffic from now on.
+/// What the proxy does to the traffic from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Mode {
-    Pass,
-    /// Requests with a WAIT: the server's first reply gets through, and then the connection breaks.
+pub enum Fault {
+    None,
+    /// Requests with a WAIT: the server's first reply passes, then the connection breaks.
     CutAfterFirstReply,
-    /// Requests with a WAIT never arrive, and the connection breaks.
+    /// Requests with a WAIT do not reach the server, and the connection breaks.
     CutBeforeServer,
-    /// Replies to requests with a WAIT never arrive; the connection stays.
+    /// Replies to requests with a WAIT do not reach the client; the connection stays.
     Swallow,
 }
 
-const MODES: [Mode; 4] = [Mode::Pass, Mode::CutAfterFirstReply, Mode::CutBeforeServer, Mode::Swallow];
+const FAULTS: [Fault; 4] = [Fault::None, Fault::CutAfterFirstReply, Fault::CutBeforeServer, Fault::Swallow];
 
 pub struct Proxy {
     pub port: u16,
-    mode: Arc<AtomicU8>,
+    fault: Arc<AtomicU8>,
     /// Connections made so far.
     pub connections: Arc<AtomicUsize>,
 }
@@ -31,15 +31,15 @@ impl Proxy {
     pub fn start(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
+        let fault = Arc::new(AtomicU8::new(Fault::None as u8));
         let connections = Arc::new(AtomicUsize::new(0));
-        let proxy = Self { port, mode: Arc::clone(&mode), connections: Arc::clone(&connections) };
+        let proxy = Self { port, fault: Arc::clone(&fault), connections: Arc::clone(&connections) };
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
-                let mode = Arc::clone(&mode);
-                std::thread::spawn(move || serve(client, upstream, &mode));
+                let fault = Arc::clone(&fault);
+                std::thread::spawn(move || serve(client, upstream, &fault));
             }
         });
         proxy
@@ -49,12 +49,12 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    pub fn set(&self, mode: Mode) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
+    pub fn set(&self, fault: Fault) {
+        self.fault.store(fault as u8, Ordering::SeqCst);
     }
 }
 
-/// The list that a script answers, without what comes behind it.
+/// The list that a script returns, without the replies after it.
 fn first_reply(bytes: &[u8]) -> &[u8] {
     let mut lines = bytes.split_inclusive(|&byte| byte == b'\n');
     let head = std::str::from_utf8(lines.next().unwrap()).unwrap().trim_end();
@@ -63,21 +63,21 @@ fn first_reply(bytes: &[u8]) -> &[u8] {
     &bytes[..length]
 }
 
-fn serve(mut client: TcpStream, mut upstream: TcpStream, mode: &Arc<AtomicU8>) {
-    // Whether a WAIT is under way on this connection.
+fn serve(mut client: TcpStream, mut upstream: TcpStream, fault: &Arc<AtomicU8>) {
+    // Whether a WAIT is in flight on this connection.
     let waiting = Arc::new(AtomicU8::new(0));
     let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-    let (their_mode, their_waiting) = (Arc::clone(mode), Arc::clone(&waiting));
+    let (their_fault, their_waiting) = (Arc::clone(fault), Arc::clone(&waiting));
     std::thread::spawn(move || {
         let mut bytes = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
             let special = their_waiting.load(Ordering::SeqCst) == 1;
-            match MODES[usize::from(their_mode.load(Ordering::SeqCst))] {
-                Mode::CutAfterFirstReply if special => {
+            match FAULTS[usize::from(their_fault.load(Ordering::SeqCst))] {
+                Fault::CutAfterFirstReply if special => {
                     let _ = to.write_all(first_reply(&bytes[..count]));
                     break;
                 }
-                Mode::Swallow if special => {}
+                Fault::Swallow if special => {}
                 _ => {
                     if to.write_all(&bytes[..count]).is_err() {
                         break;
@@ -91,7 +91,7 @@ fn serve(mut client: TcpStream, mut upstream: TcpStream, mode: &Arc<AtomicU8>) {
     let mut bytes = vec![0; 65_536];
     while let Ok(count @ 1..) = client.read(&mut bytes) {
         if bytes[..count].windows(4).any(|four| four == b"WAIT") {
-            if MODES[usize::from(mode.load(Ordering::SeqCst))] == Mode::CutBeforeServer {
+            if FAULTS[usize::from(fault.load(Ordering::SeqCst))] == Fault::CutBeforeServer {
                 break;
             }
             waiting.store(1, Ordering::SeqCst);

@@ -1,8 +1,7 @@
-//! Servers that refuse: each in a way that says what to do.
+//! Servers that refuse: each error says what to do.
 
 use super::server::{Server, available};
 use super::*;
-use crate::backend::contract::LockBackend;
 
 fn refused(options: Options, policy: AckPolicy) -> Error {
     let backend = backend_with(options);
@@ -12,7 +11,7 @@ fn refused(options: Options, policy: AckPolicy) -> Error {
 }
 
 #[test]
-fn wrong_credentials_and_databases_are_told_apart_and_not_shown() {
+fn wrong_credentials_and_databases_are_distinguished_and_not_shown() {
     if !available() {
         return;
     }
@@ -44,18 +43,18 @@ fn wrong_credentials_and_databases_are_told_apart_and_not_shown() {
 }
 
 #[test]
-fn addresses_that_lead_nowhere_say_why() {
-    let nobody = {
+fn unreachable_addresses_say_why() {
+    let unused = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
     };
-    let error = refused(options(&format!("redis://127.0.0.1:{nobody}"), 0), acks(0, 0));
+    let error = refused(options(&format!("redis://127.0.0.1:{unused}"), 0), acks(0, 0));
     assert!(error.to_string().contains("connection refused"), "{error}");
     let error = refused(options("redis://no-such-host.invalid", 0), acks(0, 0));
-    assert!(error.to_string().contains("name of the host"), "{error}");
+    assert!(error.to_string().contains("host name"), "{error}");
     let error = refused(options("redis+unix:///no/such/socket", 0), acks(0, 0));
     assert!(error.to_string().contains("nothing there"), "{error}");
-    // Somebody who takes the connection and says nothing.
+    // A listener that accepts the connection and sends nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("redis://{}", silent.local_addr().unwrap());
     let error = refused(Options { connect_timeout_ms: 100, ..options(&url, 0) }, acks(0, 0));
@@ -68,7 +67,7 @@ fn a_server_that_turns_clients_away_is_quoted() {
         return;
     }
     let server = Server::start(&["--maxclients", "1"]);
-    // The connection by which the test saw the server come up may still count.
+    // The connection that waited for the server to start may still count.
     let mut others = Vec::new();
     eventually("too many clients", || {
         others.push(std::net::TcpStream::connect(("127.0.0.1", server.port)).unwrap());
@@ -133,7 +132,7 @@ fn servers_that_refuse_writes_say_so_and_write_nothing() {
 }
 
 #[test]
-fn users_that_lack_a_permission_are_told_which() {
+fn errors_about_permissions_say_which_one_is_missing() {
     if !available() {
         return;
     }
@@ -150,13 +149,13 @@ fn users_that_lack_a_permission_are_told_which() {
     assert!(!server.exists(&lock_key("r")), "undone");
     let error = refused(user("no-scripts", &["-@scripting"]), acks(1, 100));
     assert!(error.to_string().contains("+@scripting"), "{error}");
-    // The script is known, but not to be loaded again by this user.
+    // The script is known, but this user may not load it again.
     let no_load = user("no-load", &["-script"]);
     server.run::<()>(&["SCRIPT", "FLUSH"]);
     let error = refused(no_load, acks(1, 100));
     assert!(error.to_string().contains("lacks a permission"), "{error}");
     assert!(error.cause().unwrap().contains("script"), "{error:?}");
-    // Fails after the lock was written, before the fence is.
+    // Fails after the lock was written and before the fence is.
     let error = refused(user("no-time", &["-time"]), acks(1, 100));
     assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
     assert!(!server.exists(&lock_key("r")));

@@ -1,4 +1,4 @@
-//! Redis servers of our own: each on a free port, in its own directory, killed when dropped.
+//! Redis servers for tests: each on a free port, in its own directory, killed when dropped.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ pub struct Server {
     tls: bool,
 }
 
-/// Whether tests with servers can run here; says so if not.
+/// Whether tests with servers can run here; prints a message if not.
 pub fn available() -> bool {
     let found = Command::new(binary()).arg("--version").output().is_ok();
     if !found {
@@ -36,11 +36,11 @@ fn binary() -> String {
 impl Server {
     /// A server with these further arguments.
     pub fn start(args: &[&str]) -> Self {
-        // Somebody else may be quicker to take the free port.
-        (0..3).find_map(|_| Self::try_start(args)).expect("the server takes these arguments")
+        // Another process may take the free port first.
+        (0..3).find_map(|_| Self::try_start(args)).expect("the server accepts these arguments")
     }
 
-    /// The same; `None` if it does not take these arguments.
+    /// Likewise; `None` if the server refuses these arguments.
     pub fn try_start(args: &[&str]) -> Option<Self> {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let dir = TempDir::new().unwrap();
@@ -50,7 +50,7 @@ impl Server {
         server.wait().then_some(server)
     }
 
-    /// A primary and so many replicas that are in sync.
+    /// A primary and this number of replicas, in sync.
     pub fn with_replicas(count: usize) -> (Self, Vec<Self>) {
         let primary = Self::start(&["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
         let port = primary.port.to_string();
@@ -60,7 +60,7 @@ impl Server {
         (primary, replicas)
     }
 
-    /// Until these replicas are in sync, as both sides see it.
+    /// Waits until these replicas are in sync, as both sides see it.
     pub fn await_replicas(&self, replicas: &[Self]) {
         super::eventually("the replicas are in sync", || {
             self.info("replication").matches("state=online").count() == replicas.len()
@@ -72,7 +72,7 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A plain connection for looking behind the backend's back.
+    /// A plain connection, for checks that bypass the backend.
     pub fn client(&self) -> redis::Connection {
         redis::Client::open(self.url()).unwrap().get_connection().unwrap()
     }
@@ -93,7 +93,7 @@ impl Server {
         self.run::<u32>(&["EXISTS", key]) == 1
     }
 
-    /// Stops it without its noticing.
+    /// Suspends its process.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
     }
@@ -108,7 +108,7 @@ impl Server {
     }
 
     pub fn kill(&mut self) {
-        // A paused process dies too.
+        // Works for a suspended process too.
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -117,10 +117,10 @@ impl Server {
     pub fn restart(&mut self) {
         self.kill();
         self.child = launch(self.port, &self.dir, &self.args, self.tls);
-        assert!(self.wait(), "it took these arguments before");
+        assert!(self.wait(), "it accepted these arguments before");
     }
 
-    /// Until it serves; `false` if it ends instead.
+    /// Waits until it serves; `false` if it exits instead.
     fn wait(&mut self) -> bool {
         let end = Instant::now() + LONG;
         loop {
@@ -131,7 +131,7 @@ impl Server {
                 std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
             } else {
                 redis::Client::open(self.url()).unwrap().get_connection().is_ok_and(|mut connection| {
-                    // Asking for a password is being up, too.
+                    // A server that asks for a password is up, too.
                     redis::cmd("PING")
                         .query::<String>(&mut connection)
                         .map_or_else(|error| error.code() == Some("NOAUTH"), |_| true)
@@ -140,7 +140,7 @@ impl Server {
             if up {
                 return true;
             }
-            assert!(Instant::now() < end, "the server never came up");
+            assert!(Instant::now() < end, "the server did not start");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

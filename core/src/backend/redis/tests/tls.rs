@@ -5,9 +5,9 @@ use std::process::Command;
 
 use super::server::{Server, available};
 use super::*;
-use crate::backend::redis::TlsOptions;
+use crate::backend::redis::config::TlsOptions;
 
-/// An authority, and certificates of it for a server called `locks.test` and for a client.
+/// A certificate authority, and its certificates for a server called `locks.test` and for a client.
 fn certificates(dir: &Path) {
     let script = "
         set -e
@@ -23,7 +23,7 @@ fn certificates(dir: &Path) {
 }
 
 #[test]
-fn trust_names_and_client_certificates_are_checked() {
+fn authorities_names_and_client_certificates_are_checked() {
     if !available() || Command::new("openssl").arg("version").output().is_err() {
         eprintln!("SKIPPED: needs redis-server and openssl");
         return;

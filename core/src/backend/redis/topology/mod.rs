@@ -1,32 +1,43 @@
-//! Which node owns a resource.
+//! Which server owns a resource now?
+//!
+//! One variant for each kind of deployment; the rest of the backend works with the nodes it gets from here.
+//! Sentinel and Cluster would each be a folder here, and a variant.
 
+mod standalone;
+
+use std::sync::Arc;
+
+use self::standalone::Standalone;
+use super::config::Config;
 use super::node::Node;
 use crate::error::Result;
 use crate::lease::Resources;
+use crate::runtime::clock::Clock;
 
-/// The servers of a deployment. Standalone so far; whatever moves or spreads resources (Sentinel, Cluster) decides
-/// here, and nothing else has to know.
-pub(crate) struct Deployment {
-    primary: Node,
+/// A closed enum rather than a trait object, so that the lookup before every request allocates nothing.
+pub(crate) enum Topology {
+    Standalone(Standalone),
 }
 
-impl Deployment {
-    /// One primary with its replicas.
-    pub const fn standalone(primary: Node) -> Self {
-        Self { primary }
+impl Topology {
+    /// The topology for this configuration. No I/O.
+    pub fn new(config: Config, clock: Clock) -> Self {
+        Self::Standalone(Standalone::new(config, clock))
     }
 
-    /// The node that owns all of these. One lease has one owner, because it is one atomic step.
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "resources of different nodes are an error, once there are several"
-    )]
-    pub fn owner_of(&self, _resources: &Resources) -> Result<&Node> {
-        Ok(&self.primary)
+    /// The node that owns all of these resources. A lease is written atomically, so it has one owner;
+    /// resources of different nodes are an error. Asynchronous, because an owner may have to be looked up.
+    #[expect(clippy::unused_async, reason = "only a standalone primary is known without asking")]
+    pub async fn owner_of(&self, _resources: &Resources) -> Result<Arc<Node>> {
+        match self {
+            Self::Standalone(standalone) => Ok(standalone.owner()),
+        }
     }
 
-    /// All nodes.
-    pub const fn nodes(&self) -> &[Node] {
-        std::slice::from_ref(&self.primary)
+    /// All nodes that are known now; at least one.
+    pub fn nodes(&self) -> Vec<Arc<Node>> {
+        match self {
+            Self::Standalone(standalone) => vec![standalone.owner()],
+        }
     }
 }

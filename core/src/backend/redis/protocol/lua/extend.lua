@@ -1,30 +1,33 @@
 -- KEYS for each lease n locks, n fences
--- ARGV for each run of leases that are alike: how many, n, ttl_ms, fence_ms; then for each owner
--- ⇒ a list, for each: 1 extended | 0 not the owner's, nothing written | an error, some of it perhaps extended
+-- ARGV for each run of leases that are alike: their number, n, ttl_ms, fence_ms; then the owner of each lease
+-- ⇒ a list with one reply a lease: 1 extended | 0 another owner's or free, nothing written
+--   | an error, perhaps partly extended
 
-local function extend(k, n, owner, ttl, keep)
-  for i = k + 1, k + n do
+local function extend(lock_base, names, owner, ttl_ms, fence_ms)
+  for i = lock_base + 1, lock_base + names do
     local stored = redis.pcall('GET', KEYS[i])
     if type(stored) == 'table' then return stored end
     if stored ~= owner then return 0 end
   end
-  -- Never shorter than what is left. Always a write, even if it changes nothing, so that the WAIT after it has an
-  -- offset of this extension to wait for.
-  for i = k + 1, k + 2 * n do
-    local ms = i <= k + n and ttl or keep
-    local set = redis.pcall('PEXPIRE', KEYS[i], string.format('%.0f', math.max(ms, redis.call('PTTL', KEYS[i]))))
+  -- Never shorter than what is left. Always a write, even without a change, so that the WAIT after it has an offset of
+  -- this extension to wait for.
+  for i = lock_base + 1, lock_base + 2 * names do
+    local wanted_ms = i <= lock_base + names and ttl_ms or fence_ms
+    local left_ms = redis.call('PTTL', KEYS[i])
+    local set = redis.pcall('PEXPIRE', KEYS[i], string.format('%.0f', math.max(wanted_ms, left_ms)))
     if type(set) == 'table' then return set end
   end
   return 1
 end
 
-local replies, k, a = {}, 0, 1
-while ARGV[a] do
-  local leases, n, ttl, keep = tonumber(ARGV[a]), tonumber(ARGV[a + 1]), ARGV[a + 2], ARGV[a + 3]
-  for o = a + 4, a + 3 + leases do
-    replies[#replies + 1] = extend(k, n, ARGV[o], ttl, keep)
-    k = k + 2 * n
+local replies, lock_base, arg = {}, 0, 1
+while ARGV[arg] do
+  local leases, names = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+  local ttl_ms, fence_ms = ARGV[arg + 2], ARGV[arg + 3]
+  for owner = arg + 4, arg + 3 + leases do
+    replies[#replies + 1] = extend(lock_base, names, ARGV[owner], ttl_ms, fence_ms)
+    lock_base = lock_base + 2 * names
   end
-  a = a + 4 + leases
+  arg = arg + 4 + leases
 end
 return replies

@@ -1,4 +1,4 @@
--- KEYS lock, fence ⇒ {owner, token, left_ms} | nil free; left_ms is -1 without TTL
+-- KEYS lock, fence ⇒ {owner, token, left_ms} | nil if free; left_ms is -1 without a TTL
 
 local owner = redis.call('GET', KEYS[1])
 if not owner then return false end

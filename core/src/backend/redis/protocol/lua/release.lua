@@ -1,38 +1,39 @@
--- KEYS for each lease n locks; then for all of them n lines
--- ARGV for each run of leases with as many locks: how many, n; then for each owner
--- ⇒ a list, for each: how many were the owner's and are deleted now | one error for all, nothing deleted
+-- KEYS for each lease n locks; then for all of them n queues
+-- ARGV for each run of leases with the same number of locks: their number, n; then the owner of each lease
+-- ⇒ a list with one reply a lease: the number of locks that were the owner's and are deleted now
+--   | one error for all, nothing deleted
 
--- One MGET and one DEL for all: what a command costs by itself is far more than what a key adds to it. For a key of
--- another type, which is not the owner's, MGET answers nothing.
-local names = #KEYS / 2
-local stored = redis.pcall('MGET', unpack(KEYS, 1, names))
+-- One MGET and one DEL for all: a command costs far more than a key adds to it. MGET returns nothing for a key of
+-- another type, which is not the owner's.
+local total_names = #KEYS / 2
+local stored = redis.pcall('MGET', unpack(KEYS, 1, total_names))
 if stored.err then return stored end
 
-local replies, mine, lines, freed, k, a = {}, {}, {}, 0, 0, 1
-while ARGV[a] do
-  local leases, n = tonumber(ARGV[a]), tonumber(ARGV[a + 1])
-  for o = a + 2, a + 1 + leases do
-    local owner, before = ARGV[o], freed
-    for i = k + 1, k + n do
+local replies, owned, owned_queues, count, lock_base, arg = {}, {}, {}, 0, 0, 1
+while ARGV[arg] do
+  local leases, names = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
+  for position = arg + 2, arg + 1 + leases do
+    local owner, before = ARGV[position], count
+    for i = lock_base + 1, lock_base + names do
       local key = KEYS[i]
       -- Once, even if two requests name the same lease.
-      if stored[i] == owner and not mine[key] then
-        freed = freed + 1
-        mine[freed], mine[key], lines[freed] = key, true, KEYS[names + i]
+      if stored[i] == owner and not owned[key] then
+        count = count + 1
+        owned[count], owned[key], owned_queues[count] = key, true, KEYS[total_names + i]
       end
     end
-    replies[#replies + 1] = freed - before
-    k = k + n
+    replies[#replies + 1] = count - before
+    lock_base = lock_base + names
   end
-  a = a + 2 + leases
+  arg = arg + 2 + leases
 end
-if freed == 0 then return replies end
+if count == 0 then return replies end
 
-local gone = redis.pcall('DEL', unpack(mine))
-if type(gone) == 'table' then return gone end
-if redis.call('EXISTS', unpack(lines)) > 0 then
-  local now_ms = ms(clock_us())
-  -- They are released, whatever becomes of the news: waiters look again by themselves.
-  for _, line in ipairs(lines) do pcall(wake, line, now_ms) end
+local deleted = redis.pcall('DEL', unpack(owned))
+if type(deleted) == 'table' then return deleted end
+if redis.call('EXISTS', unpack(owned_queues)) > 0 then
+  local now_ms = to_ms(clock_us())
+  -- The leases are released whether or not waking succeeds: waiters also check by themselves.
+  for _, queue in ipairs(owned_queues) do pcall(wake_first, queue, now_ms) end
 end
 return replies

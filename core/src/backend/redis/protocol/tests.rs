@@ -1,36 +1,40 @@
-use redis::{FromRedisValue, Value};
+//! What error replies mean.
 
-use super::*;
+use redis::Value;
 
-/// What the parser makes of an error line.
+use super::replies::{Acknowledgement, Operation, ReplyContext, ScriptResult};
+use crate::backend::redis::config::address::Address;
+use crate::error::Error;
+
+/// An error line, parsed.
 fn error(line: &str) -> Value {
     redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap()
 }
 
-fn about(subject: Subject, required: u32) -> About<'static> {
+fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
-    About { address, subject, required }
+    ReplyContext { address, operation, required }
 }
 
 /// The error of a refusal, which proves that nothing was written.
 fn refused(line: &str) -> Error {
-    match about(Subject::Grant, 2).verdict(&error(line)) {
-        Verdict::Refused(error) => error,
+    match context(Operation::Acquire, 2).script_result(&error(line)) {
+        ScriptResult::Refused(error) => error,
         other => panic!("{line}: {other:?}"),
     }
 }
 
 #[test]
-fn numbers_are_tokens_or_remaining_times() {
-    let about = about(Subject::Grant, 2);
-    assert_eq!(about.verdict(&Value::Int(17)), Verdict::Done(17));
-    assert_eq!(about.verdict(&Value::Int(0)), Verdict::Declined(0));
-    assert_eq!(about.verdict(&Value::Int(-8)), Verdict::Declined(-8));
+fn a_number_is_a_token_or_a_remaining_time() {
+    let context = context(Operation::Acquire, 2);
+    assert_eq!(context.script_result(&Value::Int(17)), ScriptResult::Done(17));
+    assert_eq!(context.script_result(&Value::Int(0)), ScriptResult::Declined(0));
+    assert_eq!(context.script_result(&Value::Int(-8)), ScriptResult::Declined(-8));
 }
 
 #[test]
-fn refusals_that_wrote_nothing_each_say_what_to_do() {
+fn each_refusal_says_what_to_do() {
     for (line, code, words) in [
         ("READONLY You can't write against a read only replica.", "BACKEND_UNAVAILABLE", "primary"),
         ("READONLY You can't write … script: 2f, on @user_script:22.", "BACKEND_UNAVAILABLE", "primary"),
@@ -79,12 +83,12 @@ fn refusals_that_wrote_nothing_each_say_what_to_do() {
             message.contains("redis at redis.test:6379") && message.contains("nothing was granted"),
             "{message}"
         );
-        assert_eq!(error.cause(), Some(line), "the server's own words are kept");
+        assert_eq!(error.cause(), Some(line), "the server's words are kept");
     }
 }
 
 #[test]
-fn no_replicas_is_a_lack_of_replicas_that_left_nothing() {
+fn too_few_good_replicas_is_a_shortfall_that_wrote_nothing() {
     let Error::InsufficientReplicas(shortfall) = refused("NOREPLICAS Not enough good replicas to write.")
     else {
         panic!("another class");
@@ -92,15 +96,17 @@ fn no_replicas_is_a_lack_of_replicas_that_left_nothing() {
     assert!(shortfall.rolled_back);
     assert_eq!((shortfall.required, shortfall.received), (2, 0));
     assert!(shortfall.to_string().contains("min-replicas-to-write"), "{shortfall}");
-    let without = about(Subject::Grant, 0).verdict(&error("NOREPLICAS Not enough"));
-    assert!(matches!(without, Verdict::Refused(Error::BackendUnavailable(_))), "none were asked for");
+    let without = context(Operation::Acquire, 0).script_result(&error("NOREPLICAS Not enough"));
+    assert!(matches!(without, ScriptResult::Refused(Error::BackendUnavailable(_))), "none were required");
 }
 
 #[test]
-fn a_forgotten_script_is_loaded_again_and_everything_else_may_have_written() {
-    let about = about(Subject::Grant, 2);
-    let forgotten = about.verdict(&error("NOSCRIPT No matching script."));
-    assert!(matches!(forgotten, Verdict::NotLoaded(error) if error.to_string().contains("SCRIPT FLUSH")));
+fn a_forgotten_script_is_loaded_again_and_every_other_error_may_have_written() {
+    let context = context(Operation::Acquire, 2);
+    let forgotten = context.script_result(&error("NOSCRIPT No matching script."));
+    assert!(
+        matches!(forgotten, ScriptResult::NotLoaded(error) if error.to_string().contains("SCRIPT FLUSH"))
+    );
     for line in [
         "ERR Error running script (call to f_1): @user_script:9: attempt to compare nil with number",
         "ERR value is not an integer or out of range script: 2f, on @user_script:30.",
@@ -108,61 +114,55 @@ fn a_forgotten_script_is_loaded_again_and_everything_else_may_have_written() {
         "ERR This Redis command is not allowed from script script: 2f, on @user_script:2.",
         "NEWKIND of error",
     ] {
-        assert!(matches!(about.verdict(&error(line)), Verdict::Failed(_)), "{line}");
+        assert!(matches!(context.script_result(&error(line)), ScriptResult::Failed(_)), "{line}");
     }
-    assert!(matches!(about.verdict(&Value::Nil), Verdict::Failed(_)));
+    assert!(matches!(context.script_result(&Value::Nil), ScriptResult::Failed(_)));
 }
 
 #[test]
-fn a_wait_that_fails_is_no_proof() {
-    let about = about(Subject::Grant, 2);
-    assert_eq!(about.proof(&Value::Int(2)), Proof::Acks(2));
+fn a_failed_wait_is_not_a_proof() {
+    let context = context(Operation::Acquire, 2);
+    assert_eq!(context.acknowledgement(&Value::Int(2)), Acknowledgement::Received(2));
     for (line, code) in [
         ("ERR unknown command 'WAIT', with args beginning with: '2' '50'", "UNSUPPORTED"),
         ("ERR Command is not available: 'WAIT'", "UNSUPPORTED"),
         ("NOPERM this user has no permissions to run the 'wait' command", "BACKEND_UNAVAILABLE"),
         ("ERR WAIT cannot be used with replica instances.", "BACKEND_UNAVAILABLE"),
     ] {
-        let Proof::Impossible(error) = about.proof(&error(line)) else { panic!("{line}") };
+        let Acknowledgement::Impossible(error) = context.acknowledgement(&error(line)) else {
+            panic!("{line}")
+        };
         assert_eq!(error.code(), code, "{line}");
     }
     for line in ["UNBLOCKED force unblock from blocking operation", "BUSY Redis is busy", "ERR other"] {
-        assert!(matches!(about.proof(&error(line)), Proof::Unknown(_)), "{line}");
+        assert!(matches!(context.acknowledgement(&error(line)), Acknowledgement::Unknown(_)), "{line}");
     }
 }
 
 #[test]
-fn a_shortfall_names_the_way_for_a_development_server() {
-    let grant = about(Subject::Grant, 2).shortfall(1, Some(1), true).to_string();
+fn a_shortfall_says_what_to_do_for_a_development_server() {
+    let grant = context(Operation::Acquire, 2).shortfall(1, Some(1), true).to_string();
     assert!(
         grant.starts_with("1 of the required 2 replicas acknowledged the grant in time (1 connected"),
         "{grant}"
     );
     assert!(grant.contains("redis: { url, replicas: 0 }"), "{grant}");
-    let open = about(Subject::Grant, 2).shortfall(0, None, false).to_string();
+    let open = context(Operation::Acquire, 2).shortfall(0, None, false).to_string();
     assert!(open.contains("background"), "{open}");
-    let extension = about(Subject::Extension, 2).shortfall(0, None, false).to_string();
+    let extension = context(Operation::Extend, 2).shortfall(0, None, false).to_string();
     assert!(extension.contains("old deadline"), "{extension}");
 }
 
 #[test]
-fn unknown_outcomes_say_what_they_mean_for_the_lease() {
-    for (subject, words) in [
-        (Subject::Grant, "being undone in the background"),
-        (Subject::Extension, "old deadline"),
-        (Subject::Release, "until it ends"),
+fn an_unknown_outcome_says_what_it_means_for_the_lease() {
+    for (operation, words) in [
+        (Operation::Acquire, "is being rolled back"),
+        (Operation::Extend, "old deadline"),
+        (Operation::Release, "until it ends"),
     ] {
-        let error = about(subject, 2).unknown("res", &"the server closed the connection");
+        let error = context(operation, 2).unknown("res", &"the server closed the connection");
         assert_eq!(error.code(), "OUTCOME_UNKNOWN");
         assert!(error.to_string().contains(words), "{error}");
         assert_eq!(error.cause(), Some("the server closed the connection"));
     }
-}
-
-/// Guards the assumption of `code`: the parser keeps the first word as code and the rest as details.
-#[test]
-fn the_parser_splits_error_lines_at_the_first_blank() {
-    let Value::ServerError(parsed) = error("ERR a: -OOM b") else { panic!("no error") };
-    assert_eq!((parsed.code(), parsed.details(), code(&parsed)), ("ERR", Some("a: -OOM b"), "ERR"));
-    assert!(String::from_redis_value(Value::ServerError(parsed)).is_err());
 }

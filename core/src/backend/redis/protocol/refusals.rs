@@ -1,0 +1,158 @@
+//! The error replies that prove that the server executed nothing: the meaning of each, and what to do about
+//! it.
+
+use redis::ServerError;
+
+use super::values::error_text;
+
+/// The permissions a Redis user needs.
+pub(crate) const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +mget +set +del \
+    +exists +pttl +pexpire +time +zadd +zrem +zscore +zrangebyscore +zrevrangebyscore on the prefix's keys, and \
+    +publish +subscribe on its channels (&<prefix>:wake:*)";
+
+/// The meaning of an error reply, and what to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub kind: RefusalKind,
+    pub meaning: &'static str,
+    pub remedy: &'static str,
+}
+
+/// How callers treat a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusalKind {
+    /// The server, or this user, cannot do it now.
+    Unavailable,
+    /// This kind of server can never do it.
+    Unsupported,
+    /// The primary has fewer good replicas than it is configured to require.
+    TooFewReplicas,
+    /// The server does not know the script.
+    NotLoaded,
+}
+
+/// The refusal behind an error reply; `None` if the reply does not prove that nothing was executed.
+pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
+    use RefusalKind::{NotLoaded, TooFewReplicas, Unavailable, Unsupported};
+    let code = code(error);
+    let (kind, meaning, remedy) = match code {
+        "READONLY" => {
+            (Unavailable, "this server is a replica, which takes no writes", "use the URL of the primary")
+        }
+        "MASTERDOWN" => {
+            (Unavailable, "this server is a replica that lost its primary", "use the URL of the primary")
+        }
+        "NOREPLICAS" => (
+            TooFewReplicas,
+            "the primary has fewer good replicas than its min-replicas-to-write",
+            "check the replicas",
+        ),
+        "LOADING" => (Unavailable, "the server is still loading its data", "try again when it has finished"),
+        "BUSY" => {
+            (Unavailable, "the server is busy with a long script", "wait for its end, or use SCRIPT KILL")
+        }
+        "OOM" => (Unavailable, "the server is out of memory", "raise its maxmemory, and use noeviction"),
+        "MISCONF" => {
+            (Unavailable, "the server refuses writes because it cannot persist them", "check its log")
+        }
+        "WRONGTYPE" => (
+            Unavailable,
+            "a key of this lock holds a value of another type",
+            "another program writes keys with this prefix: use another prefix",
+        ),
+        "NOSCRIPT" => (
+            NotLoaded,
+            "the server forgets scripts as soon as they are loaded",
+            "find the client that keeps running SCRIPT FLUSH",
+        ),
+        "CLUSTERDOWN" => (Unavailable, "the Redis cluster is down", "check CLUSTER INFO"),
+        "MOVED" | "ASK" | "TRYAGAIN" => {
+            (Unsupported, "this server is part of a Redis Cluster", "use a primary without cluster mode")
+        }
+        "CROSSSLOT" => (
+            Unsupported,
+            "the resources of one lock are in different slots of a Redis Cluster",
+            "start their names with the same tag in braces, as in {order:5}:stock and {order:5}:bill",
+        ),
+        "NOAUTH" => (
+            Unavailable,
+            "the server asks for a password",
+            "pass it as `password` (with a `username` if it has one), or in the URL",
+        ),
+        "WRONGPASS" => (
+            Unavailable,
+            "wrong username or password",
+            "check them; in a URL the password must be percent-encoded",
+        ),
+        // Inside a script it may follow a write, if the permissions of the keys differ.
+        "NOPERM" if !comes_from_a_script(error) => {
+            (Unavailable, "the Redis user lacks a permission", PERMISSIONS)
+        }
+        "DENIED" => (
+            Unavailable,
+            "the server is in protected mode",
+            "set a password on it, or bind it to this network",
+        ),
+        "ERR" if error.details().is_some_and(|details| details.contains("max number of clients")) => {
+            (Unavailable, "the server has too many clients", "raise its maxclients, or use fewer clients")
+        }
+        _ => return None,
+    };
+    Some(Refusal { kind, meaning, remedy })
+}
+
+fn comes_from_a_script(error: &ServerError) -> bool {
+    let text = error_text(error);
+    text.contains("script:") || text.contains("executing the script")
+}
+
+/// The code of an error reply. Redis 6 puts the error of a command inside a script after its position, and
+/// into an `ERR` of its own if it ended the script:
+/// `ERR Error running script (call to f_…): @user_script:20: @user_script: 20: -READONLY You can't write …`,
+/// or `… @user_script:7: WRONGTYPE Operation …`.
+fn code(error: &ServerError) -> &str {
+    fn after_position(text: &str) -> Option<&str> {
+        let text = text.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | ' ' | '-'));
+        let code = text.split(' ').next()?;
+        (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(code)
+    }
+    let details = error.details().unwrap_or_default();
+    match error.code() {
+        "ERR" => {
+            details.rsplit_once("@user_script").and_then(|(_, text)| after_position(text)).unwrap_or("ERR")
+        }
+        "@user_script:" => after_position(details).unwrap_or("ERR"),
+        code => code,
+    }
+}
+
+/// Whether the server, or a proxy in front of it, lacks the command that was sent.
+pub(crate) fn is_missing_command(error: &ServerError) -> bool {
+    if error.code() != "ERR" {
+        return false;
+    }
+    let details = error.details().unwrap_or_default().to_ascii_lowercase();
+    // A command that a script calls is a different matter.
+    !details.contains("script:")
+        && !details.contains("running script")
+        && (details.starts_with("unknown command")
+            || ["not supported", "unsupported", "not available", "not allowed", "is disabled"]
+                .iter()
+                .any(|words| details.contains(words)))
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::{FromRedisValue, Value};
+
+    use super::*;
+
+    /// Guards the assumption of `code`: the parser keeps the first word as code and the rest as details.
+    #[test]
+    fn the_parser_splits_error_lines_at_the_first_space() {
+        let error = redis::parse_redis_value(b"-ERR a: -OOM b\r\n").unwrap();
+        let Value::ServerError(parsed) = error else { panic!("no error") };
+        assert_eq!((parsed.code(), parsed.details(), code(&parsed)), ("ERR", Some("a: -OOM b"), "ERR"));
+        assert!(String::from_redis_value(Value::ServerError(parsed)).is_err());
+    }
+}
