@@ -14,11 +14,12 @@ function brand(Class) {
   Object.defineProperty(Class.prototype, mark, { value: true })
   Object.defineProperty(Class.prototype, 'name', { value: Class.name, writable: true, configurable: true })
   Object.defineProperty(Class, Symbol.hasInstance, {
-    /** @param {any} value whatever is on the left of `instanceof` */
+    /** @param {unknown} value on the left of `instanceof` */
     value(value) {
       // A user's subclass inherits this function, but refers to itself.
       if (this !== Class) return Function.prototype[Symbol.hasInstance].call(this, value)
-      return typeof value === 'object' && value !== null && value[mark] === true
+      if (typeof value !== 'object' || value === null) return false
+      return /** @type {Record<symbol, unknown>} */ (value)[mark] === true
     },
   })
 }

@@ -83,7 +83,7 @@ function requirePackage(wanted) {
  */
 function requireFile(file, wanted) {
   try {
-    return require(file)
+    return /** @type {Addon} */ (require(file))
   } catch (error) {
     throw require('./load-errors.js').fileFailed(file, wanted, error)
   }
