@@ -6,8 +6,8 @@ export declare class Bridge {
   /** `wake` is called, on JavaScript's thread, whenever there is something to drain. */
   constructor(wake: () => void)
   /**
-   * The environment ends: its managers release what they hold. If the process itself ends, that is waited
-   * for, for a moment.
+   * The environment ends: its managers release what they hold. If the process itself ends, it waits a
+   * moment for that.
    */
   end(withProcess: boolean): void
   /** An event-loop turn ends: the calls that were made in it are sent. */

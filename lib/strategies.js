@@ -7,17 +7,18 @@
 
 const wire = require('./native/wire.js')
 
+/** @import { ManagerConfig } from '../binding.js' */
+
 /**
  * @typedef {object} StrategyInfo
  * @property {import('../index.js').Strategy} name
  * @property {number} number as the addon knows it
- * @property {'redis' | 'local'} option of the manager that configures the backend
+ * @property {Exclude<keyof ManagerConfig, 'prefix'>} option of the manager that configures the backend
  * @property {string} example of that option, for messages
  * @property {boolean} acknowledged whether replicas acknowledge grants, so that acquires take `acks`
  * @property {boolean} startsAtOnce whether the first call of an event-loop turn is passed on immediately, to
- *   a backend
- *   thread that has nothing else to do; otherwise calls are gathered until the turn ends and share a round
- *   trip
+ *   a backend thread that has nothing else to do; otherwise calls are gathered until the turn ends and share
+ *   a round trip
  * @property {boolean} sync whether its locks can also be taken and released on the calling thread
  */
 

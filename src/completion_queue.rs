@@ -201,8 +201,8 @@ impl Bridge {
         Ok(Self { queue })
     }
 
-    /// The environment ends: its managers release what they hold. If the process itself ends, that is waited
-    /// for, for a moment.
+    /// The environment ends: its managers release what they hold. If the process itself ends, it waits a
+    /// moment for that.
     #[napi(catch_unwind)]
     pub fn end(&self, with_process: bool) {
         self.queue.abandon_all(if with_process { EXIT_PATIENCE } else { Duration::ZERO });

@@ -50,10 +50,11 @@ function managerSettings(value) {
 function defaultStrategy(value, config) {
   /** @param {StrategyInfo} strategy */
   const isConfigured = ({ option }) => config[option] !== undefined
-  const strategy =
-    value === undefined ? byPrecedence.find(isConfigured) : STRATEGIES[oneOf('strategy', value, names)]
-  if (strategy !== undefined && isConfigured(strategy)) return strategy
-  const { name, option, example } = strategy ?? STRATEGIES.strong
+  // Local locks need no option: their file has a default.
+  if (value === undefined) return byPrecedence.find(isConfigured) ?? STRATEGIES.local
+  const strategy = STRATEGIES[oneOf('strategy', value, names)]
+  if (isConfigured(strategy)) return strategy
+  const { name, option, example } = strategy
   throw invalid(TypeError, `strategy '${name}' needs the option ${option}, for example ${option}: ${example}`)
 }
 
