@@ -160,14 +160,21 @@ pub struct Kinds {
 pub(crate) const KIND: Kinds =
     Kinds { granted: 0, late: 1, busy: 2, value: 3, detail: 4, nothing: 5, failed: 6, lease_ends: 7 };
 
-/// The numbers of the strategies.
-#[napi(object, object_from_js = false)]
-pub struct StrategyNumbers {
-    /// Redis with acknowledging replicas.
-    pub strong: u32,
-    /// A SQLite file of this host.
-    pub local: u32,
+macro_rules! number_strategies {
+    ($($(#[$doc:meta])* $variant:ident $name:ident $not_configured:literal,)+) => {
+        /// The numbers of the strategies.
+        #[napi(object, object_from_js = false)]
+        pub struct StrategyNumbers { $($(#[$doc])* pub $name: u32,)+ }
+
+        impl StrategyNumbers {
+            fn new() -> Self {
+                Self { $($name: Strategy::$variant.index() as u32,)+ }
+            }
+        }
+    };
 }
+
+fencelock_core::with_strategies!(number_strategies);
 
 /// What crosses as numbers. All places are indexes into a record.
 #[napi(object, object_from_js = false)]
@@ -187,7 +194,6 @@ pub struct Wire {
 /// Describes the records, for the JavaScript that writes and reads them.
 #[napi(catch_unwind)]
 pub fn wire() -> Wire {
-    let number = |strategy: Strategy| strategy.index() as u32;
     Wire {
         call: CallPlaces::new(),
         grant: GrantPlaces::new(),
@@ -198,6 +204,6 @@ pub fn wire() -> Wire {
             numbers: NUMBERS as u32,
         },
         kind: KIND,
-        strategy: StrategyNumbers { strong: number(Strategy::Strong), local: number(Strategy::Local) },
+        strategy: StrategyNumbers::new(),
     }
 }

@@ -1,31 +1,48 @@
-//! The strategies: which guarantee a lock gives, and so which backend keeps its lease.
+//! The strategies: which guarantee a lock gives, and so which backend keeps its lease. To add one, add it to the table
+//! here, its backend to `backend/mod.rs`, and its options to the addon's `src/config.rs`.
 
 use std::array;
 
-/// Which guarantee a lock gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Strategy {
-    /// Redis with acknowledging replicas.
-    Strong,
-    /// A SQLite file of this host.
-    Local,
+/// Passes all strategies to the macro `$define`, each as: its variant, its name in JavaScript, and what a user is told
+/// whose manager has no backend for it. The first one that is configured is a manager's default.
+#[macro_export]
+macro_rules! with_strategies {
+    ($define:ident) => {
+        $define! {
+            /// Redis with acknowledging replicas.
+            Strong strong "strong locks need a Redis server: new LockManager({ redis: 'redis://…' })",
+            /// A SQLite file of this host.
+            Local local "this manager has no file for local locks",
+        }
+    };
 }
 
-impl Strategy {
-    /// All strategies, each at its [`Self::index`].
-    pub const ALL: [Self; 2] = [Self::Strong, Self::Local];
+macro_rules! define {
+    ($($(#[$doc:meta])* $variant:ident $name:ident $not_configured:literal,)+) => {
+        /// Which guarantee a lock gives.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Strategy { $($(#[$doc])* $variant,)+ }
 
+        impl Strategy {
+            /// All strategies, each at its [`Self::index`].
+            pub const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
+
+            /// What a user is told whose manager has no backend for it.
+            pub const fn not_configured(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $not_configured,)+
+                }
+            }
+        }
+    };
+}
+
+with_strategies!(define);
+
+impl Strategy {
     /// Its position in [`Self::ALL`], which is also its number in calls from JavaScript.
     pub const fn index(self) -> usize {
         self as usize
-    }
-
-    /// What a user is told whose manager has no backend for it.
-    pub const fn not_configured(self) -> &'static str {
-        match self {
-            Self::Strong => "strong locks need a Redis server: new LockManager({ redis: 'redis://…' })",
-            Self::Local => "this manager has no file for local locks",
-        }
     }
 }
 
