@@ -1,5 +1,6 @@
-//! Acquire and release through a manager, on its backend's own thread, where JavaScript sends all asynchronous calls. A
-//! run stays there from its first operation to its last, because how often two threads wait for each other is chance.
+//! Acquire and release through a manager, on its backend's own thread, where JavaScript sends all
+//! asynchronous calls. A run stays there from its first operation to its last, because how often two threads
+//! wait for each other is chance.
 
 use std::future::Future;
 use std::sync::{Arc, mpsc};

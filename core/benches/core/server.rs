@@ -97,8 +97,8 @@ fn reply(words: &[&str]) -> String {
     match words {
         ["EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
-            // Requests that are alike: how many; release.lua goes on with how many locks each has and then their owners,
-            // acquire.lua with more numbers before these.
+            // Requests that are alike: how many; release.lua goes on with how many locks each has and then
+            // their owners, acquire.lua with more numbers before these.
             let Some([count, locks, next]) = rest.get(keys..keys + 3) else {
                 return "-ERR arguments\r\n".to_owned();
             };

@@ -1,39 +1,42 @@
-//! The contract that every backend keeps. The contract suite of the JavaScript tests (`__test__/contract`) runs against
-//! each of them.
+//! The contract that every backend keeps. The contract suite of the JavaScript tests (`__test__/contract`)
+//! runs against each of them.
 //!
 //! **One attempt has one of three outcomes.**
-//! - *Granted* ([`Attempt::Granted`]): the lease is proved. Token and lease were written in one atomic step, and as
-//!   many replicas as required acknowledged them.
+//! - *Granted* ([`Attempt::Granted`]): the lease is proved. Token and lease were written in one atomic step,
+//!   and as many replicas as required acknowledged them.
 //! - *Busy* ([`Attempt::Busy`]): another owner has at least one of the resources; nothing was written.
-//! - *An error*. [`Error::BackendUnavailable`], [`Error::Unsupported`] and [`Error::InsufficientReplicas`]: nothing was
-//!   written, or it was undone. [`Error::OutcomeUnknown`]: something may have been written. In that case, and whenever
-//!   an undo could not be confirmed, the backend keeps undoing in the background until the resource is proved free of
-//!   this owner or the TTL since sending has passed. It never retries an attempt.
+//! - *An error*. [`Error::BackendUnavailable`], [`Error::Unsupported`] and [`Error::InsufficientReplicas`]:
+//!   nothing was written, or it was undone. [`Error::OutcomeUnknown`]: something may have been written. In
+//!   that case, and whenever an undo could not be confirmed, the backend keeps undoing in the background
+//!   until the resource is proved free of this owner or the TTL since sending has passed. It never retries an
+//!   attempt.
 //!
-//! **Owners.** Every attempt has its own [`Owner`]. Every deletion compares the owner first, so no cleanup touches a
-//! later lease.
+//! **Owners.** Every attempt has its own [`Owner`]. Every deletion compares the owner first, so no cleanup
+//! touches a later lease.
 //!
-//! **Several resources** are granted together with one token, or not at all. If part of them is lost, the lease is
-//! lost. A release deletes what is still ours and returns whether that was all of it.
+//! **Several resources** are granted together with one token, or not at all. If part of them is lost, the
+//! lease is lost. A release deletes what is still ours and returns whether that was all of it.
 //!
 //! **Tokens** follow [`crate::lease::token::next`], per resource, with the backend's own clock.
 //!
-//! **Waiting.** [`LockBackend::join_queue`] registers a waiter. From then on the waiter is woken whenever an attempt of
-//! its own may succeed: after a release, rollback, cleanup or forced release by any client, after a reconnect, and when
-//! a waiter ahead of it in a fair queue gave up or died. Only then does it attempt, with itself in the request. An
-//! attempt that finds the resources held puts its waiter into the queue in the same atomic step; a granted one removes
-//! it. A fair waiter keeps its place until then, and while a fair queue exists every request but its head's is busy,
-//! even if the resource is free. A waiter that is not fair is woken in turn, but others may overtake it.
-//! [`Attempt::Busy`] says how long the current lease lasts: the waiter attempts again after that, because a holder that
-//! dies wakes no one. [`LockBackend::leave_queue`] ends the wait. Wake-ups may be spurious, and may be lost with a
-//! connection for a second or two, but never for good.
+//! **Waiting.** [`LockBackend::join_queue`] registers a waiter. From then on the waiter is woken whenever an
+//! attempt of its own may succeed: after a release, rollback, cleanup or forced release by any client, after
+//! a reconnect, and when a waiter ahead of it in a fair queue gave up or died. Only then does it attempt,
+//! with itself in the request. An attempt that finds the resources held puts its waiter into the queue in the
+//! same atomic step; a granted one removes it. A fair waiter keeps its place until then, and while a fair
+//! queue exists every request but its head's is busy, even if the resource is free. A waiter that is not fair
+//! is woken in turn, but others may overtake it. [`Attempt::Busy`] says how long the current lease lasts: the
+//! waiter attempts again after that, because a holder that dies wakes no one. [`LockBackend::leave_queue`]
+//! ends the wait. Wake-ups may be spurious, and may be lost with a connection for a second or two, but never
+//! for good.
 //!
-//! **Extension** replaces the remaining time to live by the longer of what is left and what is asked for, counted from
-//! when the backend handles it. It never shortens, never creates, and never revives an expired lease.
+//! **Extension** replaces the remaining time to live by the longer of what is left and what is asked for,
+//! counted from when the backend handles it. It never shortens, never creates, and never revives an expired
+//! lease.
 //!
-//! **Threads.** Every `async fn` runs as a task on the thread of [`LockBackend::executor`]. Callers never drop such a
-//! future early, because it could be between a write and its proof: they let it finish and release what they no longer
-//! want.
+//! **Threads.** Every `async fn` runs as a task on the thread of [`LockBackend::executor`]. Callers never
+//! drop such a future early, because it could be between a write and its proof: they let it finish and
+//! release what they no longer want.
 //!
 //! [`Error::BackendUnavailable`]: crate::error::Error::BackendUnavailable
 //! [`Error::Unsupported`]: crate::error::Error::Unsupported
@@ -52,20 +55,22 @@ use crate::lease::{AckPolicy, Acks, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
 
-/// Is notified when leases are found lost without having been asked about: all that were granted before this moment.
-/// Called from any thread; must not call back.
+/// Is notified when leases are found lost without having been asked about: all that were granted before this
+/// moment. Called from any thread; must not call back.
 pub type LossListener = Arc<dyn Fn(BootInstant) + Send + Sync>;
 
 /// What a backend does for its manager.
 pub trait LockBackend {
-    /// Sets the listener for losses that the backend notices by itself. Called once, before anything else. Backends that
-    /// find a loss only by asking ignore it.
+    /// Sets the listener for losses that the backend notices by itself. Called once, before anything else.
+    /// Backends that find a loss only by asking ignore it.
     fn on_loss(&self, _listener: LossListener) {}
 
-    /// The thread whose tasks may call the functions below. Starts it if necessary, without I/O of the backend.
+    /// The thread whose tasks may call the functions below. Starts it if necessary, without I/O of the
+    /// backend.
     fn executor(&self) -> Result<Executor>;
 
-    /// Connects, or opens the file, so that a wrong configuration shows early. Every other call does so by itself.
+    /// Connects, or opens the file, so that a wrong configuration shows early. Every other call does so by
+    /// itself.
     fn connect(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes one attempt to get a lease. See [Outcomes](self) and [`Request`].
@@ -74,8 +79,8 @@ pub trait LockBackend {
     /// Has a waiter woken from now on. See [Waiting](self).
     fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends a wait, whether the waiter was granted its lease or gave up. Never fails: what cannot be undone expires. The
-    /// next in the queue is woken if this waiter was the head and the resource is free.
+    /// Ends a wait, whether the waiter was granted its lease or gave up. Never fails: what cannot be undone
+    /// expires. The next in the queue is woken if this waiter was the head and the resource is free.
     fn leave_queue(&self, resources: &Resources, waiter: &Waiter) -> impl Future<Output = ()> + Send;
 
     /// Extends a lease and returns the moment before the request was sent.
@@ -88,8 +93,9 @@ pub trait LockBackend {
         acks: AckPolicy,
     ) -> impl Future<Output = Result<BootInstant>> + Send;
 
-    /// Ends a lease. `false`: some of it was no longer the owner's. After an error the backend keeps trying in the
-    /// background for at most `ttl`. Works after [`Self::close`] too, because a grant may arrive later than that.
+    /// Ends a lease. `false`: some of it was no longer the owner's. After an error the backend keeps trying
+    /// in the background for at most `ttl`. Works after [`Self::close`] too, because a grant may arrive later
+    /// than that.
     fn release(
         &self,
         resources: &Resources,
@@ -97,15 +103,16 @@ pub trait LockBackend {
         ttl: Ttl,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Returns who holds the resource; `None` when it is free. A backend error is an error, never reported as free.
+    /// Returns who holds the resource; `None` when it is free. A backend error is an error, never reported as
+    /// free.
     fn inspect(&self, resource: &str) -> impl Future<Output = Result<Option<Info>>> + Send;
 
-    /// Ends the lease of a resource, regardless of its owner. `false`: the resource was free. Its last token stays, so
-    /// that tokens keep rising.
+    /// Ends the lease of a resource, regardless of its owner. `false`: the resource was free. Its last token
+    /// stays, so that tokens keep rising.
     fn force_release(&self, resource: &str) -> impl Future<Output = Result<bool>> + Send;
 
-    /// What this deployment guarantees, as far as it can be seen now, to locks that require this many acknowledgements.
-    /// Backends without replicas ignore the number.
+    /// What this deployment guarantees, as far as it can be seen now, to locks that require this many
+    /// acknowledgements. Backends without replicas ignore the number.
     fn describe(&self, acks: u32) -> impl Future<Output = Result<Guarantee>> + Send;
 
     /// How many leases are being undone in the background. They outlive [`Self::close`].
@@ -141,8 +148,8 @@ pub struct Request {
     pub min_token: u64,
     /// What proves the grant, for backends with replicas.
     pub acks: AckPolicy,
-    /// The waiter that makes this attempt, if it is one. A request without a waiter is granted if the resources are free
-    /// and no fair waiter is queued for any of them.
+    /// The waiter that makes this attempt, if it is one. A request without a waiter is granted if the
+    /// resources are free and no fair waiter is queued for any of them.
     pub waiter: Option<Waiter>,
 }
 
@@ -173,6 +180,7 @@ pub struct Info {
     pub owner: String,
     /// The holder's token.
     pub token: u64,
-    /// How long the lease still lasts unless it is renewed. [`Duration::MAX`]: it has no end, so it is not one of ours.
+    /// How long the lease still lasts unless it is renewed. [`Duration::MAX`]: it has no end, so it is not
+    /// one of ours.
     pub remaining: Duration,
 }

@@ -29,8 +29,8 @@ pub enum Verdict {
     NotApplicable,
     /// No other owner gets the lock while its holder may still work.
     Yes,
-    /// Another owner may get the lock while its holder still works. Data stays correct if a guard checks the token,
-    /// because tokens keep rising.
+    /// Another owner may get the lock while its holder still works. Data stays correct if a guard checks the
+    /// token, because tokens keep rising.
     WithGuard,
 }
 
@@ -118,7 +118,8 @@ pub struct Skew {
 }
 
 impl Skew {
-    /// What the server answered to a question that was under way from `sent` to `received`, all in µs since 1970.
+    /// What the server answered to a question that was under way from `sent` to `received`, all in µs since
+    /// 1970.
     pub const fn between(sent: u64, server: u64, received: u64) -> Self {
         let half = received.saturating_sub(sent) / 2;
         Self {

@@ -1,4 +1,5 @@
-//! Where leases live: what a grant is on each backend, and how it is proved. [`contract`] is what all of them do.
+//! Where leases live: what a grant is on each backend, and how it is proved. [`contract`] is what all of them
+//! do.
 
 pub mod contract;
 pub mod guarantees;
@@ -14,8 +15,8 @@ use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
 
-/// The backends there are: this type only dispatches. Closed on purpose, because each strategy's guarantee is ours to
-/// keep.
+/// The backends there are: this type only dispatches. Closed on purpose, because each strategy's guarantee is
+/// ours to keep.
 #[derive(Debug)]
 pub enum Backend {
     /// One Redis primary with its replicas.

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
-/// Proves that a lease is yours: 128 random bits, new for every attempt, so that cleaning up after one attempt
-/// can never touch a later one.
+/// Proves that a lease is yours: 128 random bits, new for every attempt, so that cleaning up after one
+/// attempt can never touch a later one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner([u8; 16]);
 
 impl Owner {
-    /// A new owner, for use at once. Always straight from the operating system: buffered randomness would repeat in the
-    /// clones of a virtual machine's snapshot, and one clone's cleanup could then end the other's lease.
+    /// A new owner, for use at once. Always straight from the operating system: buffered randomness would
+    /// repeat in the clones of a virtual machine's snapshot, and one clone's cleanup could then end the
+    /// other's lease.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         fill(&mut bytes);

@@ -11,7 +11,8 @@ pub const MAX_RESOURCE_BYTES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resources(Names);
 
-/// One name is the usual case, so it costs one allocation. Shared, because an attempt passes it on several times.
+/// One name is the usual case, so it costs one allocation. Shared, because an attempt passes it on several
+/// times.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Names {
     One(Arc<str>),

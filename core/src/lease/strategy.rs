@@ -1,10 +1,10 @@
-//! The strategies: which guarantee a lock gives, and so which backend keeps its lease. To add one, add it to the table
-//! here, its backend to `backend/mod.rs`, and its options to the addon's `src/config.rs`.
+//! The strategies: which guarantee a lock gives, and so which backend keeps its lease. To add one, add it to
+//! the table here, its backend to `backend/mod.rs`, and its options to the addon's `src/config.rs`.
 
 use std::array;
 
-/// Passes all strategies to the macro `$define`, each as: its variant, its name in JavaScript, and what a user is told
-/// whose manager has no backend for it. The first one that is configured is a manager's default.
+/// Passes all strategies to the macro `$define`, each as: its variant, its name in JavaScript, and what a
+/// user is told whose manager has no backend for it. The first one that is configured is a manager's default.
 #[macro_export]
 macro_rules! with_strategies {
     ($define:ident) => {

@@ -1,5 +1,5 @@
-//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if it arrives
-//! before its deadline.
+//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if it
+//! arrives before its deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -62,7 +62,8 @@ pub async fn attempt(backend: &Backend, clock: &Clock, request: &Request) -> Res
     attempt
 }
 
-/// Passes an attempt on unless its grant arrived past the deadline. [`Error::LockLost`]: it did, and is to be released.
+/// Passes an attempt on unless its grant arrived past the deadline. [`Error::LockLost`]: it did, and is to be
+/// released.
 pub fn check_deadline(attempt: Result<Attempt>, clock: &Clock, request: &Request) -> Result<Attempt> {
     let attempt = attempt?;
     let Attempt::Granted(grant) = &attempt else { return Ok(attempt) };
@@ -78,8 +79,9 @@ pub fn check_deadline(attempt: Result<Attempt>, clock: &Clock, request: &Request
     )))
 }
 
-/// Releases a grant that no caller will use. An error needs no handling: the backend then keeps trying by itself, until
-/// the lease's own end at the latest. Boxed, like everything rare: that keeps the futures of common calls small.
+/// Releases a grant that no caller will use. An error needs no handling: the backend then keeps trying by
+/// itself, until the lease's own end at the latest. Boxed, like everything rare: that keeps the futures of
+/// common calls small.
 pub fn release_unused<'a>(
     backend: &'a Backend,
     request: Request,
@@ -141,8 +143,8 @@ impl<'a> Wait<'a> {
         Self { backend, queues, clock, wanted, cancellation, until }
     }
 
-    /// Makes attempts until one is granted or fails, or the time is over, and returns the last. A cancelled call is
-    /// busy. [`Error::Closed`]: the manager was closed.
+    /// Makes attempts until one is granted or fails, or the time is over, and returns the last. A cancelled
+    /// call is busy. [`Error::Closed`]: the manager was closed.
     ///
     /// The caller waits, never an attempt: one that was sent is always completed.
     pub async fn run(self) -> Result<Settled> {
@@ -246,7 +248,8 @@ impl<'a> Wait<'a> {
     fn leave_queue(&self, waiter: &Waiter) {
         let (backend, resources, waiter) =
             (Arc::clone(self.backend), self.wanted.resources.clone(), waiter.clone());
-        // Not awaited. On the backend's thread, like every attempt; without a runtime its thread is ending anyway.
+        // Not awaited. On the backend's thread, like every attempt; without a runtime its thread is ending
+        // anyway.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { backend.leave_queue(&resources, &waiter).await });
         }

@@ -21,7 +21,8 @@ impl Manager {
         let held: Vec<_> = leases.held.drain().map(|(_, held)| held).collect();
         drop(leases);
         self.closing.cancel();
-        // Lost ones as well: an extension without acknowledgement may have revived them, and releasing compares owners.
+        // Lost ones as well: an extension without acknowledgement may have revived them, and releasing
+        // compares owners.
         for lease in &held {
             if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {
                 (self.listener)(lease.id, "the lease ends because its manager was closed".to_owned());
@@ -38,11 +39,12 @@ impl Manager {
         })
     }
 
-    /// Releases everything and closes the backends, as far as their time limits allow. Calls `done` at the end, from a
-    /// thread of ours or before this returns.
+    /// Releases everything and closes the backends, as far as their time limits allow. Calls `done` at the
+    /// end, from a thread of ours or before this returns.
     pub fn close(self: &Arc<Self>, done: impl FnOnce() + Send + 'static) {
         let held = self.stop_accepting();
-        // Each task has a clone. The last one to be dropped calls `done`, also when a task panics or cannot start.
+        // Each task has a clone. The last one to be dropped calls `done`, also when a task panics or cannot
+        // start.
         let done = Arc::new(scopeguard::guard((), move |()| done()));
         for (strategy, backend) in self.used() {
             let Ok(executor) = backend.executor() else { continue };

@@ -47,7 +47,8 @@ impl Manager {
         Ok(held.is_active())
     }
 
-    /// Notifies the listener if the warning is due, or returns when it will be: the lease may have been extended.
+    /// Notifies the listener if the warning is due, or returns when it will be: the lease may have been
+    /// extended.
     pub(super) fn warn_if_due(&self, held: &HeldLease) -> Option<BootInstant> {
         let warning = held.warning();
         let now = self.clock.boot();

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Ttl};
 
 impl Manager {
-    /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when the
-    /// backend proved the extension as it proved the grant.
+    /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when
+    /// the backend proved the extension as it proved the grant.
     pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
         let held = self.find(id).ok_or_else(ended)?;
         self.extend_held(&held, ttl.unwrap_or(held.ttl)).await
@@ -25,7 +25,8 @@ impl Manager {
             return Err(ended());
         }
         let backend = self.open_backend(held.strategy)?;
-        // A lease that was granted with a longer TTL may have an acknowledgement time beyond half of a shorter one.
+        // A lease that was granted with a longer TTL may have an acknowledgement time beyond half of a
+        // shorter one.
         let acks = AckPolicy { timeout_ms: held.acks.timeout_ms.min(ttl.as_millis() / 2), ..held.acks };
         held.longest.fetch_max(ttl.as_millis(), Ordering::AcqRel);
         let extended = backend.extend(&held.resources, held.owner, ttl, acks).await;

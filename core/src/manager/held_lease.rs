@@ -13,8 +13,8 @@ use crate::runtime::clock::BootInstant;
 /// Names one lease of this process; never reused.
 pub type LeaseId = u64;
 
-/// Spreads lease ids over a table. They are ours and count up, so no attacker can choose colliding ones, and one
-/// multiplication is enough.
+/// Spreads lease ids over a table. They are ours and count up, so no attacker can choose colliding ones, and
+/// one multiplication is enough.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct LeaseHasher(u64);
 
@@ -55,7 +55,8 @@ pub struct HeldLease {
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
     pub(crate) watched: AtomicBool,
-    /// Made when it is needed: most leases are neither extended nor renewed, and a service may hold very many.
+    /// Made when it is needed: most leases are neither extended nor renewed, and a service may hold very
+    /// many.
     extras: OnceLock<Box<Extras>>,
 }
 
@@ -140,8 +141,8 @@ impl HeldLease {
         }
     }
 
-    /// Moves the deadline after an acknowledged extension by this TTL, sent at this moment. Never shortens it. At most one
-    /// at a time.
+    /// Moves the deadline after an acknowledged extension by this TTL, sent at this moment. Never shortens
+    /// it. At most one at a time.
     pub(crate) fn extend_deadline(&self, sent: BootInstant, ttl: Ttl) {
         let deadline = ttl.deadline(sent).as_micros();
         if self.deadline.fetch_max(deadline, Ordering::AcqRel) < deadline {
@@ -171,7 +172,8 @@ impl HeldLease {
 
     /// Leaves the state HELD, once. Returns whether this call did it.
     pub(crate) fn end(&self, state: u8) -> bool {
-        // Sequentially consistent, like `watched`: when one thread starts watching while another marks the lease lost, one of them sees the other.
+        // Sequentially consistent, like `watched`: when one thread starts watching while another marks the
+        // lease lost, one of them sees the other.
         self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }

@@ -35,7 +35,8 @@ use crate::lease::{Acks, Owner, PerStrategy, Strategy};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::sync::Mutex;
 
-/// Is notified that a watched lease ends: which one, and why. Called from any thread; must not block or call back.
+/// Is notified that a watched lease ends: which one, and why. Called from any thread; must not block or call
+/// back.
 pub type ExpiryListener = Box<dyn Fn(LeaseId, String) + Send + Sync>;
 
 /// What an acquire returns to its caller.
@@ -189,8 +190,8 @@ impl Manager {
         Ok(&self.open(strategy)?.backend)
     }
 
-    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. The call is pending from
-    /// now on, however late the future is polled.
+    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. The call is
+    /// pending from now on, however late the future is polled.
     pub fn acquire(
         self: &Arc<Self>,
         strategy: Strategy,
@@ -303,8 +304,9 @@ impl Manager {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
     }
 
-    /// Ends a lease. It is no longer held once this returns, so a manager that is closed next has nothing to end. The
-    /// future does the rest, and returns `false` if the backend no longer had the lease. `None`: it is not held.
+    /// Ends a lease. It is no longer held once this returns, so a manager that is closed next has nothing to
+    /// end. The future does the rest, and returns `false` if the backend no longer had the lease. `None`: it
+    /// is not held.
     pub fn release(
         self: &Arc<Self>,
         id: LeaseId,
@@ -334,8 +336,8 @@ impl Manager {
         released
     }
 
-    /// Forgets a lease whose handle was dropped. It is not released, because its holder may have kept only the token.
-    /// Returns the resource if the lease was still active.
+    /// Forgets a lease whose handle was dropped. It is not released, because its holder may have kept only
+    /// the token. Returns the resource if the lease was still active.
     pub fn forget(&self, id: LeaseId) -> Option<String> {
         let held = self.leases.lock().held.remove(&id)?;
         let was_active = held.end(RELEASED) && self.clock.boot() < held.deadline();

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Passes all counters to the macro `$define`: the one list of them, from which the addon derives what JavaScript sees.
+/// Passes all counters to the macro `$define`: the one list of them, from which the addon derives what
+/// JavaScript sees.
 #[macro_export]
 macro_rules! with_counters {
     ($define:ident) => {

@@ -1,5 +1,5 @@
-//! Queues of callers of one manager that wait for the same resources. Only the head of a queue contacts the backend, so
-//! the cost of handing a lock over does not grow with the number of callers.
+//! Queues of callers of one manager that wait for the same resources. Only the head of a queue contacts the
+//! backend, so the cost of handing a lock over does not grow with the number of callers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -23,8 +23,8 @@ impl Backoff {
         Self { next: first, limit, jitter: false }
     }
 
-    /// Likewise, but each is between half and the whole of its step: clients that failed together do not come back
-    /// together.
+    /// Likewise, but each is between half and the whole of its step: clients that failed together do not come
+    /// back together.
     pub const fn jittered(first: Duration, limit: Duration) -> Self {
         Self { next: first, limit, jitter: true }
     }

@@ -1,4 +1,5 @@
-//! Time as locks need it: a monotonic clock that counts suspend, the wall clock, and the identity of this boot.
+//! Time as locks need it: a monotonic clock that counts suspend, the wall clock, and the identity of this
+//! boot.
 
 use std::fmt;
 use std::ops::{Add, Sub};

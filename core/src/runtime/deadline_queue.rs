@@ -54,7 +54,8 @@ impl<T> Ord for Entry<T> {
     }
 }
 
-/// The deadlines of all targets of one kind in the process. One task on the I/O thread waits for the earliest.
+/// The deadlines of all targets of one kind in the process. One task on the I/O thread waits for the
+/// earliest.
 pub struct DeadlineQueue<T: Timed> {
     entries: Mutex<BinaryHeap<Reverse<Entry<T>>>>,
     /// Notified when a new entry is the earliest.
@@ -83,7 +84,8 @@ impl<T: Timed> DeadlineQueue<T> {
         let at = entry.at;
         let mut entries = self.entries.lock();
         let first = entries.peek().is_none_or(|Reverse(next)| at < next.at);
-        // Entries without a target are removed before their time, but searched for only when the heap would grow.
+        // Entries without a target are removed before their time, but searched for only when the heap would
+        // grow.
         if entries.len() == entries.capacity() {
             entries.retain(|Reverse(entry)| !entry.target.is_gone());
             // A heap that stays nearly full would be searched for every few entries.

@@ -1,5 +1,5 @@
-//! The threads that fencelock works on: one for all Redis connections and timers, one for each SQLite file. Nothing runs
-//! on libuv's pool, and JavaScript's thread only hands work over.
+//! The threads that fencelock works on: one for all Redis connections and timers, one for each SQLite file.
+//! Nothing runs on libuv's pool, and JavaScript's thread only hands work over.
 
 use std::fmt;
 use std::future::Future;
@@ -19,8 +19,8 @@ use crate::error::{Error, Report, Result};
 /// A task for a thread. Boxed where it is made, because futures are large and would be moved several times.
 pub type Job = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A thread with a single-threaded runtime. It ends when the last handle to it is dropped, after the tasks that are
-/// ready have run once more.
+/// A thread with a single-threaded runtime. It ends when the last handle to it is dropped, after the tasks
+/// that are ready have run once more.
 #[derive(Debug, Clone)]
 pub struct Executor(Arc<Handle>);
 
@@ -28,8 +28,9 @@ pub struct Executor(Arc<Handle>);
 #[derive(Debug)]
 struct Handle(Arc<Inbox>);
 
-/// Tasks that the thread has not taken. A queue of our own instead of `Handle::spawn`, which writes to the runtime's
-/// wake-up descriptor for every task; and instead of a channel, which wakes a receiver that keeps up for every task.
+/// Tasks that the thread has not taken. A queue of our own instead of `Handle::spawn`, which writes to the
+/// runtime's wake-up descriptor for every task; and instead of a channel, which wakes a receiver that keeps
+/// up for every task.
 #[derive(Default)]
 struct Inbox(Mutex<State>);
 
@@ -63,8 +64,8 @@ impl Executor {
             .name(name.to_owned())
             .spawn(move || {
                 let jobs = unconstrained(JobSet { inbox, running: FuturesUnordered::new() });
-                // A task of the runtime, because polling its outermost future again takes a system call; without a
-                // budget, which is meant for one job, not for all.
+                // A task of the runtime, because polling its outermost future again takes a system call;
+                // without a budget, which is meant for one job, not for all.
                 let _ = runtime.block_on(async { tokio::spawn(jobs).await });
             })
             .map_err(|error| failed("a thread", error))?;
@@ -81,7 +82,8 @@ impl Executor {
         self.0.0.change(|state| state.jobs.extend(jobs));
     }
 
-    /// The thread that all Redis connections and timers share. Started on first use; lives as long as the process.
+    /// The thread that all Redis connections and timers share. Started on first use; lives as long as the
+    /// process.
     pub fn io() -> Result<&'static Self> {
         if let Some(executor) = IO.get() {
             return Ok(executor);
@@ -91,7 +93,8 @@ impl Executor {
         Ok(IO.get_or_init(|| executor))
     }
 
-    /// Whether it is [`Self::io`]. Calls for a server are worth collecting for a moment, so that they travel together.
+    /// Whether it is [`Self::io`]. Calls for a server are worth collecting for a moment, so that they travel
+    /// together.
     pub fn is_io(&self) -> bool {
         IO.get().is_some_and(|io| Arc::ptr_eq(&io.0, &self.0))
     }
@@ -135,7 +138,8 @@ impl fmt::Debug for Inbox {
     }
 }
 
-/// All jobs of a thread, as one task: a task for each would cost an aligned allocation and the scheduler's bookkeeping.
+/// All jobs of a thread, as one task: a task for each would cost an aligned allocation and the scheduler's
+/// bookkeeping.
 struct JobSet {
     inbox: Arc<Inbox>,
     running: FuturesUnordered<CatchUnwind<AssertUnwindSafe<Job>>>,
@@ -155,8 +159,8 @@ impl JobSet {
         }
     }
 
-    /// Polls the next job that is ready; `false` when none is. A job that panics must not end the thread: neither while
-    /// it runs nor, which `catch_unwind` around its future does not cover, while it is dropped.
+    /// Polls the next job that is ready; `false` when none is. A job that panics must not end the thread:
+    /// neither while it runs nor, which `catch_unwind` around its future does not cover, while it is dropped.
     fn poll_next(&mut self, context: &mut Context<'_>) -> bool {
         let polled = catch_unwind(AssertUnwindSafe(|| self.running.poll_next_unpin(context)));
         matches!(polled, Ok(Poll::Ready(Some(_))) | Err(_))

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 
-/// [`std::sync::Mutex`] without poisoning: every critical section of this crate leaves its data whole at each step, so
-/// data that a panic left behind is safe to use. Blocking, because nothing awaits while it is held.
+/// [`std::sync::Mutex`] without poisoning: every critical section of this crate leaves its data whole at each
+/// step, so data that a panic left behind is safe to use. Blocking, because nothing awaits while it is held.
 #[derive(Default)]
 pub struct Mutex<T>(std::sync::Mutex<T>);
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::backoff::Backoff;
 use super::clock::BootInstant;
 
-/// The most entries at one time. Beyond it the entry that expires first is dropped: it has the least left to gain, and
-/// memory stays bounded however long the backend is away.
+/// The most entries at one time. Beyond it the entry that expires first is dropped: it has the least left to
+/// gain, and memory stays bounded however long the backend is away.
 const MAX_PENDING: usize = 10_000;
 
 /// What it means that an undo found nothing to delete.

@@ -1,4 +1,5 @@
-//! Keeps leases alive from a native thread, so that a blocked event loop loses none. [`policy`] decides; this does it.
+//! Keeps leases alive from a native thread, so that a blocked event loop loses none. [`policy`] decides; this
+//! does it.
 
 pub mod policy;
 

@@ -8,13 +8,13 @@ use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 
-/// Ticks are powers of two, so that those of short leases coincide with those of longer ones. This is about a quarter
-/// of a second, in microseconds.
+/// Ticks are powers of two, so that those of short leases coincide with those of longer ones. This is about a
+/// quarter of a second, in microseconds.
 const LONGEST_TICK: u64 = 1 << 18;
 /// The limits of the pauses after failures: of the first, and of all.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
-/// After this long without a sign of life the holder is asked for one with the next renewal, so that it need not be
-/// waited for when it counts.
+/// After this long without a sign of life the holder is asked for one with the next renewal, so that it need
+/// not be waited for when it counts.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// How long a lease is renewed.
@@ -54,7 +54,8 @@ pub struct Times {
     pub ttl: Ttl,
 }
 
-/// The first common tick that is not before this moment. Leases that are due close together are renewed together.
+/// The first common tick that is not before this moment. Leases that are due close together are renewed
+/// together.
 pub fn next_tick(at: BootInstant, ttl: Ttl) -> BootInstant {
     // The shortest TTL has ticks of 128 microseconds.
     let share = (ttl.as_duration().as_micros() as u64 / 48).max(1);

@@ -156,7 +156,8 @@ fn an_extension_acknowledged_after_the_deadline_does_not_count() {
     let in_the_way = stage.other_program();
     let extension = stage.extend(id, 60_000);
     std::thread::sleep(ms(20));
-    // Past the deadline, and within the TTL: the file accepts the extension, but the holder was notified of the loss.
+    // Past the deadline, and within the TTL: the file accepts the extension, but the holder was notified of
+    // the loss.
     stage.clock.advance(ms(9_950));
     drop(in_the_way);
     assert_eq!(extension.recv().unwrap().unwrap_err().code(), "LOCK_LOST");
