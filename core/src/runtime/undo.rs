@@ -77,6 +77,11 @@ impl<T> UndoQueue<T> {
         !std::mem::replace(&mut self.running, true)
     }
 
+    /// Takes every entry out, because the caller undoes them itself; not those of the current attempt.
+    pub fn take_all(&mut self) -> Vec<Undo<T>> {
+        std::mem::take(&mut self.waiting)
+    }
+
     /// The number of entries that are not undone yet.
     pub const fn pending(&self) -> usize {
         self.waiting.len() + self.in_flight

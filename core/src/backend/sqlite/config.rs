@@ -1,24 +1,24 @@
-//! Which file, and what it must survive.
+//! The configuration of a lock file.
 
 use std::path::PathBuf;
 
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// The process's death. Power loss may cost the newest commits.
+    /// The death of the process. A power loss may undo the newest commits.
     #[default]
     Normal,
-    /// Power loss too.
+    /// A power loss too.
     Full,
 }
 
 /// A lock file.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// As the user gave it.
+    /// The path, as the user spells it.
     pub path: PathBuf,
     /// What a commit survives.
     pub durability: Durability,
-    /// Take the file also when it lies on a network or FUSE file system.
+    /// Accept the file on a network or FUSE file system.
     pub allow_network_filesystem: bool,
 }

@@ -1,26 +1,28 @@
 //! Local locks: lease rows in a SQLite file, for the processes of one host.
 //!
 //! ```text
-//! backend      the contract; sync and async entry
-//! file  queue  a lock file of this process: thread, group commit, background undo · registry: who shares it
-//! operations   acquire, extend, release … as functions of a transaction · describe · purge · sweep
-//! rows         the leases, in SQL · holder: whose lease it is, and when it ends
-//! watcher      who waits, and how they are woken · line: the fair waiters, in SQL
-//! store        the open file: one transaction at a time, on one connection · snapshot: kept between them · side: its -wal and -shm
-//! open         identity (whose file is it) → liveness → connection · create: making it, raced by others
-//! place  filesystem  busy  failure   paths and inodes, network or not, patience, errors in words
+//! mod          the contract, for async and for synchronous callers
+//! process/     the lock files of this process: their threads, users and background undo
+//! waiters/     waking waiters; the queue of fair waiters
+//! commit/      operations on leases; group commit; one path's file, followed when it is replaced
+//! open/        from a path to an open store: creates the file, checks what it is, configures the connection
+//! holders/     the holder of a lease, whether it is alive, and removing what dead holders left
+//! store/       the open file: one connection, one transaction at a time, the SQL of leases
+//! describe/    what a lock file guarantees
+//! fs/  retry  environment  errors  config
 //! ```
 //!
-//! Three rules keep the data whole; each is about POSIX locks, which belong to a process and vanish when *any* of its
-//! descriptors of the file is closed (<https://sqlite.org/howtocorrupt.html>, section 2.2):
+//! Three rules keep the data intact. They are necessary because POSIX locks belong to a process, and the system drops them
+//! when *any* of its descriptors of the file is closed (<https://sqlite.org/howtocorrupt.html>, section 2.2):
 //! - The database, its -wal and its -shm are opened through SQLite only, never with `std::fs`.
-//! - A file that is not ours, or that another copy of fencelock in this process uses, is never closed once a
-//!   descriptor is open ([`identity`]); a second copy refuses ([`liveness`]).
-//! - A file that was replaced is closed without touching anything by name ([`store`]).
+//! - A file that is not a lock file, or that another copy of fencelock in this process uses, is never closed once a
+//!   descriptor is open ([`open::header`]); a second copy refuses ([`holders::liveness`]).
+//! - A file that was replaced is closed without touching any file by name ([`open`]).
 
 mod commit;
 mod config;
 mod describe;
+mod environment;
 mod errors;
 mod fs;
 mod holders;
@@ -34,18 +36,17 @@ mod waiters;
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use self::commit::group_commit::{self, CHANGE, LOOK, MAKE, Needs};
 use self::commit::operations;
 pub use self::config::{Config, Durability};
-use self::process::lock_file::{File, Member};
+use self::environment::Environment;
+use self::process::lock_file::{FileUser, LockFile};
 use self::process::registry::Registry;
-use self::retry::Wait;
-use self::store::Access;
-use self::store::rows::Tx;
-use self::waiters::poller;
+use self::retry::RetryBudget;
+use self::store::access::Needs;
+use self::store::transaction::Tx;
 use crate::backend::Waiter;
 use crate::backend::contract::{Attempt, Info, LockBackend, LossListener, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
@@ -53,8 +54,9 @@ use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
+use crate::runtime::sync::Mutex;
 
-/// For how long a synchronous release that failed is tried again, as nobody says how long the lease was.
+/// How long a failed synchronous release is retried in the background: its caller does not say how long the lease lasts.
 const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
 
 /// One lock file, as one manager uses it. Other managers and workers of the process share its thread and its
@@ -62,18 +64,17 @@ const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
 pub struct SqliteBackend {
     config: Config,
     registry: &'static Registry,
-    told: OnceLock<LossListener>,
-    // A std Mutex: nothing awaits while it is held.
+    listener: OnceLock<LossListener>,
     membership: Mutex<Membership>,
 }
 
-/// What the manager has of its file.
+/// The manager's use of its file.
 enum Membership {
-    /// Nobody has asked for anything yet.
+    /// It has not used the file yet.
     None,
-    Joined(Member),
-    /// The file that was used, for waiters that leave after that.
-    Closed(Weak<File>),
+    Joined(FileUser),
+    /// It has stopped using this file. Kept for waiters that leave the queue afterwards.
+    Closed(Weak<LockFile>),
 }
 
 impl fmt::Debug for SqliteBackend {
@@ -84,91 +85,96 @@ impl fmt::Debug for SqliteBackend {
 
 impl SqliteBackend {
     /// No I/O.
-    #[cfg_attr(not(test), expect(clippy::needless_pass_by_value, reason = "a clock of tests is kept"))]
+    #[cfg_attr(not(test), expect(clippy::needless_pass_by_value, reason = "tests keep their clock"))]
     pub fn new(config: Config, clock: Clock) -> Self {
         let registry = match clock {
             Clock::System => Registry::process(),
             #[cfg(test)]
-            Clock::Fake(_) => Box::leak(Box::new(Registry::new(clock))),
+            Clock::Fake(_) => Box::leak(Box::new(Registry::new(Environment::new(clock)))),
         };
         Self::in_registry(config, registry)
     }
 
-    /// As part of the process that this registry stands for.
+    /// As part of the process that this registry represents.
     pub(crate) const fn in_registry(config: Config, registry: &'static Registry) -> Self {
-        Self { config, registry, told: OnceLock::new(), membership: Mutex::new(Membership::None) }
+        Self { config, registry, listener: OnceLock::new(), membership: Mutex::new(Membership::None) }
     }
 
-    pub(crate) fn file(&self) -> Result<Arc<File>> {
-        let mut membership = self.membership();
+    pub(crate) fn file(&self) -> Result<Arc<LockFile>> {
+        let mut membership = self.membership.lock();
         if let Membership::None = *membership {
-            let told = self.told.get_or_init(|| Arc::new(|_| ()));
-            *membership = Membership::Joined(self.registry.join(&self.config, Arc::clone(told))?);
+            let listener = self.listener.get_or_init(|| Arc::new(|_| ()));
+            *membership = Membership::Joined(self.registry.join(&self.config, Arc::clone(listener))?);
         }
         match &*membership {
-            Membership::Joined(member) => Ok(Arc::clone(member.file())),
+            Membership::Joined(user) => Ok(Arc::clone(user.file())),
             Membership::None | Membership::Closed(_) => Err(Error::Closed),
         }
     }
 
-    fn membership(&self) -> MutexGuard<'_, Membership> {
-        self.membership.lock().unwrap_or_else(PoisonError::into_inner)
+    fn environment(&self) -> &'static Environment {
+        &self.registry.environment
     }
 
-    /// What the file will be, before there is one.
-    fn expect(&self, path: &Path) -> Result<describe::Facts> {
-        let kind = (self.registry.filesystem)(path.parent().unwrap_or(path))?;
+    /// A budget for a synchronous call.
+    fn sync_budget(&self) -> RetryBudget {
+        RetryBudget::new(self.environment().timeouts.sync)
+    }
+
+    /// What the file at this path will be like, before it exists.
+    fn expected_facts(&self, path: &Path) -> Result<describe::FileFacts> {
+        let kind = (self.environment().filesystem)(path.parent().unwrap_or(path))?;
         let is_durable = self.config.durability == Durability::Full;
-        let has_boot_identity = self.registry.clock.identity().is_some();
-        Ok(describe::Facts::expected(kind, is_durable, has_boot_identity))
+        let has_boot_identity = self.environment().clock.identity().is_some();
+        Ok(describe::FileFacts::expected(kind, is_durable, has_boot_identity))
     }
 }
 
 impl LockBackend for SqliteBackend {
     fn on_loss(&self, listener: LossListener) {
-        let _ = self.told.set(listener);
+        let _ = self.listener.set(listener);
     }
 
-    /// See [`crate::backend::contract::LockBackend::executor`]. Opens nothing.
+    /// Opens no file.
     fn executor(&self) -> Result<Executor> {
         self.file().map(|file| file.executor().clone())
     }
 
     async fn connect(&self) -> Result<()> {
-        group_commit::submit(&self.file()?, Needs { access: Access::Read, create: true }, (), |_| Ok(()))
-            .await
+        self.file()?.commits().submit(Needs::OPEN, (), |_| Ok(())).await
     }
 
     async fn acquire(&self, request: &Request) -> Result<Attempt> {
         let file = self.file()?;
-        let asked = request.clone();
-        let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &asked);
-        let outcome = group_commit::submit(&file, MAKE, Attempt::Busy(None), work).await;
+        let requested = request.clone();
+        let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &requested);
+        let outcome = file.commits().submit(Needs::CREATE, Attempt::Busy(None), work).await;
+        let waiters = file.poller().waiters();
         match &request.waiter {
-            Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => file.watch.granted(waiter),
-            Some(waiter) if waiter.is_fair() => file.watch.stands(waiter),
+            Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => waiters.record_granted(waiter),
+            Some(waiter) if waiter.is_fair() => waiters.record_queued(waiter),
             _ => {}
         }
         outcome.inspect_err(|error| undo_grant(&file, error, request))
     }
 
     async fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
-        poller::line_up(&self.file()?, resources, waiter);
+        self.file()?.poller().join_queue(resources, waiter);
         Ok(())
     }
 
     async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
-        let file = match &*self.membership() {
+        let file = match &*self.membership.lock() {
             Membership::None => None,
-            Membership::Joined(member) => Some(Arc::clone(member.file())),
+            Membership::Joined(user) => Some(Arc::clone(user.file())),
             Membership::Closed(file) => file.upgrade(),
         };
         if let Some(file) = file {
-            poller::leave(&file, resources, waiter).await;
+            file.poller().leave_queue(resources, waiter).await;
         }
     }
 
-    /// See [`crate::backend::contract::LockBackend::extend`]. There are no replicas, so the policy asks for nothing.
+    /// There are no replicas, so the policy requires nothing.
     async fn extend(
         &self,
         resources: &Resources,
@@ -176,79 +182,78 @@ impl LockBackend for SqliteBackend {
         ttl: Ttl,
         _acks: AckPolicy,
     ) -> Result<BootInstant> {
+        let file = self.file()?;
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
-        group_commit::submit(&self.file()?, CHANGE, absent, work).await?
+        file.commits().submit(Needs::WRITE, absent, work).await?
     }
 
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         let file = self.file()?;
         let names = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner);
-        let released = group_commit::submit(&file, CHANGE, false, work).await;
+        let released = file.commits().submit(Needs::WRITE, false, work).await;
         released.inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
+        let file = self.file()?;
         let resource = resource.to_owned();
-        group_commit::submit(&self.file()?, LOOK, None, move |tx| operations::inspect(tx, &resource)).await
+        file.commits().submit(Needs::READ, None, move |tx| operations::inspect(tx, &resource)).await
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {
+        let file = self.file()?;
         let resource = resource.to_owned();
-        group_commit::submit(&self.file()?, CHANGE, false, move |tx| operations::force_release(tx, &resource))
-            .await
+        file.commits().submit(Needs::WRITE, false, move |tx| operations::force_release(tx, &resource)).await
     }
 
-    /// See [`crate::backend::contract::LockBackend::describe`]. Opens the file if it is there, makes none.
+    /// Opens the file if it exists, but does not create it.
     async fn describe(&self, _acks: u32) -> Result<Guarantee> {
         let file = self.file()?;
-        let facts = group_commit::submit(&file, LOOK, None, |tx| describe::Facts::read(tx).map(Some)).await?;
-        let facts = match facts {
+        let read = |tx: &mut Tx<'_>| describe::FileFacts::read(tx).map(Some);
+        let path = file.committer().path();
+        let facts = match file.commits().submit(Needs::READ, None, read).await? {
             Some(facts) => facts,
-            None => self.expect(file.path())?,
+            None => self.expected_facts(path)?,
         };
-        Ok(describe::guarantee(file.path(), &facts))
+        Ok(describe::guarantee(path, &facts))
     }
 
-    /// See [`crate::backend::contract::LockBackend::close`]. The last manager of a file closes it for the process; leases that were
-    /// not released run out.
+    /// The last manager of a file closes it for the process; leases that were not released expire.
     async fn close(&self) {
-        // The file, its thread included, must not wait for this manager to be garbage-collected.
-        let left = {
-            let mut membership = self.membership();
+        // Drops the file, with its thread, now instead of when this manager is garbage-collected.
+        let previous = {
+            let mut membership = self.membership.lock();
             let file = match &*membership {
                 Membership::None => Weak::new(),
-                Membership::Joined(member) => Arc::downgrade(member.file()),
+                Membership::Joined(user) => Arc::downgrade(user.file()),
                 Membership::Closed(_) => return,
             };
             std::mem::replace(&mut *membership, Membership::Closed(file))
         };
-        if let Membership::Joined(member) = left {
-            member.leave();
+        if let Membership::Joined(user) = previous {
+            user.leave();
         }
     }
 }
 
 impl SyncBackend for SqliteBackend {
-    /// The synchronous variant of [`Self::acquire`], on the caller's thread; waits for the file's write lock at most
-    /// two seconds.
     fn acquire_sync(&self, request: &Request) -> Result<Attempt> {
         let file = self.file()?;
         let mut attempt = Attempt::Busy(None);
-        let outcome = file.transact(MAKE, &mut Wait::at_most(self.registry.patience.sync), &mut |tx| {
+        let outcome = file.committer().transact(Needs::CREATE, &mut self.sync_budget(), &mut |tx| {
             attempt = operations::acquire(tx, request)?;
             Ok(())
         });
         outcome.map(|_| attempt).inspect_err(|error| undo_grant(&file, error, request))
     }
 
-    /// The synchronous variant of [`Self::release`].
     fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
         let file = self.file()?;
         let mut released = false;
-        let outcome = file.transact(CHANGE, &mut Wait::at_most(self.registry.patience.sync), &mut |tx| {
+        let outcome = file.committer().transact(Needs::WRITE, &mut self.sync_budget(), &mut |tx| {
             released = operations::release(tx, resources, owner)?;
             Ok(())
         });
@@ -258,8 +263,8 @@ impl SyncBackend for SqliteBackend {
     }
 }
 
-/// Only an unknown outcome can have granted something.
-fn undo_grant(file: &Arc<File>, error: &Error, request: &Request) {
+/// Only an attempt with an unknown outcome can have granted something.
+fn undo_grant(file: &LockFile, error: &Error, request: &Request) {
     if matches!(error, Error::OutcomeUnknown(_)) {
         file.undo_after(error, &request.resources, request.owner, request.ttl.as_duration());
     }

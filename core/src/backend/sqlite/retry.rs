@@ -1,81 +1,76 @@
-//! Patience: how long, and in which steps, somebody waits for what another process has.
+//! Waiting for other processes: for how long, and in which steps.
 //!
-//! SQLite's own busy handler would sleep with our connection's mutex held, so that a synchronous call on the event
-//! loop waited behind an asynchronous one. Here every try is short and the mutex is free in between.
+//! SQLite's own busy handler would sleep with our connection's mutex locked, so that a synchronous call on the event
+//! loop would wait behind an asynchronous one. Here every attempt is short and the mutex is free in between.
 
-use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::errors;
 use crate::error::Result;
+use crate::runtime::backoff::Backoff;
 
-/// The first pause: about as long as a transaction of ours.
-const FIRST: Duration = Duration::from_micros(50);
-/// The longest pause.
-const LONGEST: Duration = Duration::from_millis(2);
+/// Between attempts to get the lock. The first pause is about as long as a transaction of ours. With jitter, so that
+/// processes that collided once do not collide again.
+const PAUSES: Backoff = Backoff::jittered(Duration::from_micros(50), Duration::from_millis(2));
 
 /// How long each kind of caller waits for the file's write lock in all.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// Tasks on the file's own thread, from when they asked.
+pub struct Timeouts {
+    /// Tasks on the file's own thread, from when they were submitted.
     pub task: Duration,
-    /// Callers that block their own thread, perhaps an event loop.
+    /// Callers that block their own thread, which may run an event loop.
     pub sync: Duration,
     /// A close, for what is left to do.
     pub close: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self { task: Duration::from_secs(5), sync: Duration::from_secs(2), close: Duration::from_millis(500) }
     }
 }
 
-/// One caller's wait.
+/// The time one caller has for its attempts.
 #[derive(Debug)]
-pub struct Wait {
-    // Not the injectable clock: this is about the caller's patience, not about leases.
+pub struct RetryBudget {
+    // Not the injectable clock: this limits the caller's time, not a lease.
     since: Instant,
     end: Instant,
-    pause: Duration,
-    over: bool,
+    pauses: Backoff,
+    is_exhausted: bool,
 }
 
-impl Wait {
-    /// Starts the wait.
-    pub fn at_most(limit: Duration) -> Self {
+impl RetryBudget {
+    /// A budget of this length that starts now.
+    pub fn new(limit: Duration) -> Self {
         let since = Instant::now();
-        Self { since, end: since + limit, pause: FIRST, over: false }
+        Self { since, end: since + limit, pauses: PAUSES, is_exhausted: false }
     }
 
-    /// Goes on with a wait that began earlier, for this much longer.
+    /// Continues a wait that began earlier, for this much longer.
     pub fn resumed(since: Instant, limit: Duration) -> Self {
-        Self { since, ..Self::at_most(limit) }
+        Self { since, ..Self::new(limit) }
     }
 
-    /// Whether the patience ended, rather than the need for it.
-    pub const fn is_over(&self) -> bool {
-        self.over
+    /// Whether a caller needed more time than there was.
+    pub const fn is_exhausted(&self) -> bool {
+        self.is_exhausted
     }
 
-    /// Sleeps before another try; `false` when the patience is over.
-    pub fn again(&mut self) -> bool {
+    /// Sleeps before another attempt; `false` when no time is left.
+    pub fn pause(&mut self) -> bool {
         let left = self.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            self.over = true;
+            self.is_exhausted = true;
             return false;
         }
-        // Half to all of the pause: processes that met once should not meet again.
-        let random = RandomState::new().hash_one(0_u8) as u32;
-        let pause = self.pause / 2 + self.pause.mul_f64(f64::from(random) / f64::from(u32::MAX) / 2.0);
-        std::thread::sleep(pause.min(left));
-        self.pause = (self.pause * 2).min(LONGEST);
+        std::thread::sleep(self.pauses.next().min(left));
         true
     }
 
-    /// Does something to the database until nobody is in the way.
-    pub fn until_free<T>(
+    /// Retries while another process is in the way.
+    pub fn retry_busy<T>(
         &mut self,
         path: &Path,
         mut attempt: impl FnMut() -> rusqlite::Result<T>,
@@ -84,14 +79,14 @@ impl Wait {
             match attempt() {
                 Ok(value) => return Ok(value),
                 Err(error) if !errors::is_busy(&error) => return Err(errors::sql(path, &error)),
-                Err(_) if self.again() => {}
-                Err(_) => return Err(errors::locked_out(path, self.waited())),
+                Err(_) if self.pause() => {}
+                Err(_) => return Err(errors::busy_timeout(path, self.elapsed())),
             }
         }
     }
 
-    /// How long it has been.
-    pub fn waited(&self) -> Duration {
+    /// The time since the wait began.
+    pub fn elapsed(&self) -> Duration {
         self.since.elapsed()
     }
 }
@@ -102,13 +97,13 @@ mod tests {
 
     #[test]
     fn ends_at_its_limit() {
-        let mut wait = Wait::at_most(Duration::from_millis(20));
-        let mut tries = 0;
-        while wait.again() {
-            tries += 1;
+        let mut budget = RetryBudget::new(Duration::from_millis(20));
+        let mut attempts = 0;
+        while budget.pause() {
+            attempts += 1;
         }
-        assert!(tries >= 1 && wait.is_over(), "{tries}");
-        assert!(wait.waited() >= Duration::from_millis(20));
-        assert!(!Wait::at_most(Duration::ZERO).again());
+        assert!(attempts >= 1 && budget.is_exhausted(), "{attempts}");
+        assert!(budget.elapsed() >= Duration::from_millis(20));
+        assert!(!RetryBudget::new(Duration::ZERO).pause());
     }
 }

@@ -1,279 +1,287 @@
-//! Group commit: what many tasks ask for at once is done in one transaction. A commit costs several times what one
-//! operation in it does.
+//! Group commit: operations that are submitted at the same time share one transaction, because a commit costs several
+//! times as much as one operation in it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use scopeguard::ScopeGuard;
 use tokio::sync::oneshot;
 
-use crate::backend::sqlite::process::lock_file::File;
-use crate::backend::sqlite::retry::Wait;
-use crate::backend::sqlite::store::Access;
-use crate::backend::sqlite::store::rows::Tx;
+use super::committer::Committer;
+use crate::backend::sqlite::retry::RetryBudget;
+use crate::backend::sqlite::store::access::{Access, Needs};
+use crate::backend::sqlite::store::transaction::Tx;
 use crate::error::{Error, Result};
+use crate::runtime::sync::Mutex;
 
-/// Most operations of one transaction, so that other processes get their turn within about a millisecond or two.
-const MOST_JOBS: usize = 256;
-
-/// How long the thread itself waits for others, in short pauses. What takes longer is waited for as a task, so that
-/// meanwhile more operations can come, each with a patience of its own.
-const BLOCKING: Duration = Duration::from_millis(2);
-/// The pause between such tries.
+/// The most operations in one transaction, so that other processes get the lock within about a millisecond or two.
+const MAX_BATCH: usize = 256;
+/// How long the thread itself waits for other processes, in short pauses. A longer wait happens in a task, so that more
+/// operations can be submitted meanwhile, each with its own timeout.
+const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
+/// The pause between the attempts of that task.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// What an operation needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Needs {
-    /// Whether it writes.
-    pub access: Access,
-    /// Whether it makes the file if there is none.
-    pub create: bool,
-}
-
-/// Looks at a file that may be there.
-pub const LOOK: Needs = Needs { access: Access::Read, create: false };
-/// Changes a file that may be there.
-pub const CHANGE: Needs = Needs { access: Access::Write, create: false };
-/// Changes a file that is made if need be.
-pub const MAKE: Needs = Needs { access: Access::Write, create: true };
-
-/// One operation of one task.
-trait Job: Send {
+/// One submitted operation.
+trait PendingOperation: Send {
     fn needs(&self) -> Needs;
-    fn asked(&self) -> Instant;
+    fn submitted(&self) -> Instant;
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
 
-struct Call<T, F> {
+type Batch = Vec<Box<dyn PendingOperation>>;
+
+struct Submission<T, F> {
     needs: Needs,
-    asked: Instant,
+    submitted: Instant,
     work: F,
-    /// What there is to say without a lock file, until the work has been done.
-    answer: T,
+    /// The result if there is no lock file, until the work has run.
+    result: T,
     reply: oneshot::Sender<Result<T>>,
 }
 
-impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> Job for Call<T, F> {
+impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> PendingOperation for Submission<T, F> {
     fn needs(&self) -> Needs {
         self.needs
     }
 
-    fn asked(&self) -> Instant {
-        self.asked
+    fn submitted(&self) -> Instant {
+        self.submitted
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        self.answer = (self.work)(tx)?;
+        self.result = (self.work)(tx)?;
         Ok(())
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let Self { answer, reply, .. } = *self;
-        // Whoever asked may have gone; what was done stands.
-        let _ = reply.send(outcome.map(|()| answer));
+        let Self { result, reply, .. } = *self;
+        // The caller may have stopped waiting; what was committed stays.
+        let _ = reply.send(outcome.map(|()| result));
     }
 }
 
-/// The operations that wait for the next transaction.
-#[derive(Default)]
-pub struct Queue(Mutex<Waiting>);
+/// The operations that wait for the next transaction of a committer.
+pub struct GroupCommit {
+    committer: Arc<Committer>,
+    pending: Mutex<PendingOperations>,
+}
 
 #[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Box<dyn Job>>,
+struct PendingOperations {
+    queue: VecDeque<Box<dyn PendingOperation>>,
     /// Whether a task is about to take them.
-    attended: bool,
+    is_running: bool,
 }
 
-impl Queue {
-    // A std Mutex: nothing awaits while it is held.
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Does an operation in the file's next transaction. `absent` is the answer if there is no lock file and the operation
-/// does not make one. To be awaited on the file's own thread.
-pub async fn submit<T: Send + 'static>(
-    file: &Arc<File>,
-    needs: Needs,
-    absent: T,
-    work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
-) -> Result<T> {
-    let (reply, answer) = oneshot::channel();
-    let attended = {
-        let mut waiting = file.queue.waiting();
-        waiting.jobs.push_back(Box::new(Call { needs, asked: Instant::now(), work, answer: absent, reply }));
-        std::mem::replace(&mut waiting.attended, true)
-    };
-    if !attended {
-        tokio::spawn(attend(Arc::clone(file)));
-    }
-    answer.await.unwrap_or_else(|_| {
-        Err(Error::unavailable("an operation on the lock file failed inside fencelock; nothing was granted"))
-    })
-}
-
-/// Does what waits, until nothing does.
-async fn attend(file: Arc<File>) {
-    let leave = Leave(&file.queue);
-    loop {
-        // Those who are ready add theirs first.
-        tokio::task::yield_now().await;
-        match run_batch(&file, file.registry.patience.task) {
-            Progress::Done => {}
-            Progress::Kept => tokio::time::sleep(PAUSE).await,
-            Progress::Idle => break,
-        }
-    }
-    // Not by unwinding: `run_batch` said so itself.
-    std::mem::forget(leave);
-}
-
-/// Does everything that waits, without giving way to others; what takes longer than this in all fails.
-pub fn run_all(file: &File, patience: Duration) {
-    let end = Instant::now() + patience;
-    loop {
-        let more = if Instant::now() < end { file.registry.patience.task } else { Duration::ZERO };
-        match run_batch(file, more) {
-            Progress::Done => {}
-            Progress::Kept => std::thread::sleep(PAUSE),
-            Progress::Idle => return,
-        }
-    }
-}
-
-/// If an operation panics, its neighbours learn of it, and the next operation finds the queue unattended.
-struct Leave<'a>(&'a Queue);
-
-impl Drop for Leave<'_> {
-    fn drop(&mut self) {
-        *self.0.waiting() = Waiting::default();
-    }
-}
-
-/// What came of a try to do what waits.
+/// The result of [`GroupCommit::run_batch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    /// It was done, or failed.
-    Done,
-    /// Somebody else is in the way; it waits on.
-    Kept,
-    /// Nothing waited, and the queue is left unattended.
+enum BatchResult {
+    /// The batch is finished, successfully or not.
+    Finished,
+    /// Another process is in the way; some of the batch waits again.
+    Blocked,
+    /// Nothing was pending, and `is_running` was reset.
     Idle,
 }
 
-/// One transaction for the operations that have waited longest; fails those that have waited longer than `patience`.
-fn run_batch(file: &File, patience: Duration) -> Progress {
-    let mut batch: Vec<Box<dyn Job>> = {
-        let mut waiting = file.queue.waiting();
-        let count = waiting.jobs.len().min(MOST_JOBS);
-        waiting.attended = count > 0;
-        waiting.jobs.drain(..count).collect()
-    };
-    if batch.is_empty() {
-        return Progress::Idle;
+/// The result of one transaction for a batch.
+enum BatchTransaction {
+    /// It was committed, or its commit failed.
+    Ended(Result<()>),
+    /// An operation failed, as opposed to the begin or the commit.
+    OperationFailed(Error),
+    /// No operation has run, because another process was in the way.
+    Blocked(Error),
+    /// No operation has run, because the file cannot be opened or created.
+    NotOpened(Error),
+}
+
+impl GroupCommit {
+    /// With nothing pending.
+    pub fn new(committer: Arc<Committer>) -> Self {
+        Self { committer, pending: Mutex::default() }
     }
-    match run_together(file, &mut batch) {
-        // One of them met a row that cannot be read, perhaps. The transaction was rolled back, so the others are done
-        // again, each by itself.
-        Ran::Faulty(_) if batch.len() > 1 => {
-            let mut jobs = batch.into_iter();
-            while let Some(job) = jobs.next() {
-                let mut alone = vec![job];
-                match run_together(file, &mut alone) {
-                    // The rest would only meet the same; they wait on together, in their order.
-                    Ran::Kept(error) => {
-                        alone.extend(jobs);
-                        return settle(file, alone, Ran::Kept(error), patience);
-                    }
-                    ran => settle(file, alone, ran, patience),
-                };
+
+    /// The committer of the transactions.
+    pub const fn committer(&self) -> &Arc<Committer> {
+        &self.committer
+    }
+
+    /// Runs an operation in the file's next transaction. `absent` is the result if there is no lock file and the
+    /// operation does not create one. To be awaited on the file's own thread.
+    pub async fn submit<T: Send + 'static>(
+        self: &Arc<Self>,
+        needs: Needs,
+        absent: T,
+        work: impl FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (reply, result) = oneshot::channel();
+        let is_running = {
+            let mut pending = self.pending.lock();
+            let submitted = Instant::now();
+            pending.queue.push_back(Box::new(Submission { needs, submitted, work, result: absent, reply }));
+            std::mem::replace(&mut pending.is_running, true)
+        };
+        if !is_running {
+            tokio::spawn(Arc::clone(self).run());
+        }
+        result.await.unwrap_or_else(|_| {
+            Err(Error::unavailable(
+                "an operation on the lock file failed because of an internal error of fencelock; nothing was \
+                 granted. Please report this",
+            ))
+        })
+    }
+
+    /// Runs what is pending, until nothing is.
+    async fn run(self: Arc<Self>) {
+        // If an operation panics, the others of its batch get an error, and the next submission starts a new task.
+        let reset = scopeguard::guard((), |()| *self.pending.lock() = PendingOperations::default());
+        loop {
+            // Tasks that are ready submit their operations first.
+            tokio::task::yield_now().await;
+            match self.run_batch(self.committer.environment().timeouts.task) {
+                BatchResult::Finished => {}
+                BatchResult::Blocked => tokio::time::sleep(PAUSE).await,
+                BatchResult::Idle => break,
             }
-            Progress::Done
         }
-        // Whoever only looks need not wait for the write lock, and who makes no file need not fail because none can be.
-        ran @ (Ran::Kept(_) | Ran::NotBegun(_)) => {
-            let kept = matches!(ran, Ran::Kept(_));
-            let is_concerned = |job: &dyn Job| {
-                let needs = job.needs();
-                if kept { needs.access == Access::Write } else { needs.create }
-            };
-            let (concerned, mut others): (Vec<_>, Vec<_>) =
-                batch.into_iter().partition(|job| is_concerned(&**job));
-            if concerned.is_empty() {
-                return settle(file, others, ran, patience);
+        ScopeGuard::into_inner(reset);
+    }
+
+    /// Runs everything that is pending on this thread, without yielding. What takes longer than this in all fails.
+    pub fn drain(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        loop {
+            let timeout = self.committer.environment().timeouts.task;
+            let timeout = if Instant::now() < end { timeout } else { Duration::ZERO };
+            match self.run_batch(timeout) {
+                BatchResult::Finished => {}
+                BatchResult::Blocked => std::thread::sleep(PAUSE),
+                BatchResult::Idle => return,
             }
-            let of_others = run_together(file, &mut others);
-            settle(file, others, of_others, patience);
-            settle(file, concerned, ran, patience)
         }
-        ran => settle(file, batch, ran, patience),
     }
-}
 
-fn settle(file: &File, jobs: Vec<Box<dyn Job>>, ran: Ran, patience: Duration) -> Progress {
-    let outcome = match ran {
-        Ran::Outcome(outcome) => outcome,
-        Ran::Faulty(error) | Ran::NotBegun(error) => Err(error),
-        Ran::Kept(error) => {
-            let (late, rest): (Vec<_>, Vec<_>) =
-                jobs.into_iter().partition(|job| job.asked().elapsed() >= patience);
-            let kept = !rest.is_empty();
-            let mut waiting = file.queue.waiting();
-            rest.into_iter().rev().for_each(|job| waiting.jobs.push_front(job));
-            drop(waiting);
-            finish(late, &Err(error));
-            return if kept { Progress::Kept } else { Progress::Done };
+    /// One transaction for the operations that have waited longest. Those that have waited longer than `timeout` fail.
+    fn run_batch(&self, timeout: Duration) -> BatchResult {
+        let mut batch: Batch = {
+            let mut pending = self.pending.lock();
+            let count = pending.queue.len().min(MAX_BATCH);
+            pending.is_running = count > 0;
+            pending.queue.drain(..count).collect()
+        };
+        if batch.is_empty() {
+            return BatchResult::Idle;
         }
-    };
-    finish(jobs, &outcome);
-    Progress::Done
-}
+        match self.transact(&mut batch) {
+            // Perhaps one of them met a row that cannot be read. The transaction was rolled back.
+            BatchTransaction::OperationFailed(_) if batch.len() > 1 => self.run_one_by_one(batch, timeout),
+            BatchTransaction::Blocked(error) => {
+                // Readers need not wait for the write lock.
+                let (writers, readers) = split(batch, |needs| needs.access == Access::Write);
+                self.run_unaffected(readers, writers, BatchTransaction::Blocked(error), timeout)
+            }
+            BatchTransaction::NotOpened(error) => {
+                // Operations that do not create the file must not fail because it cannot be created.
+                let (creating, others) = split(batch, |needs| needs.create);
+                self.run_unaffected(others, creating, BatchTransaction::NotOpened(error), timeout)
+            }
+            ended => self.settle(batch, ended, timeout),
+        }
+    }
 
-fn finish(jobs: Vec<Box<dyn Job>>, outcome: &Result<()>) {
-    for job in jobs {
-        job.finish(outcome.clone());
+    /// Repeats each operation in a transaction of its own.
+    fn run_one_by_one(&self, batch: Batch, timeout: Duration) -> BatchResult {
+        let mut operations = batch.into_iter();
+        while let Some(operation) = operations.next() {
+            let mut single = vec![operation];
+            let transaction = self.transact(&mut single);
+            if matches!(transaction, BatchTransaction::Blocked(_)) {
+                // The others would be blocked too; they wait again together, in their order.
+                single.extend(operations);
+                return self.settle(single, transaction, timeout);
+            }
+            self.settle(single, transaction, timeout);
+        }
+        BatchResult::Finished
+    }
+
+    /// Repeats the operations that a failed begin does not affect, and settles the others. If all are affected, or none,
+    /// nothing is repeated.
+    fn run_unaffected(
+        &self,
+        mut unaffected: Batch,
+        affected: Batch,
+        failed: BatchTransaction,
+        timeout: Duration,
+    ) -> BatchResult {
+        if affected.is_empty() {
+            return self.settle(unaffected, failed, timeout);
+        }
+        if !unaffected.is_empty() {
+            let transaction = self.transact(&mut unaffected);
+            self.settle(unaffected, transaction, timeout);
+        }
+        self.settle(affected, failed, timeout)
+    }
+
+    /// Reports the result of a transaction to its operations, or has them wait again.
+    fn settle(&self, batch: Batch, transaction: BatchTransaction, timeout: Duration) -> BatchResult {
+        let outcome = match transaction {
+            BatchTransaction::Ended(outcome) => outcome,
+            BatchTransaction::OperationFailed(error) | BatchTransaction::NotOpened(error) => Err(error),
+            BatchTransaction::Blocked(error) => {
+                let (late, rest): (Batch, Batch) =
+                    batch.into_iter().partition(|operation| operation.submitted().elapsed() >= timeout);
+                let is_blocked = !rest.is_empty();
+                let mut pending = self.pending.lock();
+                rest.into_iter().rev().for_each(|operation| pending.queue.push_front(operation));
+                drop(pending);
+                finish(late, &Err(error));
+                return if is_blocked { BatchResult::Blocked } else { BatchResult::Finished };
+            }
+        };
+        finish(batch, &outcome);
+        BatchResult::Finished
+    }
+
+    /// Runs a batch, which is not empty, in one transaction.
+    fn transact(&self, batch: &mut [Box<dyn PendingOperation>]) -> BatchTransaction {
+        let needs = Needs {
+            access: if batch.iter().any(|operation| operation.needs().access == Access::Write) {
+                Access::Write
+            } else {
+                Access::Read
+            },
+            create: batch.iter().any(|operation| operation.needs().create),
+        };
+        // The first has waited longest.
+        let mut budget = RetryBudget::resumed(batch[0].submitted(), BLOCKING_LIMIT);
+        let (mut has_begun, mut has_failed) = (false, false);
+        let outcome = self.committer.transact(needs, &mut budget, &mut |tx| {
+            has_begun = true;
+            batch.iter_mut().try_for_each(|operation| operation.run(tx)).inspect_err(|_| has_failed = true)
+        });
+        match outcome {
+            Err(error) if has_failed => BatchTransaction::OperationFailed(error),
+            Err(error) if !has_begun && budget.is_exhausted() => BatchTransaction::Blocked(error),
+            Err(error) if !has_begun => BatchTransaction::NotOpened(error),
+            outcome => BatchTransaction::Ended(outcome.map(|_| ())),
+        }
     }
 }
 
-/// What became of a transaction.
-enum Ran {
-    /// It was committed, or could not be.
-    Outcome(Result<()>),
-    /// An operation failed, rather than beginning or committing.
-    Faulty(Error),
-    /// No operation was begun, because others were in the way.
-    Kept(Error),
-    /// None was begun, because the file cannot be opened or made.
-    NotBegun(Error),
+/// The operations with such needs, and the others.
+fn split(batch: Batch, has: impl Fn(Needs) -> bool) -> (Batch, Batch) {
+    batch.into_iter().partition(|operation| has(operation.needs()))
 }
 
-fn run_together(file: &File, jobs: &mut [Box<dyn Job>]) -> Ran {
-    let needs = Needs {
-        access: if jobs.iter().any(|job| job.needs().access == Access::Write) {
-            Access::Write
-        } else {
-            Access::Read
-        },
-        create: jobs.iter().any(|job| job.needs().create),
-    };
-    if jobs.is_empty() {
-        return Ran::Outcome(Ok(()));
-    }
-    // The first has waited longest.
-    let mut wait = Wait::resumed(jobs[0].asked(), BLOCKING);
-    let (mut begun, mut faulty) = (false, false);
-    let outcome = file.transact(needs, &mut wait, &mut |tx| {
-        begun = true;
-        jobs.iter_mut().try_for_each(|job| job.run(tx)).inspect_err(|_| faulty = true)
-    });
-    match outcome {
-        Err(error) if faulty => Ran::Faulty(error),
-        Err(error) if !begun && wait.is_over() => Ran::Kept(error),
-        Err(error) if !begun => Ran::NotBegun(error),
-        outcome => Ran::Outcome(outcome.map(|_| ())),
+fn finish(batch: Batch, outcome: &Result<()>) {
+    for operation in batch {
+        operation.finish(outcome.clone());
     }
 }

@@ -1,21 +1,21 @@
-//! What kind of file system the lock file lies on. WAL needs memory that all processes share, and the liveness files
-//! need locks that all processes see: both hold on the disks of one host only.
+//! The kind of file system that the lock file is on. WAL needs memory that all processes share, and liveness files need
+//! locks that all processes see: only local disks provide both.
 
 use std::path::Path;
 
 use crate::error::Result;
 
-/// Who can see a file's locks and shared memory.
+/// Which processes see a file's locks and shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The processes of this host, and nobody else.
+    /// Those of this host only.
     Local,
-    /// Other hosts too, or a program in between; the name is for messages.
+    /// Those of other hosts too, or it goes through another program; the name is for messages.
     Network(&'static str),
 }
 
 impl Kind {
-    /// Not local.
+    /// Whether it is not local.
     pub const fn is_network(self) -> bool {
         matches!(self, Self::Network(_))
     }
@@ -26,16 +26,16 @@ impl Kind {
 pub fn detect(directory: &Path) -> Result<Kind> {
     let facts = rustix::fs::statfs(directory).map_err(|error| {
         crate::backend::sqlite::errors::io(
-            "tell the file system of the lock file's directory",
+            "determine the file system of the lock file's directory",
             directory,
             &error.into(),
         )
     })?;
-    // The field is signed or not, and of another width, depending on the architecture; the magic has 32 bits.
+    // Depending on the architecture the field is signed or not, and of different width; the magic number has 32 bits.
     Ok(by_magic(facts.f_type as u32))
 }
 
-/// From linux/magic.h, coreutils' stat.c and the projects' sources.
+/// The numbers are from linux/magic.h, coreutils' stat.c and the projects' sources.
 #[cfg(target_os = "linux")]
 const fn by_magic(magic: u32) -> Kind {
     Kind::Network(match magic {
@@ -64,10 +64,10 @@ const fn by_magic(magic: u32) -> Kind {
     })
 }
 
-/// What the local file system is called that this directory is on; `None` if it has no name here.
+/// The name of the local file system that this directory is on; `None` if it is not known here.
 #[cfg(target_os = "linux")]
 pub fn name(directory: &Path) -> Option<&'static str> {
-    // From linux/magic.h, too.
+    // From linux/magic.h too.
     Some(match rustix::fs::statfs(directory).ok()?.f_type as u32 {
         0xef53 => "ext4",
         0x5846_5342 => "xfs",
@@ -81,7 +81,7 @@ pub fn name(directory: &Path) -> Option<&'static str> {
     })
 }
 
-/// What the local file system is called that this directory is on; `None` if it has no name here.
+/// The name of the local file system that this directory is on; `None` if it is not known here.
 #[cfg(not(target_os = "linux"))]
 pub const fn name(_directory: &Path) -> Option<&'static str> {
     None
@@ -90,11 +90,11 @@ pub const fn name(_directory: &Path) -> Option<&'static str> {
 /// The kind of file system that this directory is on.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub fn detect(directory: &Path) -> Result<Kind> {
-    // MNT_LOCAL of <sys/mount.h>. macOS sets it for no network and no FUSE file system.
+    // MNT_LOCAL of <sys/mount.h>. macOS does not set it for network and FUSE file systems.
     const MNT_LOCAL: u32 = 0x1000;
     let facts = rustix::fs::statfs(directory).map_err(|error| {
         crate::backend::sqlite::errors::io(
-            "tell the file system of the lock file's directory",
+            "determine the file system of the lock file's directory",
             directory,
             &error.into(),
         )
@@ -111,12 +111,12 @@ pub fn detect(directory: &Path) -> Result<Kind> {
     const DRIVE_REMOTE: u32 = 4;
     let wide: Vec<u16> = directory.as_os_str().encode_wide().chain([0]).collect();
     let mut root = vec![0_u16; wide.len().max(261)];
-    // SAFETY: `wide` is NUL-terminated, and `root` has as many elements as the call is told.
+    // SAFETY: `wide` is NUL-terminated, and `root` has the number of elements passed to the call.
     let found = unsafe { GetVolumePathNameW(wide.as_ptr(), root.as_mut_ptr(), root.len() as u32) };
     if found == 0 {
         let error = std::io::Error::last_os_error();
         return Err(crate::backend::sqlite::errors::io(
-            "tell the volume of the lock file's directory",
+            "determine the volume of the lock file's directory",
             directory,
             &error,
         ));
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_this_hosts_disks_from_the_network() {
+    fn distinguishes_local_from_network_file_systems() {
         assert_eq!(detect(Path::new("/proc")).unwrap(), Kind::Local);
         assert_eq!(name(Path::new("/proc")), None);
         assert_eq!(name(Path::new("/dev/shm")), Some("tmpfs"));

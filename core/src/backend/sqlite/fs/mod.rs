@@ -1,4 +1,4 @@
-//! The file system under a lock file.
+//! The file system that a lock file is on.
 
 pub(crate) mod kind;
 pub(crate) mod paths;

@@ -1,4 +1,4 @@
-//! Where the lock file is: its canonical path, its neighbours, and which file that path names right now.
+//! Where the lock file is: its canonical path, the files next to it, and which file that path names now.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use crate::backend::sqlite::errors;
 use crate::error::{Error, Result};
 
-/// As many links as Linux follows.
+/// The number of links that Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// Which file a path names. Windows tells none on stable Rust, but does not let an open database be replaced either.
+/// Identifies a file. All are equal on Windows, which reports no id on stable Rust, but does not let an open database be
+/// replaced either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     device: u64,
@@ -31,16 +32,16 @@ impl FileId {
         Self { device: 0, inode: 0 }
     }
 
-    /// The inode, which is unique for one device only.
+    /// The inode, which is unique on one device only.
     pub const fn inode(self) -> u64 {
         self.inode
     }
 }
 
-/// What `stat` said of a path.
+/// What `stat` returned for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// Which file it is.
+pub struct FileStat {
+    /// The file.
     pub id: FileId,
     /// Its length in bytes.
     pub length: u64,
@@ -48,19 +49,19 @@ pub struct Seen {
     pub links: u64,
 }
 
-/// What is at this path now; `None` if nothing. Never opens anything.
-pub fn look(path: &Path) -> Result<Option<Seen>> {
+/// What is at this path now; `None` if nothing. Opens nothing.
+pub fn stat(path: &Path) -> Result<Option<FileStat>> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => {
-            Ok(Some(Seen { id: FileId::of(&metadata), length: metadata.len(), links: links(&metadata) }))
+            Ok(Some(FileStat { id: FileId::of(&metadata), length: metadata.len(), links: links(&metadata) }))
         }
         Ok(metadata) => Err(Error::unavailable(format!(
             "the lock file's path {} is {}; give the path of a file. Nothing was granted",
             path.display(),
-            if metadata.is_dir() { "a folder" } else { "no regular file" },
+            if metadata.is_dir() { "a directory" } else { "not a regular file" },
         ))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(errors::io("look at the lock file", path, &error)),
+        Err(error) => Err(errors::io("access the lock file", path, &error)),
     }
 }
 
@@ -74,38 +75,37 @@ fn links(_metadata: &std::fs::Metadata) -> u64 {
     1
 }
 
-/// Whether this very file is a mount of its own, as when a container is given a single file. Then its neighbours are
-/// not the ones that others see.
+/// Whether this file is a mount of its own, as when a single file is mounted into a container. Then the files next to it are
+/// not the ones that other processes see.
 #[cfg(target_os = "linux")]
 pub fn is_mounted_alone(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
-    // Linux before 5.8 does not tell.
+    // Linux before 5.8 does not report it.
     statx(CWD, path, AtFlags::empty(), StatxFlags::empty())
         .is_ok_and(|facts| facts.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
-/// Nothing mounts single files here.
+/// Single files are not mounted on this system.
 #[cfg(not(target_os = "linux"))]
 pub const fn is_mounted_alone(_path: &Path) -> bool {
     false
 }
 
-/// The path as users mean it from now on, whatever the working directory becomes. Its links are not resolved: what they
-/// point to may change.
+/// The path, independent of the working directory. Its links are not resolved, because what they point to may change.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(Error::invalid(format!(
-            "local: \"{}\" names no file, and processes can only meet in a file: give a path",
+            "local: \"{}\" does not name a file, and processes can only share a file: give a path",
             path.display()
         )));
     }
     let path = std::path::absolute(path).map_err(|error| errors::io("resolve the path of", path, &error))?;
-    // Without inodes the path is all there is to tell by that two managers mean one file.
+    // Without inodes only the path shows that two managers use the same file.
     if cfg!(unix) { Ok(path) } else { canonical(&path) }
 }
 
-/// The spelling of this path that SQLite names the file's neighbours by: links resolved, also those of a file that is
-/// not there yet.
+/// The spelling of this path from which SQLite derives the names of -wal and -shm: with links resolved, even those to a
+/// file that does not exist yet.
 pub fn canonical(path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
@@ -117,7 +117,7 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
         let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { break };
         let directory = std::fs::canonicalize(directory)
             .map_err(|error| errors::io("find the directory of the lock file", &path, &error))?;
-        // A link to a file that is not there yet: SQLite would create the file it points to.
+        // A link to a file that does not exist yet: SQLite would create the file it points to.
         match std::fs::read_link(directory.join(name)) {
             Ok(target) => path = directory.join(target),
             Err(_) => return Ok(directory.join(name)),
@@ -129,13 +129,13 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
     )))
 }
 
-/// Which file is at this path now, if any and if that can be told.
+/// The file at this path now, if there is one and it can be accessed.
 pub fn id(path: &Path) -> Option<FileId> {
     std::fs::metadata(path).ok().map(|metadata| FileId::of(&metadata))
 }
 
-/// The lock file's neighbour with this suffix.
-pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file next to the lock file with this suffix.
+pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_lock_file_is_said() {
+    fn a_path_that_cannot_be_a_lock_file_is_reported() {
         let directory = tempfile::tempdir().unwrap();
         let missing = canonical(&directory.path().join("no/such/file")).unwrap_err();
         assert_eq!(missing.code(), "BACKEND_UNAVAILABLE");
         assert!(missing.to_string().contains("directory"), "{missing}");
-        let folder = look(directory.path()).unwrap_err();
-        assert!(folder.to_string().contains("is a folder"), "{folder}");
+        let folder = stat(directory.path()).unwrap_err();
+        assert!(folder.to_string().contains("is a directory"), "{folder}");
         assert_eq!(absolute(Path::new(":memory:")).unwrap_err().code(), "INVALID_OPTION");
-        assert_eq!(look(&directory.path().join("none")).unwrap(), None);
+        assert_eq!(stat(&directory.path().join("none")).unwrap(), None);
     }
 }

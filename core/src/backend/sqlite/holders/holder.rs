@@ -1,37 +1,39 @@
-//! Who holds a lease, as its row tells it, and what follows from that for the lease's end.
+//! The holder of a lease, as its row names it, and what follows for the lease's end.
 
 use std::time::Duration;
 
 use super::liveness::Mark;
 use crate::runtime::clock::{BootIdentity, BootInstant, Clock};
 
-/// The process a lease belongs to: whether its boot clock is ours, and where to look whether it still lives.
+/// The process a lease belongs to: which boot clock it uses, and which file shows whether it is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// Its boot and time namespace; `None` where the system tells none.
+    /// Its boot and time namespace; `None` where the system reports none.
     pub identity: Option<BootIdentity>,
     /// Its liveness file; `None` if it keeps none.
     pub mark: Option<Mark>,
 }
 
 impl Holder {
-    /// Bytes in a row: boot 16, time namespace 8, mark 28, all big-endian. Zeros stand for what is not known.
-    pub const BYTES: usize = 24 + Mark::BYTES;
+    /// Boot 16, time namespace 8, big-endian.
+    pub const IDENTITY_BYTES: usize = 24;
+    /// The bytes in a row: identity, then mark. Zeros stand for what is not known.
+    pub const BYTES: usize = Self::IDENTITY_BYTES + Mark::BYTES;
 
-    /// As it is stored.
+    /// The bytes that are stored.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         if let Some(identity) = self.identity {
             bytes[..16].copy_from_slice(&identity.boot);
-            bytes[16..24].copy_from_slice(&identity.time_namespace.to_be_bytes());
+            bytes[16..Self::IDENTITY_BYTES].copy_from_slice(&identity.time_namespace.to_be_bytes());
         }
         if let Some(mark) = self.mark {
-            bytes[24..].copy_from_slice(&mark.encode());
+            bytes[Self::IDENTITY_BYTES..].copy_from_slice(&mark.encode());
         }
         bytes
     }
 
-    /// From what is stored; `None` for what this version did not write.
+    /// From the stored bytes; `None` if this version did not write them.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
         let (boot, rest) = bytes.split_first_chunk::<16>()?;
@@ -49,8 +51,8 @@ pub struct Now {
     pub boot: BootInstant,
     /// µs since 1970.
     pub wall: u64,
-    /// Whose boot clock it is. `None` also on a network file system: there another boot is no dead holder, and
-    /// nobody's boot clock is comparable.
+    /// The boot that the boot clock belongs to. `None` also on a network file system: there a holder of another boot is
+    /// not dead, and boot clocks cannot be compared.
     pub identity: Option<BootIdentity>,
 }
 
@@ -62,26 +64,26 @@ impl Now {
     }
 }
 
-/// A lease's end on both clocks, and whose boot clock the first is on.
+/// A lease's end on both clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct End {
+pub struct LeaseEnd {
     /// µs on the holder's boot clock.
     pub boot: u64,
     /// µs since 1970.
     pub wall: u64,
-    /// The holder's boot.
+    /// The boot that the holder's boot clock belongs to.
     pub identity: Option<BootIdentity>,
 }
 
-impl End {
+impl LeaseEnd {
     /// How long the lease still lasts; zero if it is over.
     pub fn remaining(&self, now: &Now) -> Duration {
         match (self.identity, now.identity) {
-            // Setting the wall clock does not end or prolong it.
+            // Setting the wall clock neither ends nor prolongs it.
             (Some(theirs), Some(ours)) if theirs == ours => {
                 now.boot.until(BootInstant::from_micros(self.boot))
             }
-            // Another boot, another view of the boot clock, or none to compare.
+            // Another boot, another view of the boot clock, or one that is not known.
             _ => Duration::from_micros(self.wall.saturating_sub(now.wall)),
         }
     }
@@ -89,7 +91,7 @@ impl End {
     /// Whether the holder named another boot than ours. Then the host has booted since and the holder is dead, unless
     /// its liveness file is locked: some container managers (LXC, systemd-nspawn) give each container a boot id of its
     /// own.
-    pub fn other_boot(&self, now: &Now) -> bool {
+    pub fn is_from_other_boot(&self, now: &Now) -> bool {
         matches!((self.identity, now.identity), (Some(theirs), Some(ours)) if theirs.boot != ours.boot)
     }
 }
@@ -120,16 +122,20 @@ mod tests {
     #[test]
     fn the_clock_that_both_can_read_decides() {
         let second = Duration::from_secs(1);
-        let end = End { boot: 2_000_000, wall: 9_000_000, identity: Some(BOOT) };
+        let end = LeaseEnd { boot: 2_000_000, wall: 9_000_000, identity: Some(BOOT) };
         let now = |identity| Now { boot: BootInstant::from_micros(1_000_000), wall: 4_000_000, identity };
         assert_eq!(end.remaining(&now(Some(BOOT))), second, "the same boot clock");
         let elsewhere = BootIdentity { time_namespace: 4, ..BOOT };
         assert_eq!(end.remaining(&now(Some(elsewhere))), second * 5, "another time namespace");
-        assert_eq!(end.remaining(&now(None)), second * 5, "no identity of ours");
-        assert_eq!(End { identity: None, ..end }.remaining(&now(Some(BOOT))), second * 5, "none of theirs");
+        assert_eq!(end.remaining(&now(None)), second * 5, "ours is not known");
+        assert_eq!(
+            LeaseEnd { identity: None, ..end }.remaining(&now(Some(BOOT))),
+            second * 5,
+            "theirs is not known"
+        );
         let rebooted = BootIdentity { boot: [8; 16], ..BOOT };
         assert_eq!(end.remaining(&now(Some(rebooted))), second * 5, "another boot, or another container");
-        assert!(end.other_boot(&now(Some(rebooted))));
-        assert!(!end.other_boot(&now(Some(elsewhere))) && !end.other_boot(&now(None)));
+        assert!(end.is_from_other_boot(&now(Some(rebooted))));
+        assert!(!end.is_from_other_boot(&now(Some(elsewhere))) && !end.is_from_other_boot(&now(None)));
     }
 }

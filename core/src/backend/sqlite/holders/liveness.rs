@@ -1,45 +1,47 @@
-//! Liveness files: how others learn that a process died, without waiting for its leases to run out.
+//! Liveness files: how other processes find out that a process died, without waiting for its leases to expire.
 //!
-//! Each process keeps one empty file beside each lock file and holds it locked from before its first lease until it
-//! closes, or, if leases are left then, until it ends. The kernel drops the lock when the process dies, however that happens. A row names the file and its inode;
-//! whoever finds a resource taken tries for a shared lock. Getting it proves the holder dead. A file that is missing,
-//! or another one, proves nothing: then the lease has to run out.
+//! Each process keeps one empty file next to each lock file. It holds the file locked from before its first lease until
+//! it closes or, if leases are left then, until it exits. The kernel drops the lock when the process dies, for whatever
+//! reason. A row names the file and its inode; a process that finds a resource taken tries to get a shared lock on it.
+//! Getting it proves the holder dead. A file that is missing, or is another one, proves nothing: then the lease has to
+//! expire.
 //!
-//! Only the holder ever locks exclusively. All others lock shared, so probing and sweeping disturb neither each other
-//! nor the answer that a third process gets.
+//! Only the holder ever locks exclusively. All others lock shared, so probing and reaping neither disturb each other nor
+//! change the result of a third process's probe.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, MutexGuard};
 
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::paths::{self, FileId};
 use crate::error::{Error, Result};
+use crate::runtime::sync::Mutex;
 
-/// Between the lock file's name and the rest.
+/// Between the lock file's name and the numbers.
 const INFIX: &str = "-live-";
 
 /// Names one process's liveness file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
-    /// The file's inode, so that a restored or copied file proves nothing; 0 where the system tells none.
+    /// The file's inode, so that a restored or copied file proves nothing; 0 where the system reports none.
     pub inode: u64,
-    /// The process's pid namespace; 0 where there is no such thing.
+    /// The process's pid namespace; 0 on systems without them.
     pub pid_namespace: u64,
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// Random, so that no two files ever share a name. Never 0.
     pub nonce: u64,
 }
 
 impl Mark {
-    /// Bytes in a row.
+    /// The bytes in a row.
     pub const BYTES: usize = 28;
 
-    /// As it is stored.
+    /// The bytes that are stored.
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..8].copy_from_slice(&self.inode.to_be_bytes());
@@ -49,7 +51,7 @@ impl Mark {
         bytes
     }
 
-    /// From what is stored; `None` if the holder kept no file.
+    /// From the stored bytes; `None` if the holder kept no file.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (inode, rest) = bytes.split_first_chunk()?;
         let (pid_namespace, rest) = rest.split_first_chunk()?;
@@ -65,12 +67,12 @@ impl Mark {
 
     fn path(&self, database: &Path) -> PathBuf {
         let Self { pid_namespace, pid, nonce, .. } = self;
-        paths::beside(database, &format!("{INFIX}{pid_namespace}-{pid}-{nonce:016x}"))
+        paths::sibling(database, &format!("{INFIX}{pid_namespace}-{pid}-{nonce:016x}"))
     }
 
-    /// The mark that a neighbour of the lock file stands for, the inode aside.
-    fn parse(database: &OsStr, neighbour: &OsStr) -> Option<Self> {
-        let rest = neighbour.to_str()?.strip_prefix(database.to_str()?)?.strip_prefix(INFIX)?;
+    /// The mark, without the inode, that is in the name of a file next to the lock file.
+    fn parse(database: &OsStr, sibling: &OsStr) -> Option<Self> {
+        let rest = sibling.to_str()?.strip_prefix(database.to_str()?)?.strip_prefix(INFIX)?;
         let mut parts = rest.split('-');
         let (namespace, pid, nonce) = (parts.next()?, parts.next()?, parts.next()?);
         if parts.next().is_some() || nonce.len() != 16 {
@@ -84,32 +86,32 @@ impl Mark {
         })
     }
 
-    /// Whether this copy of fencelock, in this process, made it.
+    /// Whether this copy of fencelock, in this process, created the file.
     fn is_ours(&self) -> bool {
         ours().contains(&self.nonce)
     }
 }
 
-/// The nonces of this copy's files. Not those of another copy of fencelock in the same process: that is the point.
+/// The nonces of the files of this copy of fencelock, as opposed to another copy in the same process.
 fn ours() -> MutexGuard<'static, HashSet<u64>> {
     static OURS: LazyLock<Mutex<HashSet<u64>>> = LazyLock::new(Mutex::default);
-    OURS.lock().unwrap_or_else(PoisonError::into_inner)
+    OURS.lock()
 }
 
-/// This process's own file, locked. Dropping it removes the file: leases that are left then run out by themselves.
+/// This process's own file, locked. Dropping it removes the file; leases that are left then have to expire.
 #[derive(Debug)]
 pub struct Liveness {
     mark: Mark,
     path: PathBuf,
-    // Holds the lock; dropped after the name is gone.
+    // Holds the lock; dropped after the name is removed.
     _file: File,
 }
 
 impl Liveness {
-    /// Makes and locks a file for this process beside the lock file.
-    pub fn keep(database: &Path) -> Result<Self> {
-        // A sweeper may meet the file between its making and its locking, take it for a dead process's and remove it.
-        // The next one has another name.
+    /// Creates and locks a file for this process next to the lock file.
+    pub fn create(database: &Path) -> Result<Self> {
+        // A reaper may see the file after it is created and before it is locked, take it for that of a dead process,
+        // and remove it. The next one has another name.
         for _ in 0..64 {
             let mut mark = Mark {
                 inode: 0,
@@ -118,7 +120,7 @@ impl Liveness {
                 nonce: nonce(),
             };
             let path = mark.path(database);
-            // Before it exists, so that no thread of ours ever takes it for another copy's.
+            // Before it exists, so that no thread of ours ever takes it for that of another copy.
             ours().insert(mark.nonce);
             match claim(&path) {
                 Ok(Some(file)) => {
@@ -131,39 +133,40 @@ impl Liveness {
                 }
                 Err(error) => {
                     ours().remove(&mark.nonce);
-                    return Err(errors::io("make and lock", &path, &error));
+                    return Err(errors::io("create and lock", &path, &error));
                 }
             }
         }
         Err(Error::unavailable(format!(
-            "cannot keep a liveness file beside the lock file {}: others remove it at once. Nothing was granted",
+            "cannot keep a liveness file next to the lock file {}: another program removes it immediately. Nothing was \
+             granted",
             database.display()
         )))
     }
 
-    /// What our rows carry.
+    /// What the rows of this process carry.
     pub const fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// Keeps the file locked until the process ends: leases are left that somebody may still count on, so nobody may take
-    /// them over before; and then everybody may at once.
-    pub fn outlive(self) {
+    /// Keeps the file locked until the process exits: leases are left that a user may still rely on. No other process may
+    /// take them over until then, and all may from then on.
+    pub fn keep_until_exit(self) {
         static KEPT: Mutex<Vec<Liveness>> = Mutex::new(Vec::new());
-        KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+        KEPT.lock().push(self);
     }
 }
 
 impl Drop for Liveness {
     fn drop(&mut self) {
-        // The name goes before the lock does, so that nobody finds a free file and takes us for dead while leases
-        // that somebody still counts on run out.
+        // The name is removed before the lock is released, so that no process finds an unlocked file and takes this one
+        // for dead while a user still relies on a lease that is expiring.
         let _ = std::fs::remove_file(&self.path);
         ours().remove(&self.mark.nonce);
     }
 }
 
-/// Makes and locks the file; `None` if somebody else got hold of it in between.
+/// Creates and locks the file; `None` if another process got hold of it in between.
 fn claim(path: &Path) -> io::Result<Option<File>> {
     let file = match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
         Ok(file) => file,
@@ -186,43 +189,43 @@ fn claim(path: &Path) -> io::Result<Option<File>> {
     Ok(still_named.then_some(file))
 }
 
-/// What can be told about a process.
+/// What is known about a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulse {
-    /// It holds its file locked.
+pub enum ProcessState {
+    /// It has its file locked.
     Alive,
-    /// Its file is there and nobody holds it.
+    /// Its file exists and is not locked.
     Dead,
-    /// Nothing proves either.
+    /// There is no proof of either.
     Unknown,
 }
 
-/// Looks whether the process that keeps this file still lives. Makes nothing.
-pub fn probe(database: &Path, mark: &Mark) -> Pulse {
+/// Checks whether the process that keeps this file is alive. Creates nothing.
+pub fn probe(database: &Path, mark: &Mark) -> ProcessState {
     if mark.is_ours() {
-        return Pulse::Alive;
+        return ProcessState::Alive;
     }
-    let Ok(file) = File::open(mark.path(database)) else { return Pulse::Unknown };
-    let Ok(metadata) = file.metadata() else { return Pulse::Unknown };
+    let Ok(file) = File::open(mark.path(database)) else { return ProcessState::Unknown };
+    let Ok(metadata) = file.metadata() else { return ProcessState::Unknown };
     if FileId::of(&metadata).inode() != mark.inode {
-        return Pulse::Unknown;
+        return ProcessState::Unknown;
     }
     match file.try_lock_shared() {
-        Ok(()) => Pulse::Dead,
-        Err(TryLockError::WouldBlock) => Pulse::Alive,
-        Err(TryLockError::Error(_)) => Pulse::Unknown,
+        Ok(()) => ProcessState::Dead,
+        Err(TryLockError::WouldBlock) => ProcessState::Alive,
+        Err(TryLockError::Error(_)) => ProcessState::Unknown,
     }
 }
 
-/// Whether other processes seem to use the lock file. By the names alone: one that died may be among them.
-pub fn has_company(database: &Path) -> bool {
+/// Whether there are liveness files of other processes. One of a process that died counts too.
+pub fn may_have_other_users(database: &Path) -> bool {
     others(database).is_ok_and(|others| !others.is_empty())
 }
 
 /// Refuses if another copy of fencelock in this very process uses the lock file: two copies of SQLite drop each
 /// other's POSIX locks, and then commits are lost (<https://sqlite.org/howtocorrupt.html>, section 2.2.1).
 pub fn refuse_second_copy(database: &Path) -> Result<()> {
-    // Without its namespace a pid says nothing: every container has a process 1.
+    // Without its namespace a pid means nothing: every container has a process 1.
     let Some(pid_namespace) = pid_namespace() else { return Ok(()) };
     for (mark, path) in others(database)? {
         if (mark.pid_namespace, mark.pid) != (pid_namespace, std::process::id()) {
@@ -231,9 +234,9 @@ pub fn refuse_second_copy(database: &Path) -> Result<()> {
         let Ok(file) = File::open(&path) else { continue };
         if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
             return Err(Error::unsupported(format!(
-                "another copy of fencelock in this process uses the lock file {}, and two would damage it: let the \
-                 package manager install one version only (`npm dedupe`), or give each a path of its own. Nothing was \
-                 granted",
+                "another copy of fencelock in this process uses the lock file {}, and two copies would damage it: have \
+                 the package manager install a single version (`npm dedupe`), or give each copy its own path. Nothing \
+                 was granted",
                 database.display()
             )));
         }
@@ -241,36 +244,36 @@ pub fn refuse_second_copy(database: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A dead process's file, kept from vanishing until its leases are freed.
+/// The file of a dead process, locked so that it stays until the leases of that process are freed.
 #[derive(Debug)]
-pub struct Remains {
-    /// What its rows carry.
+pub struct DeadHolder {
+    /// What the rows of that process carry.
     pub mark: Mark,
     path: PathBuf,
     _locked: File,
 }
 
-impl Remains {
-    /// Its leases are free: the file is of no more use.
-    pub fn bury(self) {
+impl DeadHolder {
+    /// Removes the file, once all its leases are freed.
+    pub fn remove_file(self) {
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// The files that dead processes left beside the lock file.
-pub fn remains(database: &Path) -> Result<Vec<Remains>> {
-    let mut remains = Vec::new();
+/// The files that dead processes left next to the lock file.
+pub fn dead_holders(database: &Path) -> Result<Vec<DeadHolder>> {
+    let mut dead = Vec::new();
     for (mut mark, path) in others(database)? {
         let Ok(file) = File::open(&path) else { continue };
         if let (Ok(()), Ok(metadata)) = (file.try_lock_shared(), file.metadata()) {
             mark.inode = FileId::of(&metadata).inode();
-            remains.push(Remains { mark, path, _locked: file });
+            dead.push(DeadHolder { mark, path, _locked: file });
         }
     }
-    Ok(remains)
+    Ok(dead)
 }
 
-/// The liveness files that this copy did not make.
+/// The liveness files that this copy of fencelock did not create.
 fn others(database: &Path) -> Result<Vec<(Mark, PathBuf)>> {
     let (Some(directory), Some(name)) = (database.parent(), database.file_name()) else {
         return Ok(Vec::new());
@@ -288,7 +291,7 @@ fn others(database: &Path) -> Result<Vec<(Mark, PathBuf)>> {
     list().map_err(|error| errors::io("list the directory of the lock file", database, &error))
 }
 
-/// Random, and not 0.
+/// A random number other than 0.
 pub fn nonce() -> u64 {
     loop {
         let nonce = getrandom::u64().expect("the operating system has randomness once it has booted");
@@ -298,7 +301,7 @@ pub fn nonce() -> u64 {
     }
 }
 
-/// The pid namespace of this process; `None` if the system has them but does not tell.
+/// The pid namespace of this process; `None` if the system has them but does not report it.
 #[cfg(target_os = "linux")]
 fn pid_namespace() -> Option<u64> {
     // "pid:[4026531836]"
@@ -306,9 +309,9 @@ fn pid_namespace() -> Option<u64> {
     link.to_str()?.strip_prefix("pid:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// There are none here.
+/// This system has none.
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "Linux may not tell")]
+#[expect(clippy::unnecessary_wraps, reason = "Linux may not report it")]
 fn pid_namespace() -> Option<u64> {
     Some(0)
 }
@@ -318,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_say_whose_they_are() {
+    fn a_name_identifies_its_process() {
         let mark = Mark { inode: 9, pid_namespace: 4_026_531_836, pid: 77, nonce: 0x00ab };
         assert_eq!(Mark::decode(&mark.encode()), Some(mark));
         let path = mark.path(Path::new("/d/locks.sqlite"));
@@ -326,42 +329,42 @@ mod tests {
         let parse = |name: &str| Mark::parse(OsStr::new("locks.sqlite"), OsStr::new(name));
         let name = path.file_name().unwrap().to_str().unwrap();
         assert_eq!(parse(name), Some(Mark { inode: 0, ..mark }));
-        for stranger in ["locks.sqlite-wal", "locks.sqlite-live-1-2-3", "x-live-1-2-00000000000000ab"] {
-            assert_eq!(parse(stranger), None, "{stranger}");
+        for other in ["locks.sqlite-wal", "locks.sqlite-live-1-2-3", "x-live-1-2-00000000000000ab"] {
+            assert_eq!(parse(other), None, "{other}");
         }
         assert_eq!(parse(&format!("{name}-bak")), None);
     }
 
     #[test]
-    fn the_lock_is_the_pulse() {
+    fn the_lock_shows_whether_a_process_is_alive() {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("l");
-        let kept = Liveness::keep(&database).unwrap();
+        let kept = Liveness::create(&database).unwrap();
         let mark = kept.mark();
-        assert_eq!(probe(&database, &mark), Pulse::Alive, "known without a look");
+        assert_eq!(probe(&database, &mark), ProcessState::Alive, "known without a probe");
         ours().remove(&mark.nonce);
-        assert_eq!(probe(&database, &mark), Pulse::Alive, "locked");
+        assert_eq!(probe(&database, &mark), ProcessState::Alive, "locked");
         assert_eq!(refuse_second_copy(&database).unwrap_err().code(), "UNSUPPORTED");
-        assert_eq!(remains(&database).unwrap().len(), 0);
+        assert_eq!(dead_holders(&database).unwrap().len(), 0);
         assert_eq!(
             probe(&database, &Mark { inode: mark.inode + 1, ..mark }),
-            Pulse::Unknown,
+            ProcessState::Unknown,
             "another inode"
         );
 
         let path = kept.path.clone();
         drop(kept);
         assert!(!path.exists());
-        assert_eq!(probe(&database, &mark), Pulse::Unknown, "missing");
+        assert_eq!(probe(&database, &mark), ProcessState::Unknown, "missing");
 
         File::create(&path).unwrap();
         let left = Mark { inode: FileId::of(&path.metadata().unwrap()).inode(), ..mark };
-        assert_eq!(probe(&database, &left), Pulse::Dead);
+        assert_eq!(probe(&database, &left), ProcessState::Dead);
         refuse_second_copy(&database).unwrap();
-        let found = remains(&database).unwrap();
-        assert_eq!(found.iter().map(|remains| remains.mark).collect::<Vec<_>>(), [left]);
-        assert_eq!(probe(&database, &left), Pulse::Dead, "sweeping does not look like life");
-        found.into_iter().for_each(Remains::bury);
+        let found = dead_holders(&database).unwrap();
+        assert_eq!(found.iter().map(|dead| dead.mark).collect::<Vec<_>>(), [left]);
+        assert_eq!(probe(&database, &left), ProcessState::Dead, "reaping is not mistaken for a live process");
+        found.into_iter().for_each(DeadHolder::remove_file);
         assert!(!path.exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Whose a lease is, and whether its holder is alive.
+//! The holders of leases, and whether they are alive.
 
 pub(crate) mod holder;
 pub(crate) mod liveness;

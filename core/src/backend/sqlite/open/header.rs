@@ -1,42 +1,43 @@
-//! Whose database a file is, found out without touching it.
+//! Finds out what a file is without changing it.
 //!
-//! Only the first 100 bytes are read, through SQLite's own file handle: no lock is taken, no journal rolled back, no
-//! -wal or -shm opened, let alone made. That is enough, because `application_id` is in the main file before a lock
-//! file of ours enters WAL mode.
+//! Only the first 100 bytes are read, through SQLite's own file handle: no lock is taken, no journal is rolled back, and
+//! no -wal or -shm is opened or created. That is enough, because a lock file has its `application_id` in the main file
+//! before it enters WAL mode.
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, MutexGuard};
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::paths::FileId;
 use crate::error::{Error, Result};
+use crate::runtime::sync::Mutex;
 
-/// Marks our files: "FNCL". Kept in the header at offset 68.
+/// Identifies lock files: "FNCL". Stored in the header at offset 68.
 pub const APPLICATION_ID: i32 = 0x464e_434c;
-/// The schema's version. Kept in the header at offset 60.
+/// The version of the schema. Stored in the header at offset 60.
 pub const SCHEMA_VERSION: i32 = 1;
 
 const HEADER_BYTES: usize = 100;
 
-/// What the first bytes of a file say. <https://sqlite.org/fileformat2.html#the_database_header>
+/// What a file is, by its first bytes. <https://sqlite.org/fileformat2.html#the_database_header>
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// A lock file of ours.
-    Ours {
-        /// Its schema's version.
+    /// A lock file.
+    LockFile {
+        /// The version of its schema.
         version: i32,
         /// Whether it is in WAL mode.
-        wal: bool,
+        is_wal: bool,
     },
     /// Another application's database.
     Foreign {
-        /// That application's mark; mostly 0.
+        /// The id of that application; usually 0.
         application_id: i32,
     },
-    /// No SQLite database, or a damaged or an encrypted one.
+    /// Not a SQLite database, or one that is damaged or encrypted.
     Unreadable,
 }
 
@@ -48,21 +49,21 @@ impl Content {
             return Self::Unreadable;
         }
         match number(68) {
-            APPLICATION_ID => Self::Ours { version: number(60), wal: header[18] == 2 },
+            APPLICATION_ID => Self::LockFile { version: number(60), is_wal: header[18] == 2 },
             application_id => Self::Foreign { application_id },
         }
     }
 
-    /// What to tell the user of a file that is not ours to use; `Ok` with whether it is in WAL mode if it is.
+    /// Returns whether the lock file is in WAL mode, or why the file cannot be used.
     ///
-    /// `Unsupported` for what no retry can change, as for a network file system: the configuration names the wrong
-    /// file. `BackendUnavailable` for what may have been a lock file.
+    /// `Unsupported` if no retry can help, because the configuration names the wrong file. `BackendUnavailable` if it may
+    /// have been a lock file.
     pub fn check(self, path: &Path) -> Result<bool> {
         let path = path.display();
         match self {
-            Self::Ours { version: SCHEMA_VERSION, wal } => Ok(wal),
-            Self::Ours { version, .. } => Err(Error::unsupported(format!(
-                "the lock file {path} was made by another version of fencelock (schema {version}, this one knows \
+            Self::LockFile { version: SCHEMA_VERSION, is_wal } => Ok(is_wal),
+            Self::LockFile { version, .. } => Err(Error::unsupported(format!(
+                "the lock file {path} was created by another version of fencelock (schema {version}, this one knows \
                  {SCHEMA_VERSION}): update fencelock, or set `local` to another path. Nothing was granted"
             ))),
             Self::Foreign { application_id } => Err(Error::unsupported(format!(
@@ -70,30 +71,30 @@ impl Content {
                  a file of its own: set `local` to another path. The file was not written to, and nothing was granted"
             ))),
             Self::Unreadable => Err(Error::unavailable(format!(
-                "{path} is no SQLite database, or a damaged one. If it was fencelock's, move it away together with \
-                 its -wal and -shm, and a new one is made; if not, set `local` to another path. The file was not \
-                 written to, and nothing was granted"
+                "{path} is not a SQLite database, or is damaged. If it was a lock file of fencelock, move it away \
+                 together with its -wal and -shm, and a new one is created; if not, set `local` to another path. The \
+                 file was not written to, and nothing was granted"
             ))),
         }
     }
 }
 
-/// A look at a file, and the connection it was taken over. Dropped, it keeps the connection open for the life of the
-/// process; only [`Glance::close`] closes it. For if the file turns out to be an application's (or another copy of
-/// fencelock uses it here), closing our descriptor would drop the POSIX locks that the other copy of SQLite has on
-/// the file for this process, and its commits would be lost.
+/// The content of a file, and the connection through which it was read. When dropped, it keeps the connection open until
+/// the process exits; only [`HeaderProbe::close`] closes it. The file may turn out to belong to an application, or
+/// another copy of fencelock may use it in this process: closing our descriptor would drop the POSIX locks that the other
+/// copy of SQLite has on the file for this process, and its commits would be lost.
 #[derive(Debug)]
-pub struct Glance {
+pub struct HeaderProbe {
     /// What the file is.
     pub content: Content,
     id: FileId,
     connection: Option<Connection>,
 }
 
-impl Glance {
-    /// Looks at the file with this id that is expected at this path.
-    pub fn take(path: &Path, id: FileId) -> Result<Self> {
-        // A file that we keep open already is not opened once more for every attempt.
+impl HeaderProbe {
+    /// Reads the header of the file with this id, which is expected at this path.
+    pub fn read(path: &Path, id: FileId) -> Result<Self> {
+        // A file that is kept open already is not opened again for every attempt.
         let kept = kept().remove(&id);
         let connection = match kept {
             Some(connection) => connection,
@@ -103,12 +104,12 @@ impl Glance {
             )
             .map_err(|error| errors::sql(path, &error))?,
         };
-        let mut glance = Self { content: Content::Unreadable, id, connection: Some(connection) };
-        let header = glance.connection.as_ref().map_or(Err(ffi::SQLITE_MISUSE), header);
-        glance.content = Content::of(&header.map_err(|code| {
+        let mut probe = Self { content: Content::Unreadable, id, connection: Some(connection) };
+        let header = probe.connection.as_ref().map_or(Err(ffi::SQLITE_MISUSE), header);
+        probe.content = Content::of(&header.map_err(|code| {
             errors::sql(path, &rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
         })?);
-        Ok(glance)
+        Ok(probe)
     }
 
     /// Closes the connection: the file is ours, and no other copy of SQLite in this process has locks on it.
@@ -117,7 +118,7 @@ impl Glance {
     }
 }
 
-impl Drop for Glance {
+impl Drop for HeaderProbe {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
             keep_open(self.id, connection);
@@ -125,23 +126,23 @@ impl Drop for Glance {
     }
 }
 
-/// Never closes this connection; see [`Glance`].
+/// Keeps this connection open until the process exits; see [`HeaderProbe`].
 pub fn keep_open(id: FileId, connection: Connection) {
-    // Elsewhere a lock belongs to a descriptor, not to the process, and closing another one does no harm.
+    // On other systems a lock belongs to a descriptor, not to the process, and closing another one does no harm.
     if cfg!(unix)
         && let Some(second) = kept().insert(id, connection)
     {
-        // Two threads looked at once. Leaking one is cheaper than a damaged database.
+        // Two threads read it at the same time. Leaking a connection is better than a damaged database.
         std::mem::forget(second);
     }
 }
 
 fn kept() -> MutexGuard<'static, HashMap<FileId, Connection>> {
     static KEPT: LazyLock<Mutex<HashMap<FileId, Connection>>> = LazyLock::new(Mutex::default);
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+    KEPT.lock()
 }
 
-/// The first bytes of the database, zeros where it is shorter, or SQLite's error code.
+/// The first bytes of the database, filled up with zeros if it is shorter, or SQLite's error code.
 fn header(connection: &Connection) -> std::result::Result<[u8; HEADER_BYTES], std::ffi::c_int> {
     let mut bytes = [0_u8; HEADER_BYTES];
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
@@ -163,8 +164,8 @@ fn header(connection: &Connection) -> std::result::Result<[u8; HEADER_BYTES], st
     let Some(read) = (unsafe { (*file).pMethods.as_ref() }).and_then(|methods| methods.xRead) else {
         return Err(ffi::SQLITE_CANTOPEN);
     };
-    // SAFETY: `bytes` has the 100 bytes that are asked for, and nobody else uses this connection's file meanwhile, for
-    // `connection` is not `Sync`.
+    // SAFETY: `bytes` has room for the 100 bytes requested, and no other thread uses this connection's file meanwhile,
+    // because `connection` is not `Sync`.
     match unsafe { read(file, bytes.as_mut_ptr().cast(), 100, 0) } {
         ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(bytes),
         code => Err(code),

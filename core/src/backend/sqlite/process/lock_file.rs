@@ -1,75 +1,58 @@
-//! One lock file of this process: its thread, its queue, the store that has it open, and those who use it.
+//! One lock file of this process: its thread, its waiters, its users, and what they share.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::registry::Registry;
+use super::background_undo::BackgroundUndo;
 use crate::backend::contract::LossListener;
-use crate::backend::sqlite::commit::group_commit::{self, CHANGE, Needs, Queue};
-use crate::backend::sqlite::commit::operations;
-use crate::backend::sqlite::errors;
-use crate::backend::sqlite::fs::paths;
+use crate::backend::sqlite::commit::committer::{CommitListener, Committer};
+use crate::backend::sqlite::commit::group_commit::GroupCommit;
+use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::holders::reaper;
-use crate::backend::sqlite::open;
-use crate::backend::sqlite::retry::Wait;
-use crate::backend::sqlite::store::read_snapshot;
-use crate::backend::sqlite::store::rows::Tx;
-use crate::backend::sqlite::store::{Done, Store};
-use crate::backend::sqlite::waiters::poller::Watch;
+use crate::backend::sqlite::store::stores::Stores;
+use crate::backend::sqlite::store::{Store, release_idle_snapshots};
+use crate::backend::sqlite::waiters::local_waiters::LocalWaiters;
+use crate::backend::sqlite::waiters::poller::Poller;
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
+use crate::runtime::sync::Mutex;
 
-/// Pauses between tries to undo something, each twice the one before.
-const UNDO_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The listeners of a file's users.
+type Listeners = Arc<Mutex<Vec<LossListener>>>;
 
 /// A lock file, open or not.
-pub struct File {
-    /// Whose it is.
-    pub(crate) registry: &'static Registry,
-    /// What waits for its next transaction.
-    pub(crate) queue: Queue,
-    /// Who waits for leases in it.
-    pub(crate) watch: Watch,
-    path: PathBuf,
-    allow_network: bool,
+pub struct LockFile {
     executor: Executor,
-    // A std Mutex: nothing awaits while it is held. HeldLease while the file is opened or closed, and to look up the
-    // store; not during transactions.
-    slot: Mutex<Option<Arc<Store>>>,
-    members: Mutex<Vec<LossListener>>,
-    full: AtomicBool,
-    undone: Mutex<Vec<Undo>>,
+    commits: Arc<GroupCommit>,
+    poller: Arc<Poller>,
+    listeners: Listeners,
+    undo: Arc<BackgroundUndo>,
 }
 
-/// A lease that has to be given back, or may have to.
-#[derive(Clone)]
-struct Undo {
-    resources: Resources,
-    owner: Owner,
-    /// When it is over anyway.
-    until: BootInstant,
-}
-
-impl File {
-    /// Of this absolute path. Starts its thread, opens nothing.
-    pub fn new(registry: &'static Registry, path: PathBuf, allow_network: bool) -> Result<Self> {
-        Ok(Self {
-            registry,
-            queue: Queue::default(),
-            watch: Watch::default(),
-            path,
-            allow_network,
-            executor: Executor::start("fencelock-sql")?,
-            slot: Mutex::default(),
-            members: Mutex::default(),
-            full: AtomicBool::new(false),
-            undone: Mutex::default(),
-        })
+impl LockFile {
+    /// For the file at this absolute path. Starts its thread, opens nothing.
+    pub fn new(
+        environment: &'static Environment,
+        stores: &'static Stores,
+        path: PathBuf,
+        allow_network: bool,
+    ) -> Result<Self> {
+        let executor = Executor::start("fencelock-sql")?;
+        let (waiters, listeners) = (Arc::<LocalWaiters>::default(), Listeners::default());
+        let events = FileEvents {
+            executor: executor.clone(),
+            waiters: Arc::clone(&waiters),
+            listeners: Arc::clone(&listeners),
+        };
+        let committer = Committer::new(environment, stores, path, allow_network, Box::new(events));
+        let commits = Arc::new(GroupCommit::new(Arc::new(committer)));
+        let poller = Arc::new(Poller::new(waiters, Arc::clone(&commits), executor.clone()));
+        let undo = Arc::new(BackgroundUndo::new(Arc::clone(&commits)));
+        Ok(Self { executor, commits, poller, listeners, undo })
     }
 
     /// Its thread.
@@ -77,215 +60,106 @@ impl File {
         &self.executor
     }
 
-    /// Its path, as its users spell it.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Its transactions of one caller.
+    pub fn committer(&self) -> &Arc<Committer> {
+        self.commits.committer()
     }
 
-    /// From now on every commit survives a power loss: all its users share one connection, so the strictest wins. Never
-    /// waits: the next transaction sees to it.
-    pub fn require_full(&self) {
-        self.full.store(true, Ordering::Relaxed);
+    /// Its transactions that several tasks share.
+    pub const fn commits(&self) -> &Arc<GroupCommit> {
+        &self.commits
     }
 
-    /// Does `work` in one transaction, at most once. `false`: there is no lock file, and none was to be made.
-    pub fn transact(
-        &self,
-        needs: Needs,
-        wait: &mut Wait,
-        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
-    ) -> Result<bool> {
-        loop {
-            let Some(store) = self.store(needs, wait)? else { return Ok(false) };
-            if self.full.load(Ordering::Relaxed) {
-                store.require_full();
-            }
-            if self.names(&store)? {
-                match store.transact(needs.access, &self.registry.clock, wait, work)? {
-                    Done::Committed { ended } => {
-                        if ended {
-                            self.watch.ring();
-                        }
-                        return Ok(true);
-                    }
-                    Done::Replaced => self.registry.forget(&store),
-                }
-            } else {
-                self.forget(&store);
-            }
-            // Its connection must be closed before another is opened: SQLite would share the old -shm between them.
-            drop(store);
-            if !wait.again() {
-                return Err(errors::restless(&self.path));
-            }
+    /// What wakes its waiters.
+    pub const fn poller(&self) -> &Arc<Poller> {
+        &self.poller
+    }
+
+    /// Releases a lease in the background, for at most this long, if this error means that it may still be there.
+    pub fn undo_after(&self, error: &Error, resources: &Resources, owner: Owner, limit: Duration) {
+        if matches!(error, Error::BackendUnavailable(_) | Error::OutcomeUnknown(_)) {
+            self.undo.add(&self.executor, resources, owner, limit);
         }
     }
 
-    /// Whether our path still leads to this store's: a link on the way may have been switched. Only where it is spelled
-    /// otherwise; the store looks at its own path by itself.
-    fn names(&self, store: &Store) -> Result<bool> {
-        Ok(self.path == store.path() || paths::look(&self.path)?.is_some_and(|seen| seen.id == store.id()))
-    }
-
-    fn store(&self, needs: Needs, wait: &mut Wait) -> Result<Option<Arc<Store>>> {
-        let mut slot = loop {
-            match self.slot.try_lock() {
-                Ok(slot) => break slot,
-                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                // Another thread is opening it, and may be waiting for another process.
-                Err(TryLockError::WouldBlock) if wait.again() => {}
-                Err(TryLockError::WouldBlock) => return Err(errors::locked_out(&self.path, wait.waited())),
-            }
-        };
-        if slot.is_none() {
-            let path = match paths::canonical(&self.path) {
-                Ok(path) => path,
-                // Without its directory there is no lock file either, and nothing in it to be ended. Whoever looks is told.
-                Err(_) if needs == CHANGE && matches!(paths::look(&self.path), Ok(None)) => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            let terms = open::Terms { create: needs.create, allow_network: self.allow_network };
-            *slot = open::open(self.registry, &path, terms, wait)?;
-            if let Some(store) = &*slot {
-                self.executor.spawn(reaper::sweep(Arc::downgrade(store)));
-                self.executor.spawn(read_snapshot::attend(store.attention(), Arc::downgrade(store)));
-            }
-        }
-        Ok(slot.clone())
-    }
-
-    /// The store, if the file is open.
-    pub(crate) fn open_store(&self) -> Option<Arc<Store>> {
-        self.slot.try_lock().ok()?.clone()
-    }
-
-    /// The store's file is no longer the one that the path names, or no longer whole.
-    pub(crate) fn forget(&self, store: &Arc<Store>) {
-        let mut slot = self.slot();
-        if slot.as_ref().is_none_or(|current| !Arc::ptr_eq(current, store)) {
-            return; // another thread was faster
-        }
-        *slot = None;
-        // After every grant in it, and, as opening another takes longer, before every grant in that.
-        let since = self.registry.clock.boot() + Duration::from_micros(1);
-        drop(slot);
-        self.watch.wake_all();
-        let members = self.members().clone();
-        for told in members {
-            told(since);
-        }
-    }
-
-    fn members(&self) -> MutexGuard<'_, Vec<LossListener>> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn undone(&self) -> MutexGuard<'_, Vec<Undo>> {
-        self.undone.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a lease back in the background, for at most so long, if the error leaves that to be done.
-    pub fn undo_after(
-        self: &Arc<Self>,
-        error: &Error,
-        resources: &Resources,
-        owner: Owner,
-        at_most: Duration,
-    ) {
-        if !matches!(error, Error::BackendUnavailable(_) | Error::OutcomeUnknown(_)) {
-            return;
-        }
-        let until = self.registry.clock.boot() + at_most;
-        self.undone().push(Undo { resources: resources.clone(), owner, until });
-        // Does not keep the file: it is closed when its users say so.
-        let file = Arc::downgrade(self);
-        self.executor.spawn(async move {
-            let (mut pause, longest) = UNDO_PAUSES;
-            loop {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(longest);
-                let Some(file) = file.upgrade() else { return };
-                let Some(undo) = file.undone().iter().find(|undo| undo.owner == owner).cloned() else {
-                    return;
-                };
-                let work = move |tx: &mut Tx<'_>| operations::release(tx, &undo.resources, undo.owner);
-                let released = group_commit::submit(&file, CHANGE, false, work).await.is_ok();
-                if released || file.registry.clock.boot() > undo.until {
-                    file.undone().retain(|undo| undo.owner != owner);
-                    return;
-                }
-            }
-        });
-    }
-
-    /// The last user is gone, in good order: gives back what could not be given back before, and closes the store.
-    /// Leases that are left then run out: nobody released them, so somebody may still count on them.
+    /// The last user has left in good order: finishes what is pending and closes the file. Leases that are left then
+    /// expire: they were not released, so their owners may still rely on them.
     fn close(&self) {
-        let patience = self.registry.patience.close;
-        group_commit::run_all(self, patience);
-        let undone = std::mem::take(&mut *self.undone());
-        if !undone.is_empty() {
-            let _ = self.transact(CHANGE, &mut Wait::at_most(patience), &mut |tx| {
-                undone
-                    .iter()
-                    .try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))
-            });
-        }
-        let mut slot = self.slot();
-        // Somebody may have joined meanwhile. Whoever joins after this finds the slot empty and opens the file again.
-        if self.members().is_empty()
-            && let Some(store) = slot.take().and_then(Arc::into_inner)
-        {
-            store.close();
+        let timeout = self.committer().environment().timeouts.close;
+        self.commits.drain(timeout);
+        self.undo.finish(timeout);
+        // Another user may have joined meanwhile.
+        self.committer().close(|| self.listeners.lock().is_empty());
+    }
+}
+
+/// The parts of a lock file that its committer notifies. Keeps neither the committer nor the file.
+struct FileEvents {
+    executor: Executor,
+    waiters: Arc<LocalWaiters>,
+    listeners: Listeners,
+}
+
+impl CommitListener for FileEvents {
+    fn on_opened(&self, store: &Arc<Store>) {
+        self.executor.spawn(reaper::reap(Arc::downgrade(store)));
+        self.executor.spawn(release_idle_snapshots(Arc::downgrade(store)));
+    }
+
+    fn on_ended(&self) {
+        self.waiters.notify_ended();
+    }
+
+    fn on_replaced(&self, since: BootInstant) {
+        self.waiters.wake_all();
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners {
+            listener(since);
         }
     }
 }
 
-impl fmt::Debug for File {
+impl fmt::Debug for LockFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("LockFile").field("path", &self.committer().path()).finish_non_exhaustive()
     }
 }
 
-/// One user of a lock file. Dropped without [`Member::leave`], it leaves its leases to run out.
-pub struct Member {
-    file: Arc<File>,
-    told: LossListener,
+/// One user of a lock file. Dropped without [`FileUser::leave`], it leaves its leases to expire.
+pub struct FileUser {
+    file: Arc<LockFile>,
+    listener: LossListener,
 }
 
-impl Member {
-    pub(crate) fn new(file: Arc<File>, told: LossListener) -> Self {
-        file.members().push(Arc::clone(&told));
-        Self { file, told }
+impl FileUser {
+    pub(crate) fn new(file: Arc<LockFile>, listener: LossListener) -> Self {
+        file.listeners.lock().push(Arc::clone(&listener));
+        Self { file, listener }
     }
 
     /// The file it uses.
-    pub const fn file(&self) -> &Arc<File> {
+    pub const fn file(&self) -> &Arc<LockFile> {
         &self.file
     }
 
-    /// Uses it no more. The last one closes it; that blocks, so it is done on the file's thread.
+    /// Stops using the file. The last user closes it; that blocks, so it is called on the file's thread.
     pub fn leave(self) {
         let file = Arc::clone(&self.file);
         drop(self);
-        let last = file.members().is_empty();
-        if last {
+        let is_last = file.listeners.lock().is_empty();
+        if is_last {
             file.close();
         }
     }
 }
 
-impl Drop for Member {
+impl Drop for FileUser {
     fn drop(&mut self) {
-        self.file.members().retain(|told| !Arc::ptr_eq(told, &self.told));
+        self.file.listeners.lock().retain(|listener| !Arc::ptr_eq(listener, &self.listener));
     }
 }
 
-impl fmt::Debug for Member {
+impl fmt::Debug for FileUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.file.fmt(f)
     }

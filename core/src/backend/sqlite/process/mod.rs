@@ -1,4 +1,5 @@
-//! The lock files of this process, and who shares them.
+//! The lock files of this process, and their users.
 
+pub(crate) mod background_undo;
 pub(crate) mod lock_file;
 pub(crate) mod registry;

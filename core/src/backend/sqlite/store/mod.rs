@@ -1,101 +1,95 @@
-//! One open lock file: the connection that all of this process's managers and workers share.
+//! One open lock file: the connection that all managers and workers of this process share.
 
+pub(crate) mod access;
+mod connection;
+pub(crate) mod leases;
 pub(crate) mod prune;
 pub(crate) mod read_snapshot;
-pub(crate) mod rows;
+pub(crate) mod stores;
+pub(crate) mod transaction;
 pub(crate) mod wal_files;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use tokio::sync::Notify;
 
-use self::prune::Purge;
-use self::read_snapshot::Snapshot;
-use self::rows::Tx;
-use self::wal_files::SideFiles;
+use self::access::Access;
+use self::connection::StoreConnection;
+use self::transaction::{Tx, TxContext};
 use super::errors;
 use super::fs::kind::Kind;
 use super::fs::paths::{self, FileId};
 use super::holders::holder::{Holder, Now};
 use super::holders::liveness::{self, Liveness};
-use super::retry::Wait;
+use super::retry::RetryBudget;
 use crate::error::Result;
 use crate::runtime::clock::{BootInstant, Clock};
+use crate::runtime::sync::Mutex;
 
-/// How long a close waits for others to clear what would go by itself.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a close waits for other processes to remove entries that would expire anyway.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
+/// How often an unused snapshot is looked for.
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
-/// What a transaction does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Looks only, and is not kept waiting by a writer.
-    Read,
-    /// May write. Always begun as IMMEDIATE: a transaction that becomes a writer later can fail at any time.
-    Write,
-}
-
-/// What became of a transaction that did not fail.
+/// The result of a transaction that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     /// It is committed.
     Committed {
-        /// It ended something that others may wait for.
+        /// Whether it ended something that waiters may be waiting for.
         ended: bool,
     },
-    /// Nothing was done, because the path names another file by now, or none, or the file's -wal or -shm were taken away:
-    /// this store is over, and so are the leases in it.
+    /// Nothing was done, because the path names another file now, or none, or the file's -wal or -shm were removed: this
+    /// store is over, and so are its leases.
     Replaced,
 }
 
-/// What tells whether a file has changed.
+/// Shows whether a file has changed: it has if two markers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Glimpse {
-    /// Changes with every commit of another connection: <https://sqlite.org/pragma.html#pragma_data_version>
-    others: i64,
-    /// Transactions of ours that ended something.
-    ours: u64,
+pub struct ChangeMarker {
+    /// Changes with every commit of another connection.
+    data_version: i64,
+    /// The number of our own transactions that ended something.
+    ended: u64,
+}
+
+/// Is notified when a store is abandoned.
+pub trait StoreListener: Send + Sync {
+    /// The store's file was replaced or damaged, and its leases are lost.
+    fn on_abandoned(&self, store: &Store);
 }
 
 /// An open lock file.
 #[derive(Debug)]
 pub struct Store {
-    // A std Mutex: it is held for one transaction or one try to begin it, and nothing awaits meanwhile. Declared
-    // first, so that it is dropped first: the connection is closed before the liveness file goes.
-    writer: Mutex<Writer>,
+    // Locked for one transaction, or one attempt to begin it. Declared first, so that it is dropped first: the
+    // connection closes before the liveness file is removed.
+    connection: Mutex<StoreConnection>,
     liveness: Option<Liveness>,
     path: PathBuf,
     id: FileId,
     kind: Kind,
-    /// Some manager of this file wants commits to survive a power loss.
+    /// Whether a manager of this file needs commits to survive a power loss.
     full: AtomicBool,
-    /// Rows that this process granted and did not release: at most so many leases of ours are left.
+    /// The number of rows that this process granted and did not release, which is the most of our leases that are left.
     unreleased: AtomicUsize,
-    /// Names this process in the queue, for as long as it has the file open. Random.
+    /// The number of this process in the queue while it has the file open. Random.
     process: i64,
-    /// It may have entries there.
-    stands: AtomicBool,
-    /// Transactions of this process that ended something.
+    /// Whether this process may have entries in the queue.
+    may_be_queued: AtomicBool,
+    /// The number of this process's transactions that ended something.
     ended: AtomicU64,
-    /// Wakes whoever sees to it that a snapshot is let go.
-    attention: Arc<Notify>,
-}
-
-#[derive(Debug)]
-struct Writer {
-    connection: Connection,
-    side: SideFiles,
-    purge: Purge,
-    snapshot: Snapshot,
-    full: bool,
+    /// Notified when a snapshot is held, or the store is dropped.
+    snapshot_held: Arc<Notify>,
+    listeners: Mutex<Vec<Weak<dyn StoreListener>>>,
 }
 
 impl Store {
-    /// Of a connection that is configured.
+    /// Takes a connection that is configured.
     pub fn new(
         path: PathBuf,
         id: FileId,
@@ -103,119 +97,135 @@ impl Store {
         liveness: Option<Liveness>,
         connection: Connection,
     ) -> Self {
-        // Enough for every statement there is; the default is 16.
-        connection.set_prepared_statement_cache_capacity(64);
-        let full = kind.is_network();
-        let (side, purge, snapshot) = (SideFiles::default(), Purge::default(), Snapshot::default());
-        let writer = Mutex::new(Writer { connection, side, purge, snapshot, full });
+        let is_full = kind.is_network();
         Self {
-            writer,
+            connection: Mutex::new(StoreConnection::new(connection, is_full)),
             liveness,
             path,
             id,
             kind,
-            full: AtomicBool::new(full),
+            full: AtomicBool::new(is_full),
             unreleased: AtomicUsize::new(0),
             process: liveness::nonce().cast_signed(),
-            stands: AtomicBool::new(false),
+            may_be_queued: AtomicBool::new(false),
             ended: AtomicU64::new(0),
-            attention: Arc::default(),
+            snapshot_held: Arc::default(),
+            listeners: Mutex::default(),
         }
     }
 
-    /// Where it was opened.
+    /// The path under which it was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Which file it is.
+    /// The file that is open.
     pub const fn id(&self) -> FileId {
         self.id
     }
 
-    /// What it lies on.
+    /// The file system it is on.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// From now on a commit survives a power loss.
+    /// Has every commit survive a power loss from now on.
     pub fn require_full(&self) {
         self.full.store(true, Ordering::Relaxed);
     }
 
     /// Whether the path still names this file. One `stat`.
     pub fn is_current(&self) -> Result<bool> {
-        Ok(paths::look(&self.path)?.is_some_and(|seen| seen.id == self.id))
+        Ok(paths::stat(&self.path)?.is_some_and(|stat| stat.id == self.id))
     }
 
-    /// Does `work` in one transaction; calls it at most once, and not before the write lock is ours. An error rolls
-    /// everything back.
+    /// Notifies this listener when the store is abandoned.
+    pub fn add_listener(&self, listener: Weak<dyn StoreListener>) {
+        let mut listeners = self.listeners.lock();
+        listeners.retain(|other| other.strong_count() > 0 && !other.ptr_eq(&listener));
+        listeners.push(listener);
+    }
+
+    /// The file was replaced, and all leases in it are lost.
+    pub fn abandon(&self) {
+        self.unreleased.store(0, Ordering::Relaxed);
+        // They lock their own state, so not while this is locked.
+        let listeners = self.listeners.lock().clone();
+        for listener in listeners.iter().filter_map(Weak::upgrade) {
+            listener.on_abandoned(self);
+        }
+    }
+
+    /// Runs `work` in one transaction; calls it at most once, and only when it has the lock. An error rolls everything
+    /// back.
     pub fn transact(
         &self,
         access: Access,
         clock: &Clock,
-        wait: &mut Wait,
+        budget: &mut RetryBudget,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<Done> {
         loop {
-            // With a rollback journal, beginning would play back one of that name, and it may be a successor's.
+            // With a rollback journal, beginning would play back a journal of that name, which may be a successor's.
             if self.kind.is_network() && !self.is_current()? {
                 return Ok(Done::Replaced);
             }
-            let mut writer = self.writer();
+            let mut connection = self.connection();
             let sent = clock.boot();
-            // With a rollback journal, whoever reads keeps the others from committing.
+            // With a rollback journal, a reader keeps other processes from committing.
             if !self.kind.is_network() {
-                writer.snapshot.count(sent);
+                connection.snapshot.count(sent);
             }
-            match writer.begin(access, self.full.load(Ordering::Relaxed)) {
-                Ok(()) => return self.run(&mut writer, clock, sent, wait, work),
+            match connection.begin(access, self.full.load(Ordering::Relaxed)) {
+                Ok(()) => return self.run(&mut connection, clock, sent, budget, work),
                 Err(error) if errors::is_busy(&error) => {}
                 Err(error) if self.is_current()? => return Err(errors::sql(&self.path, &error)),
                 Err(_) => return Ok(Done::Replaced),
             }
-            drop(writer);
+            drop(connection);
             if !self.is_current()? {
                 return Ok(Done::Replaced);
             }
-            if !wait.again() {
-                return Err(errors::locked_out(&self.path, wait.waited()));
+            if !budget.pause() {
+                return Err(errors::busy_timeout(&self.path, budget.elapsed()));
             }
         }
     }
 
-    /// The rest of a transaction that was begun.
+    /// The rest of a transaction that has begun.
     fn run(
         &self,
-        writer: &mut Writer,
+        connection: &mut StoreConnection,
         clock: &Clock,
         sent: BootInstant,
-        wait: &mut Wait,
+        budget: &mut RetryBudget,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<Done> {
-        let Writer { connection, side, purge, .. } = writer;
-        // Only now, for whoever comes here may have waited, and the file may have been replaced meanwhile. Who begins
-        // after somebody noticed that notices it, too.
-        let whole = self
-            .is_current()
-            .map(|current| current && (self.kind.is_network() || side.are_current(&self.path, sent)));
-        if !matches!(whole, Ok(true)) {
-            writer.roll_back();
-            return whole.map(|_| Done::Replaced);
+        // Checked only now: this thread may have waited for the lock while the file was replaced. A transaction that
+        // begins after another one noticed that must notice it too.
+        let is_whole = self.is_current().map(|is_current| {
+            is_current && (self.kind.is_network() || connection.wal_files.are_current(&self.path, sent))
+        });
+        if !matches!(is_whole, Ok(true)) {
+            connection.roll_back();
+            return is_whole.map(|_| Done::Replaced);
         }
         let now = Now::read(clock, self.kind.is_network());
-        let mut tx = Tx::new(connection, self, sent, now);
-        let outcome = work(&mut tx).and_then(|()| purge.step(&mut tx));
+        let mut tx = Tx::new(&connection.connection, self.context(&now), sent, now);
+        let outcome = work(&mut tx).and_then(|()| connection.pruner.step(&mut tx));
         let (granted, released, ended) = (tx.granted, tx.released, tx.ended);
+        if tx.entered_queue {
+            self.may_be_queued.store(true, Ordering::Relaxed);
+        }
         drop(tx);
         if let Err(error) = outcome {
-            writer.roll_back();
+            connection.roll_back();
             return Err(errors::sql(&self.path, &error));
         }
-        if writer.snapshot.keep(&writer.connection) {
-            self.attention.notify_one();
+        if connection.snapshot.keep(&connection.connection) {
+            self.snapshot_held.notify_one();
         }
-        self.commit(writer, wait)?;
+        self.commit(connection, budget)?;
         self.ended.fetch_add(u64::from(ended), Ordering::Relaxed);
         self.unreleased.fetch_add(granted, Ordering::Relaxed);
         let fewer = |unreleased: usize| Some(unreleased.saturating_sub(released));
@@ -223,19 +233,19 @@ impl Store {
         Ok(Done::Committed { ended })
     }
 
-    fn commit(&self, writer: &mut Writer, wait: &mut Wait) -> Result<()> {
+    fn commit(&self, connection: &mut StoreConnection, budget: &mut RetryBudget) -> Result<()> {
         loop {
-            let Err(error) = execute(&writer.connection, "COMMIT") else { return Ok(()) };
-            // Only with a rollback journal: readers are in the way. The transaction stands meanwhile.
-            if errors::is_busy(&error) && !writer.connection.is_autocommit() {
-                if wait.again() {
+            let Err(error) = connection.commit() else { return Ok(()) };
+            // Only with a rollback journal: another process is reading. The transaction stays open meanwhile.
+            if errors::is_busy(&error) && !connection.connection.is_autocommit() {
+                if budget.pause() {
                     continue;
                 }
-                writer.roll_back();
-                return Err(errors::locked_out(&self.path, wait.waited()));
+                connection.roll_back();
+                return Err(errors::busy_timeout(&self.path, budget.elapsed()));
             }
-            writer.roll_back();
-            // What cannot be said to have been undone is not said to be.
+            connection.roll_back();
+            // After an I/O error it is not certain that nothing was committed.
             return Err(match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::SystemIoFailure) | None => errors::unknown(&self.path, &error),
                 Some(_) => errors::sql(&self.path, &error),
@@ -243,153 +253,102 @@ impl Store {
         }
     }
 
-    /// Whether this process keeps a liveness file beside the lock file, as others do.
+    fn context(&self, now: &Now) -> TxContext<'_> {
+        let holder = Holder { identity: now.identity, mark: self.liveness.as_ref().map(Liveness::mark) };
+        TxContext {
+            path: &self.path,
+            kind: self.kind,
+            process: self.process,
+            holder: Some(holder).filter(|holder| holder.identity.is_some() || holder.mark.is_some()),
+        }
+    }
+
+    /// Whether this process keeps a liveness file for this lock file, as others do.
     pub const fn keeps_liveness(&self) -> bool {
         self.liveness.is_some()
     }
 
-    /// What rows of this process carry, at a moment.
-    pub fn holder(&self, now: &Now) -> Option<Holder> {
-        let holder = Holder { identity: now.identity, mark: self.liveness.as_ref().map(Liveness::mark) };
-        (holder.identity.is_some() || holder.mark.is_some()).then_some(holder)
-    }
-
-    /// Whether the file has changed since another glimpse, for a fraction of what a transaction costs. `None`: others are in
-    /// the way, or it is another file by now.
-    pub fn glimpse(&self) -> Option<Glimpse> {
+    /// The file's current change marker, for a fraction of what a transaction costs. `None`: another process has it
+    /// locked, or it is another file now.
+    pub fn change_marker(&self) -> Option<ChangeMarker> {
         // As for a transaction.
         if self.kind.is_network() && !self.is_current().ok()? {
             return None;
         }
-        let ours = self.ended.load(Ordering::Relaxed);
-        let Writer { connection, snapshot, .. } = &mut *self.writer();
-        // In it, nothing that others do is seen.
-        snapshot.let_go(connection);
-        let mut version = connection.prepare_cached("PRAGMA data_version").ok()?;
-        let others = version.query_row([], |row| row.get(0)).ok()?;
-        Some(Glimpse { others, ours })
+        let ended = self.ended.load(Ordering::Relaxed);
+        let data_version = self.connection().data_version().ok()?;
+        Some(ChangeMarker { data_version, ended })
     }
 
-    /// Wakes whoever [attends](crate::backend::sqlite::store::read_snapshot::attend) to its snapshot, when one is held or the store is over.
-    pub fn attention(&self) -> Arc<Notify> {
-        Arc::clone(&self.attention)
+    /// Releases a snapshot if the burst of transactions has ended since the last call. Returns whether it had. Never
+    /// waits.
+    fn release_idle_snapshot(&self) -> bool {
+        // If it is locked, the burst continues.
+        let Some(mut connection) = self.connection.try_lock() else { return false };
+        let StoreConnection { connection, snapshot, .. } = &mut *connection;
+        snapshot.release_if_idle(connection)
     }
 
-    /// Lets a snapshot go if the run of transactions has ended since this was asked last, and answers whether that was so.
-    /// Never waits.
-    pub fn let_go_if_idle(&self) -> bool {
-        let mut writer = match self.writer.try_lock() {
-            Ok(writer) => writer,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // The run goes on.
-            Err(TryLockError::WouldBlock) => return false,
-        };
-        let Writer { connection, snapshot, .. } = &mut *writer;
-        snapshot.let_go_if_idle(connection)
-    }
-
-    /// This process, as the queue names it.
-    pub const fn process(&self) -> i64 {
-        self.process
-    }
-
-    /// This process may have entries in the queue from now on.
-    pub fn stands_in_line(&self) {
-        self.stands.store(true, Ordering::Relaxed);
-    }
-
-    /// The file is gone, and all leases in it.
-    pub fn abandon(&self) {
-        self.unreleased.store(0, Ordering::Relaxed);
-    }
-
-    /// Closes in good order: what is in the WAL goes into the database, and the last process removes the WAL.
+    /// Closes in good order: the WAL is copied into the database, and the last process removes it.
     pub fn close(self) {
-        if self.is_current().unwrap_or(false) {
-            if self.stands.load(Ordering::Relaxed) {
-                // Failing to, they are passed over before long.
-                let mut wait = Wait::at_most(PATIENCE);
-                let _ = self.transact(Access::Write, &Clock::System, &mut wait, &mut |tx| tx.put_out_all());
-            }
-            if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.holds_nothing(), Ok(true)) {
-                self.abandon();
-            }
-            // Failing to, it is closed without.
-            let _ = self.writer().connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+        if !self.is_current().unwrap_or(false) {
+            return;
         }
+        if self.may_be_queued.load(Ordering::Relaxed) {
+            // If this fails, other processes soon skip the entries.
+            let mut budget = RetryBudget::new(CLOSE_TIMEOUT);
+            let _ =
+                self.transact(Access::Write, &Clock::System, &mut budget, &mut |tx| tx.leave_all_queues());
+        }
+        if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.has_no_active_lease(), Ok(true)) {
+            self.unreleased.store(0, Ordering::Relaxed);
+        }
+        self.connection().checkpoint_on_close();
     }
 
-    /// Whether all leases that were not released have run out, been taken, or been ended by force.
-    fn holds_nothing(&self) -> Result<bool> {
+    /// Whether all leases that were not released have expired, were taken over, or were ended by force.
+    fn has_no_active_lease(&self) -> Result<bool> {
         let Some(mark) = self.liveness.as_ref().map(Liveness::mark) else { return Ok(true) };
-        let mut nothing = false;
-        self.transact(Access::Read, &Clock::System, &mut Wait::at_most(Duration::ZERO), &mut |tx| {
-            nothing = !tx.is_holding(mark)?;
+        let mut has_none = false;
+        let mut budget = RetryBudget::new(Duration::ZERO);
+        self.transact(Access::Read, &Clock::System, &mut budget, &mut |tx| {
+            has_none = !tx.has_active_lease(mark)?;
             Ok(())
         })?;
-        Ok(nothing)
+        Ok(has_none)
     }
 
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        // A panic leaves at worst a transaction open, and `begin` ends that; its snapshot is let go as any other is.
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn connection(&self) -> MutexGuard<'_, StoreConnection> {
+        // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like any other.
+        self.connection.lock()
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // Whoever attends to it ends.
-        self.attention.notify_one();
+        // Ends the task that releases snapshots.
+        self.snapshot_held.notify_one();
         if *self.unreleased.get_mut() > 0
             && let Some(liveness) = self.liveness.take()
         {
-            liveness.outlive();
+            liveness.keep_until_exit();
         }
     }
 }
 
-impl Writer {
-    fn begin(&mut self, access: Access, full: bool) -> rusqlite::Result<()> {
-        if !self.connection.is_autocommit() {
-            self.roll_back();
-        }
-        if full != self.full {
-            self.connection.pragma_update(None, "synchronous", "FULL")?;
-            // macOS keeps what was synced in the disk's own cache otherwise.
-            self.connection.pragma_update(None, "fullfsync", true)?;
-            self.connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-            self.full = full;
-        }
-        match access {
-            Access::Write => self.begin_to_write(),
-            Access::Read => {
-                self.snapshot.let_go(&self.connection);
-                execute(&self.connection, "BEGIN")?;
-                // The snapshot is taken by the first read; if that is in somebody's way, it shows now.
-                let begun = self.connection.prepare_cached("SELECT 1 FROM leases LIMIT 1")?.exists([]);
-                begun.map(|_| ()).inspect_err(|_| self.roll_back())
+/// Releases a store's snapshots soon after each burst of transactions, as long as the store exists.
+pub async fn release_idle_snapshots(store: Weak<Store>) {
+    let Some(snapshot_held) = store.upgrade().map(|store| Arc::clone(&store.snapshot_held)) else { return };
+    // A store that is used under two spellings of its path has two such tasks, on two threads. When one of them ends,
+    // with or without the store, the other one continues.
+    let _next = scopeguard::guard((), |()| snapshot_held.notify_one());
+    while store.strong_count() > 0 {
+        snapshot_held.notified().await;
+        loop {
+            tokio::time::sleep(IDLE_CHECK_INTERVAL).await;
+            if store.upgrade().is_none_or(|store| store.release_idle_snapshot()) {
+                break;
             }
         }
     }
-
-    fn begin_to_write(&mut self) -> rusqlite::Result<()> {
-        let begun = execute(&self.connection, "BEGIN IMMEDIATE");
-        if begun.is_ok() || !self.snapshot.give_up(&self.connection) {
-            return begun;
-        }
-        // What was in the way may have been the snapshot: it is not the newest, as a rule.
-        execute(&self.connection, "BEGIN IMMEDIATE")
-    }
-
-    /// Ends a transaction, if SQLite has not done so itself.
-    fn roll_back(&mut self) {
-        self.snapshot.let_go(&self.connection);
-        if !self.connection.is_autocommit() {
-            let _ = execute(&self.connection, "ROLLBACK");
-        }
-    }
-}
-
-fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }

@@ -1,143 +1,139 @@
-//! Reading on: in a run of transactions, the connection keeps its read snapshot from one to the next.
+//! Keeps the connection's read snapshot from one transaction to the next during a burst of transactions.
 //!
-//! In WAL mode a transaction takes and gives back three file locks, six calls in all. One of the three is for the right to
-//! write; the others are for its snapshot. Whoever begins to write in a snapshot that is still the newest needs only the
-//! first. That it is the newest, SQLite finds out once it has the right to write, and refuses at once if it is not
-//! (<https://sqlite.org/rescode.html#busy_snapshot>): no transaction sees less than it would without.
+//! In WAL mode a transaction takes and releases three file locks, six system calls in all. One of the locks is for
+//! writing, the other two are for its snapshot. A transaction that begins to write in a snapshot that is still the
+//! newest needs only the first. SQLite checks that it is the newest once it has the write lock, and fails immediately
+//! if it is not (<https://sqlite.org/rescode.html#busy_snapshot>), so no transaction sees less than it would otherwise.
 //!
-//! While a snapshot is held, no checkpoint gets past it, and the WAL cannot start over. So it is let go after a few
-//! transactions, so that our own checkpoints find none; when nothing has used it for some milliseconds; and when somebody
-//! else writes, for two who keep snapshots could let the WAL grow.
+//! While a snapshot is held, no checkpoint gets past it and the WAL cannot restart. Therefore it is released after a
+//! limited number of transactions, so that our own checkpoints do not meet it; when it was unused for some
+//! milliseconds; and when another process writes, because two processes that keep snapshots could let the WAL grow.
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::Notify;
 
-use super::Store;
 use crate::runtime::clock::BootInstant;
 
-/// Transactions that follow each other this fast are a run.
-const PAUSE: Duration = Duration::from_millis(1);
-/// How many transactions of a run come before one that keeps its snapshot. Whoever finds that others write starts anew, so
-/// among processes that write in turn, hardly any holds one.
-const RUN: u32 = 256;
-/// How many transactions share one snapshot, each counted together with the rows that it changes: 64 that take or give back one
-/// lock; none that do so for many. The WAL may be longer by about as many frames before it is copied into the database.
-const MOST_USES: u64 = 128;
-/// How often it is looked for one that nothing uses any more.
-const IDLE: Duration = Duration::from_millis(5);
+/// The longest pause between two transactions of a burst.
+const MAX_PAUSE: Duration = Duration::from_millis(1);
+/// How many transactions of a burst come before one that keeps its snapshot. The count restarts when another process
+/// writes, so processes that write in turn hardly ever hold one.
+const MIN_BURST: u32 = 256;
+/// How many transactions share one snapshot, each counted together with the rows it changes: 64 that acquire or release
+/// one lock; none of those that do so for many. The WAL may be longer by about as many frames before it is copied into
+/// the database.
+const MAX_USES: u64 = 128;
 
-/// A query that is begun and not ended keeps the snapshot. Of a table that no transaction writes: a change would have to
-/// save where the query stands. It is not asked for a second row.
+/// Reads from a table that no transaction writes: a change to the table of a running query would have to save the
+/// query's position. It is never asked for a second row.
 const QUERY: &str = "SELECT 1 FROM sqlite_schema";
 
-/// A connection's read snapshot, held between its transactions or not.
+/// A connection's read snapshot, which may be held between its transactions.
 #[derive(Debug, Default)]
-pub struct Snapshot {
-    /// How many transactions of the run there were.
-    run: u32,
+pub struct ReadSnapshot {
+    /// The number of transactions in this burst.
+    burst: u32,
     /// When the last of them began.
     last: Option<BootInstant>,
-    /// A count for the one that is held; see [`MOST_USES`].
-    uses: Option<u64>,
-    /// How many rows the connection had changed by the end of the last transaction.
+    held: Option<HeldSnapshot>,
+    /// The number of rows that the connection had changed by the end of the last transaction.
     changes: u64,
-    /// The run went on since somebody asked.
-    fresh: bool,
-    /// Somebody sees to it that it is let go.
-    attended: bool,
+    /// Whether the burst has continued since the last [`Self::release_if_idle`].
+    is_fresh: bool,
+    /// Whether a task will release it when it is idle.
+    is_watched: bool,
 }
 
-impl Snapshot {
-    /// Another transaction is about to begin, also one that only reads: without, it would pass for one of a run that is over.
+#[derive(Debug)]
+struct HeldSnapshot {
+    query: RunningQuery,
+    /// See [`MAX_USES`].
+    uses: u64,
+}
+
+impl ReadSnapshot {
+    /// A transaction is about to begin. Counts those that only read too: otherwise a burst would seem to have a pause.
     pub fn count(&mut self, now: BootInstant) {
-        let goes_on = self.last.replace(now).is_some_and(|last| now <= last + PAUSE);
-        self.run = if goes_on { self.run.saturating_add(1) } else { 1 };
+        let continues = self.last.replace(now).is_some_and(|last| now <= last + MAX_PAUSE);
+        self.burst = if continues { self.burst.saturating_add(1) } else { 1 };
     }
 
-    /// In a transaction, right before its commit: keeps its snapshot, or lets it go. `true`: one is held that nobody attends
-    /// to yet.
+    /// In a transaction, right before its commit: keeps its snapshot, or releases it. Returns `true` if one is held that
+    /// no task watches yet.
     pub fn keep(&mut self, connection: &Connection) -> bool {
         let changes = connection.total_changes();
-        let uses = self.uses.unwrap_or(0) + 1 + (changes - self.changes);
+        let uses = self.held.as_ref().map_or(0, |held| held.uses) + 1 + (changes - self.changes);
         self.changes = changes;
-        self.fresh = self.run > RUN;
-        if self.fresh && uses < MOST_USES {
-            if self.uses.is_some() || hold(connection) {
-                self.uses = Some(uses);
+        self.is_fresh = self.burst > MIN_BURST;
+        if self.is_fresh && uses < MAX_USES {
+            match &mut self.held {
+                Some(held) => held.uses = uses,
+                None => self.held = RunningQuery::start(connection).map(|query| HeldSnapshot { query, uses }),
             }
         } else {
-            // The commit's own checkpoint finds none.
-            self.let_go(connection);
+            // So that the checkpoint of this commit does not meet it.
+            self.release(connection);
         }
-        self.uses.is_some() && !std::mem::replace(&mut self.attended, true)
+        self.held.is_some() && !std::mem::replace(&mut self.is_watched, true)
     }
 
-    /// Lets it go, if one is held.
-    pub fn let_go(&mut self, connection: &Connection) {
-        if self.uses.take().is_some()
-            && let Ok(mut query) = connection.prepare_cached(QUERY)
-        {
-            drop(query.query([]));
+    /// Releases the snapshot, if one is held.
+    pub fn release(&mut self, connection: &Connection) {
+        if let Some(held) = self.held.take() {
+            held.query.stop(connection);
         }
     }
 
-    /// Somebody else writes: lets it go, and holds none until another run has come so far. Answers whether one was held.
+    /// Releases it because another process writes, and holds none until another burst is as long. Returns whether one
+    /// was held.
     pub fn give_up(&mut self, connection: &Connection) -> bool {
-        let was_held = self.uses.is_some();
-        self.let_go(connection);
-        self.run = 0;
+        let was_held = self.held.is_some();
+        self.release(connection);
+        self.burst = 0;
         was_held
     }
 
-    /// Lets it go if the run has ended since this was asked last; nobody attends to it then. Answers whether that was so.
-    pub fn let_go_if_idle(&mut self, connection: &Connection) -> bool {
-        let is_idle = !std::mem::take(&mut self.fresh);
+    /// Releases it, and with it the watching task, if the burst has ended since the last call. Returns whether it had.
+    pub fn release_if_idle(&mut self, connection: &Connection) -> bool {
+        let is_idle = !std::mem::take(&mut self.is_fresh);
         if is_idle {
-            self.attended = false;
-            self.let_go(connection);
+            self.is_watched = false;
+            self.release(connection);
         }
         is_idle
     }
 }
 
-/// Keeps the snapshot of a transaction beyond its end.
-fn hold(connection: &Connection) -> bool {
-    let Ok(mut query) = connection.prepare_cached(QUERY) else { return false };
-    let Ok(mut rows) = query.query([]) else { return false };
-    if !matches!(rows.next(), Ok(Some(_))) {
-        return false;
-    }
-    // Dropping them would end the query. It goes back to the connection's cache as it is, and the next who takes it from
-    // there, see `Snapshot::let_go`, finds it so. Were it thrown out, or ended, then so would be the snapshot, and the next
-    // transaction would begin as any other does.
-    std::mem::forget(rows);
-    true
-}
+/// A query that has returned a row and was not reset: as long as it runs, SQLite keeps the snapshot, even across a
+/// commit. The connection's statement cache owns the statement, and this value stands for the fact that it runs.
+///
+/// A `rusqlite::Statement` or `Rows` of our own could not be stored next to its connection: it borrows the connection
+/// and is not `Send`. An `sqlite3_stmt` of our own could, but only with unsafe code. What this type relies on instead,
+/// that rusqlite resets a statement only when its `Rows` are dropped and that the cache keeps it as it is, is tested
+/// below. Were a statement evicted or reset, its snapshot would merely be released early.
+#[derive(Debug)]
+struct RunningQuery(());
 
-/// Sees to it that a store's snapshots are let go soon after a run's end, for as long as there is the store.
-pub async fn attend(attention: Arc<Notify>, store: Weak<Store>) {
-    let _next = Next(&attention);
-    while store.strong_count() > 0 {
-        attention.notified().await;
-        loop {
-            tokio::time::sleep(IDLE).await;
-            if store.upgrade().is_none_or(|store| store.let_go_if_idle()) {
-                break;
-            }
+impl RunningQuery {
+    /// In a transaction: keeps its snapshot beyond its end. `None` if that is impossible.
+    fn start(connection: &Connection) -> Option<Self> {
+        let mut query = connection.prepare_cached(QUERY).ok()?;
+        let mut rows = query.query([]).ok()?;
+        if !matches!(rows.next(), Ok(Some(_))) {
+            return None;
         }
+        // Dropping the rows would reset the statement. They own nothing.
+        std::mem::forget(rows);
+        Some(Self(()))
     }
-}
 
-/// Where a store is used through two spellings of its path, two threads attend to it. When one of them ends, with or without
-/// the store, the other goes on.
-struct Next<'a>(&'a Notify);
-
-impl Drop for Next<'_> {
-    fn drop(&mut self) {
-        self.0.notify_one();
+    /// Resets the statement. Dropped without it, it runs until its connection closes.
+    fn stop(self, connection: &Connection) {
+        let Self(()) = self;
+        if let Ok(mut query) = connection.prepare_cached(QUERY) {
+            drop(query.query([]));
+        }
     }
 }
 
@@ -145,45 +141,66 @@ impl Drop for Next<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn is_kept_in_a_long_run_that_nobody_disturbs() {
+    fn connection() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE leases (resource)").unwrap();
-        let (mut snapshot, mut now) = (Snapshot::default(), BootInstant::from_micros(1));
-        let mut transactions_until_held = |snapshot: &mut Snapshot, pause| {
+        connection
+    }
+
+    #[test]
+    fn a_query_keeps_running_across_commits_until_it_is_stopped() {
+        let connection = connection();
+        for _ in 0..2 {
+            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let query = RunningQuery::start(&connection).unwrap();
+            connection.execute_batch("INSERT INTO leases VALUES (1); COMMIT").unwrap();
+            connection.execute_batch("BEGIN IMMEDIATE; INSERT INTO leases VALUES (2); COMMIT").unwrap();
+            assert!(connection.is_busy(), "a statement was not reset");
+            query.stop(&connection);
+            assert!(!connection.is_busy());
+        }
+        // Closing succeeds only if the connection owns every statement.
+        RunningQuery::start(&connection).unwrap();
+        connection.close().unwrap();
+    }
+
+    #[test]
+    fn is_kept_in_a_long_burst_without_other_writers() {
+        let connection = connection();
+        let (mut snapshot, mut now) = (ReadSnapshot::default(), BootInstant::from_micros(1));
+        let mut transactions_until_held = |snapshot: &mut ReadSnapshot, pause| {
             (1..1000).find(|_| {
                 now = now + pause;
                 snapshot.count(now);
                 snapshot.keep(&connection);
-                snapshot.uses.is_some()
+                snapshot.held.is_some()
             })
         };
-        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(RUN + 1));
+        assert_eq!(transactions_until_held(&mut snapshot, MAX_PAUSE), Some(MIN_BURST + 1));
         assert!(snapshot.give_up(&connection));
-        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(RUN + 1));
-        snapshot.let_go(&connection);
-        assert_eq!(transactions_until_held(&mut snapshot, PAUSE), Some(1));
-        snapshot.let_go(&connection);
-        assert_eq!(transactions_until_held(&mut snapshot, PAUSE + Duration::from_micros(1)), None);
+        assert_eq!(transactions_until_held(&mut snapshot, MAX_PAUSE), Some(MIN_BURST + 1));
+        snapshot.release(&connection);
+        assert_eq!(transactions_until_held(&mut snapshot, MAX_PAUSE), Some(1));
+        snapshot.release(&connection);
+        assert_eq!(transactions_until_held(&mut snapshot, MAX_PAUSE + Duration::from_micros(1)), None);
     }
 
     #[test]
-    fn is_shared_by_so_many_transactions_or_rows() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch("CREATE TABLE leases (resource)").unwrap();
-        let (mut snapshot, now) = (Snapshot::default(), BootInstant::from_micros(1));
+    fn is_shared_by_a_limited_number_of_transactions_and_rows() {
+        let connection = connection();
+        let (mut snapshot, now) = (ReadSnapshot::default(), BootInstant::from_micros(1));
         let mut uses_of = |rows: usize| {
             snapshot.give_up(&connection);
-            (0..RUN).for_each(|_| snapshot.count(now));
+            (0..MIN_BURST).for_each(|_| snapshot.count(now));
             let held = (0..).take_while(|_| {
                 for _ in 0..rows {
                     connection.execute("INSERT INTO leases VALUES (1)", []).unwrap();
                 }
                 snapshot.count(now);
                 snapshot.keep(&connection);
-                snapshot.uses.is_some()
+                snapshot.held.is_some()
             });
-            // The last of them lets it go.
+            // The last of them releases it.
             held.count() + 1
         };
         assert_eq!([0, 1, 3, 126, 127].map(&mut uses_of), [128, 64, 32, 2, 1]);

@@ -1,5 +1,6 @@
-//! The lock file's -wal and -shm: whether the ones that our connection has open still have their names. Somebody may delete
-//! them by hand; whoever opens the database then gets new ones, and sees nothing of what the old ones hold.
+//! The -wal and -shm files of a lock file: whether their names still lead to the ones that our connection has open. A
+//! user may delete them by hand; a process that opens the database afterwards gets new ones and sees nothing of what
+//! the old ones hold.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,26 +8,26 @@ use std::time::Duration;
 use crate::backend::sqlite::fs::paths::{self, FileId};
 use crate::runtime::clock::BootInstant;
 
-/// Seldom enough to cost nothing beside a transaction. The database itself is looked at before each one.
-const EVERY: Duration = Duration::from_millis(10);
+/// Infrequent enough to be negligible next to a transaction. The database file itself is checked before each one.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// What was seen at the first look, which is when our connection has just opened them.
+/// The files that the first check found, which our connection had just opened.
 #[derive(Debug, Default)]
-pub struct SideFiles {
+pub struct WalFiles {
     opened: Option<[Option<FileId>; 2]>,
-    due: Option<BootInstant>,
+    next_check: Option<BootInstant>,
 }
 
-impl SideFiles {
-    /// Whether they are the ones that were there at first. To be asked inside of a transaction, which holds them open.
+impl WalFiles {
+    /// Whether they are the ones of the first check. To be called inside a transaction, which keeps them open.
     pub fn are_current(&mut self, database: &Path, now: BootInstant) -> bool {
-        if self.due.is_some_and(|due| now < due) {
+        if self.next_check.is_some_and(|next| now < next) {
             return true;
         }
-        let seen = ["-wal", "-shm"].map(|suffix| paths::id(&paths::beside(database, suffix)));
-        let current = *self.opened.get_or_insert(seen) == seen;
-        // Once they are not, everybody who still comes here is to find that out.
-        self.due = current.then_some(now + EVERY);
+        let found = ["-wal", "-shm"].map(|suffix| paths::id(&paths::sibling(database, suffix)));
+        let current = *self.opened.get_or_insert(found) == found;
+        // Once they have changed, every later transaction on this connection must notice.
+        self.next_check = current.then_some(now + CHECK_INTERVAL);
         current
     }
 }

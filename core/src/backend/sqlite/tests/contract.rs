@@ -1,28 +1,25 @@
-//! What every backend promises, and what is special about one file: sharing, group commit, patience.
+//! The contract of every backend, and what is specific to a file: sharing and group commit.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::{Place, Process, held, request};
+use super::{Process, TestDir, granted, registry, request};
 use crate::backend::contract::{Attempt, LockBackend, Request, SyncBackend};
-use crate::backend::sqlite::commit::group_commit::{self, Needs};
-use crate::backend::sqlite::process::registry::Registry;
-use crate::backend::sqlite::store::Access;
-use crate::backend::sqlite::store::rows::Tx;
+use crate::backend::sqlite::store::access::Needs;
+use crate::backend::sqlite::store::transaction::Tx;
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
 use crate::lease::Resources;
-use crate::runtime::clock::Clock;
 use crate::runtime::clock::fake::FakeClock;
 
 #[test]
-fn one_holds_and_the_others_wait() {
-    let place = Place::new();
+fn while_one_owner_holds_all_others_are_busy() {
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let (one, two) = (place.process_at(clock.clock()), place.process_at(clock.clock()));
+    let (one, two) = (dir.process_at(clock.clock()), dir.process_at(clock.clock()));
     let first = one.acquire(&["r"], 10_000);
     clock.advance(Duration::from_secs(4));
-    assert_eq!(two.busy("r"), Duration::from_secs(6));
-    assert_eq!(one.busy("r"), Duration::from_secs(6), "also for its own process");
+    assert_eq!(two.busy_for("r"), Duration::from_secs(6));
+    assert_eq!(one.busy_for("r"), Duration::from_secs(6), "also for its own process");
 
     let info = two.inspect("r").unwrap().unwrap();
     assert_eq!((info.owner, info.token), (first.owner.to_string(), first.token));
@@ -33,18 +30,18 @@ fn one_holds_and_the_others_wait() {
     assert_eq!(two.inspect("r").unwrap(), None);
     let second = two.acquire(&["r"], 10_000);
     assert!(second.token > first.token);
-    assert!(!one.release(&first).unwrap(), "nor may it end somebody else's");
+    assert!(!one.release(&first).unwrap(), "nor may it end the lease of another owner");
     assert!(two.inspect("r").unwrap().is_some());
 }
 
 #[test]
 fn a_lease_ends_with_its_ttl() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let process = place.process_at(clock.clock());
+    let process = dir.process_at(clock.clock());
     let lease = process.acquire(&["r"], 1000);
     clock.advance(Duration::from_millis(999));
-    assert_eq!(process.busy("r"), Duration::from_millis(1));
+    assert_eq!(process.busy_for("r"), Duration::from_millis(1));
     clock.advance(Duration::from_millis(1));
     assert_eq!(process.inspect("r").unwrap(), None);
     assert_eq!(process.extend(&lease, 1000).unwrap_err().code(), "LOCK_LOST", "it is not revived");
@@ -53,10 +50,10 @@ fn a_lease_ends_with_its_ttl() {
 }
 
 #[test]
-fn tokens_rise_above_the_last_the_clock_and_the_demand() {
-    let place = Place::new();
+fn tokens_rise_above_the_last_one_the_clock_and_the_minimum() {
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let process = place.process_at(clock.clock());
+    let process = dir.process_at(clock.clock());
     let first = process.acquire(&["r"], 1000);
     assert_eq!(first.token, clock.clock().wall_micros());
     process.release(&first).unwrap();
@@ -67,17 +64,17 @@ fn tokens_rise_above_the_last_the_clock_and_the_demand() {
     let third = process.acquire(&["r"], 1000);
     assert_eq!(third.token, first.token + 2, "the wall clock went back");
 
-    let demanding = Request { min_token: third.token + 1_000_000, ..request(&["s"], 1000) };
-    let asked = demanding.clone();
-    let attempt = process.call(move |backend| async move { backend.acquire(&asked).await }).unwrap();
-    assert_eq!(held(demanding, attempt).token, third.token + 1_000_001);
+    let with_minimum = Request { min_token: third.token + 1_000_000, ..request(&["s"], 1000) };
+    let requested = with_minimum.clone();
+    let attempt = process.call(move |backend| async move { backend.acquire(&requested).await }).unwrap();
+    assert_eq!(granted(with_minimum, attempt).token, third.token + 1_000_001);
 }
 
 #[test]
-fn several_resources_come_together_or_not_at_all() {
-    let place = Place::new();
+fn several_resources_are_granted_together_or_not_at_all() {
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let process = place.process_at(clock.clock());
+    let process = dir.process_at(clock.clock());
     let old = process.acquire(&["b"], 1000);
     process.release(&old).unwrap();
     clock.step_wall(-1_000_000);
@@ -87,76 +84,83 @@ fn several_resources_come_together_or_not_at_all() {
 
     let other = process.acquire(&["d"], 9000);
     let (_, attempt) = process.attempt(&["x", "a", "d", "y"], 1000).unwrap();
-    assert_eq!(attempt, Attempt::Busy(Some(Duration::from_secs(9))), "as long as the last of them is taken");
+    assert_eq!(
+        attempt,
+        Attempt::Busy(Some(Duration::from_secs(9))),
+        "for as long as the last of them is taken"
+    );
     assert_eq!(process.inspect("x").unwrap(), None, "nothing was written");
 
     assert!(process.force_release("b"));
     assert!(!process.force_release("b"), "it was free");
     assert_eq!(process.extend(&all, 5000).unwrap_err().code(), "LOCK_LOST", "part lost is lost");
     assert!(!process.release(&all).unwrap(), "not all of it was ours");
-    assert_eq!(process.inspect("a").unwrap(), None, "but what was is free");
+    assert_eq!(process.inspect("a").unwrap(), None, "but what was ours is free");
     assert!(process.release(&other).unwrap());
 }
 
 #[test]
 fn an_extension_never_shortens() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let process = place.process_at(clock.clock());
+    let process = dir.process_at(clock.clock());
     let lease = process.acquire(&["r"], 10_000);
     clock.advance(Duration::from_secs(1));
     let sent = process.extend(&lease, 2000).unwrap();
     assert_eq!(sent, clock.clock().boot());
-    assert_eq!(process.busy("r"), Duration::from_secs(9));
+    assert_eq!(process.busy_for("r"), Duration::from_secs(9));
     process.extend(&lease, 30_000).unwrap();
-    assert_eq!(process.busy("r"), Duration::from_secs(30));
+    assert_eq!(process.busy_for("r"), Duration::from_secs(30));
     let stranger = process.acquire(&["s"], 1000);
-    let mixed = super::Held { owner: stranger.owner, ..lease.clone() };
+    let mixed = super::GrantedLease { owner: stranger.owner, ..lease.clone() };
     assert_eq!(process.extend(&mixed, 1000).unwrap_err().code(), "LOCK_LOST");
     process.extend(&lease, 1000).unwrap();
 }
 
 #[test]
-fn managers_of_one_process_share_the_file_whatever_they_call_it() {
-    let place = Place::new();
-    let registry: &'static Registry = Box::leak(Box::new(Registry::new(Clock::System)));
-    let first = Process::of(SqliteBackend::in_registry(place.config(), registry));
-    let roundabout = place
+fn managers_of_one_process_share_the_file_under_every_path() {
+    let dir = TestDir::new();
+    let registry = registry();
+    let first = Process::new(SqliteBackend::in_registry(dir.config(), registry));
+    let roundabout = dir
         .path
         .parent()
         .unwrap()
         .join("../")
-        .join(place.path.strip_prefix(place.path.parent().unwrap().parent().unwrap()).unwrap());
-    let config = Config { path: roundabout, durability: Durability::Full, ..place.config() };
-    let second = Process::of(SqliteBackend::in_registry(config, registry));
+        .join(dir.path.strip_prefix(dir.path.parent().unwrap().parent().unwrap()).unwrap());
+    let config = Config { path: roundabout, durability: Durability::Full, ..dir.config() };
+    let second = Process::new(SqliteBackend::in_registry(config, registry));
     let lease = first.acquire(&["r"], 10_000);
-    let same = Process::of(SqliteBackend::in_registry(place.config(), registry));
+    let same = Process::new(SqliteBackend::in_registry(dir.config(), registry));
     assert!(
         Arc::ptr_eq(&first.backend.file().unwrap(), &same.backend.file().unwrap()),
         "one thread for a path"
     );
     for other in [&second, &same] {
-        assert!(other.busy("r") > Duration::from_secs(9));
+        assert!(other.busy_for("r") > Duration::from_secs(9));
     }
-    assert_eq!(place.liveness_files().len(), 1, "one connection for a file");
+    assert_eq!(dir.liveness_files().len(), 1, "one connection for a file");
     same.close();
     let guarantee = first.describe();
-    assert!(guarantee.summary.contains("survives power loss"), "the strictest wins: {guarantee:?}");
+    assert!(
+        guarantee.summary.contains("survives power loss"),
+        "the strictest requirement applies: {guarantee:?}"
+    );
 
     first.close();
     assert_eq!(first.release(&lease).unwrap_err().code(), "CLOSED");
-    assert!(second.busy("r") > Duration::from_secs(9), "others go on");
+    assert!(second.busy_for("r") > Duration::from_secs(9), "others continue");
     assert!(second.release(&lease).unwrap());
     second.close();
-    assert_eq!(place.names(), ["locks.sqlite"]);
+    assert_eq!(dir.names(), ["locks.sqlite"]);
 }
 
 #[test]
-fn what_tasks_ask_for_at_once_is_one_transaction() {
-    let place = Place::new();
-    let process = place.process();
+fn operations_submitted_at_the_same_time_share_one_transaction() {
+    let dir = TestDir::new();
+    let process = dir.process();
     process.acquire(&["taken"], 60_000);
-    let (done, answers) = mpsc::channel();
+    let (done, results) = mpsc::channel();
     // Spawned by a task, so that all are ready before the first one runs.
     let started = process.start(move |backend| async move {
         for name in ["a", "taken", "b", "c"] {
@@ -169,7 +173,7 @@ fn what_tasks_ask_for_at_once_is_one_transaction() {
     });
     started.unwrap().recv().unwrap();
     let mut sent = Vec::new();
-    for (name, attempt) in answers.iter().take(4) {
+    for (name, attempt) in results.iter().take(4) {
         match attempt {
             Attempt::Granted(grant) => sent.push(grant.sent),
             Attempt::Busy(_) => assert_eq!(name, "taken"),
@@ -183,11 +187,11 @@ fn what_tasks_ask_for_at_once_is_one_transaction() {
 }
 
 #[test]
-fn a_row_that_cannot_be_read_harms_no_neighbour() {
-    let place = Place::new();
-    let process = place.process();
+fn an_unreadable_row_does_not_affect_other_operations() {
+    let dir = TestDir::new();
+    let process = dir.process();
     process.acquire(&["bad"], 60_000);
-    place.raw().execute("UPDATE leases SET owner = x'00' WHERE resource = 'bad'", []).unwrap();
+    dir.raw().execute("UPDATE leases SET owner = x'00' WHERE resource = 'bad'", []).unwrap();
     let calls = ["a", "bad", "b"].map(|name| {
         let call = move |backend: Arc<SqliteBackend>| async move {
             backend.acquire(&request(&[name], 60_000)).await
@@ -201,20 +205,19 @@ fn a_row_that_cannot_be_read_harms_no_neighbour() {
 }
 
 #[test]
-fn a_full_disk_grants_nothing_and_costs_nothing() {
-    let place = Place::new();
-    let process = place.process();
+fn a_full_disk_grants_nothing_and_loses_nothing() {
+    let dir = TestDir::new();
+    let process = dir.process();
     let lease = process.acquire(&["r"], 60_000);
     let name = "x".repeat(512);
     let limit = |pages: u32| {
-        // The cap is the connection's own, so it is set through ours.
+        // The limit belongs to a connection, so it is set on ours.
         let set = move |backend: Arc<SqliteBackend>| async move {
-            let needs = Needs { access: Access::Write, create: false };
             let cap = move |tx: &mut Tx<'_>| {
                 tx.connection()
                     .pragma_update_and_check(None, "max_page_count", pages, |row| row.get::<_, u32>(0))
             };
-            group_commit::submit(&backend.file()?, needs, 0, cap).await
+            backend.file()?.commits().submit(Needs::WRITE, 0, cap).await
         };
         process.call(set).unwrap();
     };
@@ -230,32 +233,32 @@ fn a_full_disk_grants_nothing_and_costs_nothing() {
     let refused = refused.expect("the file cannot grow");
     assert_eq!(refused.code(), "BACKEND_UNAVAILABLE");
     assert!(refused.to_string().contains("no space"), "{refused}");
-    assert!(process.release(&lease).unwrap(), "what needs no room still works");
+    assert!(process.release(&lease).unwrap(), "operations that need no space still work");
     limit(1_000_000);
     process.acquire(&["r"], 1000);
 }
 
 #[test]
 fn synchronous_calls_and_tasks_share_the_leases() {
-    let place = Place::new();
-    let process = place.process();
-    let asked = request(&["r"], 60_000);
-    let lease = held(asked.clone(), process.backend.acquire_sync(&asked).unwrap());
-    assert!(process.busy("r") > Duration::from_secs(59));
+    let dir = TestDir::new();
+    let process = dir.process();
+    let requested = request(&["r"], 60_000);
+    let lease = granted(requested.clone(), process.backend.acquire_sync(&requested).unwrap());
+    assert!(process.busy_for("r") > Duration::from_secs(59));
     assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
     assert!(!process.backend.release_sync(&lease.resources, lease.owner).unwrap());
     let lease = process.acquire(&["r"], 60_000);
-    assert!(matches!(process.backend.acquire_sync(&asked).unwrap(), Attempt::Busy(Some(_))));
+    assert!(matches!(process.backend.acquire_sync(&requested).unwrap(), Attempt::Busy(Some(_))));
     assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
 }
 
 #[test]
 fn threads_and_processes_never_hold_together() {
-    let place = Place::new();
+    let dir = TestDir::new();
     let inside = std::sync::atomic::AtomicUsize::new(0);
     let grants = std::sync::atomic::AtomicUsize::new(0);
     // Two "processes" with a connection each, two threads on each connection.
-    let processes = [place.process(), place.process()];
+    let processes = [dir.process(), dir.process()];
     std::thread::scope(|scope| {
         for process in [&processes[0], &processes[1], &processes[0], &processes[1]] {
             scope.spawn(|| {
@@ -263,14 +266,14 @@ fn threads_and_processes_never_hold_together() {
                 let resources = Resources::one("r").unwrap();
                 let mut last = 0;
                 for _ in 0..300 {
-                    let asked = request(&["r"], 60_000);
-                    if let Attempt::Granted(grant) = process.backend.acquire_sync(&asked).unwrap() {
+                    let requested = request(&["r"], 60_000);
+                    if let Attempt::Granted(grant) = process.backend.acquire_sync(&requested).unwrap() {
                         assert_eq!(inside.fetch_add(1, SeqCst), 0, "two holders");
                         assert!(grant.token > last);
                         last = grant.token;
                         grants.fetch_add(1, SeqCst);
                         inside.fetch_sub(1, SeqCst);
-                        assert!(process.backend.release_sync(&resources, asked.owner).unwrap());
+                        assert!(process.backend.release_sync(&resources, requested.owner).unwrap());
                     }
                 }
             });
@@ -280,10 +283,10 @@ fn threads_and_processes_never_hold_together() {
 }
 
 #[test]
-fn old_tokens_are_forgotten_a_few_at_a_time() {
-    let place = Place::new();
+fn old_tokens_are_pruned_a_few_at_a_time() {
+    let dir = TestDir::new();
     let clock = FakeClock::new();
-    let process = place.process_at(clock.clock());
+    let process = dir.process_at(clock.clock());
     let day = Duration::from_secs(86_400);
     for number in 0..50 {
         let lease = process.acquire(&[&format!("old {number:02}")], 1000);
@@ -295,34 +298,34 @@ fn old_tokens_are_forgotten_a_few_at_a_time() {
         process.extend(&renewed, 86_400_000).unwrap();
     }
     let rows =
-        || -> u32 { place.raw().query_row("SELECT count(*) FROM leases", [], |row| row.get(0)).unwrap() };
-    assert_eq!(rows(), 51, "nothing is forgotten while nothing is added");
+        || -> u32 { dir.raw().query_row("SELECT count(*) FROM leases", [], |row| row.get(0)).unwrap() };
+    assert_eq!(rows(), 51, "nothing is pruned while nothing is added");
     for number in 0..60 {
         process.acquire(&[&format!("new {number:02}")], 1000);
     }
     assert_eq!(rows(), 61, "the new ones, and the lease that is still held");
     process.extend(&renewed, 1000).unwrap();
     let again = process.acquire(&["old 07"], 1000);
-    assert!(again.token >= clock.clock().wall_micros(), "the clock is ahead of the forgotten token");
+    assert!(again.token >= clock.clock().wall_micros(), "the clock is ahead of the pruned token");
 }
 
 #[test]
 fn names_are_compared_byte_by_byte() {
-    let place = Place::new();
-    let process = place.process();
+    let dir = TestDir::new();
+    let process = dir.process();
     for name in ["é", "e\u{301}", "E\u{301}", "a", "A", "a ", "a\0b", "a\0c", "%", "_"] {
         process.acquire(&[name], 60_000);
     }
-    assert!(process.busy("a\0b") > Duration::from_secs(50));
+    assert!(process.busy_for("a\0b") > Duration::from_secs(50));
 }
 
 #[test]
-fn after_closing_nothing_works_and_nothing_is_left() {
-    let place = Place::new();
-    let process = place.process();
+fn after_closing_every_call_fails_and_only_the_database_is_left() {
+    let dir = TestDir::new();
+    let process = dir.process();
     assert!(process.describe().summary.contains("does not exist yet"));
     assert_eq!(process.inspect("r").unwrap(), None);
-    assert_eq!(place.names(), [""; 0], "looking makes no file");
+    assert_eq!(dir.names(), [""; 0], "reading creates no file");
     process.connect().unwrap();
     let lease = process.acquire(&["r"], 60_000);
     let guarantee = process.describe();
@@ -338,7 +341,7 @@ fn after_closing_nothing_works_and_nothing_is_left() {
     assert!(process.release(&lease).unwrap());
     process.close();
     process.close();
-    assert_eq!(place.names(), ["locks.sqlite"], "one file, without side files");
+    assert_eq!(dir.names(), ["locks.sqlite"], "without -wal and -shm");
     assert_eq!(process.attempt(&["r"], 1000).unwrap_err().code(), "CLOSED");
     assert_eq!(process.backend.acquire_sync(&request(&["r"], 1000)).unwrap_err().code(), "CLOSED");
     assert_eq!(process.release(&lease).unwrap_err().code(), "CLOSED");

@@ -1,17 +1,17 @@
-//! How the tests play several processes: a backend of its own registry is one, as far as SQLite allows within one
-//! process; where the kernel has to see several, this test binary starts itself in a role.
+//! The tests simulate several processes: a backend with a registry of its own is one, as far as SQLite allows that within
+//! one process. Where the kernel has to see several, this test binary starts itself in a role.
 
 mod clocks;
 mod contract;
 mod creation;
 mod death;
-mod fair;
+mod fair_queue;
 mod foreign;
 mod names;
-mod patience;
 mod replacement;
 mod roles;
 mod snapshot;
+mod timeouts;
 mod waiting;
 
 use std::future::Future;
@@ -22,11 +22,13 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
+use super::environment::Environment;
 use super::fs::paths;
 use super::process::registry::Registry;
-use super::retry::Wait;
-use super::store::rows::Tx;
-use super::store::{Access, Done, Store};
+use super::retry::RetryBudget;
+use super::store::access::Access;
+use super::store::transaction::Tx;
+use super::store::{Done, Store};
 use super::{Config, Durability, SqliteBackend};
 use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Request};
 use crate::backend::guarantees::Guarantee;
@@ -34,13 +36,13 @@ use crate::error::Result;
 use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 
-/// A directory for a lock file; says so if something is left in it that should not be.
-struct Place {
+/// A directory for a lock file.
+struct TestDir {
     directory: tempfile::TempDir,
     path: PathBuf,
 }
 
-impl Place {
+impl TestDir {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().canonicalize().unwrap().join("locks.sqlite");
@@ -57,22 +59,22 @@ impl Place {
     }
 
     fn process_at(&self, clock: Clock) -> Process {
-        self.process_of(Registry::new(clock))
+        self.process_with(Environment::new(clock))
     }
 
-    fn process_of(&self, registry: Registry) -> Process {
-        self.process_in(Box::leak(Box::new(registry)), &self.path)
+    fn process_with(&self, environment: Environment) -> Process {
+        self.process_in(registry_with(environment), &self.path)
     }
 
-    /// A manager of the process that this registry stands for, which spells the path like this.
+    /// A manager of the process that this registry represents, with this spelling of the path.
     fn process_in(&self, registry: &'static Registry, path: &Path) -> Process {
         let config = Config { path: path.to_owned(), ..self.config() };
-        Process::of(SqliteBackend::in_registry(config, registry))
+        Process::new(SqliteBackend::in_registry(config, registry))
     }
 
-    /// The file, as the process that this registry stands for has it open.
+    /// The store of the file in the process that this registry represents.
     fn store(&self, registry: &Registry) -> Arc<Store> {
-        registry.store(paths::look(&self.path).unwrap().unwrap().id).unwrap()
+        registry.stores.find(paths::stat(&self.path).unwrap().unwrap().id).unwrap()
     }
 
     /// The names in the directory, in order.
@@ -90,16 +92,25 @@ impl Place {
         names.map(|name| self.directory.path().join(name)).collect()
     }
 
-    /// A connection past fencelock, to look at rows or to spoil them. SQLite keeps the books of this process's locks,
-    /// for it is the same copy.
+    /// A connection that bypasses fencelock, to read rows or to damage them. SQLite keeps track of the locks of this
+    /// process, because it is the same copy.
     fn raw(&self) -> Connection {
         raw(&self.path)
     }
 }
 
-/// A transaction that waits for nobody.
+/// A process with the system's clocks.
+fn registry() -> &'static Registry {
+    registry_with(Environment::new(Clock::System))
+}
+
+fn registry_with(environment: Environment) -> &'static Registry {
+    Box::leak(Box::new(Registry::new(environment)))
+}
+
+/// A transaction that does not wait for the lock.
 fn transact(store: &Store, work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>) -> Result<Done> {
-    store.transact(Access::Write, &Clock::System, &mut Wait::at_most(Duration::ZERO), work)
+    store.transact(Access::Write, &Clock::System, &mut RetryBudget::new(Duration::ZERO), work)
 }
 
 fn raw(path: &Path) -> Connection {
@@ -108,9 +119,8 @@ fn raw(path: &Path) -> Connection {
     connection
 }
 
-/// A lease that was granted.
 #[derive(Clone)]
-struct Held {
+struct GrantedLease {
     resources: Resources,
     owner: Owner,
     token: u64,
@@ -120,20 +130,23 @@ struct Held {
 /// A backend, called from outside its thread.
 struct Process {
     backend: Arc<SqliteBackend>,
-    told: Arc<AtomicU64>,
+    /// The last moment that its loss listener was called with; 0 if it was not.
+    lost_before: Arc<AtomicU64>,
 }
 
 impl Process {
-    fn of(backend: SqliteBackend) -> Self {
-        let told = Arc::new(AtomicU64::new(0));
-        let tell = Arc::clone(&told);
-        backend.on_loss(Arc::new(move |since: BootInstant| tell.store(since.as_micros(), Ordering::SeqCst)));
-        Self { backend: Arc::new(backend), told }
+    fn new(backend: SqliteBackend) -> Self {
+        let lost_before = Arc::new(AtomicU64::new(0));
+        let reported = Arc::clone(&lost_before);
+        backend.on_loss(Arc::new(move |since: BootInstant| {
+            reported.store(since.as_micros(), Ordering::SeqCst);
+        }));
+        Self { backend: Arc::new(backend), lost_before }
     }
 
-    /// Whether it was told that this lease went down with its file.
-    fn outlived(&self, held: &Held) -> bool {
-        held.sent.as_micros() < self.told.load(Ordering::SeqCst)
+    /// Whether it was notified that this lease was lost with its file.
+    fn was_notified_of_loss(&self, lease: &GrantedLease) -> bool {
+        lease.sent.as_micros() < self.lost_before.load(Ordering::SeqCst)
     }
 
     /// Starts a call on the backend's thread.
@@ -141,12 +154,12 @@ impl Process {
         &self,
         call: impl FnOnce(Arc<SqliteBackend>) -> F + Send + 'static,
     ) -> Result<mpsc::Receiver<T>> {
-        let (done, answer) = mpsc::channel();
+        let (done, result) = mpsc::channel();
         let backend = Arc::clone(&self.backend);
         self.backend.executor()?.spawn(async move {
             let _ = done.send(call(backend).await);
         });
-        Ok(answer)
+        Ok(result)
     }
 
     fn call<T: Send + 'static, F: Future<Output = Result<T>> + Send>(
@@ -158,34 +171,34 @@ impl Process {
 
     fn attempt(&self, names: &[&str], ttl_ms: u32) -> Result<(Request, Attempt)> {
         let request = request(names, ttl_ms);
-        let asked = request.clone();
-        let attempt = self.call(move |backend| async move { backend.acquire(&asked).await })?;
+        let requested = request.clone();
+        let attempt = self.call(move |backend| async move { backend.acquire(&requested).await })?;
         Ok((request, attempt))
     }
 
-    fn acquire(&self, names: &[&str], ttl_ms: u32) -> Held {
+    fn acquire(&self, names: &[&str], ttl_ms: u32) -> GrantedLease {
         let (request, attempt) = self.attempt(names, ttl_ms).unwrap();
-        held(request, attempt)
+        granted(request, attempt)
     }
 
     /// How long the resource stays taken.
-    fn busy(&self, name: &str) -> Duration {
+    fn busy_for(&self, name: &str) -> Duration {
         match self.attempt(&[name], 1000).unwrap().1 {
             Attempt::Busy(remaining) => remaining.expect("SQLite knows"),
             granted @ Attempt::Granted(_) => panic!("{name} was free: {granted:?}"),
         }
     }
 
-    fn extend(&self, held: &Held, ttl_ms: u32) -> Result<BootInstant> {
-        let Held { resources, owner, .. } = held.clone();
+    fn extend(&self, lease: &GrantedLease, ttl_ms: u32) -> Result<BootInstant> {
+        let GrantedLease { resources, owner, .. } = lease.clone();
         let ttl = Ttl::from_millis(ttl_ms).unwrap();
         self.call(
             move |backend| async move { backend.extend(&resources, owner, ttl, AckPolicy::default()).await },
         )
     }
 
-    fn release(&self, held: &Held) -> Result<bool> {
-        let Held { resources, owner, .. } = held.clone();
+    fn release(&self, lease: &GrantedLease) -> Result<bool> {
+        let GrantedLease { resources, owner, .. } = lease.clone();
         let ttl = Ttl::from_millis(10_000).unwrap();
         self.call(move |backend| async move { backend.release(&resources, owner, ttl).await })
     }
@@ -226,10 +239,10 @@ fn request(names: &[&str], ttl_ms: u32) -> Request {
     }
 }
 
-fn held(request: Request, attempt: Attempt) -> Held {
+fn granted(request: Request, attempt: Attempt) -> GrantedLease {
     match attempt {
         Attempt::Granted(Grant { token, sent, acks: None }) => {
-            Held { resources: request.resources, owner: request.owner, token, sent }
+            GrantedLease { resources: request.resources, owner: request.owner, token, sent }
         }
         other => panic!("not granted: {other:?}"),
     }

@@ -1,25 +1,25 @@
-//! Child processes: this test binary, started to play a role until its standard input ends or it is killed.
+//! Child processes: this test binary in a role, until its standard input ends or it is killed.
 
 use crate::backend::contract::{Attempt, SyncBackend};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use super::waiting::Waiting;
-use super::{Place, Process, SqliteBackend, held, raw, request};
+use super::waiting::TestWaiter;
+use super::{Process, SqliteBackend, TestDir, granted, raw, request};
 use crate::backend::sqlite::{Config, Durability};
 use crate::runtime::clock::Clock;
 
 const ROLE: &str = "FENCELOCK_TEST_ROLE";
 const FILE: &str = "FENCELOCK_TEST_FILE";
 
-/// A child; killed when dropped.
-pub(crate) struct Actor {
+/// A child process in a role. Killed when dropped.
+pub(crate) struct ChildProcess {
     child: Child,
-    said: BufReader<ChildStdout>,
+    output: BufReader<ChildStdout>,
 }
 
-impl Actor {
+impl ChildProcess {
     pub(crate) fn start(role: &str, file: &Path) -> Self {
         Self::spawn(Command::new(std::env::current_exe().unwrap()), role, file)
     }
@@ -40,31 +40,31 @@ impl Actor {
 
     fn spawn(mut command: Command, role: &str, file: &Path) -> Self {
         let mut child = command
-            .args(["--exact", "backend::sqlite::tests::roles::play", "--nocapture", "--test-threads=1"])
+            .args(["--exact", "backend::sqlite::tests::roles::run_role", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env(FILE, file)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        Self { child, said }
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self { child, output }
     }
 
-    /// What the child says next.
-    pub(crate) fn hear(&mut self) -> String {
+    /// The child's next report.
+    pub(crate) fn read_report(&mut self) -> String {
         loop {
             let mut line = String::new();
-            assert_ne!(self.said.read_line(&mut line).unwrap(), 0, "the child ended without a word");
-            // The test harness talks too, without ending its lines.
-            if let Some((_, words)) = line.split_once('@') {
-                return words.trim().to_owned();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "the child exited without a report");
+            // The test harness writes too, without ending its lines.
+            if let Some((_, report)) = line.split_once('@') {
+                return report.trim().to_owned();
             }
         }
     }
 
-    /// Has the child do what comes next in its role.
-    pub(crate) fn go_on(&mut self) {
+    /// Has the child continue with the next step of its role.
+    pub(crate) fn resume(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
@@ -74,19 +74,19 @@ impl Actor {
     }
 }
 
-impl Drop for Actor {
+impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn say(words: &str) {
-    println!("@{words}");
+fn report(what: &str) {
+    println!("@{what}");
 }
 
-/// Until the parent writes a line; ends the child if it closes the pipe.
-fn wait() {
+/// Waits until the parent writes a line; exits if it closes the pipe.
+fn wait_for_parent() {
     if std::io::stdin().read(&mut [0]).unwrap_or(0) == 0 {
         std::process::exit(0);
     }
@@ -100,113 +100,124 @@ fn backend(file: &Path) -> SqliteBackend {
     )
 }
 
-/// Nothing, unless this process was started in a role.
+/// Does nothing, unless this process was started in a role.
 #[test]
-fn play() {
+fn run_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let file = std::env::var_os(FILE).unwrap();
     let file = Path::new(&file);
     match role.as_str() {
-        // Holds "r" and dies with it, or is asked to extend it and to try again.
-        "holder" => {
-            let backend = backend(file);
-            let request = request(&["r", "another"], 60_000);
-            let attempt = backend.acquire_sync(&request).unwrap();
-            let lease = held(request.clone(), attempt);
-            say(&lease.token.to_string());
-            wait();
-            let process = Process::of(backend);
-            say(process.extend(&lease, 1000).map_or_else(|error| error.code(), |_| "extended"));
-            wait();
-            say(match process.attempt(&["r"], 1000).unwrap().1 {
-                Attempt::Granted(_) => "granted",
-                Attempt::Busy(_) => "busy",
-            });
-            wait();
-        }
-        // Stands in line for "r", which is held.
+        "holder" => hold(file),
+        "holder that drops" => leave_lease(file, false),
+        "holder that closes" => leave_lease(file, true),
         "fair waiter" => {
-            let process = Process::of(backend(file));
-            let _waiting = Waiting::behind(&process, &["r"], true);
-            say("in line");
-            wait();
+            let process = Process::new(backend(file));
+            let _waiting = TestWaiter::behind(&process, &["r"], true);
+            report("queued");
+            wait_for_parent();
         }
-        // Leaves a lease behind, and lives on.
-        "holder that drops" | "holder that closes" => {
-            let process = Process::of(backend(file));
-            process.acquire(&["r"], 60_000);
-            if role == "holder that closes" {
-                process.close();
-            }
-            drop(process);
-            say("gone");
-            wait();
-        }
-        // Finds out whether this file may be used.
         "opener" => {
-            say(backend(file)
-                .acquire_sync(&request(&["r"], 1000))
-                .map_or_else(|error| error.code(), |_| "granted"));
-            wait();
+            let attempt = backend(file).acquire_sync(&request(&["r"], 1000));
+            report(attempt.map_or_else(|error| error.code(), |_| "granted"));
+            wait_for_parent();
         }
-        // Another program that keeps the write lock.
-        "stuck" => {
-            let connection = raw(file);
-            connection.execute_batch("BEGIN IMMEDIATE").unwrap();
-            say("locked");
-            wait();
-            connection.execute_batch("ROLLBACK").unwrap();
-            say("unlocked");
-            wait();
-        }
-        // One of many that meet at a file that is not there.
-        "creator" => {
-            say("ready");
-            wait();
-            let backend = backend(file);
-            let mut won = 0;
-            for round in 0..20 {
-                let request = request(&[&format!("round {round}")], 60_000);
-                won += u32::from(matches!(backend.acquire_sync(&request).unwrap(), Attempt::Granted(_)));
-            }
-            say(&won.to_string());
-            wait();
-        }
-        // An application's own copy of SQLite: POSIX locks that SQLite's bookkeeping in this process knows nothing of.
+        "creator" => create(file),
+        "stuck" => hold_write_lock(file),
         #[cfg(target_os = "linux")]
-        "application" | "second copy" => {
-            use rustix::fs::{FlockOperation, fcntl_lock};
-            let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
-            let namespace = namespace.to_str().unwrap().trim_start_matches("pid:[").trim_end_matches(']');
-            let marker = crate::backend::sqlite::fs::paths::beside(
-                file,
-                &format!("-live-{namespace}-{}-00000000000000aa", std::process::id()),
-            );
-            let marker = (role == "second copy").then(|| std::fs::File::create(marker).unwrap());
-            if let Some(marker) = &marker {
-                marker.try_lock().unwrap();
-            }
-            let application = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
-            fcntl_lock(&application, FlockOperation::NonBlockingLockExclusive).unwrap();
-            let backend = backend(file);
-            let refused = backend.acquire_sync(&request(&["r"], 1000)).unwrap_err();
-            drop(backend);
-            say(refused.code());
-            wait();
-            // What the refusal must not do.
-            drop(std::fs::File::open(file).unwrap());
-            say("dropped");
-            wait();
-        }
+        "application" => use_as_application(file, false),
+        #[cfg(target_os = "linux")]
+        "second copy" => use_as_application(file, true),
         other => panic!("no such role: {other}"),
     }
 }
 
+/// Holds "r" until it is killed, or extends it and tries again when told to.
+fn hold(file: &Path) {
+    let backend = backend(file);
+    let request = request(&["r", "another"], 60_000);
+    let attempt = backend.acquire_sync(&request).unwrap();
+    let lease = granted(request.clone(), attempt);
+    report(&lease.token.to_string());
+    wait_for_parent();
+    let process = Process::new(backend);
+    report(process.extend(&lease, 1000).map_or_else(|error| error.code(), |_| "extended"));
+    wait_for_parent();
+    report(match process.attempt(&["r"], 1000).unwrap().1 {
+        Attempt::Granted(_) => "granted",
+        Attempt::Busy(_) => "busy",
+    });
+    wait_for_parent();
+}
+
+/// Leaves a lease, and stays alive.
+fn leave_lease(file: &Path, close: bool) {
+    let process = Process::new(backend(file));
+    process.acquire(&["r"], 60_000);
+    if close {
+        process.close();
+    }
+    drop(process);
+    report("left");
+    wait_for_parent();
+}
+
+/// Another program that holds the write lock.
+fn hold_write_lock(file: &Path) {
+    let connection = raw(file);
+    connection.execute_batch("BEGIN IMMEDIATE").unwrap();
+    report("locked");
+    wait_for_parent();
+    connection.execute_batch("ROLLBACK").unwrap();
+    report("unlocked");
+    wait_for_parent();
+}
+
+/// One of many processes that create the file at the same time.
+fn create(file: &Path) {
+    report("ready");
+    wait_for_parent();
+    let backend = backend(file);
+    let mut won = 0;
+    for round in 0..20 {
+        let request = request(&[&format!("round {round}")], 60_000);
+        won += u32::from(matches!(backend.acquire_sync(&request).unwrap(), Attempt::Granted(_)));
+    }
+    report(&won.to_string());
+    wait_for_parent();
+}
+
+/// An application with its own copy of SQLite: it has POSIX locks that our copy of SQLite does not know of.
+#[cfg(target_os = "linux")]
+fn use_as_application(file: &Path, is_second_copy: bool) {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap();
+    let namespace = namespace.to_str().unwrap().trim_start_matches("pid:[").trim_end_matches(']');
+    let marker = crate::backend::sqlite::fs::paths::sibling(
+        file,
+        &format!("-live-{namespace}-{}-00000000000000aa", std::process::id()),
+    );
+    let marker = is_second_copy.then(|| std::fs::File::create(marker).unwrap());
+    if let Some(marker) = &marker {
+        marker.try_lock().unwrap();
+    }
+    let application = std::fs::OpenOptions::new().read(true).write(true).open(file).unwrap();
+    fcntl_lock(&application, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let backend = backend(file);
+    let refused = backend.acquire_sync(&request(&["r"], 1000)).unwrap_err();
+    drop(backend);
+    report(refused.code());
+    wait_for_parent();
+    // What refusing the file must not do.
+    drop(std::fs::File::open(file).unwrap());
+    report("dropped");
+    wait_for_parent();
+}
+
 #[test]
-fn children_are_heard_and_killed() {
-    let place = Place::new();
-    let mut actor = Actor::start("creator", &place.path);
-    assert_eq!(actor.hear(), "ready");
-    actor.go_on();
-    assert_eq!(actor.hear(), "20");
+fn children_report_and_are_killed() {
+    let dir = TestDir::new();
+    let mut child = ChildProcess::start("creator", &dir.path);
+    assert_eq!(child.read_report(), "ready");
+    child.resume();
+    assert_eq!(child.read_report(), "20");
 }

@@ -1,27 +1,27 @@
-//! How waiters learn that an attempt may succeed.
+//! How waiters are woken when an attempt may succeed.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::roles::Actor;
-use super::{Held, Place, Process, held, request};
+use super::roles::ChildProcess;
+use super::{GrantedLease, Process, TestDir, granted, request};
 use crate::backend::Waiter;
 use crate::backend::contract::{Attempt, LockBackend, Request, SyncBackend};
 use crate::lease::Resources;
 
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(10);
-/// In which nothing happens, if nothing is to happen: longer than the time between two looks.
+/// How long to make sure that nothing happens: longer than the time between two reads of the leases.
 const SHORT: Duration = Duration::from_millis(250);
 
-/// Somebody who waits, seen from outside of the backend's thread.
-pub(crate) struct Waiting {
+/// A waiter, used from outside the backend's thread.
+pub(crate) struct TestWaiter {
     pub(crate) waiter: Waiter,
     pub(crate) request: Request,
 }
 
-impl Waiting {
-    /// Lines up and attempts once, as the core does.
+impl TestWaiter {
+    /// Joins the queue and attempts once, as the manager does.
     pub(crate) fn start(process: &Process, names: &[&str], fair: bool) -> (Self, Attempt) {
         let waiter = Waiter::new(fair);
         let request = Request { waiter: Some(waiter.clone()), ..request(names, 60_000) };
@@ -32,7 +32,7 @@ impl Waiting {
         (waiting, attempt)
     }
 
-    /// Like `start`, of somebody who has to wait.
+    /// Like `start`, for a waiter that has to wait.
     pub(crate) fn behind(process: &Process, names: &[&str], fair: bool) -> Self {
         let (waiting, attempt) = Self::start(process, names, fair);
         assert!(matches!(attempt, Attempt::Busy(_)), "{attempt:?}");
@@ -44,29 +44,29 @@ impl Waiting {
     }
 
     pub(crate) fn attempt(&self, process: &Process) -> Attempt {
-        let asked = self.request.clone();
-        process.call(move |backend| async move { backend.acquire(&asked).await }).unwrap()
+        let requested = self.request.clone();
+        process.call(move |backend| async move { backend.acquire(&requested).await }).unwrap()
     }
 
-    /// A message when it is woken next.
-    pub(crate) fn bell(&self, process: &Process) -> Receiver<()> {
+    /// Receives a message when the waiter is woken next.
+    pub(crate) fn next_wake(&self, process: &Process) -> Receiver<()> {
         let waiter = self.waiter.clone();
         process.start(move |_| async move { waiter.woken().await }).unwrap()
     }
 
     /// Attempts whenever it is woken, until it is granted its lease.
-    pub(crate) fn take(self, process: &Process) -> Held {
+    pub(crate) fn take(self, process: &Process) -> GrantedLease {
         let end = Instant::now() + LONG;
         while Instant::now() < end {
-            self.bell(process).recv_timeout(LONG).expect("it is woken");
+            self.next_wake(process).recv_timeout(LONG).expect("it is woken");
             let attempt = self.attempt(process);
             if matches!(attempt, Attempt::Granted(_)) {
                 let request = self.request.clone();
                 self.leave(process);
-                return held(request, attempt);
+                return granted(request, attempt);
             }
         }
-        panic!("it is woken in vain, again and again");
+        panic!("it was woken too often without a grant");
     }
 
     pub(crate) fn leave(self, process: &Process) {
@@ -77,20 +77,20 @@ impl Waiting {
     }
 }
 
-fn sleeps(bell: &Receiver<()>) -> bool {
-    bell.recv_timeout(SHORT) == Err(RecvTimeoutError::Timeout)
+fn is_asleep(wake: &Receiver<()>) -> bool {
+    wake.recv_timeout(SHORT) == Err(RecvTimeoutError::Timeout)
 }
 
 #[test]
 fn a_release_wakes_waiters_of_this_process_and_of_others() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     for waits_in in [&holder, &other] {
         for how in ["release", "release_sync", "force_release"] {
             let lease = holder.acquire(&["r"], 60_000);
-            let waiting = Waiting::behind(waits_in, &["r"], false);
-            let bell = waiting.bell(waits_in);
-            assert!(sleeps(&bell), "nothing was released");
+            let waiting = TestWaiter::behind(waits_in, &["r"], false);
+            let wake = waiting.next_wake(waits_in);
+            assert!(is_asleep(&wake), "nothing was released");
             match how {
                 "release" => assert!(holder.release(&lease).unwrap()),
                 "release_sync" => {
@@ -98,9 +98,9 @@ fn a_release_wakes_waiters_of_this_process_and_of_others() {
                 }
                 _ => assert!(holder.force_release("r")),
             }
-            bell.recv_timeout(LONG).expect(how);
+            wake.recv_timeout(LONG).expect(how);
             let attempt = waiting.attempt(waits_in);
-            let taken = held(waiting.request.clone(), attempt);
+            let taken = granted(waiting.request.clone(), attempt);
             waiting.leave(waits_in);
             assert!(waits_in.release(&taken).unwrap());
         }
@@ -109,50 +109,50 @@ fn a_release_wakes_waiters_of_this_process_and_of_others() {
 
 #[test]
 fn a_release_in_another_process_is_noticed_by_its_commit() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     let mut noticed: Vec<Duration> = (0..15)
         .map(|_| {
             let lease = holder.acquire(&["r"], 60_000);
-            let waiting = Waiting::behind(&other, &["r"], false);
-            let bell = waiting.bell(&other);
+            let waiting = TestWaiter::behind(&other, &["r"], false);
+            let wake = waiting.next_wake(&other);
             std::thread::sleep(Duration::from_millis(20));
             holder.release(&lease).unwrap();
             let since = Instant::now();
-            bell.recv_timeout(LONG).unwrap();
+            wake.recv_timeout(LONG).unwrap();
             waiting.leave(&other);
             since.elapsed()
         })
         .collect();
     noticed.sort();
-    println!("a release is noticed after {:?}, at the longest {:?}", noticed[7], noticed[14]);
-    // By the looks for dead holders alone it would take 27 ms and more.
+    println!("a release is noticed after {:?}, at most {:?}", noticed[7], noticed[14]);
+    // Through the reads for dead holders alone it would take 27 ms and more.
     assert!(noticed[7] < Duration::from_millis(15), "{noticed:?}");
 }
 
 #[test]
-fn nobody_is_woken_in_vain_by_what_others_do() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+fn a_waiter_is_not_woken_for_other_resources() {
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     let _lease = holder.acquire(&["r"], 60_000);
-    let waiting = Waiting::behind(&other, &["r"], false);
-    let bell = waiting.bell(&other);
+    let waiting = TestWaiter::behind(&other, &["r"], false);
+    let wake = waiting.next_wake(&other);
     let unrelated = holder.acquire(&["another"], 60_000);
     holder.release(&unrelated).unwrap();
-    assert!(sleeps(&bell));
+    assert!(is_asleep(&wake));
 }
 
 #[test]
 fn one_waiter_of_a_process_is_woken_and_the_next_when_that_one_leaves() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     let lease = holder.acquire(&["r"], 60_000);
     let (first, second) =
-        (Waiting::behind(&other, &["r"], false), Waiting::behind(&other, &["r", "s"], false));
-    let (bell, next) = (first.bell(&other), second.bell(&other));
+        (TestWaiter::behind(&other, &["r"], false), TestWaiter::behind(&other, &["r", "s"], false));
+    let (wake, next) = (first.next_wake(&other), second.next_wake(&other));
     holder.release(&lease).unwrap();
-    bell.recv_timeout(LONG).unwrap();
-    assert!(sleeps(&next), "one of them can have it");
+    wake.recv_timeout(LONG).unwrap();
+    assert!(is_asleep(&next), "one of them can have it");
     first.leave(&other);
     next.recv_timeout(LONG).unwrap();
     second.leave(&other);
@@ -160,74 +160,74 @@ fn one_waiter_of_a_process_is_woken_and_the_next_when_that_one_leaves() {
 
 #[test]
 fn several_resources_are_waited_for_together() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     for fair in [false, true] {
         let (a, b) = (holder.acquire(&["a"], 60_000), holder.acquire(&["b"], 60_000));
-        let waiting = Waiting::behind(&other, &["c", "b", "a"], fair);
-        let bell = waiting.bell(&other);
+        let waiting = TestWaiter::behind(&other, &["c", "b", "a"], fair);
+        let wake = waiting.next_wake(&other);
         holder.release(&a).unwrap();
-        assert!(sleeps(&bell), "b is held");
+        assert!(is_asleep(&wake), "b is held");
         holder.release(&b).unwrap();
-        bell.recv_timeout(LONG).unwrap();
-        let taken = held(waiting.request.clone(), waiting.attempt(&other));
+        wake.recv_timeout(LONG).unwrap();
+        let taken = granted(waiting.request.clone(), waiting.attempt(&other));
         waiting.leave(&other);
         other.release(&taken).unwrap();
     }
 }
 
 #[test]
-fn a_killed_holder_is_found_out() {
-    let place = Place::new();
-    let mut holder = Actor::start("holder", &place.path);
-    holder.hear();
-    let process = place.process();
+fn waiters_are_woken_when_the_holder_is_killed() {
+    let dir = TestDir::new();
+    let mut holder = ChildProcess::start("holder", &dir.path);
+    holder.read_report();
+    let process = dir.process();
     let (one, fair) =
-        (Waiting::behind(&process, &["r"], false), Waiting::behind(&process, &["another"], true));
-    let (bell, next) = (one.bell(&process), fair.bell(&process));
-    assert!(sleeps(&bell), "it lives");
+        (TestWaiter::behind(&process, &["r"], false), TestWaiter::behind(&process, &["another"], true));
+    let (wake, next) = (one.next_wake(&process), fair.next_wake(&process));
+    assert!(is_asleep(&wake), "it is alive");
     holder.kill();
-    bell.recv_timeout(LONG).unwrap();
+    wake.recv_timeout(LONG).unwrap();
     next.recv_timeout(LONG).unwrap();
     for waiting in [one, fair] {
-        held(waiting.request.clone(), waiting.attempt(&process));
+        granted(waiting.request.clone(), waiting.attempt(&process));
         waiting.leave(&process);
     }
 }
 
 #[test]
-fn everybody_is_woken_when_the_file_goes() {
+fn every_waiter_is_woken_when_the_file_is_deleted() {
     for fair in [false, true] {
-        let place = Place::new();
-        let (holder, other) = (place.process(), place.process());
+        let dir = TestDir::new();
+        let (holder, other) = (dir.process(), dir.process());
         holder.acquire(&["r"], 60_000);
-        let waiting = Waiting::behind(&other, &["r"], fair);
-        let bell = waiting.bell(&other);
-        assert!(sleeps(&bell));
-        std::fs::remove_file(&place.path).unwrap();
-        bell.recv_timeout(LONG).unwrap();
-        held(waiting.request.clone(), waiting.attempt(&other));
+        let waiting = TestWaiter::behind(&other, &["r"], fair);
+        let wake = waiting.next_wake(&other);
+        assert!(is_asleep(&wake));
+        std::fs::remove_file(&dir.path).unwrap();
+        wake.recv_timeout(LONG).unwrap();
+        granted(waiting.request.clone(), waiting.attempt(&other));
         waiting.leave(&other);
     }
 }
 
 #[test]
-fn nothing_runs_while_nobody_waits_and_the_file_is_let_go() {
-    let place = Place::new();
-    let (holder, other) = (place.process(), place.process());
+fn the_poller_runs_only_while_there_are_waiters_and_does_not_keep_the_file() {
+    let dir = TestDir::new();
+    let (holder, other) = (dir.process(), dir.process());
     let _lease = holder.acquire(&["r"], 60_000);
-    let waiting = Waiting::behind(&other, &["r"], false);
+    let waiting = TestWaiter::behind(&other, &["r"], false);
     let file = other.backend.file().unwrap();
-    assert!(file.watch.is_attended());
+    assert!(file.poller().waiters().is_polled());
     waiting.leave(&other);
     let idle = (0..100).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
-        !file.watch.is_attended()
+        !file.poller().waiters().is_polled()
     });
     assert!(idle);
 
-    // Somebody waits on, and still the file is closed with its last manager.
-    let _waiting = Waiting::behind(&other, &["r"], false);
+    // A waiter keeps waiting, and still the file closes with its last manager.
+    let _waiting = TestWaiter::behind(&other, &["r"], false);
     let weak = std::sync::Arc::downgrade(&file);
     drop(file);
     other.close();
@@ -236,5 +236,5 @@ fn nothing_runs_while_nobody_waits_and_the_file_is_let_go() {
         weak.strong_count() == 0
     });
     assert!(gone, "the task does not keep it");
-    assert_eq!(place.liveness_files().len(), 1, "only the holder's");
+    assert_eq!(dir.liveness_files().len(), 1, "only the holder's");
 }

@@ -1,80 +1,80 @@
-//! The line of fair waiters for a resource: first come, first served, across processes. All SQL on it is here.
+//! The queue of fair waiters for a resource: first come, first served, across processes. All of its SQL is here.
 //!
-//! Whoever enters does so in the transaction that found the resource taken, and whoever is granted leaves in that of the
-//! grant. A process says now and then, for all its waiters, that it lives; those of a process that is not heard of any
-//! more are passed over, and put out of the line by the next one who writes.
+//! A waiter enters in the transaction that found the resource taken, and leaves in the one that grants it. Each process
+//! regularly writes a heartbeat for all its waiters. The waiters of a process whose heartbeats have stopped are skipped,
+//! and the next process that writes removes them from the queue.
 
 use std::time::Duration;
 
 use rusqlite::params;
 
 use crate::backend::Waiter;
-use crate::backend::sqlite::holders::holder::{End, Holder};
-use crate::backend::sqlite::holders::liveness::{Mark, Pulse};
-use crate::backend::sqlite::store::rows::{Tx, signed, unsigned};
+use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
+use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
+use crate::backend::sqlite::store::transaction::{Tx, signed, unsigned};
 use crate::lease::Resources;
 
-/// How long a process is believed to live after it showed life. It does so every second ([`crate::backend::sqlite::waiters::poller`]), and the rest
-/// is what a busy machine may delay that by.
-pub const BELIEVED: Duration = Duration::from_millis(1500);
+/// How long a heartbeat is valid. A process writes one every second (see [`poller`](super::poller)); the rest is what a
+/// busy machine may delay it by.
+pub const HEARTBEAT_VALIDITY: Duration = Duration::from_millis(1500);
 
-/// Somebody in line.
+/// A waiter in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member {
+pub struct QueueEntry {
     process: i64,
     waiter: i64,
 }
 
 impl Tx<'_> {
-    /// A waiter of this process, as the line knows it.
-    pub fn member(&self, waiter: &Waiter) -> Member {
-        Member { process: self.store.process(), waiter: waiter.number().cast_signed() }
+    /// The entry of a waiter of this process.
+    pub fn queue_entry(&self, waiter: &Waiter) -> QueueEntry {
+        QueueEntry { process: self.context.process, waiter: waiter.number().cast_signed() }
     }
 
-    /// Who is first in line for the resource, the dead aside.
-    pub fn first(&mut self, resource: &str) -> rusqlite::Result<Option<Member>> {
-        let living = match self.living.take() {
-            Some(living) => living,
-            None => self.look_around()?.0,
+    /// The first waiter in the queue for the resource whose process is alive.
+    pub fn queue_head(&mut self, resource: &str) -> rusqlite::Result<Option<QueueEntry>> {
+        let live = match self.live_processes.take() {
+            Some(live) => live,
+            None => self.queued_processes()?.0,
         };
         let mut statement = self
             .connection
             .prepare_cached("SELECT process, waiter FROM queue WHERE resource = ?1 ORDER BY place")?;
-        let members = statement
-            .query_map([resource], |row| Ok(Member { process: row.get(0)?, waiter: row.get(1)? }))?;
-        let mut first = None;
-        for member in members {
-            let member = member?;
+        let entries = statement
+            .query_map([resource], |row| Ok(QueueEntry { process: row.get(0)?, waiter: row.get(1)? }))?;
+        let mut head = None;
+        for entry in entries {
+            let entry = entry?;
             // This process may have entered in this very transaction.
-            if member.process == self.store.process() || living.contains(&member.process) {
-                first = Some(member);
+            if entry.process == self.context.process || live.contains(&entry.process) {
+                head = Some(entry);
                 break;
             }
         }
-        self.living = Some(living);
-        Ok(first)
+        self.live_processes = Some(live);
+        Ok(head)
     }
 
-    /// Puts a waiter at the end of the line for each of the resources, unless it is in it.
-    pub fn enter(&mut self, resources: &Resources, waiter: &Waiter) -> rusqlite::Result<()> {
-        let member = self.member(waiter);
-        let mut entered = false;
+    /// Puts a waiter at the end of the queue for each of the resources, unless it has entered already.
+    pub fn enter_queue(&mut self, resources: &Resources, waiter: &Waiter) -> rusqlite::Result<()> {
+        let entry = self.queue_entry(waiter);
+        let mut has_entered = false;
         for resource in resources.as_slice() {
-            let stands = self
+            let is_queued = self
                 .connection
                 .prepare_cached("SELECT 1 FROM queue WHERE resource = ?1 AND process = ?2 AND waiter = ?3")?
-                .exists(params![resource, member.process, member.waiter])?;
-            if stands {
+                .exists(params![resource, entry.process, entry.waiter])?;
+            if is_queued {
                 continue;
             }
-            entered = true;
+            has_entered = true;
             self.connection
                 .prepare_cached(
                     "INSERT INTO queue (resource, place, process, waiter)
                      SELECT ?1, coalesce(max(place), 0) + 1, ?2, ?3 FROM queue WHERE resource = ?1",
                 )?
-                .execute(params![resource, member.process, member.waiter])?;
-            // One of several may never have been locked. Any token is above 0.
+                .execute(params![resource, entry.process, entry.waiter])?;
+            // One of several resources may never have been locked. Any token is above 0.
             self.connection
                 .prepare_cached(
                     "INSERT INTO leases (resource, token, queued) VALUES (?1, 0, 1)
@@ -82,42 +82,42 @@ impl Tx<'_> {
                 )?
                 .execute([resource])?;
         }
-        if entered {
-            self.store.stands_in_line();
-            self.write_life()?;
+        if has_entered {
+            self.entered_queue = true;
+            self.write_heartbeat()?;
         }
         Ok(())
     }
 
-    /// Takes a waiter out of the lines for these resources.
-    pub fn take_out(&mut self, resources: &Resources, waiter: &Waiter) -> rusqlite::Result<()> {
-        let member = self.member(waiter);
+    /// Removes a waiter from the queues for these resources.
+    pub fn leave_queue(&mut self, resources: &Resources, waiter: &Waiter) -> rusqlite::Result<()> {
+        let entry = self.queue_entry(waiter);
         for resource in resources.as_slice() {
-            let left = self
+            let removed = self
                 .connection
                 .prepare_cached("DELETE FROM queue WHERE resource = ?1 AND process = ?2 AND waiter = ?3")?
-                .execute(params![resource, member.process, member.waiter])?;
-            if left > 0 {
+                .execute(params![resource, entry.process, entry.waiter])?;
+            if removed > 0 {
                 self.ended = true;
-                self.end_line(resource)?;
+                self.clear_queued_if_empty(resource)?;
             }
         }
         Ok(())
     }
 
-    /// Says that this process lives. `false`: others did not believe so, and its waiters are no longer in line.
-    pub fn show_life(&mut self) -> rusqlite::Result<bool> {
-        let known = self
+    /// Writes a heartbeat of this process. `false`: other processes have taken it for dead and removed its waiters.
+    pub fn renew_heartbeat(&mut self) -> rusqlite::Result<bool> {
+        let is_known = self
             .connection
             .prepare_cached("SELECT 1 FROM processes WHERE process = ?1")?
-            .exists([self.store.process()])?;
-        if known {
-            self.write_life()?;
+            .exists([self.context.process])?;
+        if is_known {
+            self.write_heartbeat()?;
         }
-        Ok(known)
+        Ok(is_known)
     }
 
-    fn write_life(&mut self) -> rusqlite::Result<()> {
+    fn write_heartbeat(&mut self) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "INSERT INTO processes (process, boot_us, wall_us, holder) VALUES (?1, ?2, ?3, ?4)
@@ -125,44 +125,44 @@ impl Tx<'_> {
                  holder = excluded.holder",
             )?
             .execute(params![
-                self.store.process(),
-                signed((self.now.boot + BELIEVED).as_micros()),
-                signed(self.now.wall + BELIEVED.as_micros() as u64),
+                self.context.process,
+                signed((self.now.boot + HEARTBEAT_VALIDITY).as_micros()),
+                signed(self.now.wall + HEARTBEAT_VALIDITY.as_micros() as u64),
                 self.holder,
             ])
             .map(|_| ())
     }
 
-    /// Puts the waiters of dead processes out of all lines, once in a transaction.
-    pub fn bury(&mut self) -> rusqlite::Result<()> {
-        if self.living.is_some() {
+    /// Removes the waiters of dead processes from all queues, once in a transaction.
+    pub fn remove_dead_waiters(&mut self) -> rusqlite::Result<()> {
+        if self.live_processes.is_some() {
             return Ok(());
         }
-        let (living, dead) = self.look_around()?;
-        self.living = Some(living);
-        dead.into_iter().try_for_each(|process| self.put_out(process))
+        let (live, dead) = self.queued_processes()?;
+        self.live_processes = Some(live);
+        dead.into_iter().try_for_each(|process| self.remove_process(process))
     }
 
-    /// Puts this process's waiters out of all lines: it uses the file no more.
-    pub fn put_out_all(&mut self) -> rusqlite::Result<()> {
-        self.put_out(self.store.process())
+    /// Removes this process's waiters from all queues, because it closes the file.
+    pub fn leave_all_queues(&mut self) -> rusqlite::Result<()> {
+        self.remove_process(self.context.process)
     }
 
-    fn put_out(&mut self, process: i64) -> rusqlite::Result<()> {
+    fn remove_process(&mut self, process: i64) -> rusqlite::Result<()> {
         let resources: Vec<String> = self
             .connection
             .prepare_cached("SELECT DISTINCT resource FROM queue WHERE process = ?1")?
             .query_map([process], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        for table in ["DELETE FROM queue WHERE process = ?1", "DELETE FROM processes WHERE process = ?1"] {
-            self.connection.prepare_cached(table)?.execute([process])?;
+        for delete in ["DELETE FROM queue WHERE process = ?1", "DELETE FROM processes WHERE process = ?1"] {
+            self.connection.prepare_cached(delete)?.execute([process])?;
         }
         self.ended |= !resources.is_empty();
-        resources.iter().try_for_each(|resource| self.end_line(resource))
+        resources.iter().try_for_each(|resource| self.clear_queued_if_empty(resource))
     }
 
-    /// Says so in the resource's row if nobody is in line for it any more.
-    fn end_line(&self, resource: &str) -> rusqlite::Result<()> {
+    /// Clears the flag in the resource's row if the queue has no entries for it any more.
+    fn clear_queued_if_empty(&self, resource: &str) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE leases SET queued = NULL
@@ -172,30 +172,33 @@ impl Tx<'_> {
             .map(|_| ())
     }
 
-    /// The processes in the queue: those that live, and the others. This one always does.
-    fn look_around(&mut self) -> rusqlite::Result<(Vec<i64>, Vec<i64>)> {
+    /// The processes in the queue: those that are alive, and those that are dead. This one is always alive.
+    fn queued_processes(&mut self) -> rusqlite::Result<(Vec<i64>, Vec<i64>)> {
         let mut statement =
             self.connection.prepare_cached("SELECT process, boot_us, wall_us, holder FROM processes")?;
         let mut rows = statement.query([])?;
-        let (mut living, mut dead) = (Vec::new(), Vec::new());
+        let (mut live, mut dead) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next()? {
             let process = row.get(0)?;
             let holder = row.get_ref(3)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
-            let end = End {
+            let valid_until = LeaseEnd {
                 boot: unsigned(row, 1)?,
                 wall: unsigned(row, 2)?,
                 identity: holder.and_then(|holder| holder.identity),
             };
-            let lives =
-                process == self.store.process() || self.lives(&end, holder.and_then(|holder| holder.mark));
-            if lives { living.push(process) } else { dead.push(process) }
+            let is_alive = process == self.context.process
+                || self.is_alive(&valid_until, holder.and_then(|holder| holder.mark));
+            if is_alive { live.push(process) } else { dead.push(process) }
         }
-        Ok((living, dead))
+        Ok((live, dead))
     }
 
-    fn lives(&mut self, until: &End, mark: Option<Mark>) -> bool {
-        let remaining = until.remaining(&self.now);
-        // One that is believed for long has set its wall clock since, or booted: that must not keep the others waiting.
-        !remaining.is_zero() && remaining <= BELIEVED * 2 && self.pulse(mark) != Pulse::Dead
+    fn is_alive(&mut self, valid_until: &LeaseEnd, mark: Option<Mark>) -> bool {
+        let remaining = valid_until.remaining(&self.now);
+        // If a heartbeat is valid for much longer, the wall clock was set back or the host was booted since: that must
+        // not keep other waiters waiting.
+        !remaining.is_zero()
+            && remaining <= HEARTBEAT_VALIDITY * 2
+            && self.process_state(mark) != ProcessState::Dead
     }
 }

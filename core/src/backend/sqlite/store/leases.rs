@@ -1,4 +1,4 @@
-//! The rows of leases, read and written inside a transaction. All SQL on them is here.
+//! The SQL of leases, as functions of a transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,101 +6,35 @@ use std::time::Duration;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::Store;
+use super::transaction::{Tx, signed, unsigned};
 use crate::backend::sqlite::errors;
-use crate::backend::sqlite::fs::kind::Kind;
-use crate::backend::sqlite::holders::holder::{End, Holder, Now};
-use crate::backend::sqlite::holders::liveness::{self, Mark, Pulse};
+use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
+use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
 use crate::lease::{Owner, Ttl};
-use crate::runtime::clock::BootInstant;
 
-/// One transaction, from the moment it has its lock.
-pub struct Tx<'a> {
-    pub(crate) connection: &'a Connection,
-    pub(crate) store: &'a Store,
-    /// The moment before the lock was asked for.
-    pub sent: BootInstant,
-    /// The moment at which the transaction's leases begin or end.
-    pub now: Now,
-    pub(crate) holder: Option<[u8; Holder::BYTES]>,
-    /// Who was found dead or alive. In a batch many rows may have the same holder, and a probe costs four calls.
-    probed: Vec<(Mark, Pulse)>,
-    /// How many rows are new, and the last of them.
-    pub added: (u32, Option<Arc<str>>),
-    /// Rows that this process granted, and that it released. They count once this is committed.
-    pub granted: usize,
-    /// See `granted`.
-    pub released: usize,
-    /// Whether something was ended that others may wait for: a lease, or somebody's place in line.
-    pub ended: bool,
-    /// Which processes in the queue live, once that was looked at.
-    pub(crate) living: Option<Vec<i64>>,
-    /// What most operations of a batch run: looked up in the connection's cache once.
-    grant_if_free: Option<CachedStatement<'a>>,
-    free_if_held: Option<CachedStatement<'a>>,
-}
-
-/// What is known of a resource.
+/// The row of a resource.
 #[derive(Debug)]
 pub struct Row {
     /// Its last token.
     pub token: u64,
-    /// Its lease, over or not.
+    /// Its lease, whether active or over.
     pub lease: Option<Lease>,
-    /// Whether there is a line for it.
+    /// Whether the queue has entries for it.
     pub queued: bool,
 }
 
-/// A lease, as it is stored.
+/// A lease as it is stored.
 #[derive(Debug)]
 pub struct Lease {
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// When it ends.
-    pub end: End,
+    pub end: LeaseEnd,
     mark: Option<Mark>,
 }
 
-impl<'a> Tx<'a> {
-    pub(crate) fn new(connection: &'a Connection, store: &'a Store, sent: BootInstant, now: Now) -> Self {
-        let holder = store.holder(&now).map(|holder| holder.encode());
-        let (probed, added) = (Vec::new(), (0, None));
-        let (granted, released, ended, living) = (0, 0, false, None);
-        let (grant_if_free, free_if_held) = (None, None);
-        Self {
-            connection,
-            store,
-            sent,
-            now,
-            holder,
-            probed,
-            added,
-            granted,
-            released,
-            ended,
-            living,
-            grant_if_free,
-            free_if_held,
-        }
-    }
-
-    /// For tests that set what only this connection sees.
-    #[cfg(test)]
-    pub(crate) const fn connection(&self) -> &Connection {
-        self.connection
-    }
-
-    /// What the file lies on.
-    pub const fn kind(&self) -> Kind {
-        self.store.kind()
-    }
-
-    /// Whether other processes may use the file.
-    pub fn has_company(&self) -> bool {
-        self.kind().is_network() || liveness::has_company(self.store.path())
-    }
-
-    /// What is stored of the resource.
+impl Tx<'_> {
+    /// Reads the row of a resource.
     pub fn row(&self, resource: &str) -> rusqlite::Result<Option<Row>> {
         self.connection
             .prepare_cached(
@@ -110,34 +44,23 @@ impl<'a> Tx<'a> {
             .optional()
     }
 
-    /// How much longer the lease lasts; `None` if it is over, by time or because its holder is dead.
-    pub fn held(&mut self, lease: &Lease) -> Option<Duration> {
+    /// How much longer the lease lasts; `None` if it is over, because its time has passed or its holder is dead.
+    pub fn remaining(&mut self, lease: &Lease) -> Option<Duration> {
         let remaining = lease.end.remaining(&self.now);
         if remaining.is_zero() {
             return None; // not worth a probe
         }
-        let lives = match self.pulse(lease.mark) {
-            Pulse::Alive => true,
-            Pulse::Dead => false,
-            Pulse::Unknown => !lease.end.other_boot(&self.now),
+        let is_alive = match self.process_state(lease.mark) {
+            ProcessState::Alive => true,
+            ProcessState::Dead => false,
+            ProcessState::Unknown => !lease.end.is_from_other_boot(&self.now),
         };
-        lives.then_some(remaining)
+        is_alive.then_some(remaining)
     }
 
-    /// What can be told of the process that keeps this file.
-    pub(crate) fn pulse(&mut self, mark: Option<Mark>) -> Pulse {
-        // Over a network no lock proves anything.
-        let Some(mark) = mark.filter(|_| !self.kind().is_network()) else { return Pulse::Unknown };
-        if let Some((_, pulse)) = self.probed.iter().find(|(probed, _)| *probed == mark) {
-            return *pulse;
-        }
-        let pulse = liveness::probe(self.store.path(), &mark);
-        self.probed.push((mark, pulse));
-        pulse
-    }
-
-    /// Grants a resource with this token, if it has a row, no lease, no line, and a lower token: one statement for what is the rule.
-    /// Answers whether that was so. (No RETURNING, which goes through a table of its own and takes longer than the update.)
+    /// Grants a resource with this token if it has a row, no lease, no queue and a lower token: one statement for the
+    /// common case. Returns whether it did. (No RETURNING: it goes through a table of its own and takes longer than the
+    /// update.)
     pub fn grant_if_free(
         &mut self,
         resource: &str,
@@ -163,9 +86,9 @@ impl<'a> Tx<'a> {
         Ok(changed == 1)
     }
 
-    /// Ends this owner's lease if it has not run out: one statement for what is the rule. Answers whether that was so.
+    /// Ends this owner's lease if its time has not passed: one statement for the common case. Returns whether it did.
     pub fn free_if_held(&mut self, resource: &str, owner: Owner) -> rusqlite::Result<bool> {
-        // As `End::remaining` has it: the boot clock if it is the same, else the wall clock.
+        // The CASE is `LeaseEnd::remaining` in SQL; a test below compares the two.
         let statement = prepared(
             &mut self.free_if_held,
             self.connection,
@@ -173,10 +96,11 @@ impl<'a> Tx<'a> {
              WHERE resource = ?1 AND owner = ?2
              AND CASE WHEN substr(holder, 1, 24) = ?3 THEN boot_us > ?4 ELSE wall_us > ?5 END",
         )?;
+        let identity = self.holder.as_ref().filter(|_| self.now.identity.is_some());
         let changed = statement.execute(params![
             resource,
             owner.as_bytes(),
-            self.holder.as_ref().filter(|_| self.now.identity.is_some()).map(|holder| &holder[..24]),
+            identity.map(|holder| &holder[..Holder::IDENTITY_BYTES]),
             signed(self.now.boot.as_micros()),
             signed(self.now.wall),
         ])?;
@@ -205,8 +129,8 @@ impl<'a> Tx<'a> {
             .map(|_| ())
     }
 
-    /// Moves a lease's end to the later of what it is and what it would be if it began now, on each clock.
-    pub fn prolong(&mut self, resource: &str, end: End, ttl: Ttl) -> rusqlite::Result<()> {
+    /// Moves a lease's end to the later of its current end and that of a lease that begins now, on each clock.
+    pub fn extend(&mut self, resource: &str, end: LeaseEnd, ttl: Ttl) -> rusqlite::Result<()> {
         let ttl = ttl.as_duration();
         let mut boot = (self.now.boot + ttl).as_micros();
         if end.identity == self.now.identity {
@@ -219,7 +143,7 @@ impl<'a> Tx<'a> {
             .map(|_| ())
     }
 
-    /// Ends a lease. The row stays, for its token.
+    /// Ends a lease. The row stays, because of its token.
     pub fn free(&mut self, resource: &str) -> rusqlite::Result<()> {
         self.ended = true;
         self.connection
@@ -230,7 +154,15 @@ impl<'a> Tx<'a> {
             .map(|_| ())
     }
 
-    /// The rows after this resource, at most so many, each with its holder's mark if it has one.
+    /// Ends the resource's lease if this is still its holder.
+    pub fn free_if_held_by(&mut self, resource: &str, mark: Mark) -> rusqlite::Result<()> {
+        match self.row(resource)?.and_then(|row| row.lease) {
+            Some(lease) if lease.mark == Some(mark) => self.free(resource),
+            _ => Ok(()),
+        }
+    }
+
+    /// At most `limit` rows after this resource, each with its holder's mark if it has one.
     pub fn holders_after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(String, Option<Mark>)>> {
         let mark = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<Mark>> {
             let holder = row.get_ref(1)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
@@ -244,8 +176,8 @@ impl<'a> Tx<'a> {
             .collect()
     }
 
-    /// Whether any lease of this holder's has not run out. Reads the whole table.
-    pub fn is_holding(&self, mark: Mark) -> rusqlite::Result<bool> {
+    /// Whether this holder has a lease whose time has not passed. Reads the whole table.
+    pub fn has_active_lease(&self, mark: Mark) -> rusqlite::Result<bool> {
         let mut statement = self.connection.prepare_cached(
             "SELECT token, owner, boot_us, wall_us, holder, queued FROM leases WHERE owner IS NOT NULL",
         )?;
@@ -261,16 +193,8 @@ impl<'a> Tx<'a> {
         Ok(false)
     }
 
-    /// Ends the resource's lease, if this is still its holder.
-    pub fn free_if_held_by(&mut self, resource: &str, mark: Mark) -> rusqlite::Result<()> {
-        match self.row(resource)?.and_then(|row| row.lease) {
-            Some(lease) if lease.mark == Some(mark) => self.free(resource),
-            _ => Ok(()),
-        }
-    }
-
-    /// The rows after this resource, at most so many; `None` for a row that cannot be read.
-    pub fn after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Arc<str>, Option<Row>)>> {
+    /// At most `limit` rows after this resource; `None` for a row that cannot be read.
+    pub fn rows_after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Arc<str>, Option<Row>)>> {
         self.connection
             .prepare_cached(
                 "SELECT resource, token, owner, boot_us, wall_us, holder, queued FROM leases
@@ -280,27 +204,17 @@ impl<'a> Tx<'a> {
             .collect()
     }
 
-    /// Forgets the resource, its token too, unless somebody is in line for it.
-    pub fn forget(&mut self, resource: &str) -> rusqlite::Result<()> {
+    /// Deletes the row of a resource, its token too, unless the queue has entries for it.
+    pub fn delete_row(&mut self, resource: &str) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("DELETE FROM leases WHERE resource = ?1 AND queued IS NULL")?
             .execute([resource])
             .map(|_| ())
     }
-
-    /// What a pragma says, for `describe`.
-    pub fn pragma(&self, name: &str) -> rusqlite::Result<String> {
-        self.connection.pragma_query_value(None, name, |row| {
-            row.get_ref(0).and_then(|value| match value {
-                ValueRef::Integer(number) => Ok(number.to_string()),
-                text => text.as_str().map(str::to_owned).map_err(Into::into),
-            })
-        })
-    }
 }
 
 impl Row {
-    /// From the columns `token, owner, boot_us, wall_us, holder, queued`, of which `first` is the first.
+    /// Reads the columns `token, owner, boot_us, wall_us, holder, queued`, of which `first` is the first.
     fn read(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Self> {
         let token = unsigned(row, first)?;
         let queued = row.get_ref(first + 5)? != ValueRef::Null;
@@ -312,7 +226,7 @@ impl Row {
             ValueRef::Blob(bytes) => Holder::decode(bytes),
             _ => return Err(errors::malformed(first + 4, "holder")),
         };
-        let end = End {
+        let end = LeaseEnd {
             boot: unsigned(row, first + 2)?,
             wall: unsigned(row, first + 3)?,
             identity: holder.and_then(|holder| holder.identity),
@@ -322,33 +236,79 @@ impl Row {
     }
 }
 
-/// The statement that is kept here.
+/// The statement in this slot, prepared on first use.
 fn prepared<'s, 'a>(
-    kept: &'s mut Option<CachedStatement<'a>>,
+    slot: &'s mut Option<CachedStatement<'a>>,
     connection: &'a Connection,
     sql: &str,
 ) -> rusqlite::Result<&'s mut CachedStatement<'a>> {
-    if kept.is_none() {
-        *kept = Some(connection.prepare_cached(sql)?);
+    if slot.is_none() {
+        *slot = Some(connection.prepare_cached(sql)?);
     }
-    Ok(kept.as_mut().expect("it was there, or was just made"))
+    Ok(slot.as_mut().expect("it was prepared above"))
 }
 
-/// SQLite's integers are signed; tokens and times are not negative.
-pub(crate) fn unsigned(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let value: i64 = row.get(column)?;
-    u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, value))
-}
-
-pub(crate) fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// A BLOB of exactly so many bytes.
+/// A BLOB of exactly this length.
 struct Bytes<const N: usize>([u8; N]);
 
 impl<const N: usize> FromSql for Bytes<N> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         value.as_blob()?.try_into().map(Self).map_err(|_| FromSqlError::InvalidType)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::backend::sqlite::fs::kind::Kind;
+    use crate::backend::sqlite::holders::holder::Now;
+    use crate::backend::sqlite::store::transaction::TxContext;
+    use crate::runtime::clock::{BootIdentity, BootInstant};
+
+    const OURS: BootIdentity = BootIdentity { boot: [7; 16], time_namespace: 3 };
+    const OTHER_NAMESPACE: BootIdentity = BootIdentity { boot: [7; 16], time_namespace: 4 };
+    const OTHER_BOOT: BootIdentity = BootIdentity { boot: [8; 16], time_namespace: 3 };
+    const MARK: Mark = Mark { inode: 1, pid_namespace: 2, pid: 3, nonce: 4 };
+
+    /// Whether `free_if_held` ends a lease with this end, at this moment.
+    fn is_freed(connection: &Connection, end: LeaseEnd, now: Now) -> bool {
+        let owner = Owner::random();
+        let holder = |identity| Holder { identity, mark: Some(MARK) };
+        let row = params![
+            owner.as_bytes(),
+            signed(end.boot),
+            signed(end.wall),
+            end.identity.map(|identity| holder(Some(identity)).encode()),
+        ];
+        connection
+            .execute("INSERT OR REPLACE INTO leases VALUES ('r', 1, ?1, ?2, ?3, ?4, NULL)", row)
+            .unwrap();
+        let context = TxContext {
+            path: Path::new("/nowhere"),
+            kind: Kind::Local,
+            process: 1,
+            holder: Some(holder(now.identity)),
+        };
+        Tx::new(connection, context, now.boot, now).free_if_held("r", owner).unwrap()
+    }
+
+    #[test]
+    fn sql_and_rust_agree_on_when_a_lease_has_ended() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        let identities = [None, Some(OURS), Some(OTHER_NAMESPACE), Some(OTHER_BOOT)];
+        for ours in identities {
+            for theirs in identities {
+                for (boot, wall) in [(9, 9), (9, 10), (9, 11), (10, 9), (10, 11), (11, 9), (11, 10), (11, 11)]
+                {
+                    let now = Now { boot: BootInstant::from_micros(10), wall: 10, identity: ours };
+                    let end = LeaseEnd { boot, wall, identity: theirs };
+                    let is_active = !end.remaining(&now).is_zero();
+                    assert_eq!(is_freed(&connection, end, now), is_active, "{end:?} at {now:?}");
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,183 @@
+//! The lock file of one path: opens it when necessary, follows the path when the file is replaced, and runs
+//! transactions on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, Weak};
+use std::time::Duration;
+
+use crate::backend::sqlite::environment::Environment;
+use crate::backend::sqlite::errors;
+use crate::backend::sqlite::fs::paths;
+use crate::backend::sqlite::open::{self, OpenMode};
+use crate::backend::sqlite::retry::RetryBudget;
+use crate::backend::sqlite::store::access::Needs;
+use crate::backend::sqlite::store::stores::Stores;
+use crate::backend::sqlite::store::transaction::Tx;
+use crate::backend::sqlite::store::{Done, Store, StoreListener};
+use crate::error::Result;
+use crate::runtime::clock::BootInstant;
+use crate::runtime::sync::Mutex;
+
+/// Is notified by a committer, on the thread that noticed the event.
+pub trait CommitListener: Send + Sync {
+    /// The file was opened. Must not use the committer, which is locked.
+    fn on_opened(&self, store: &Arc<Store>);
+
+    /// A commit ended something that waiters may be waiting for.
+    fn on_ended(&self);
+
+    /// The file was replaced or damaged: all leases granted before this moment are lost.
+    fn on_replaced(&self, since: BootInstant);
+}
+
+/// The lock file of one path, open or not.
+pub struct Committer {
+    environment: &'static Environment,
+    stores: &'static Stores,
+    path: PathBuf,
+    allow_network: bool,
+    listener: Box<dyn CommitListener>,
+    // Locked while the file is opened or closed, and to look up the store; not during transactions.
+    slot: Mutex<Option<Arc<Store>>>,
+    full: AtomicBool,
+}
+
+impl Committer {
+    /// For the file at this absolute path. Opens nothing.
+    pub fn new(
+        environment: &'static Environment,
+        stores: &'static Stores,
+        path: PathBuf,
+        allow_network: bool,
+        listener: Box<dyn CommitListener>,
+    ) -> Self {
+        let (slot, full) = (Mutex::default(), AtomicBool::new(false));
+        Self { environment, stores, path, allow_network, listener, slot, full }
+    }
+
+    /// The environment of the file.
+    pub const fn environment(&self) -> &'static Environment {
+        self.environment
+    }
+
+    /// The path, as the user spells it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Has every commit survive a power loss from now on: all users of the file share one connection, so the strictest
+    /// requirement applies. Never waits: the next transaction applies it.
+    pub fn require_full(&self) {
+        self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs `work` in one transaction, at most once. `false`: there is no lock file, and none was to be created.
+    pub fn transact(
+        self: &Arc<Self>,
+        needs: Needs,
+        budget: &mut RetryBudget,
+        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+    ) -> Result<bool> {
+        loop {
+            let Some(store) = self.store(needs, budget)? else { return Ok(false) };
+            if self.full.load(Ordering::Relaxed) {
+                store.require_full();
+            }
+            if self.names(&store)? {
+                match store.transact(needs.access, &self.environment.clock, budget, work)? {
+                    Done::Committed { ended } => {
+                        if ended {
+                            self.listener.on_ended();
+                        }
+                        return Ok(true);
+                    }
+                    Done::Replaced => store.abandon(),
+                }
+            } else {
+                self.forget(&store);
+            }
+            // Its connection must close before another one opens: SQLite would share the old -shm between them.
+            drop(store);
+            if !budget.pause() {
+                return Err(errors::replaced_too_often(&self.path));
+            }
+        }
+    }
+
+    /// Whether our path still leads to the file of this store: a symbolic link on the way may have been changed. Only
+    /// checked if the paths differ; the store checks its own path.
+    fn names(&self, store: &Store) -> Result<bool> {
+        Ok(self.path == store.path() || paths::stat(&self.path)?.is_some_and(|stat| stat.id == store.id()))
+    }
+
+    fn store(self: &Arc<Self>, needs: Needs, budget: &mut RetryBudget) -> Result<Option<Arc<Store>>> {
+        let mut slot = loop {
+            if let Some(slot) = self.slot.try_lock() {
+                break slot;
+            }
+            // Another thread is opening it, and may be waiting for another process.
+            if !budget.pause() {
+                return Err(errors::busy_timeout(&self.path, budget.elapsed()));
+            }
+        };
+        if slot.is_none() {
+            let path = match paths::canonical(&self.path) {
+                Ok(path) => path,
+                // Without its directory the lock file does not exist either, and there is nothing in it to end. Readers
+                // get the error.
+                Err(_) if needs == Needs::WRITE && matches!(paths::stat(&self.path), Ok(None)) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            let mode = OpenMode { create: needs.create, allow_network: self.allow_network };
+            *slot = open::open(self.environment, self.stores, &path, mode, budget)?;
+            if let Some(store) = &*slot {
+                let listener: Weak<Self> = Arc::downgrade(self);
+                store.add_listener(listener);
+                self.listener.on_opened(store);
+            }
+        }
+        Ok(slot.clone())
+    }
+
+    /// The store, if the file is open.
+    pub fn open_store(&self) -> Option<Arc<Store>> {
+        self.slot.try_lock()?.clone()
+    }
+
+    /// The path no longer leads to the file of this store, or the file is damaged.
+    fn forget(&self, store: &Store) {
+        let mut slot = self.slot();
+        if slot.as_deref().is_none_or(|current| !std::ptr::eq(current, store)) {
+            return; // another thread was faster
+        }
+        *slot = None;
+        // After every grant in it and, because opening another one takes longer, before every grant in that.
+        let since = self.environment.clock.boot() + Duration::from_micros(1);
+        drop(slot);
+        self.listener.on_replaced(since);
+    }
+
+    /// Closes the file if `is_unused` returns true and no other committer has it open. A user who comes later opens it
+    /// again.
+    pub fn close(&self, is_unused: impl FnOnce() -> bool) {
+        let mut slot = self.slot();
+        if is_unused()
+            && let Some(store) = slot.take().and_then(Arc::into_inner)
+        {
+            store.close();
+        }
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
+        self.slot.lock()
+    }
+}
+
+impl StoreListener for Committer {
+    fn on_abandoned(&self, store: &Store) {
+        self.forget(store);
+    }
+}

@@ -1,0 +1,123 @@
+//! Releases in the background what could not be released in time.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Notify;
+
+use crate::backend::sqlite::commit::group_commit::GroupCommit;
+use crate::backend::sqlite::commit::operations;
+use crate::backend::sqlite::retry::RetryBudget;
+use crate::backend::sqlite::store::access::Needs;
+use crate::lease::{Owner, Resources};
+use crate::runtime::backoff::Backoff;
+use crate::runtime::executor::Executor;
+use crate::runtime::sync::Mutex;
+use crate::runtime::undo::{IfMissing, Undo, UndoQueue, UndoResult, UndoStep};
+
+/// The most releases in one transaction.
+const MAX_BATCH: usize = 256;
+
+/// A lease that must be released, or may have to be.
+#[derive(Clone)]
+struct LeaseToUndo {
+    resources: Resources,
+    owner: Owner,
+}
+
+/// The leases of one lock file that are to be released.
+pub struct BackgroundUndo {
+    commits: Arc<GroupCommit>,
+    state: Mutex<State>,
+    added: Arc<Notify>,
+}
+
+struct State {
+    queue: UndoQueue<LeaseToUndo>,
+    /// Those of the attempt that is under way.
+    attempted: Vec<LeaseToUndo>,
+}
+
+impl BackgroundUndo {
+    /// Nothing is to be undone.
+    pub fn new(commits: Arc<GroupCommit>) -> Self {
+        let state = State { queue: UndoQueue::new(MAX_BATCH), attempted: Vec::new() };
+        Self { commits, state: Mutex::new(state), added: Arc::default() }
+    }
+
+    /// Releases a lease on this thread, for at most this long.
+    pub fn add(self: &Arc<Self>, executor: &Executor, resources: &Resources, owner: Owner, limit: Duration) {
+        let now = self.commits.committer().environment().clock.boot();
+        let mut backoff = Backoff::UNDO;
+        let undo = Undo {
+            target: LeaseToUndo { resources: resources.clone(), owner },
+            // What was submitted before has run.
+            if_missing: IfMissing::Done,
+            until: now + limit,
+            // The first attempt has just failed.
+            due: now + backoff.next(),
+            backoff,
+        };
+        if self.state.lock().queue.add(undo) {
+            // Does not keep the file: it closes when its users leave.
+            executor.spawn(work(Arc::downgrade(self)));
+        } else {
+            self.added.notify_one();
+        }
+    }
+
+    /// Releases everything in one transaction, at once. Blocks the thread for at most this long.
+    pub fn finish(&self, limit: Duration) {
+        let undos = {
+            let mut state = self.state.lock();
+            let mut undos = std::mem::take(&mut state.attempted);
+            undos.extend(state.queue.take_all().into_iter().map(|undo| undo.target));
+            undos
+        };
+        if undos.is_empty() {
+            return;
+        }
+        let _ = self.commits.committer().transact(Needs::WRITE, &mut RetryBudget::new(limit), &mut |tx| {
+            undos.iter().try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))
+        });
+    }
+
+    /// Attempts to undo these, and records the results.
+    async fn attempt(&self, undos: Vec<Undo<LeaseToUndo>>) {
+        let targets: Vec<_> = undos.iter().map(|undo| undo.target.clone()).collect();
+        self.state.lock().attempted.clone_from(&targets);
+        let releases = targets.into_iter().map(|target| {
+            self.commits.submit(Needs::WRITE, false, move |tx| {
+                operations::release(tx, &target.resources, target.owner)
+            })
+        });
+        let results = join_all(releases).await.into_iter().map(|released| match released {
+            Ok(true) => UndoResult::Deleted,
+            Ok(false) => UndoResult::Missing,
+            Err(_) => UndoResult::Failed,
+        });
+        let now = self.commits.committer().environment().clock.boot();
+        let mut state = self.state.lock();
+        state.attempted.clear();
+        state.queue.settle(undos, results, now);
+    }
+}
+
+/// Undoes what is due, until nothing is left.
+async fn work(undo: Weak<BackgroundUndo>) {
+    loop {
+        let Some(open) = undo.upgrade() else { return };
+        let now = open.commits.committer().environment().clock.boot();
+        let step = open.state.lock().queue.step(now);
+        match step {
+            UndoStep::Exit => return,
+            UndoStep::Sleep(time) => {
+                let added = Arc::clone(&open.added);
+                drop(open);
+                let _ = tokio::time::timeout(time, added.notified()).await;
+            }
+            UndoStep::Attempt(undos) => open.attempt(undos).await,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The connection of an open lock file, and how its transactions begin and end.
+
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+
+use super::access::Access;
+use super::prune::Pruner;
+use super::read_snapshot::ReadSnapshot;
+use super::wal_files::WalFiles;
+
+/// More than the number of different statements; the default is 16.
+const CACHED_STATEMENTS: usize = 64;
+
+/// The connection, with what has to be remembered from one transaction to the next.
+#[derive(Debug)]
+pub struct StoreConnection {
+    pub connection: Connection,
+    pub wal_files: WalFiles,
+    pub pruner: Pruner,
+    pub snapshot: ReadSnapshot,
+    /// Whether commits survive a power loss.
+    is_full: bool,
+}
+
+impl StoreConnection {
+    /// Wraps a connection that is configured.
+    pub fn new(connection: Connection, is_full: bool) -> Self {
+        connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
+        let (wal_files, pruner, snapshot) = (WalFiles::default(), Pruner::default(), ReadSnapshot::default());
+        Self { connection, wal_files, pruner, snapshot, is_full }
+    }
+
+    /// Begins a transaction. `full`: its commit must survive a power loss.
+    pub fn begin(&mut self, access: Access, full: bool) -> rusqlite::Result<()> {
+        if !self.connection.is_autocommit() {
+            self.roll_back();
+        }
+        if full != self.is_full {
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            // Otherwise macOS keeps what was synced in the disk's own cache.
+            self.connection.pragma_update(None, "fullfsync", true)?;
+            self.connection.pragma_update(None, "checkpoint_fullfsync", true)?;
+            self.is_full = full;
+        }
+        match access {
+            Access::Write => self.begin_write(),
+            Access::Read => self.begin_read(),
+        }
+    }
+
+    fn begin_write(&mut self) -> rusqlite::Result<()> {
+        let begun = execute(&self.connection, "BEGIN IMMEDIATE");
+        if begun.is_ok() || !self.snapshot.give_up(&self.connection) {
+            return begun;
+        }
+        // The obstacle may have been our own snapshot: usually it is not the newest any more.
+        execute(&self.connection, "BEGIN IMMEDIATE")
+    }
+
+    fn begin_read(&mut self) -> rusqlite::Result<()> {
+        self.snapshot.release(&self.connection);
+        execute(&self.connection, "BEGIN")?;
+        // The first read takes the snapshot; if that conflicts with another process, it shows here.
+        let read = self.connection.prepare_cached("SELECT 1 FROM leases LIMIT 1")?.exists([]);
+        read.map(|_| ()).inspect_err(|_| self.roll_back())
+    }
+
+    /// Commits the transaction.
+    pub fn commit(&self) -> rusqlite::Result<()> {
+        execute(&self.connection, "COMMIT")
+    }
+
+    /// Ends a transaction, if SQLite has not done so itself.
+    pub fn roll_back(&mut self) {
+        self.snapshot.release(&self.connection);
+        if !self.connection.is_autocommit() {
+            let _ = execute(&self.connection, "ROLLBACK");
+        }
+    }
+
+    /// Has the database copy the WAL into itself when the connection closes, and remove it if no other process uses it.
+    pub fn checkpoint_on_close(&self) {
+        // If this fails, it closes without a checkpoint.
+        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
+    }
+
+    /// A number that changes with every commit of another connection:
+    /// <https://sqlite.org/pragma.html#pragma_data_version>
+    pub fn data_version(&mut self) -> rusqlite::Result<i64> {
+        // A snapshot does not change.
+        self.snapshot.release(&self.connection);
+        self.connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+    }
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(|_| ())
+}
