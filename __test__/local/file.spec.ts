@@ -107,7 +107,7 @@ describe('an unusable file', () => {
 
   it('is a directory', async () => {
     const dir = tempDir()
-    await refusal(dir, 'BACKEND_UNAVAILABLE', /folder/i)
+    await refusal(dir, 'BACKEND_UNAVAILABLE', /directory/i)
     expect(readdirSync(dir)).toEqual([])
   })
 
