@@ -287,9 +287,9 @@ export interface Stats {
 
 /** The numbers of the strategies. */
 export interface StrategyNumbers {
-  /** Redis with acknowledging replicas. */
+  /** r" Redis with acknowledging replicas. */
   strong: number
-  /** A SQLite file of this host. */
+  /** r" A SQLite file of this host. */
   local: number
 }
 

@@ -43,8 +43,8 @@ pub fn sql(path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::SystemIoFailure) => "cannot be read or written; the cause names what failed",
         Some(ErrorCode::OutOfMemory) => "cannot be used for lack of memory",
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) | None => {
-            "is damaged. Move it away together with its -wal and -shm (fencelock never deletes it), and a new one is \
-             created. The old leases are lost then; tokens keep rising with the clock"
+            "is damaged. Move it away together with its -wal and -shm (fencelock never deletes it), and a \
+             new one is created. The old leases are lost then; tokens keep rising with the clock"
         }
         _ => "cannot be used; see the cause",
     };
@@ -58,8 +58,8 @@ pub fn sql(path: &Path, error: &rusqlite::Error) -> Error {
 pub fn unknown(path: &Path, error: &rusqlite::Error) -> Error {
     Error::OutcomeUnknown(Report::caused(
         format!(
-            "a commit to the lock file {} failed midway; whether it took effect is unknown. What may have been granted \
-             is being released in the background; do not treat it as held",
+            "a commit to the lock file {} failed midway; whether it took effect is unknown. What may have \
+             been granted is being released in the background; do not treat it as held",
             path.display()
         ),
         error,
@@ -78,9 +78,9 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
 /// Another process kept the write lock until our time ran out.
 pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
     Error::unavailable(format!(
-        "another process has held the write lock of the lock file {} for {} ms, so nothing was granted. fencelock \
-         itself holds it for microseconds: look for a program that has the file open in a transaction, or for a \
-         stopped process",
+        "another process has held the write lock of the lock file {} for {} ms, so nothing was granted. \
+         fencelock itself holds it for microseconds: look for a program that has the file open in a \
+         transaction, or for a stopped process",
         path.display(),
         waited.as_millis(),
     ))
@@ -89,7 +89,8 @@ pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
 /// The file is deleted or replaced faster than it can be opened.
 pub fn replaced_too_often(path: &Path) -> Error {
     Error::unavailable(format!(
-        "the lock file {} keeps being deleted or replaced, so nothing was granted: find the program that does it",
+        "the lock file {} keeps being deleted or replaced, so nothing was granted: find the program that \
+         does it",
         path.display()
     ))
 }

@@ -12,11 +12,12 @@
 //! fs/  retry  environment  errors  config
 //! ```
 //!
-//! Three rules keep the data intact. They are necessary because POSIX locks belong to a process, and the system drops them
-//! when *any* of its descriptors of the file is closed (<https://sqlite.org/howtocorrupt.html>, section 2.2):
+//! Three rules keep the data intact. They are necessary because POSIX locks belong to a process, and the
+//! system drops them when *any* of its descriptors of the file is closed
+//! (<https://sqlite.org/howtocorrupt.html>, section 2.2):
 //! - The database, its -wal and its -shm are opened through SQLite only, never with `std::fs`.
-//! - A file that is not a lock file, or that another copy of fencelock in this process uses, is never closed once a
-//!   descriptor is open ([`open::header`]); a second copy refuses ([`holders::liveness`]).
+//! - A file that is not a lock file, or that another copy of fencelock in this process uses, is never closed
+//!   once a descriptor is open ([`open::header`]); a second copy refuses ([`holders::liveness`]).
 //! - A file that was replaced is closed without touching any file by name ([`open`]).
 
 mod commit;
@@ -56,7 +57,8 @@ use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
 
-/// How long a failed synchronous release is retried in the background: its caller does not say how long the lease lasts.
+/// How long a failed synchronous release is retried in the background: its caller does not say how long the
+/// lease lasts.
 const RELEASE_SYNC_UNDO: Duration = Duration::from_secs(60);
 
 /// One lock file, as one manager uses it. Other managers and workers of the process share its thread and its

@@ -1,7 +1,8 @@
 //! Waiting for other processes: for how long, and in which steps.
 //!
-//! SQLite's own busy handler would sleep with our connection's mutex locked, so that a synchronous call on the event
-//! loop would wait behind an asynchronous one. Here every attempt is short and the mutex is free in between.
+//! SQLite's own busy handler would sleep with our connection's mutex locked, so that a synchronous call on
+//! the event loop would wait behind an asynchronous one. Here every attempt is short and the mutex is free in
+//! between.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ use super::errors;
 use crate::error::Result;
 use crate::runtime::backoff::Backoff;
 
-/// Between attempts to get the lock. The first pause is about as long as a transaction of ours. With jitter, so that
-/// processes that collided once do not collide again.
+/// Between attempts to get the lock. The first pause is about as long as a transaction of ours. With jitter,
+/// so that processes that collided once do not collide again.
 const PAUSES: Backoff = Backoff::jittered(Duration::from_micros(50), Duration::from_millis(2));
 
 /// How long each kind of caller waits for the file's write lock in all.

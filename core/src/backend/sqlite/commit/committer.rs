@@ -66,13 +66,14 @@ impl Committer {
         &self.path
     }
 
-    /// Has every commit survive a power loss from now on: all users of the file share one connection, so the strictest
-    /// requirement applies. Never waits: the next transaction applies it.
+    /// Has every commit survive a power loss from now on: all users of the file share one connection, so the
+    /// strictest requirement applies. Never waits: the next transaction applies it.
     pub fn require_full(&self) {
         self.full.store(true, Ordering::Relaxed);
     }
 
-    /// Runs `work` in one transaction, at most once. `false`: there is no lock file, and none was to be created.
+    /// Runs `work` in one transaction, at most once. `false`: there is no lock file, and none was to be
+    /// created.
     pub fn transact(
         self: &Arc<Self>,
         needs: Needs,
@@ -97,7 +98,8 @@ impl Committer {
             } else {
                 self.forget(&store);
             }
-            // Its connection must close before another one opens: SQLite would share the old -shm between them.
+            // Its connection must close before another one opens: SQLite would share the old -shm between
+            // them.
             drop(store);
             if !budget.pause() {
                 return Err(errors::replaced_too_often(&self.path));
@@ -105,8 +107,8 @@ impl Committer {
         }
     }
 
-    /// Whether our path still leads to the file of this store: a symbolic link on the way may have been changed. Only
-    /// checked if the paths differ; the store checks its own path.
+    /// Whether our path still leads to the file of this store: a symbolic link on the way may have been
+    /// changed. Only checked if the paths differ; the store checks its own path.
     fn names(&self, store: &Store) -> Result<bool> {
         Ok(self.path == store.path() || paths::stat(&self.path)?.is_some_and(|stat| stat.id == store.id()))
     }
@@ -124,8 +126,8 @@ impl Committer {
         if slot.is_none() {
             let path = match paths::canonical(&self.path) {
                 Ok(path) => path,
-                // Without its directory the lock file does not exist either, and there is nothing in it to end. Readers
-                // get the error.
+                // Without its directory the lock file does not exist either, and there is nothing in it to
+                // end. Readers get the error.
                 Err(_) if needs == Needs::WRITE && matches!(paths::stat(&self.path), Ok(None)) => {
                     return Ok(None);
                 }
@@ -160,8 +162,8 @@ impl Committer {
         self.listener.on_replaced(since);
     }
 
-    /// Closes the file if `is_unused` returns true and no other committer has it open. A user who comes later opens it
-    /// again.
+    /// Closes the file if `is_unused` returns true and no other committer has it open. A user who comes later
+    /// opens it again.
     pub fn close(&self, is_unused: impl FnOnce() -> bool) {
         let mut slot = self.slot();
         if is_unused()

@@ -1,5 +1,5 @@
-//! Group commit: operations that are submitted at the same time share one transaction, because a commit costs several
-//! times as much as one operation in it.
+//! Group commit: operations that are submitted at the same time share one transaction, because a commit costs
+//! several times as much as one operation in it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use crate::backend::sqlite::store::transaction::Tx;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
 
-/// The most operations in one transaction, so that other processes get the lock within about a millisecond or two.
+/// The most operations in one transaction, so that other processes get the lock within about a millisecond or
+/// two.
 const MAX_BATCH: usize = 256;
-/// How long the thread itself waits for other processes, in short pauses. A longer wait happens in a task, so that more
-/// operations can be submitted meanwhile, each with its own timeout.
+/// How long the thread itself waits for other processes, in short pauses. A longer wait happens in a task, so
+/// that more operations can be submitted meanwhile, each with its own timeout.
 const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
 /// The pause between the attempts of that task.
 const PAUSE: Duration = Duration::from_millis(1);
@@ -31,7 +32,7 @@ trait PendingOperation: Send {
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
 
-type Batch = Vec<Box<dyn PendingOperation>>;
+type OperationBatch = Vec<Box<dyn PendingOperation>>;
 
 struct Submission<T, F> {
     needs: Needs,
@@ -110,8 +111,8 @@ impl GroupCommit {
         &self.committer
     }
 
-    /// Runs an operation in the file's next transaction. `absent` is the result if there is no lock file and the
-    /// operation does not create one. To be awaited on the file's own thread.
+    /// Runs an operation in the file's next transaction. `absent` is the result if there is no lock file and
+    /// the operation does not create one. To be awaited on the file's own thread.
     pub async fn submit<T: Send + 'static>(
         self: &Arc<Self>,
         needs: Needs,
@@ -138,7 +139,8 @@ impl GroupCommit {
 
     /// Runs what is pending, until nothing is.
     async fn run(self: Arc<Self>) {
-        // If an operation panics, the others of its batch get an error, and the next submission starts a new task.
+        // If an operation panics, the others of its batch get an error, and the next submission starts a new
+        // task.
         let reset = scopeguard::guard((), |()| *self.pending.lock() = PendingOperations::default());
         loop {
             // Tasks that are ready submit their operations first.
@@ -152,7 +154,8 @@ impl GroupCommit {
         ScopeGuard::into_inner(reset);
     }
 
-    /// Runs everything that is pending on this thread, without yielding. What takes longer than this in all fails.
+    /// Runs everything that is pending on this thread, without yielding. What takes longer than this in all
+    /// fails.
     pub fn drain(&self, limit: Duration) {
         let end = Instant::now() + limit;
         loop {
@@ -166,9 +169,10 @@ impl GroupCommit {
         }
     }
 
-    /// One transaction for the operations that have waited longest. Those that have waited longer than `timeout` fail.
+    /// One transaction for the operations that have waited longest. Those that have waited longer than
+    /// `timeout` fail.
     fn run_batch(&self, timeout: Duration) -> BatchResult {
-        let mut batch: Batch = {
+        let mut batch: OperationBatch = {
             let mut pending = self.pending.lock();
             let count = pending.queue.len().min(MAX_BATCH);
             pending.is_running = count > 0;
@@ -195,7 +199,7 @@ impl GroupCommit {
     }
 
     /// Repeats each operation in a transaction of its own.
-    fn run_one_by_one(&self, batch: Batch, timeout: Duration) -> BatchResult {
+    fn run_one_by_one(&self, batch: OperationBatch, timeout: Duration) -> BatchResult {
         let mut operations = batch.into_iter();
         while let Some(operation) = operations.next() {
             let mut single = vec![operation];
@@ -210,12 +214,12 @@ impl GroupCommit {
         BatchResult::Finished
     }
 
-    /// Repeats the operations that a failed begin does not affect, and settles the others. If all are affected, or none,
-    /// nothing is repeated.
+    /// Repeats the operations that a failed begin does not affect, and settles the others. If all are
+    /// affected, or none, nothing is repeated.
     fn run_unaffected(
         &self,
-        mut unaffected: Batch,
-        affected: Batch,
+        mut unaffected: OperationBatch,
+        affected: OperationBatch,
         failed: BatchTransaction,
         timeout: Duration,
     ) -> BatchResult {
@@ -230,12 +234,12 @@ impl GroupCommit {
     }
 
     /// Reports the result of a transaction to its operations, or has them wait again.
-    fn settle(&self, batch: Batch, transaction: BatchTransaction, timeout: Duration) -> BatchResult {
+    fn settle(&self, batch: OperationBatch, transaction: BatchTransaction, timeout: Duration) -> BatchResult {
         let outcome = match transaction {
             BatchTransaction::Ended(outcome) => outcome,
             BatchTransaction::OperationFailed(error) | BatchTransaction::NotOpened(error) => Err(error),
             BatchTransaction::Blocked(error) => {
-                let (late, rest): (Batch, Batch) =
+                let (late, rest): (OperationBatch, OperationBatch) =
                     batch.into_iter().partition(|operation| operation.submitted().elapsed() >= timeout);
                 let is_blocked = !rest.is_empty();
                 let mut pending = self.pending.lock();
@@ -276,11 +280,11 @@ impl GroupCommit {
 }
 
 /// The operations with such needs, and the others.
-fn split(batch: Batch, has: impl Fn(Needs) -> bool) -> (Batch, Batch) {
+fn split(batch: OperationBatch, has: impl Fn(Needs) -> bool) -> (OperationBatch, OperationBatch) {
     batch.into_iter().partition(|operation| has(operation.needs()))
 }
 
-fn finish(batch: Batch, outcome: &Result<()>) {
+fn finish(batch: OperationBatch, outcome: &Result<()>) {
     for operation in batch {
         operation.finish(outcome.clone());
     }

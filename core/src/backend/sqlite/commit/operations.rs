@@ -1,4 +1,5 @@
-//! The operations on leases, as functions of one transaction. None of them fails midway: an error rolls everything back.
+//! The operations on leases, as functions of one transaction. None of them fails midway: an error rolls
+//! everything back.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
             tx.enter_queue(&request.resources, waiter)?;
             record_added(tx, added);
         }
-        // A waiter behind others is woken in its turn: at the end of the lease all of them would attempt at once.
+        // A waiter behind others is woken in its turn: at the end of the lease all of them would attempt at
+        // once.
         return Ok(Attempt::Busy(busy.filter(|_| request.waiter.is_none() || !behind)));
     }
     let token = token::next(last, tx.now.wall, request.min_token);
@@ -122,8 +124,8 @@ pub fn extend(
     Ok(Ok(tx.sent))
 }
 
-/// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other owner can have
-/// had it in between.
+/// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other owner
+/// can have had it in between.
 pub fn release(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite::Result<bool> {
     let mut all = true;
     for resource in resources.as_slice() {

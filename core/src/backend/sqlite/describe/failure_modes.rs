@@ -18,8 +18,8 @@ pub fn failure_modes(facts: &FileFacts) -> FailureModes {
         failover: no_server(),
         partition: if is_network {
             Judgement::with_guard(
-                "the file system decides what a host that is cut off from it still holds, and when other hosts see its \
-                 file locks end",
+                "the file system decides what a host that is cut off from it still holds, and when other \
+                 hosts see its file locks end",
             )
         } else {
             Judgement::not_applicable("all holders are processes of this host")
@@ -34,11 +34,12 @@ pub fn failure_modes(facts: &FileFacts) -> FailureModes {
         power_loss: match (is_network, facts.is_durable) {
             (false, true) => Judgement::yes("all holders die with the host, and the file keeps every commit"),
             (false, false) => Judgement::yes(
-                "all holders die with the host; the file may lose its newest commits, but tokens keep rising as long as \
-                 the wall clock is not behind the last one",
+                "all holders die with the host; the file may lose its newest commits, but tokens keep rising \
+                 as long as the wall clock is not behind the last one",
             ),
             (true, _) => Judgement::with_guard(
-                "a file server that lost power may come back without the newest leases, while their holders continue",
+                "a file server that lost power may come back without the newest leases, while their holders \
+                 continue",
             ),
         },
     }

@@ -54,12 +54,13 @@ fn summary(path: &Path, facts: &FileFacts) -> String {
     let durability = if facts.is_durable {
         "A commit survives power loss."
     } else {
-        "A commit survives the death of any process; a power loss may undo the newest commits, whose holders die with it."
+        "A commit survives the death of any process; a power loss may undo the newest commits, whose holders \
+         die with it."
     };
     format!(
-        "Local locks in {} (SQLite, journal {}): one holder per resource among the processes that use this file. \
-         {durability} {deaths} {clock} Fencing tokens rise for each resource, even if the file is deleted, as long as \
-         the wall clock is not behind the last token.",
+        "Local locks in {} (SQLite, journal {}): one holder per resource among the processes that use this \
+         file. {durability} {deaths} {clock} Fencing tokens rise for each resource, even if the file is \
+         deleted, as long as the wall clock is not behind the last token.",
         path.display(),
         facts.journal.to_uppercase(),
     )
@@ -69,16 +70,16 @@ fn warnings(facts: &FileFacts, filesystem: Option<&str>) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Kind::Network(name) = facts.kind {
         warnings.push(format!(
-            "The lock file is on a network file system ({name}): mutual exclusion is as good as its file locks. \
-             Every host must set allowNetworkFilesystem for this file, their clocks must agree, and a guard \
-             should check the fencing token."
+            "The lock file is on a network file system ({name}): mutual exclusion is as good as its file \
+             locks. Every host must set allowNetworkFilesystem for this file, their clocks must agree, and a \
+             guard should check the fencing token."
         ));
     }
     if filesystem == Some(OVERLAY) {
         warnings.push(
-            "The lock file is in the writable layer of a container (overlay file system): other containers do not see \
-             it, and it is removed with the container. Processes of this container are safe; for others put the file on \
-             a volume that all of them mount."
+            "The lock file is in the writable layer of a container (overlay file system): other containers \
+             do not see it, and it is removed with the container. Processes of this container are safe; for \
+             others put the file on a volume that all of them mount."
                 .to_owned(),
         );
     }

@@ -1,5 +1,5 @@
-//! The kind of file system that the lock file is on. WAL needs memory that all processes share, and liveness files need
-//! locks that all processes see: only local disks provide both.
+//! The kind of file system that the lock file is on. WAL needs memory that all processes share, and liveness
+//! files need locks that all processes see: only local disks provide both.
 
 use std::path::Path;
 
@@ -31,7 +31,8 @@ pub fn detect(directory: &Path) -> Result<Kind> {
             &error.into(),
         )
     })?;
-    // Depending on the architecture the field is signed or not, and of different width; the magic number has 32 bits.
+    // Depending on the architecture the field is signed or not, and of different width; the magic number has
+    // 32 bits.
     Ok(by_magic(facts.f_type as u32))
 }
 

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// The number of links that Linux follows.
 const MAX_LINKS: usize = 40;
 
-/// Identifies a file. All are equal on Windows, which reports no id on stable Rust, but does not let an open database be
-/// replaced either.
+/// Identifies a file. All are equal on Windows, which reports no id on stable Rust, but does not let an open
+/// database be replaced either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId {
     device: u64,
@@ -75,8 +75,8 @@ fn links(_metadata: &std::fs::Metadata) -> u64 {
     1
 }
 
-/// Whether this file is a mount of its own, as when a single file is mounted into a container. Then the files next to it are
-/// not the ones that other processes see.
+/// Whether this file is a mount of its own, as when a single file is mounted into a container. Then the files
+/// next to it are not the ones that other processes see.
 #[cfg(target_os = "linux")]
 pub fn is_mounted_alone(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -91,7 +91,8 @@ pub const fn is_mounted_alone(_path: &Path) -> bool {
     false
 }
 
-/// The path, independent of the working directory. Its links are not resolved, because what they point to may change.
+/// The path, independent of the working directory. Its links are not resolved, because what they point to may
+/// change.
 pub fn absolute(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().is_empty() || path == Path::new(":memory:") {
         return Err(Error::invalid(format!(
@@ -104,8 +105,8 @@ pub fn absolute(path: &Path) -> Result<PathBuf> {
     if cfg!(unix) { Ok(path) } else { canonical(&path) }
 }
 
-/// The spelling of this path from which SQLite derives the names of -wal and -shm: with links resolved, even those to a
-/// file that does not exist yet.
+/// The spelling of this path from which SQLite derives the names of -wal and -shm: with links resolved, even
+/// those to a file that does not exist yet.
 pub fn canonical(path: &Path) -> Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

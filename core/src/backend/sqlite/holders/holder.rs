@@ -51,8 +51,8 @@ pub struct Now {
     pub boot: BootInstant,
     /// µs since 1970.
     pub wall: u64,
-    /// The boot that the boot clock belongs to. `None` also on a network file system: there a holder of another boot is
-    /// not dead, and boot clocks cannot be compared.
+    /// The boot that the boot clock belongs to. `None` also on a network file system: there a holder of
+    /// another boot is not dead, and boot clocks cannot be compared.
     pub identity: Option<BootIdentity>,
 }
 
@@ -88,9 +88,9 @@ impl LeaseEnd {
         }
     }
 
-    /// Whether the holder named another boot than ours. Then the host has booted since and the holder is dead, unless
-    /// its liveness file is locked: some container managers (LXC, systemd-nspawn) give each container a boot id of its
-    /// own.
+    /// Whether the holder named another boot than ours. Then the host has booted since and the holder is
+    /// dead, unless its liveness file is locked: some container managers (LXC, systemd-nspawn) give each
+    /// container a boot id of its own.
     pub fn is_from_other_boot(&self, now: &Now) -> bool {
         matches!((self.identity, now.identity), (Some(theirs), Some(ours)) if theirs.boot != ours.boot)
     }

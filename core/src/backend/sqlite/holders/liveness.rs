@@ -1,13 +1,14 @@
-//! Liveness files: how other processes find out that a process died, without waiting for its leases to expire.
-//!
-//! Each process keeps one empty file next to each lock file. It holds the file locked from before its first lease until
-//! it closes or, if leases are left then, until it exits. The kernel drops the lock when the process dies, for whatever
-//! reason. A row names the file and its inode; a process that finds a resource taken tries to get a shared lock on it.
-//! Getting it proves the holder dead. A file that is missing, or is another one, proves nothing: then the lease has to
+//! Liveness files: how other processes find out that a process died, without waiting for its leases to
 //! expire.
 //!
-//! Only the holder ever locks exclusively. All others lock shared, so probing and reaping neither disturb each other nor
-//! change the result of a third process's probe.
+//! Each process keeps one empty file next to each lock file. It holds the file locked from before its first
+//! lease until it closes or, if leases are left then, until it exits. The kernel drops the lock when the
+//! process dies, for whatever reason. A row names the file and its inode; a process that finds a resource
+//! taken tries to get a shared lock on it. Getting it proves the holder dead. A file that is missing, or is
+//! another one, proves nothing: then the lease has to expire.
+//!
+//! Only the holder ever locks exclusively. All others lock shared, so probing and reaping neither disturb
+//! each other nor change the result of a third process's probe.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -110,8 +111,8 @@ pub struct Liveness {
 impl Liveness {
     /// Creates and locks a file for this process next to the lock file.
     pub fn create(database: &Path) -> Result<Self> {
-        // A reaper may see the file after it is created and before it is locked, take it for that of a dead process,
-        // and remove it. The next one has another name.
+        // A reaper may see the file after it is created and before it is locked, take it for that of a dead
+        // process, and remove it. The next one has another name.
         for _ in 0..64 {
             let mut mark = Mark {
                 inode: 0,
@@ -138,8 +139,8 @@ impl Liveness {
             }
         }
         Err(Error::unavailable(format!(
-            "cannot keep a liveness file next to the lock file {}: another program removes it immediately. Nothing was \
-             granted",
+            "cannot keep a liveness file next to the lock file {}: another program removes it immediately. \
+             Nothing was granted",
             database.display()
         )))
     }
@@ -149,8 +150,8 @@ impl Liveness {
         self.mark
     }
 
-    /// Keeps the file locked until the process exits: leases are left that a user may still rely on. No other process may
-    /// take them over until then, and all may from then on.
+    /// Keeps the file locked until the process exits: leases are left that a user may still rely on. No other
+    /// process may take them over until then, and all may from then on.
     pub fn keep_until_exit(self) {
         static KEPT: Mutex<Vec<Liveness>> = Mutex::new(Vec::new());
         KEPT.lock().push(self);
@@ -159,8 +160,8 @@ impl Liveness {
 
 impl Drop for Liveness {
     fn drop(&mut self) {
-        // The name is removed before the lock is released, so that no process finds an unlocked file and takes this one
-        // for dead while a user still relies on a lease that is expiring.
+        // The name is removed before the lock is released, so that no process finds an unlocked file and
+        // takes this one for dead while a user still relies on a lease that is expiring.
         let _ = std::fs::remove_file(&self.path);
         ours().remove(&self.mark.nonce);
     }
@@ -222,8 +223,9 @@ pub fn may_have_other_users(database: &Path) -> bool {
     others(database).is_ok_and(|others| !others.is_empty())
 }
 
-/// Refuses if another copy of fencelock in this very process uses the lock file: two copies of SQLite drop each
-/// other's POSIX locks, and then commits are lost (<https://sqlite.org/howtocorrupt.html>, section 2.2.1).
+/// Refuses if another copy of fencelock in this very process uses the lock file: two copies of SQLite drop
+/// each other's POSIX locks, and then commits are lost (<https://sqlite.org/howtocorrupt.html>, section
+/// 2.2.1).
 pub fn refuse_second_copy(database: &Path) -> Result<()> {
     // Without its namespace a pid means nothing: every container has a process 1.
     let Some(pid_namespace) = pid_namespace() else { return Ok(()) };
@@ -234,9 +236,9 @@ pub fn refuse_second_copy(database: &Path) -> Result<()> {
         let Ok(file) = File::open(&path) else { continue };
         if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
             return Err(Error::unsupported(format!(
-                "another copy of fencelock in this process uses the lock file {}, and two copies would damage it: have \
-                 the package manager install a single version (`npm dedupe`), or give each copy its own path. Nothing \
-                 was granted",
+                "another copy of fencelock in this process uses the lock file {}, and two copies would \
+                 damage it: have the package manager install a single version (`npm dedupe`), or give each \
+                 copy its own path. Nothing was granted",
                 database.display()
             )));
         }

@@ -1,5 +1,5 @@
-//! Removes what dead processes left: their leases, then their liveness files. In the background, because a process that
-//! comes across such a lease frees it anyway.
+//! Removes what dead processes left: their leases, then their liveness files. In the background, because a
+//! process that comes across such a lease frees it anyway.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use crate::runtime::clock::Clock;
 const STEP_ROWS: u32 = 1000;
 /// How long one attempt blocks the thread, which other tasks need.
 const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
-/// How many attempts may fail, and the pause between them. Giving up loses nothing: the next process to open the file
-/// tries again.
+/// How many attempts may fail, and the pause between them. Giving up loses nothing: the next process to open
+/// the file tries again.
 const MAX_FAILURES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
 

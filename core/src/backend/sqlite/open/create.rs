@@ -1,4 +1,5 @@
-//! Creates a lock file, although many processes may try to at the same time and a deleted one may have left files behind.
+//! Creates a lock file, although many processes may try to at the same time and a deleted one may have left
+//! files behind.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -16,14 +17,15 @@ use crate::error::Result;
 
 const SCHEMA: &str = include_str!("../store/schema.sql");
 
-/// Rows are small and a transaction changes few of them: of all sizes, this one writes the least per grant and still has
-/// room for several rows with names of usual length.
+/// Rows are small and a transaction changes few of them: of all sizes, this one writes the least per grant
+/// and still has room for several rows with names of usual length.
 pub const PAGE_BYTES: u32 = 1024;
 
-/// Creates the lock file at a path that names nothing, or an empty file. Succeeds too if another process created it.
+/// Creates the lock file at a path that names nothing, or an empty file. Succeeds too if another process
+/// created it.
 pub fn create(path: &Path, kind: Kind, budget: &mut RetryBudget) -> Result<()> {
-    // On a network file system, file locks may not work. Only SQLite's own locks are used there, which is enough for the
-    // schema.
+    // On a network file system, file locks may not work. Only SQLite's own locks are used there, which is
+    // enough for the schema.
     let lock = if kind.is_network() { None } else { Some(CreationLock::acquire(path, budget)?) };
     // Visible to another copy of fencelock in this process before the first descriptor is open.
     let _liveness = lock.as_ref().map(|_| Liveness::create(path)).transpose()?;
@@ -34,9 +36,9 @@ pub fn create(path: &Path, kind: Kind, budget: &mut RetryBudget) -> Result<()> {
         return Ok(());
     }
     if lock.is_some() {
-        // The files of a deleted database. Processes that still have it open keep its -shm from being reset, and the new
-        // database would start with the old one's WAL index. They are never opened: this process may be one of those, and
-        // would drop its own locks.
+        // The files of a deleted database. Processes that still have it open keep its -shm from being reset,
+        // and the new database would start with the old one's WAL index. They are never opened: this process
+        // may be one of those, and would drop its own locks.
         for suffix in ["-wal", "-shm", "-journal"] {
             match std::fs::remove_file(paths::sibling(path, suffix)) {
                 Ok(()) => {}
@@ -53,7 +55,8 @@ pub fn create(path: &Path, kind: Kind, budget: &mut RetryBudget) -> Result<()> {
     if matches!(created, Ok(true)) {
         return connection.close().map_err(|(_, error)| errors::sql(path, &error));
     }
-    // If it is not empty any more, it may be an application's now: see `HeaderProbe`. If it is, closing harms nothing.
+    // If it is not empty any more, it may be an application's now: see `HeaderProbe`. If it is, closing harms
+    // nothing.
     if let Ok(Some(stat)) = paths::stat(path)
         && stat.length > 0
     {
@@ -68,7 +71,8 @@ fn write_schema(connection: &Connection, path: &Path) -> rusqlite::Result<bool> 
     connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     let transaction =
         rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Exclusive)?;
-    // Asks the file system, because beginning has created the first page of an empty database, though not on disk.
+    // Asks the file system, because beginning has created the first page of an empty database, though not on
+    // disk.
     if !matches!(paths::stat(path), Ok(Some(stat)) if stat.length == 0) {
         return Ok(false);
     }
@@ -99,8 +103,8 @@ impl CreationLock {
                 .map_err(|error| errors::io("create the lock file", database, &error))?;
             match file.try_lock() {
                 Ok(()) => {
-                    // The previous owner removed the file, perhaps before we got the lock: then ours has no name, and the
-                    // next process creates and locks another one.
+                    // The previous owner removed the file, perhaps before we got the lock: then ours has no
+                    // name, and the next process creates and locks another one.
                     let named = std::fs::metadata(&path).map(|metadata| FileId::of(&metadata)).ok();
                     if named.is_some() && named == file.metadata().map(|metadata| FileId::of(&metadata)).ok()
                     {

@@ -1,8 +1,8 @@
 //! Finds out what a file is without changing it.
 //!
-//! Only the first 100 bytes are read, through SQLite's own file handle: no lock is taken, no journal is rolled back, and
-//! no -wal or -shm is opened or created. That is enough, because a lock file has its `application_id` in the main file
-//! before it enters WAL mode.
+//! Only the first 100 bytes are read, through SQLite's own file handle: no lock is taken, no journal is
+//! rolled back, and no -wal or -shm is opened or created. That is enough, because a lock file has its
+//! `application_id` in the main file before it enters WAL mode.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -56,33 +56,36 @@ impl Content {
 
     /// Returns whether the lock file is in WAL mode, or why the file cannot be used.
     ///
-    /// `Unsupported` if no retry can help, because the configuration names the wrong file. `BackendUnavailable` if it may
-    /// have been a lock file.
+    /// `Unsupported` if no retry can help, because the configuration names the wrong file.
+    /// `BackendUnavailable` if it may have been a lock file.
     pub fn check(self, path: &Path) -> Result<bool> {
         let path = path.display();
         match self {
             Self::LockFile { version: SCHEMA_VERSION, is_wal } => Ok(is_wal),
             Self::LockFile { version, .. } => Err(Error::unsupported(format!(
-                "the lock file {path} was created by another version of fencelock (schema {version}, this one knows \
-                 {SCHEMA_VERSION}): update fencelock, or set `local` to another path. Nothing was granted"
+                "the lock file {path} was created by another version of fencelock (schema {version}, this \
+                 one knows {SCHEMA_VERSION}): update fencelock, or set `local` to another path. Nothing was \
+                 granted"
             ))),
             Self::Foreign { application_id } => Err(Error::unsupported(format!(
-                "{path} is another application's SQLite database (application_id {application_id}). fencelock needs \
-                 a file of its own: set `local` to another path. The file was not written to, and nothing was granted"
+                "{path} is another application's SQLite database (application_id {application_id}). \
+                 fencelock needs a file of its own: set `local` to another path. The file was not written \
+                 to, and nothing was granted"
             ))),
             Self::Unreadable => Err(Error::unavailable(format!(
-                "{path} is not a SQLite database, or is damaged. If it was a lock file of fencelock, move it away \
-                 together with its -wal and -shm, and a new one is created; if not, set `local` to another path. The \
-                 file was not written to, and nothing was granted"
+                "{path} is not a SQLite database, or is damaged. If it was a lock file of fencelock, move it \
+                 away together with its -wal and -shm, and a new one is created; if not, set `local` to \
+                 another path. The file was not written to, and nothing was granted"
             ))),
         }
     }
 }
 
-/// The content of a file, and the connection through which it was read. When dropped, it keeps the connection open until
-/// the process exits; only [`HeaderProbe::close`] closes it. The file may turn out to belong to an application, or
-/// another copy of fencelock may use it in this process: closing our descriptor would drop the POSIX locks that the other
-/// copy of SQLite has on the file for this process, and its commits would be lost.
+/// The content of a file, and the connection through which it was read. When dropped, it keeps the connection
+/// open until the process exits; only [`HeaderProbe::close`] closes it. The file may turn out to belong to an
+/// application, or another copy of fencelock may use it in this process: closing our descriptor would drop
+/// the POSIX locks that the other copy of SQLite has on the file for this process, and its commits would be
+/// lost.
 #[derive(Debug)]
 pub struct HeaderProbe {
     /// What the file is.
@@ -128,7 +131,8 @@ impl Drop for HeaderProbe {
 
 /// Keeps this connection open until the process exits; see [`HeaderProbe`].
 pub fn keep_open(id: FileId, connection: Connection) {
-    // On other systems a lock belongs to a descriptor, not to the process, and closing another one does no harm.
+    // On other systems a lock belongs to a descriptor, not to the process, and closing another one does no
+    // harm.
     if cfg!(unix)
         && let Some(second) = kept().insert(id, connection)
     {
@@ -146,8 +150,8 @@ fn kept() -> MutexGuard<'static, HashMap<FileId, Connection>> {
 fn header(connection: &Connection) -> std::result::Result<[u8; HEADER_BYTES], std::ffi::c_int> {
     let mut bytes = [0_u8; HEADER_BYTES];
     let mut file: *mut ffi::sqlite3_file = std::ptr::null_mut();
-    // SAFETY: the handle is open for as long as `connection` is borrowed, the name is NUL-terminated, and this
-    // operation writes one `sqlite3_file *` to its argument.
+    // SAFETY: the handle is open for as long as `connection` is borrowed, the name is NUL-terminated, and
+    // this operation writes one `sqlite3_file *` to its argument.
     let code = unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),
@@ -159,13 +163,13 @@ fn header(connection: &Connection) -> std::result::Result<[u8; HEADER_BYTES], st
     if code != ffi::SQLITE_OK || file.is_null() {
         return Err(if code == ffi::SQLITE_OK { ffi::SQLITE_CANTOPEN } else { code });
     }
-    // SAFETY: SQLite's pager opened this file and keeps it open with the connection; an open file has methods that
-    // live as long as the process.
+    // SAFETY: SQLite's pager opened this file and keeps it open with the connection; an open file has methods
+    // that live as long as the process.
     let Some(read) = (unsafe { (*file).pMethods.as_ref() }).and_then(|methods| methods.xRead) else {
         return Err(ffi::SQLITE_CANTOPEN);
     };
-    // SAFETY: `bytes` has room for the 100 bytes requested, and no other thread uses this connection's file meanwhile,
-    // because `connection` is not `Sync`.
+    // SAFETY: `bytes` has room for the 100 bytes requested, and no other thread uses this connection's file
+    // meanwhile, because `connection` is not `Sync`.
     match unsafe { read(file, bytes.as_mut_ptr().cast(), 100, 0) } {
         ffi::SQLITE_OK | ffi::SQLITE_IOERR_SHORT_READ => Ok(bytes),
         code => Err(code),

@@ -27,8 +27,8 @@ pub struct OpenMode {
     pub allow_network: bool,
 }
 
-/// Opens the lock file at this canonical path, or finds the store that has it open. `None`: there is no such file, and it
-/// was not to be created.
+/// Opens the lock file at this canonical path, or finds the store that has it open. `None`: there is no such
+/// file, and it was not to be created.
 pub fn open(
     environment: &Environment,
     stores: &Stores,
@@ -70,9 +70,9 @@ pub fn open(
     }
 }
 
-/// SQLite finds the -wal and -shm of a database by its name. Processes that know it by different names would not see each
-/// other's locks, and damage it (<https://sqlite.org/howtocorrupt.html>, section 2.5). A process that has it open already
-/// continues, because no other gets in.
+/// SQLite finds the -wal and -shm of a database by its name. Processes that know it by different names would
+/// not see each other's locks, and damage it (<https://sqlite.org/howtocorrupt.html>, section 2.5). A process
+/// that has it open already continues, because no other gets in.
 fn refuse_other_names(path: &Path, stat: FileStat) -> Result<()> {
     let (problem, remedy) = if stat.links > 1 {
         ("has several names (hard links)", "remove the other names, or set `local` to another path")
@@ -82,17 +82,17 @@ fn refuse_other_names(path: &Path, stat: FileStat) -> Result<()> {
         return Ok(());
     };
     Err(Error::unsupported(format!(
-        "the lock file {} {problem}: processes that use different names, or different mounts, do not see each other's \
-         locks; {remedy}. Nothing was granted",
+        "the lock file {} {problem}: processes that use different names, or different mounts, do not see \
+         each other's locks; {remedy}. Nothing was granted",
         path.display()
     )))
 }
 
 fn network_refused(path: &Path, name: &str) -> Error {
     Error::unsupported(format!(
-        "the lock file {} is on a network file system ({name}): SQLite's locks and dead-holder detection cannot be \
-         relied on there. Set `local` to a path on a local disk or, if its locks are known to work, set \
-         `allowNetworkFilesystem`. Nothing was granted",
+        "the lock file {} is on a network file system ({name}): SQLite's locks and dead-holder detection \
+         cannot be relied on there. Set `local` to a path on a local disk or, if its locks are known to \
+         work, set `allowNetworkFilesystem`. Nothing was granted",
         path.display()
     ))
 }

@@ -7,8 +7,8 @@ use rusqlite::config::DbConfig;
 
 use crate::backend::sqlite::fs::kind::Kind;
 
-/// The frames in the WAL before a commit copies them into the database: SQLite's default, and no more, because finding a
-/// page in the WAL's index takes longer the more frames it has of the same few pages.
+/// The frames in the WAL before a commit copies them into the database: SQLite's default, and no more,
+/// because finding a page in the WAL's index takes longer the more frames it has of the same few pages.
 const CHECKPOINT_FRAMES: u32 = 1000;
 /// The size to which a WAL is truncated that a stuck reader let grow.
 const WAL_BYTES: u32 = 8 << 20;
@@ -19,8 +19,8 @@ const CACHE_KIB: i32 = -4096;
 pub fn harden(connection: &Connection) -> rusqlite::Result<()> {
     // We wait ourselves; see `retry`.
     connection.busy_timeout(Duration::ZERO)?;
-    // A connection to a file that was replaced must neither delete its successor's -wal by name nor write to it when it
-    // closes. A store that closes in good order turns this off.
+    // A connection to a file that was replaced must neither delete its successor's -wal by name nor write to
+    // it when it closes. A store that closes in good order turns this off.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.pragma_update(None, "cell_size_check", true)?;

@@ -1,7 +1,9 @@
-//! The stages of opening an existing file. Each has a type, so that their order is fixed: nothing is written before the
-//! file is known to be a lock file, and no connection opens before this process is visible to other copies of fencelock.
+//! The stages of opening an existing file. Each has a type, so that their order is fixed: nothing is written
+//! before the file is known to be a lock file, and no connection opens before this process is visible to
+//! other copies of fencelock.
 //!
-//! A stage returns `None` if the path names another file by then, or one that is not finished: the caller starts again.
+//! A stage returns `None` if the path names another file by then, or one that is not finished: the caller
+//! starts again.
 
 use std::path::Path;
 
@@ -35,8 +37,8 @@ pub struct Probed<'a> {
     is_wal: bool,
 }
 
-/// Second stage: this process has a liveness file (unless the file system is a network one), and is the only copy of
-/// fencelock here that uses the file.
+/// Second stage: this process has a liveness file (unless the file system is a network one), and is the only
+/// copy of fencelock here that uses the file.
 pub struct Alive<'a> {
     liveness: Option<Liveness>,
     probed: Probed<'a>,
@@ -78,8 +80,9 @@ impl<'a> Candidate<'a> {
             && is_wal
         {
             return Err(Error::unsupported(format!(
-                "the lock file {} is on {name} and in WAL mode, which needs memory shared by all its users: it was \
-                 created where it is on a local disk. Set `local` to another path. Nothing was granted",
+                "the lock file {} is on {name} and in WAL mode, which needs memory shared by all its users: \
+                 it was created where it is on a local disk. Set `local` to another path. Nothing was \
+                 granted",
                 path.display()
             )));
         }
@@ -128,12 +131,13 @@ impl<'a> Alive<'a> {
 
 impl Connected<'_> {
     fn configure(self, budget: &mut RetryBudget) -> Result<Option<Store>> {
-        // On an error the connection closes first, then the liveness file is removed: the reverse of this order.
+        // On an error the connection closes first, then the liveness file is removed: the reverse of this
+        // order.
         let Self { liveness, candidate: Candidate { path, stat, kind }, is_wal, connection } = self;
         if connection.is_readonly("main").map_err(|error| errors::sql(path, &error))? {
             return Err(Error::unavailable(format!(
-                "the lock file {} is not writable for this process: give it the permission to write the file and its \
-                 directory. Nothing was granted",
+                "the lock file {} is not writable for this process: give it the permission to write the file \
+                 and its directory. Nothing was granted",
                 path.display()
             )));
         }
@@ -141,7 +145,8 @@ impl Connected<'_> {
         let pages: u32 = budget
             .retry_busy(path, || connection.pragma_query_value(None, "page_count", |row| row.get(0)))?;
         if pages == 0 {
-            // The process that created the file died before it committed, and SQLite has just rolled that back.
+            // The process that created the file died before it committed, and SQLite has just rolled that
+            // back.
             return Ok(None);
         }
         let version = budget
@@ -150,8 +155,8 @@ impl Connected<'_> {
         let mode = budget.retry_busy(path, || pragmas::configure(&connection, kind))?;
         if !kind.is_network() && mode != "wal" {
             return Err(Error::unsupported(format!(
-                "the file system of the lock file {} does not support WAL mode: set `local` to a path on a local \
-                 disk. Nothing was granted",
+                "the file system of the lock file {} does not support WAL mode: set `local` to a path on a \
+                 local disk. Nothing was granted",
                 path.display()
             )));
         }

@@ -75,15 +75,16 @@ impl LockFile {
         &self.poller
     }
 
-    /// Releases a lease in the background, for at most this long, if this error means that it may still be there.
+    /// Releases a lease in the background, for at most this long, if this error means that it may still be
+    /// there.
     pub fn undo_after(&self, error: &Error, resources: &Resources, owner: Owner, limit: Duration) {
         if matches!(error, Error::BackendUnavailable(_) | Error::OutcomeUnknown(_)) {
             self.undo.add(&self.executor, resources, owner, limit);
         }
     }
 
-    /// The last user has left in good order: finishes what is pending and closes the file. Leases that are left then
-    /// expire: they were not released, so their owners may still rely on them.
+    /// The last user has left in good order: finishes what is pending and closes the file. Leases that are
+    /// left then expire: they were not released, so their owners may still rely on them.
     fn close(&self) {
         let timeout = self.committer().environment().timeouts.close;
         self.commits.drain(timeout);

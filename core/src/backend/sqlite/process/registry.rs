@@ -18,7 +18,8 @@ use crate::runtime::sync::Mutex;
 /// By path as users spell it, and by whether they allow network file systems.
 type Files = HashMap<(PathBuf, bool), Weak<LockFile>>;
 
-/// The lock files of a process. There is one registry per process; tests create more to simulate other processes.
+/// The lock files of a process. There is one registry per process; tests create more to simulate other
+/// processes.
 #[derive(Debug)]
 pub struct Registry {
     /// What its lock files depend on.
@@ -40,8 +41,8 @@ impl Registry {
         &PROCESS
     }
 
-    /// Adds a user of this lock file. Starts its thread if necessary; opens nothing. `listener` is notified of leases that
-    /// were lost with their file.
+    /// Adds a user of this lock file. Starts its thread if necessary; opens nothing. `listener` is notified
+    /// of leases that were lost with their file.
     pub fn join(&'static self, config: &Config, listener: LossListener) -> Result<FileUser> {
         let key = (paths::absolute(&config.path)?, config.allow_network_filesystem);
         let mut files = self.files.lock();

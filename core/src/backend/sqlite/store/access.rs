@@ -5,7 +5,8 @@
 pub enum Access {
     /// Only reads, and does not wait for a writer.
     Read,
-    /// May write. Always begun as IMMEDIATE: a transaction that becomes a writer later can fail at any statement.
+    /// May write. Always begun as IMMEDIATE: a transaction that becomes a writer later can fail at any
+    /// statement.
     Write,
 }
 

@@ -78,7 +78,8 @@ impl StoreConnection {
         }
     }
 
-    /// Has the database copy the WAL into itself when the connection closes, and remove it if no other process uses it.
+    /// Has the database copy the WAL into itself when the connection closes, and remove it if no other
+    /// process uses it.
     pub fn checkpoint_on_close(&self) {
         // If this fails, it closes without a checkpoint.
         let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);

@@ -44,7 +44,8 @@ impl Tx<'_> {
             .optional()
     }
 
-    /// How much longer the lease lasts; `None` if it is over, because its time has passed or its holder is dead.
+    /// How much longer the lease lasts; `None` if it is over, because its time has passed or its holder is
+    /// dead.
     pub fn remaining(&mut self, lease: &Lease) -> Option<Duration> {
         let remaining = lease.end.remaining(&self.now);
         if remaining.is_zero() {
@@ -58,9 +59,9 @@ impl Tx<'_> {
         is_alive.then_some(remaining)
     }
 
-    /// Grants a resource with this token if it has a row, no lease, no queue and a lower token: one statement for the
-    /// common case. Returns whether it did. (No RETURNING: it goes through a table of its own and takes longer than the
-    /// update.)
+    /// Grants a resource with this token if it has a row, no lease, no queue and a lower token: one statement
+    /// for the common case. Returns whether it did. (No RETURNING: it goes through a table of its own and
+    /// takes longer than the update.)
     pub fn grant_if_free(
         &mut self,
         resource: &str,
@@ -86,7 +87,8 @@ impl Tx<'_> {
         Ok(changed == 1)
     }
 
-    /// Ends this owner's lease if its time has not passed: one statement for the common case. Returns whether it did.
+    /// Ends this owner's lease if its time has not passed: one statement for the common case. Returns whether
+    /// it did.
     pub fn free_if_held(&mut self, resource: &str, owner: Owner) -> rusqlite::Result<bool> {
         // The CASE is `LeaseEnd::remaining` in SQL; a test below compares the two.
         let statement = prepared(
@@ -129,7 +131,8 @@ impl Tx<'_> {
             .map(|_| ())
     }
 
-    /// Moves a lease's end to the later of its current end and that of a lease that begins now, on each clock.
+    /// Moves a lease's end to the later of its current end and that of a lease that begins now, on each
+    /// clock.
     pub fn extend(&mut self, resource: &str, end: LeaseEnd, ttl: Ttl) -> rusqlite::Result<()> {
         let ttl = ttl.as_duration();
         let mut boot = (self.now.boot + ttl).as_micros();
@@ -148,7 +151,8 @@ impl Tx<'_> {
         self.ended = true;
         self.connection
             .prepare_cached(
-                "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL WHERE resource = ?1",
+                "UPDATE leases SET owner = NULL, boot_us = NULL, wall_us = NULL, holder = NULL
+                 WHERE resource = ?1",
             )?
             .execute([resource])
             .map(|_| ())

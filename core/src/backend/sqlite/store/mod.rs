@@ -43,8 +43,8 @@ pub enum Done {
         /// Whether it ended something that waiters may be waiting for.
         ended: bool,
     },
-    /// Nothing was done, because the path names another file now, or none, or the file's -wal or -shm were removed: this
-    /// store is over, and so are its leases.
+    /// Nothing was done, because the path names another file now, or none, or the file's -wal or -shm were
+    /// removed: this store is over, and so are its leases.
     Replaced,
 }
 
@@ -66,8 +66,8 @@ pub trait StoreListener: Send + Sync {
 /// An open lock file.
 #[derive(Debug)]
 pub struct Store {
-    // Locked for one transaction, or one attempt to begin it. Declared first, so that it is dropped first: the
-    // connection closes before the liveness file is removed.
+    // Locked for one transaction, or one attempt to begin it. Declared first, so that it is dropped first:
+    // the connection closes before the liveness file is removed.
     connection: Mutex<StoreConnection>,
     liveness: Option<Liveness>,
     path: PathBuf,
@@ -75,7 +75,8 @@ pub struct Store {
     kind: Kind,
     /// Whether a manager of this file needs commits to survive a power loss.
     full: AtomicBool,
-    /// The number of rows that this process granted and did not release, which is the most of our leases that are left.
+    /// The number of rows that this process granted and did not release, which is the most of our leases that
+    /// are left.
     unreleased: AtomicUsize,
     /// The number of this process in the queue while it has the file open. Random.
     process: i64,
@@ -156,8 +157,8 @@ impl Store {
         }
     }
 
-    /// Runs `work` in one transaction; calls it at most once, and only when it has the lock. An error rolls everything
-    /// back.
+    /// Runs `work` in one transaction; calls it at most once, and only when it has the lock. An error rolls
+    /// everything back.
     pub fn transact(
         &self,
         access: Access,
@@ -166,7 +167,8 @@ impl Store {
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<Done> {
         loop {
-            // With a rollback journal, beginning would play back a journal of that name, which may be a successor's.
+            // With a rollback journal, beginning would play back a journal of that name, which may be a
+            // successor's.
             if self.kind.is_network() && !self.is_current()? {
                 return Ok(Done::Replaced);
             }
@@ -201,8 +203,8 @@ impl Store {
         budget: &mut RetryBudget,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<Done> {
-        // Checked only now: this thread may have waited for the lock while the file was replaced. A transaction that
-        // begins after another one noticed that must notice it too.
+        // Checked only now: this thread may have waited for the lock while the file was replaced. A
+        // transaction that begins after another one noticed that must notice it too.
         let is_whole = self.is_current().map(|is_current| {
             is_current && (self.kind.is_network() || connection.wal_files.are_current(&self.path, sent))
         });
@@ -268,8 +270,8 @@ impl Store {
         self.liveness.is_some()
     }
 
-    /// The file's current change marker, for a fraction of what a transaction costs. `None`: another process has it
-    /// locked, or it is another file now.
+    /// The file's current change marker, for a fraction of what a transaction costs. `None`: another process
+    /// has it locked, or it is another file now.
     pub fn change_marker(&self) -> Option<ChangeMarker> {
         // As for a transaction.
         if self.kind.is_network() && !self.is_current().ok()? {
@@ -280,8 +282,8 @@ impl Store {
         Some(ChangeMarker { data_version, ended })
     }
 
-    /// Releases a snapshot if the burst of transactions has ended since the last call. Returns whether it had. Never
-    /// waits.
+    /// Releases a snapshot if the burst of transactions has ended since the last call. Returns whether it
+    /// had. Never waits.
     fn release_idle_snapshot(&self) -> bool {
         // If it is locked, the burst continues.
         let Some(mut connection) = self.connection.try_lock() else { return false };
@@ -319,7 +321,8 @@ impl Store {
     }
 
     fn connection(&self) -> MutexGuard<'_, StoreConnection> {
-        // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like any other.
+        // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like any
+        // other.
         self.connection.lock()
     }
 }
@@ -339,8 +342,8 @@ impl Drop for Store {
 /// Releases a store's snapshots soon after each burst of transactions, as long as the store exists.
 pub async fn release_idle_snapshots(store: Weak<Store>) {
     let Some(snapshot_held) = store.upgrade().map(|store| Arc::clone(&store.snapshot_held)) else { return };
-    // A store that is used under two spellings of its path has two such tasks, on two threads. When one of them ends,
-    // with or without the store, the other one continues.
+    // A store that is used under two spellings of its path has two such tasks, on two threads. When one of
+    // them ends, with or without the store, the other one continues.
     let _next = scopeguard::guard((), |()| snapshot_held.notify_one());
     while store.strong_count() > 0 {
         snapshot_held.notified().await;

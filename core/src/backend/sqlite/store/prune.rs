@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::transaction::Tx;
 use crate::lease::token::FENCE_TTL_MS;
 
-/// How many rows are checked for each row that is added. More than one, so that pruning outpaces growth and the table
-/// stays within about twice the size of what is in use.
+/// How many rows are checked for each row that is added. More than one, so that pruning outpaces growth and
+/// the table stays within about twice the size of what is in use.
 const CHECKS_PER_ROW: u32 = 2;
 /// The most rows checked in one transaction, which keeps it short.
 const MAX_CHECKS: u32 = 64;
@@ -14,8 +14,9 @@ const MAX_CHECKS: u32 = 64;
 /// Walks through the table while it grows, and pauses while it does not.
 #[derive(Debug, Default)]
 pub struct Pruner {
-    /// The last row that was checked. The walk starts at the first row that this process adds: many short-lived
-    /// processes then start in different places or, if names increase, at the end, after which the oldest follow.
+    /// The last row that was checked. The walk starts at the first row that this process adds: many
+    /// short-lived processes then start in different places or, if names increase, at the end, after which
+    /// the oldest follow.
     cursor: Option<Arc<str>>,
 }
 

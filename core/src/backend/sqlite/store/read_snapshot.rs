@@ -1,13 +1,15 @@
 //! Keeps the connection's read snapshot from one transaction to the next during a burst of transactions.
 //!
-//! In WAL mode a transaction takes and releases three file locks, six system calls in all. One of the locks is for
-//! writing, the other two are for its snapshot. A transaction that begins to write in a snapshot that is still the
-//! newest needs only the first. SQLite checks that it is the newest once it has the write lock, and fails immediately
-//! if it is not (<https://sqlite.org/rescode.html#busy_snapshot>), so no transaction sees less than it would otherwise.
+//! In WAL mode a transaction takes and releases three file locks, six system calls in all. One of the locks
+//! is for writing, the other two are for its snapshot. A transaction that begins to write in a snapshot that
+//! is still the newest needs only the first. SQLite checks that it is the newest once it has the write lock,
+//! and fails immediately if it is not (<https://sqlite.org/rescode.html#busy_snapshot>), so no transaction
+//! sees less than it would otherwise.
 //!
-//! While a snapshot is held, no checkpoint gets past it and the WAL cannot restart. Therefore it is released after a
-//! limited number of transactions, so that our own checkpoints do not meet it; when it was unused for some
-//! milliseconds; and when another process writes, because two processes that keep snapshots could let the WAL grow.
+//! While a snapshot is held, no checkpoint gets past it and the WAL cannot restart. Therefore it is released
+//! after a limited number of transactions, so that our own checkpoints do not meet it; when it was unused for
+//! some milliseconds; and when another process writes, because two processes that keep snapshots could let
+//! the WAL grow.
 
 use std::time::Duration;
 
@@ -17,16 +19,16 @@ use crate::runtime::clock::BootInstant;
 
 /// The longest pause between two transactions of a burst.
 const MAX_PAUSE: Duration = Duration::from_millis(1);
-/// How many transactions of a burst come before one that keeps its snapshot. The count restarts when another process
-/// writes, so processes that write in turn hardly ever hold one.
+/// How many transactions of a burst come before one that keeps its snapshot. The count restarts when another
+/// process writes, so processes that write in turn hardly ever hold one.
 const MIN_BURST: u32 = 256;
-/// How many transactions share one snapshot, each counted together with the rows it changes: 64 that acquire or release
-/// one lock; none of those that do so for many. The WAL may be longer by about as many frames before it is copied into
-/// the database.
+/// How many transactions share one snapshot, each counted together with the rows it changes: 64 that acquire
+/// or release one lock; none of those that do so for many. The WAL may be longer by about as many frames
+/// before it is copied into the database.
 const MAX_USES: u64 = 128;
 
-/// Reads from a table that no transaction writes: a change to the table of a running query would have to save the
-/// query's position. It is never asked for a second row.
+/// Reads from a table that no transaction writes: a change to the table of a running query would have to save
+/// the query's position. It is never asked for a second row.
 const QUERY: &str = "SELECT 1 FROM sqlite_schema";
 
 /// A connection's read snapshot, which may be held between its transactions.
@@ -53,14 +55,15 @@ struct HeldSnapshot {
 }
 
 impl ReadSnapshot {
-    /// A transaction is about to begin. Counts those that only read too: otherwise a burst would seem to have a pause.
+    /// A transaction is about to begin. Counts those that only read too: otherwise a burst would seem to have
+    /// a pause.
     pub fn count(&mut self, now: BootInstant) {
         let continues = self.last.replace(now).is_some_and(|last| now <= last + MAX_PAUSE);
         self.burst = if continues { self.burst.saturating_add(1) } else { 1 };
     }
 
-    /// In a transaction, right before its commit: keeps its snapshot, or releases it. Returns `true` if one is held that
-    /// no task watches yet.
+    /// In a transaction, right before its commit: keeps its snapshot, or releases it. Returns `true` if one
+    /// is held that no task watches yet.
     pub fn keep(&mut self, connection: &Connection) -> bool {
         let changes = connection.total_changes();
         let uses = self.held.as_ref().map_or(0, |held| held.uses) + 1 + (changes - self.changes);
@@ -85,8 +88,8 @@ impl ReadSnapshot {
         }
     }
 
-    /// Releases it because another process writes, and holds none until another burst is as long. Returns whether one
-    /// was held.
+    /// Releases it because another process writes, and holds none until another burst is as long. Returns
+    /// whether one was held.
     pub fn give_up(&mut self, connection: &Connection) -> bool {
         let was_held = self.held.is_some();
         self.release(connection);
@@ -94,7 +97,8 @@ impl ReadSnapshot {
         was_held
     }
 
-    /// Releases it, and with it the watching task, if the burst has ended since the last call. Returns whether it had.
+    /// Releases it, and with it the watching task, if the burst has ended since the last call. Returns
+    /// whether it had.
     pub fn release_if_idle(&mut self, connection: &Connection) -> bool {
         let is_idle = !std::mem::take(&mut self.is_fresh);
         if is_idle {
@@ -105,13 +109,15 @@ impl ReadSnapshot {
     }
 }
 
-/// A query that has returned a row and was not reset: as long as it runs, SQLite keeps the snapshot, even across a
-/// commit. The connection's statement cache owns the statement, and this value stands for the fact that it runs.
+/// A query that has returned a row and was not reset: as long as it runs, SQLite keeps the snapshot, even
+/// across a commit. The connection's statement cache owns the statement, and this value stands for the fact
+/// that it runs.
 ///
-/// A `rusqlite::Statement` or `Rows` of our own could not be stored next to its connection: it borrows the connection
-/// and is not `Send`. An `sqlite3_stmt` of our own could, but only with unsafe code. What this type relies on instead,
-/// that rusqlite resets a statement only when its `Rows` are dropped and that the cache keeps it as it is, is tested
-/// below. Were a statement evicted or reset, its snapshot would merely be released early.
+/// A `rusqlite::Statement` or `Rows` of our own could not be stored next to its connection: it borrows the
+/// connection and is not `Send`. An `sqlite3_stmt` of our own could, but only with unsafe code. What this
+/// type relies on instead, that rusqlite resets a statement only when its `Rows` are dropped and that the
+/// cache keeps it as it is, is tested below. Were a statement evicted or reset, its snapshot would merely be
+/// released early.
 #[derive(Debug)]
 struct RunningQuery(());
 

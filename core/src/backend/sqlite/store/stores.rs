@@ -14,8 +14,8 @@ pub struct Stores(Mutex<HashMap<FileId, Weak<Store>>>);
 impl Stores {
     /// The store that has this file open.
     pub fn find(&self, id: FileId) -> Option<Arc<Store>> {
-        // Windows reports no inode, so two stores are never known to be the same file there; the canonical path of
-        // each `LockFile` has to be enough.
+        // Windows reports no inode, so two stores are never known to be the same file there; the canonical
+        // path of each `LockFile` has to be enough.
         if cfg!(unix) { self.0.lock().get(&id)?.upgrade() } else { None }
     }
 

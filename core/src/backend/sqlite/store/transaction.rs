@@ -1,5 +1,5 @@
-//! One transaction on a lock file. The SQL of leases is in [`leases`](super::leases), that of the fair queue in
-//! [`fair_queue`](crate::backend::sqlite::waiters::fair_queue); both extend [`Tx`].
+//! One transaction on a lock file. The SQL of leases is in [`leases`](super::leases), that of the fair queue
+//! in [`fair_queue`](crate::backend::sqlite::waiters::fair_queue); both extend [`Tx`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -35,11 +35,13 @@ pub struct Tx<'a> {
     pub now: Now,
     /// `context.holder` as it is stored.
     pub(crate) holder: Option<[u8; Holder::BYTES]>,
-    /// The processes that were probed. Many rows of a batch may have the same holder, and a probe costs four calls.
+    /// The processes that were probed. Many rows of a batch may have the same holder, and a probe costs four
+    /// calls.
     probed: Vec<(Mark, ProcessState)>,
     /// The number of rows that were added, and the last of them.
     pub added: (u32, Option<Arc<str>>),
-    /// The number of rows that this process granted. Counts once the transaction is committed, as do the next two.
+    /// The number of rows that this process granted. Counts once the transaction is committed, as do the next
+    /// two.
     pub granted: usize,
     /// The number of rows that this process released.
     pub released: usize,

@@ -45,8 +45,8 @@ fn leftovers_of_a_deleted_file_are_removed() {
 #[test]
 fn an_interrupted_creation_is_repeated() {
     let dir = TestDir::new();
-    // What a process leaves that is killed while it commits the schema: the first page is written, and the journal
-    // which says that the file was empty still exists.
+    // What a process leaves that is killed while it commits the schema: the first page is written, and the
+    // journal which says that the file was empty still exists.
     let process = dir.process();
     process.connect().unwrap();
     process.close();

@@ -15,7 +15,8 @@ use crate::backend::sqlite::open::header::APPLICATION_ID;
 use crate::backend::sqlite::{Config, SqliteBackend};
 use crate::runtime::clock::Clock;
 
-/// Every file of the directory with its bytes. Only for files that no SQLite connection of this process has open.
+/// Every file of the directory with its bytes. Only for files that no SQLite connection of this process has
+/// open.
 fn bytes(dir: &TestDir) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = std::fs::read_dir(dir.directory.path()).unwrap().map(|entry| entry.unwrap().path());
     files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()

@@ -1,5 +1,5 @@
-//! The tests simulate several processes: a backend with a registry of its own is one, as far as SQLite allows that within
-//! one process. Where the kernel has to see several, this test binary starts itself in a role.
+//! The tests simulate several processes: a backend with a registry of its own is one, as far as SQLite allows
+//! that within one process. Where the kernel has to see several, this test binary starts itself in a role.
 
 mod clocks;
 mod contract;
@@ -92,8 +92,8 @@ impl TestDir {
         names.map(|name| self.directory.path().join(name)).collect()
     }
 
-    /// A connection that bypasses fencelock, to read rows or to damage them. SQLite keeps track of the locks of this
-    /// process, because it is the same copy.
+    /// A connection that bypasses fencelock, to read rows or to damage them. SQLite keeps track of the locks
+    /// of this process, because it is the same copy.
     fn raw(&self) -> Connection {
         raw(&self.path)
     }

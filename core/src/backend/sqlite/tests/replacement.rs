@@ -122,8 +122,8 @@ fn deleting_the_wal_files_by_hand_ends_the_leases_in_them() {
     assert!(process.release(&mine).unwrap());
 }
 
-/// Two managers of one process acquire locks in two threads while `spoil` removes files. Returns how many locks both hold
-/// without having been notified of the loss.
+/// Two managers of one process acquire locks in two threads while `spoil` removes files. Returns how many
+/// locks both hold without having been notified of the loss.
 fn held_twice(rounds: u64, spoil: impl Fn(&TestDir)) -> usize {
     let mut twice = 0;
     for round in 0..rounds {

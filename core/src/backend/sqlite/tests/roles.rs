@@ -24,8 +24,8 @@ impl ChildProcess {
         Self::spawn(Command::new(std::env::current_exe().unwrap()), role, file)
     }
 
-    /// In a mount namespace in which `file` is `original`, as in a container that is given a single file. `None`: this
-    /// user may not do that.
+    /// In a mount namespace in which `file` is `original`, as in a container that is given a single file.
+    /// `None`: this user may not do that.
     #[cfg(target_os = "linux")]
     pub(crate) fn start_with_mount(role: &str, original: &Path, file: &Path) -> Option<Self> {
         if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {

@@ -1,4 +1,5 @@
-//! A read snapshot that is kept between the transactions of a burst: no transaction sees less, and the WAL stays small.
+//! A read snapshot that is kept between the transactions of a burst: no transaction sees less, and the WAL
+//! stays small.
 
 use crate::backend::contract::{Attempt, SyncBackend};
 use std::panic::AssertUnwindSafe;
@@ -172,7 +173,8 @@ fn nor_does_it_next_to_another_process_that_writes_occasionally() {
         });
         most
     };
-    // If a checkpoint meets a transaction of the other process, the next one catches up; so the best of three counts.
+    // If a checkpoint meets a transaction of the other process, the next one catches up; so the best of three
+    // counts.
     let most = (0..3).map(|_| longest()).min().unwrap();
     assert!(most < 1300, "{most}");
 }

@@ -231,10 +231,10 @@ fn the_poller_runs_only_while_there_are_waiters_and_does_not_keep_the_file() {
     let weak = std::sync::Arc::downgrade(&file);
     drop(file);
     other.close();
-    let gone = (0..100).any(|_| {
+    let is_dropped = (0..100).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         weak.strong_count() == 0
     });
-    assert!(gone, "the task does not keep it");
+    assert!(is_dropped, "the task does not keep it");
     assert_eq!(dir.liveness_files().len(), 1, "only the holder's");
 }

@@ -1,8 +1,9 @@
-//! The queue of fair waiters for a resource: first come, first served, across processes. All of its SQL is here.
+//! The queue of fair waiters for a resource: first come, first served, across processes. All of its SQL is
+//! here.
 //!
-//! A waiter enters in the transaction that found the resource taken, and leaves in the one that grants it. Each process
-//! regularly writes a heartbeat for all its waiters. The waiters of a process whose heartbeats have stopped are skipped,
-//! and the next process that writes removes them from the queue.
+//! A waiter enters in the transaction that found the resource taken, and leaves in the one that grants it.
+//! Each process regularly writes a heartbeat for all its waiters. The waiters of a process whose heartbeats
+//! have stopped are skipped, and the next process that writes removes them from the queue.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
 use crate::backend::sqlite::store::transaction::{Tx, signed, unsigned};
 use crate::lease::Resources;
 
-/// How long a heartbeat is valid. A process writes one every second (see [`poller`](super::poller)); the rest is what a
-/// busy machine may delay it by.
+/// How long a heartbeat is valid. A process writes one every second (see [`poller`](super::poller)); the rest
+/// is what a busy machine may delay it by.
 pub const HEARTBEAT_VALIDITY: Duration = Duration::from_millis(1500);
 
 /// A waiter in the queue.
@@ -105,7 +106,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Writes a heartbeat of this process. `false`: other processes have taken it for dead and removed its waiters.
+    /// Writes a heartbeat of this process. `false`: other processes have taken it for dead and removed its
+    /// waiters.
     pub fn renew_heartbeat(&mut self) -> rusqlite::Result<bool> {
         let is_known = self
             .connection
@@ -195,8 +197,8 @@ impl Tx<'_> {
 
     fn is_alive(&mut self, valid_until: &LeaseEnd, mark: Option<Mark>) -> bool {
         let remaining = valid_until.remaining(&self.now);
-        // If a heartbeat is valid for much longer, the wall clock was set back or the host was booted since: that must
-        // not keep other waiters waiting.
+        // If a heartbeat is valid for much longer, the wall clock was set back or the host was booted since:
+        // that must not keep other waiters waiting.
         !remaining.is_zero()
             && remaining <= HEARTBEAT_VALIDITY * 2
             && self.process_state(mark) != ProcessState::Dead

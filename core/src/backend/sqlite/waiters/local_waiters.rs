@@ -11,11 +11,14 @@ use crate::backend::sqlite::store::transaction::Tx;
 use crate::lease::Resources;
 use crate::runtime::sync::Mutex;
 
-/// How many handoffs of a resource in a row may stay within this process, where they are faster than to any other.
+/// How many handoffs of a resource in a row may stay within this process, where they are faster than to any
+/// other.
 const MAX_LOCAL_HANDOFFS: u32 = 16;
-/// How long its waiters then let other processes go first, if there are any: long enough for those to notice and attempt.
+/// How long its waiters then let other processes go first, if there are any: long enough for those to notice
+/// and attempt.
 const YIELD_TIME: Duration = Duration::from_millis(15);
-/// The most resources whose handoffs are counted. Forgetting them costs no more than a few additional handoffs in a row.
+/// The most resources whose handoffs are counted. Forgetting them costs no more than a few additional
+/// handoffs in a row.
 const MAX_COUNTED: usize = 64;
 
 /// The waiters, and what the [poller](super::poller) needs to know about them.
@@ -59,7 +62,8 @@ impl LocalWaiters {
         self.ended.notify_one();
     }
 
-    /// What [`Self::notify_ended`] notifies. Separate, so that a task that waits for it does not keep the waiters.
+    /// What [`Self::notify_ended`] notifies. Separate, so that a task that waits for it does not keep the
+    /// waiters.
     pub fn ended(&self) -> Arc<Notify> {
         Arc::clone(&self.ended)
     }

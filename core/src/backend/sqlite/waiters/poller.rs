@@ -1,8 +1,9 @@
 //! The task that wakes the waiters of this process.
 //!
-//! SQLite does not notify other processes of a commit. So while there are waiters, and only then, a task on the file's
-//! thread checks every few milliseconds whether there was one. That costs a microsecond or two; the leases are read only
-//! if there was a commit. A holder that dies commits nothing, so the leases are also read at longer intervals.
+//! SQLite does not notify other processes of a commit. So while there are waiters, and only then, a task on
+//! the file's thread checks every few milliseconds whether there was one. That costs a microsecond or two;
+//! the leases are read only if there was a commit. A holder that dies commits nothing, so the leases are also
+//! read at longer intervals.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry::{Occupied, Vacant};
@@ -25,15 +26,15 @@ use crate::backend::sqlite::store::transaction::Tx;
 use crate::lease::Resources;
 use crate::runtime::executor::Executor;
 
-/// The pause between two checks for a commit. Timers are late by up to a millisecond, and a release must be noticed within
-/// five. Most of what waiting costs is waking up for these checks.
+/// The pause between two checks for a commit. Timers are late by up to a millisecond, and a release must be
+/// noticed within five. Most of what waiting costs is waking up for these checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(3);
 /// The same on a network file system, where each check takes a lock.
 const NETWORK_CHECK_INTERVAL: Duration = Duration::from_millis(25);
-/// After reading the leases the task pauses for this many times what it took, so that waiting for much in a busy file costs
-/// little,
+/// After reading the leases the task pauses for this many times what reading took, so that waiting costs
+/// little even in a busy file.
 const REST_FACTOR: u32 = 10;
-/// but for no longer than this.
+/// The longest such pause.
 const MAX_REST: Duration = Duration::from_millis(10);
 /// How often the leases are read in any case, for holders that died and for a file that was replaced.
 const READ_INTERVAL: Duration = Duration::from_millis(75);
@@ -42,7 +43,8 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long reading the leases may block the thread, which other tasks need.
 const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
 
-/// Wakes the waiters for leases in one lock file. The task runs only while there are any, and does not keep the file.
+/// Wakes the waiters for leases in one lock file. The task runs only while there are any, and does not keep
+/// the file.
 pub struct Poller {
     waiters: Arc<LocalWaiters>,
     commits: Arc<GroupCommit>,
@@ -67,8 +69,8 @@ impl Poller {
         }
     }
 
-    /// Ends a wait, and removes its entries from the fair queue. If that fails, the process's next heartbeat removes them;
-    /// if there is none, they expire with the last one.
+    /// Ends a wait, and removes its entries from the fair queue. If that fails, the process's next heartbeat
+    /// removes them; if there is none, they expire with the last one.
     pub async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
         match self.waiters.remove(waiter) {
             Some(true) => {
@@ -205,8 +207,8 @@ impl Heartbeats {
     }
 }
 
-/// Writes a heartbeat. `is_late`: other processes may have taken this one for dead, even if an attempt of one of its
-/// waiters has written a heartbeat since.
+/// Writes a heartbeat. `is_late`: other processes may have taken this one for dead, even if an attempt of one
+/// of its waiters has written a heartbeat since.
 async fn write_heartbeat(waiters: Arc<LocalWaiters>, commits: Arc<GroupCommit>, is_late: bool) {
     let leaving = waiters.take_leaving();
     let entries = leaving.clone();
