@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::config::address::Address;
 use super::config::keys::Keys;
 use super::connection::{Connection, Transport};
-use super::pipeline::batch::{Batch, BatchEntry, LeaseOutcome, settle};
+use super::pipeline::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use super::pipeline::round_trip::ReplySorter;
 use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
 use super::protocol::lease_args::LeaseArgs;
@@ -113,7 +113,7 @@ impl Replies {
     /// One batch. Returns how many requests were granted.
     pub async fn settle(&self, requests: &[Request]) -> usize {
         let context = ReplyContext { address: &self.address, operation: Operation::Acquire, required: 2 };
-        let (batch, outcomes): (Batch, Vec<_>) = requests
+        let (batch, outcomes): (RequestBatch, Vec<_>) = requests
             .iter()
             .map(|request| {
                 let (done, outcome) = oneshot::channel();

@@ -10,7 +10,7 @@ use crate::runtime::clock::BootInstant;
 use crate::runtime::undo::IfMissing;
 
 /// Requests, in the order of their arrival.
-pub(crate) type Batch = Vec<BatchEntry>;
+pub(crate) type RequestBatch = Vec<BatchEntry>;
 
 /// One request of a batch.
 pub(crate) struct BatchEntry {
@@ -38,7 +38,7 @@ pub(crate) fn settle(entry: BatchEntry, outcome: LeaseOutcome) {
     let _ = entry.done.send(outcome);
 }
 
-pub(crate) fn settle_all(entries: Batch, outcome: &LeaseOutcome) {
+pub(crate) fn settle_all(entries: RequestBatch, outcome: &LeaseOutcome) {
     for entry in entries {
         settle(entry, outcome.clone());
     }

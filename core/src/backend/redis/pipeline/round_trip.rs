@@ -2,14 +2,14 @@
 
 use redis::Value;
 
-use super::batch::{Batch, BatchEntry, LeaseOutcome, settle};
+use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use crate::backend::redis::protocol::replies::{ReplyContext, ScriptResult};
 use crate::error::Error;
 use crate::runtime::undo::IfMissing;
 
 /// A batch on its way to the server and back.
 pub(crate) struct RoundTrip {
-    pub batch: Batch,
+    pub batch: RequestBatch,
     /// 1 for the first.
     pub attempt: u32,
     /// Whether the script is loaded first.
@@ -19,7 +19,7 @@ pub(crate) struct RoundTrip {
 }
 
 impl RoundTrip {
-    pub const fn first(batch: Batch) -> Self {
+    pub const fn first(batch: RequestBatch) -> Self {
         Self { batch, attempt: 1, load_script: false, separately: false }
     }
 }
@@ -43,7 +43,7 @@ pub(crate) struct ReplySorter<'a> {
     /// Why the script could not be loaded.
     load_error: Option<Error>,
     pub written: Vec<(BatchEntry, i64)>,
-    pub resend: Batch,
+    pub resend: RequestBatch,
     /// The server did not know the script.
     pub not_loaded: bool,
     /// The server does not accept keys of different slots in one call.
@@ -54,12 +54,12 @@ impl<'a> ReplySorter<'a> {
     pub fn new(context: ReplyContext<'a>, last: bool, loaded: Option<Value>) -> Self {
         let load_error =
             loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| context.error(&reply));
-        let (written, resend) = (Vec::new(), Batch::new());
+        let (written, resend) = (Vec::new(), RequestBatch::new());
         Self { context, last, load_error, written, resend, not_loaded: false, crosses_slots: false }
     }
 
     /// Takes the requests of one call and its reply: a list with one reply a request, or an error for all.
-    pub fn add_call(&mut self, mut entries: Batch, reply: Value) {
+    pub fn add_call(&mut self, mut entries: RequestBatch, reply: Value) {
         match reply {
             Value::Array(replies) if replies.len() == entries.len() => {
                 for (entry, reply) in entries.into_iter().zip(replies) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::batch::{Batch, BatchEntry};
+use super::batch::{BatchEntry, RequestBatch};
 use crate::lease::AckPolicy;
 
 /// The most requests that share one WAIT. With more, the first of them would wait long for the last.
@@ -37,7 +37,7 @@ pub(crate) struct Scheduler {
 
 struct PolicyGroup {
     policy: AckPolicy,
-    batches: VecDeque<Batch>,
+    batches: VecDeque<RequestBatch>,
     /// Workers that have batches of this policy.
     workers: usize,
 }
@@ -54,7 +54,7 @@ pub(crate) enum Scale {
 
 /// What a worker does next.
 pub(crate) enum Assignment {
-    Send(AckPolicy, Batch),
+    Send(AckPolicy, RequestBatch),
     Wait,
     Exit,
 }
@@ -128,7 +128,7 @@ impl Scheduler {
     }
 
     /// Accepts no more requests; returns those that no worker has taken.
-    pub fn close(&mut self) -> Vec<Batch> {
+    pub fn close(&mut self) -> Vec<RequestBatch> {
         self.closed = true;
         self.groups.iter_mut().flat_map(|group| std::mem::take(&mut group.batches)).collect()
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 
-use super::batch::{Batch, BatchEntry, LeaseOutcome, settle, settle_all};
+use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle, settle_all};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
 use super::wait_kick::WaitKicker;
@@ -128,7 +128,7 @@ impl Workers {
     }
 
     /// A batch with a WAIT, on the worker's own connection.
-    async fn send_proved(&self, own: &mut Option<WorkerConnection>, policy: AckPolicy, batch: Batch) {
+    async fn send_proved(&self, own: &mut Option<WorkerConnection>, policy: AckPolicy, batch: RequestBatch) {
         let mut trip = RoundTrip::first(batch);
         loop {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
@@ -158,7 +158,7 @@ impl Workers {
     }
 
     /// A batch without WAIT, on the shared connection.
-    async fn send_unproved(&self, policy: AckPolicy, batch: Batch) {
+    async fn send_unproved(&self, policy: AckPolicy, batch: RequestBatch) {
         let mut trip = RoundTrip::first(batch);
         loop {
             let connection = match self.context.shared.get().await {
