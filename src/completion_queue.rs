@@ -7,7 +7,7 @@
 //! ends, nothing is left to settle.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::time::Duration;
 
 use napi::bindgen_prelude::{Float64ArraySlice, Function, retain_current_module_for_unload_safety};
@@ -21,6 +21,7 @@ use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::Manager;
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 use fencelock_core::runtime::executor::{Executor, Job};
+use fencelock_core::runtime::sync::Mutex;
 
 /// How long the end of the process may wait for the releases of what is still held.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -81,7 +82,7 @@ impl CompletionQueue {
     fn push(&self, outcome: Option<(f64, Outcome)>) {
         let Some(caller) = self.wake_up.caller() else { return };
         let is_first = {
-            let mut queue = self.queue();
+            let mut queue = self.queue.lock();
             if queue.closed {
                 return;
             }
@@ -89,7 +90,7 @@ impl CompletionQueue {
             !std::mem::replace(&mut queue.woken, true)
         };
         if is_first && !caller.call() {
-            self.queue().close();
+            self.queue.lock().close();
         }
     }
 
@@ -109,13 +110,13 @@ impl CompletionQueue {
 
     /// Runs a call on the I/O thread, when this event-loop turn ends.
     pub(crate) fn send(&self, call: Job) {
-        lock(&self.outgoing).push(call);
+        self.outgoing.lock().push(call);
     }
 
     /// The turn ends.
     pub(crate) fn flush(&self) {
         self.seen(Clock::System.boot());
-        let calls = std::mem::take(&mut *lock(&self.outgoing));
+        let calls = std::mem::take(&mut *self.outgoing.lock());
         // The thread was started for the first of them, so this does not fail.
         if !calls.is_empty()
             && let Ok(io) = Executor::io()
@@ -126,7 +127,7 @@ impl CompletionQueue {
 
     /// Has the manager closed when the environment ends.
     pub(crate) fn adopt(&self, manager: &Arc<Manager>) {
-        let mut managers = lock(&self.managers);
+        let mut managers = self.managers.lock();
         managers.retain(|manager| manager.strong_count() > 0);
         managers.push(Arc::downgrade(manager));
     }
@@ -136,13 +137,13 @@ impl CompletionQueue {
     /// process.
     fn detach(&self) {
         self.wake_up.end();
-        self.queue().close();
+        self.queue.lock().close();
     }
 
     fn abandon_all(&self, patience: Duration) {
         // Releases among them, which nothing else would do.
         self.flush();
-        let managers = std::mem::take(&mut *lock(&self.managers));
+        let managers = std::mem::take(&mut *self.managers.lock());
         let (finished, all) = mpsc::channel::<()>();
         // All are closed at the same time: one whose server hangs must not cost the others their time.
         for manager in managers.iter().filter_map(Weak::upgrade) {
@@ -155,15 +156,6 @@ impl CompletionQueue {
             let _ = all.recv_timeout(patience);
         }
     }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        lock(&self.queue)
-    }
-}
-
-/// Every change under these locks is complete in itself, so a panic elsewhere does not matter.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Heartbeat for CompletionQueue {
@@ -222,7 +214,7 @@ impl Bridge {
         let now = Clock::System.boot();
         self.queue.seen(now);
         let batch = {
-            let mut queue = self.queue.queue();
+            let mut queue = self.queue.queue.lock();
             let count = queue.outcomes.len().min(records.len());
             if count == queue.outcomes.len() {
                 queue.woken = false;

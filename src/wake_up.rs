@@ -2,11 +2,13 @@
 
 use std::ffi::c_void;
 use std::ptr;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use napi::bindgen_prelude::{Function, JsValue};
 use napi::{Env, Result, check_status, sys};
+
+use fencelock_core::runtime::sync::Mutex;
 
 /// What the finalizer runs.
 type OnEnd = Box<dyn FnOnce()>;
@@ -78,7 +80,7 @@ impl WakeUp {
     /// Keeps the function from ending, to call it; `None` before it is created and after its end. On any
     /// thread.
     pub(crate) fn caller(&self) -> Option<Caller<'_>> {
-        let calling = self.lock();
+        let calling = self.calling.lock();
         let function = self.function.load(Ordering::Relaxed);
         (!function.is_null()).then_some(Caller { function, _calling: calling })
     }
@@ -107,12 +109,8 @@ impl WakeUp {
     }
 
     fn set(&self, function: sys::napi_threadsafe_function) {
-        let _calling = self.lock();
+        let _calling = self.calling.lock();
         self.function.store(function, Ordering::Relaxed);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.calling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -209,7 +209,7 @@ impl<'a> Wait<'a> {
                 // The backend worked a moment ago, and may work again in a moment.
                 Err(error) if was_busy && is_transient(error) => {
                     report(Some(error.clone()));
-                    Some(backoff.next())
+                    Some(backoff.next_pause())
                 }
                 _ => {
                     if outcome.is_ok() {

@@ -25,7 +25,9 @@ impl Hasher for LeaseHasher {
 
     fn write(&mut self, bytes: &[u8]) {
         // Not used for a `u64`; correct all the same.
-        bytes.iter().for_each(|&byte| self.write_u64(self.0 ^ u64::from(byte)));
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
     }
 
     fn write_u64(&mut self, id: u64) {

@@ -30,7 +30,7 @@ impl Backoff {
     }
 
     /// The next pause.
-    pub fn next(&mut self) -> Duration {
+    pub fn next_pause(&mut self) -> Duration {
         let step = self.next.min(self.limit);
         self.next = (step * 2).min(self.limit);
         if !self.jitter {
@@ -51,20 +51,20 @@ mod tests {
         let mut backoff = Backoff::CONNECT;
         let mut step = 20;
         for _ in 0..8 {
-            let pause = backoff.next().as_millis();
+            let pause = backoff.next_pause().as_millis();
             assert!((step / 2..=step).contains(&pause), "{pause} of {step}");
             step = (step * 2).min(500);
         }
-        let pauses: std::collections::HashSet<_> = (0..20).map(|_| backoff.next()).collect();
+        let pauses: std::collections::HashSet<_> = (0..20).map(|_| backoff.next_pause()).collect();
         assert!(pauses.len() > 10);
     }
 
     #[test]
     fn exact_pauses_double_up_to_their_limit() {
         let mut backoff = Backoff::exact(Duration::from_millis(3), Duration::from_millis(10));
-        let pauses: Vec<_> = (0..4).map(|_| backoff.next().as_millis()).collect();
+        let pauses: Vec<_> = (0..4).map(|_| backoff.next_pause().as_millis()).collect();
         assert_eq!(pauses, [3, 6, 10, 10]);
         let mut above = Backoff::exact(Duration::from_millis(20), Duration::from_millis(10));
-        assert_eq!(above.next(), Duration::from_millis(10));
+        assert_eq!(above.next_pause(), Duration::from_millis(10));
     }
 }

@@ -65,6 +65,7 @@ pub struct DeadlineQueue<T: Timed> {
 
 impl<T: Timed> DeadlineQueue<T> {
     /// A queue without entries, whose task starts with the first.
+    #[expect(clippy::new_without_default, reason = "queues are statics, and `default` is not const")]
     pub const fn new() -> Self {
         let entries = Mutex::new(BinaryHeap::new());
         Self { entries, earlier: Notify::const_new(), running: AtomicBool::new(false) }

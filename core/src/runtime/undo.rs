@@ -132,7 +132,7 @@ impl<T> UndoQueue<T> {
                 Some(UndoResult::Failed) | None => false,
             };
             if !done {
-                undo.due = now + undo.backoff.next();
+                undo.due = now + undo.backoff.next_pause();
                 self.waiting.push(undo);
             }
         }

@@ -66,7 +66,7 @@ impl RetryBudget {
             self.is_exhausted = true;
             return false;
         }
-        std::thread::sleep(self.pauses.next().min(left));
+        std::thread::sleep(self.pauses.next_pause().min(left));
         true
     }
 

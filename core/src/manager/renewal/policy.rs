@@ -131,7 +131,7 @@ impl Renewal {
                 state.obstacle = Some(Obstacle::Silent);
                 drop(state);
                 heartbeat.request();
-                return Decision::Wait(now + pauses(times.ttl).next());
+                return Decision::Wait(now + pauses(times.ttl).next_pause());
             }
             if silent >= SILENCE.min(max_stall / 4) {
                 heartbeat.request();
@@ -152,7 +152,7 @@ impl Renewal {
             }
             Err(Error::LockLost(_) | Error::Closed) => None,
             Err(error) => {
-                let pause = state.backoff.get_or_insert_with(|| pauses(times.ttl)).next();
+                let pause = state.backoff.get_or_insert_with(|| pauses(times.ttl)).next_pause();
                 state.obstacle = Some(Obstacle::Failing(error));
                 Some(now + pause)
             }

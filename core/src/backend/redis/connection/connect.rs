@@ -70,7 +70,7 @@ impl Connector {
             Ok(_) => *pause = None,
             Err(error) => {
                 let mut backoff = pause.take().map_or(Backoff::CONNECT, |pause| pause.backoff);
-                let until = Instant::now() + backoff.next();
+                let until = Instant::now() + backoff.next_pause();
                 *pause = Some(ConnectPause { until, backoff, error: error.clone() });
             }
         }

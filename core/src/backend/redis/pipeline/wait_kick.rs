@@ -52,6 +52,6 @@ async fn kick(timeout: Arc<ResettableTimeout>, shared: Arc<SharedConnection>) {
             backoff = pauses;
         }
         shared.kick();
-        timeout.rearm(elapsed, Instant::now() + backoff.next());
+        timeout.rearm(elapsed, Instant::now() + backoff.next_pause());
     }
 }

@@ -56,7 +56,7 @@ impl BackgroundUndo {
             if_missing: IfMissing::Done,
             until: now + limit,
             // The first attempt has just failed.
-            due: now + backoff.next(),
+            due: now + backoff.next_pause(),
             backoff,
         };
         if self.state.lock().queue.add(undo) {
