@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 
 pub use self::acquire::Wanted;
@@ -200,33 +201,23 @@ impl Manager {
     ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
         // Until a grant that came too late is released, too: closing waits for that.
         let pending = PendingCall::new(self);
-        async move {
-            let manager = &pending.0;
-            let outcome = {
+        if !wanted.wait.is_zero() {
+            return Either::Right(Box::pin(async move {
+                let manager = &pending.0;
                 let configured = manager.open(strategy)?;
-                if wanted.wait.is_zero() {
-                    let request = wanted.first();
-                    let attempt = acquire::attempt(&configured.backend, &manager.clock, &request).await;
-                    attempt.map(|attempt| Settled::new(request, attempt))
-                } else {
-                    Box::pin(manager.wait(configured, &wanted, &cancel.unwrap_or_default())).await
-                }
-            };
-            match outcome {
-                Ok(Settled::Granted(request, grant)) => {
-                    match manager.register(strategy, &request, &grant, wanted.renew) {
-                        Err(Error::Closed) => {
-                            let backend = &manager.used_backend(strategy)?.backend;
-                            acquire::release_unused(backend, request).await;
-                            Err(Error::Closed)
-                        }
-                        registered => registered,
-                    }
-                }
-                Ok(Settled::Busy(remaining)) => Ok(manager.record_busy(remaining)),
-                Err(error) => Err(manager.record_failure(error)),
-            }
+                let outcome = manager.wait(configured, &wanted, &cancel.unwrap_or_default()).await;
+                manager.settle(strategy, wanted.renew, outcome).await
+            }));
         }
+        // Most calls do not wait. Their future has only what one attempt needs.
+        let (request, renew) = (wanted.first(), wanted.renew);
+        Either::Left(async move {
+            let manager = &pending.0;
+            let backend = manager.open_backend(strategy)?;
+            let attempt = acquire::attempt(backend, &manager.clock, &request).await;
+            let outcome = attempt.map(|attempt| Settled::new(request, attempt));
+            manager.settle(strategy, renew, outcome).await
+        })
     }
 
     async fn wait(
@@ -238,6 +229,26 @@ impl Manager {
         let _waiting = Counted::new(&self.counters.waiting);
         let cancellation = Cancellation { call, manager: &self.closing };
         Wait::new(backend, queues, &self.clock, wanted, cancellation).run().await
+    }
+
+    /// Registers a grant, and counts what came of the call.
+    async fn settle(
+        self: &Arc<Self>,
+        strategy: Strategy,
+        renew: Option<RenewalLimits>,
+        outcome: Result<Settled>,
+    ) -> Result<Acquired> {
+        match outcome {
+            Ok(Settled::Granted(request, grant)) => {
+                let registered = self.register(strategy, &request, &grant, renew);
+                if matches!(registered, Err(Error::Closed)) {
+                    acquire::release_unused(&self.used_backend(strategy)?.backend, request).await;
+                }
+                registered
+            }
+            Ok(Settled::Busy(remaining)) => Ok(self.record_busy(remaining)),
+            Err(error) => Err(self.record_failure(error)),
+        }
     }
 
     /// Makes one attempt on the calling thread, with a strategy whose backend can.
