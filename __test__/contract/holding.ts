@@ -29,7 +29,7 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
       expect(error).toMatchObject({ code: 'LOCK_HELD', resource, strategy: subject().strategy })
       expect(error.remainingMs).toBeGreaterThan(3_000)
       expect(error.remainingMs).toBeLessThanOrEqual(5_000)
-      expect(error.message).toMatch(/nothing was granted.*try again/)
+      expect(error.message).toMatch(/nothing was granted.*Retry later/)
       expect(lock.held).toBe(true)
     })
 

@@ -112,7 +112,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       const thief = await two.acquire(resource, { ttlMs: 60_000 })
       await expect.poll(() => signal.aborted, { timeout: 2_500 }).toBe(true)
       // Found by the first renewal, long before the margin.
-      expect((signal.reason as Error).message).toContain('somebody else took it')
+      expect((signal.reason as Error).message).toContain('another owner took it')
       expect(lock.held).toBe(false)
       await two.forceRelease(resource)
       await sleep(1_500)
