@@ -225,7 +225,8 @@ export interface Lock extends AsyncDisposable {
    * The fencing token: strictly increasing per resource, across processes and restarts. Pass it to where the
    * data lives, and refuse writes with a token lower than the highest seen.
    * @example
-   * await db.query('UPDATE invoice SET state = $1, fence = $2 WHERE id = $3 AND fence <= $2', ['paid', lock.token, id])
+   * await db.query('UPDATE invoice SET state = $1, fence = $2 WHERE id = $3 AND fence <= $2',
+   *   ['paid', lock.token, id])
    */
   readonly token: bigint
   /** Acknowledgements of the grant by replicas; `null` for local locks and when none were required. */
@@ -534,7 +535,8 @@ export class LockManager implements AsyncDisposable {
   /**
    * The same with options.
    * @example
-   * await locks.withLock(['account:1', 'account:2'], { ttlMs: 5_000, renew: { maxHoldMs: 60_000 } }, transfer)
+   * const options = { ttlMs: 5_000, renew: { maxHoldMs: 60_000 } }
+   * await locks.withLock(['account:1', 'account:2'], options, transfer)
    */
   withLock<T>(
     resource: string | readonly string[],

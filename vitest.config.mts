@@ -16,8 +16,8 @@ export default defineConfig({
     exclude: [...configDefaults.exclude, '__test__/projects/**'],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
     setupFiles: ['__test__/fixtures/cleanup.ts'],
-    // A process per spec file: a crash of the addon ends one file only, and threads would share its process-wide
-    // state.
+    // A process per spec file: a crash of the addon ends one file only, and threads would share its
+    // process-wide state.
     pool: 'forks',
     // Two cores are what the CI has, and the tests start servers of their own.
     maxWorkers: 2,

@@ -1,4 +1,6 @@
-/** What strong locks store on a server: their keys and scripts, and what happens when the server lost them. */
+/**
+ * What strong locks store on a server: their keys and scripts, and what happens when the server lost them.
+ */
 import { LockManager } from 'fencelock'
 import { beforeAll, describe, expect, it } from 'vitest'
 

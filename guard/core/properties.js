@@ -11,7 +11,8 @@ function propertiesOf(value) {
 }
 
 /**
- * Whether a client has these methods. Clients are recognized by them, so that fencelock depends on none of them.
+ * Whether a client has these methods. Clients are recognized by them, so that fencelock depends on none of
+ * them.
  * @template {string} Name
  * @param {object} client
  * @param {...Name} names

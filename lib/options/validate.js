@@ -173,8 +173,8 @@ function similar(key, keys) {
 }
 
 /**
- * The names of options. A table of the type `Record<keyof Options, true>` ties them to their declaration: an option that is
- * missing in either fails the type check.
+ * The names of options. A table of the type `Record<keyof Options, true>` ties them to their declaration: an
+ * option that is missing in either fails the type check.
  * @template {string} Key
  * @param {Record<Key, true>} table
  */

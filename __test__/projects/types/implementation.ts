@@ -1,6 +1,7 @@
 /**
- * Ties the JavaScript in lib/ to index.d.ts: what is declared and what is implemented must be the same. The classes say
- * `@implements`, the tables of options have the declared keys; this is the rest. Only types: nothing here is run.
+ * Ties the JavaScript in lib/ to index.d.ts: what is declared and what is implemented must be the same. The
+ * classes say `@implements`, the tables of options have the declared keys; this is the rest. Only types:
+ * nothing here is run.
  */
 import type * as declared from '../../../index.js'
 import type * as errors from '../../../lib/errors.js'
@@ -27,7 +28,10 @@ export type Undeclared = [
 
 type Call<T> = T extends (...args: infer Args) => unknown ? Args : never
 
-/** Methods whose parameters are not those declared. A method of a class may demand more than its interface allows. */
+/**
+ * Methods whose parameters are not those declared. A method of a class may demand more than its interface
+ * allows.
+ */
 type Drifted<Actual, Declared> = {
   [K in keyof Actual & keyof Declared]: Equal<Call<Actual[K]>, Call<Declared[K]>> extends true ? never : K
 }[keyof Actual & keyof Declared]

@@ -338,7 +338,8 @@ fn a_server_that_is_away_is_reported_immediately_and_used_again_when_it_is_back(
     let lease = request(one("r"), 60_000, acks(0, 0));
     granted(acquire(&backend, &lease));
     server.kill();
-    // Time for the I/O thread to read the end of the stream: a request sent before that has an unknown outcome.
+    // Time for the I/O thread to read the end of the stream: a request sent before that has an unknown
+    // outcome.
     std::thread::sleep(Duration::from_millis(100));
     for policy in [acks(0, 0), acks(1, 1_000)] {
         for _ in 0..20 {
