@@ -25,7 +25,7 @@ use crate::runtime::sync::Mutex;
 /// Between the lock file's name and the numbers.
 const INFIX: &str = "-live-";
 
-/// Names one process's liveness file.
+/// Identifies the liveness file of a process, in rows and in the name of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// The file's inode, so that a restored or copied file proves nothing; 0 where the system reports none.
