@@ -45,13 +45,16 @@ fn is_read(other: &Connection) -> bool {
     other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0)).unwrap()
 }
 
-/// Repeats bursts until a snapshot outlives its transaction. On a busy machine a burst may have pauses.
+/// Repeats bursts until a snapshot outlives its transaction. On a busy machine most bursts have pauses.
 fn hold(process: &Process, name: &str, other: &Connection) {
-    let bursts_until_held = (0..100).find(|_| {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
         burst(process, name, PAIRS);
-        is_read(other)
-    });
-    assert!(bursts_until_held.is_some(), "no burst left a snapshot");
+        if is_read(other) {
+            return;
+        }
+        assert!(Instant::now() < end, "no burst left a snapshot");
+    }
 }
 
 fn is_released(other: &Connection) -> bool {
