@@ -285,11 +285,9 @@ export interface Stats {
   lost: number
 }
 
-/** The numbers of the strategies. */
+/** The numbers of the strategies, which core/src/lease/strategy.rs describes. */
 export interface StrategyNumbers {
-  /** r" Redis with acknowledging replicas. */
   strong: number
-  /** r" A SQLite file of this host. */
   local: number
 }
 

@@ -23,7 +23,7 @@ impl NativeManager {
         let calls = records[..count as usize].iter().map(Call::read);
         let mut owners = Owner::several(calls.clone().filter(Call::is_acquire).count());
         let mut names = names.into_iter();
-        let mut together = Together::default();
+        let mut by_thread = ByThread::default();
         for call in calls {
             // A call that panics while it is prepared settles its own slot; the others continue.
             let prepared = catch_unwind(AssertUnwindSafe(|| {
@@ -36,11 +36,11 @@ impl NativeManager {
             }));
             match prepared {
                 Ok(Some(PreparedCall { executor, job })) if executor.is_io() => self.queue.send(job),
-                Ok(Some(PreparedCall { executor, job })) => together.add(executor, job),
+                Ok(Some(PreparedCall { executor, job })) => by_thread.add(executor, job),
                 Ok(None) | Err(_) => {}
             }
         }
-        together.start();
+        by_thread.start();
     }
 }
 
@@ -86,18 +86,21 @@ impl NativeManager {
     }
 }
 
-/// The calls for a thread that takes them as soon as they come, passed to it together. A manager has one such
-/// thread: that of its lock file.
+/// The calls for threads that take them as soon as they come, passed to each thread by_thread.
 #[derive(Default)]
-struct Together(Option<(Executor, Vec<Job>)>);
+struct ByThread(Vec<(Executor, Vec<Job>)>);
 
-impl Together {
+impl ByThread {
     fn add(&mut self, executor: Executor, job: Job) {
-        self.0.get_or_insert_with(|| (executor, Vec::new())).1.push(job);
+        // Nearly always one: the thread of the manager's lock file.
+        match self.0.iter_mut().find(|(other, _)| *other == executor) {
+            Some((_, jobs)) => jobs.push(job),
+            None => self.0.push((executor, vec![job])),
+        }
     }
 
     fn start(self) {
-        if let Some((executor, jobs)) = self.0 {
+        for (executor, jobs) in self.0 {
             executor.run(jobs);
         }
     }

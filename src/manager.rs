@@ -42,11 +42,11 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
         Ok(backends) => backends,
         Err(error) => return Either::B(error.into()),
     };
-    let observer = {
+    let listener = {
         let queue = Arc::clone(&queue);
         Box::new(move |lease, message| queue.report_end(lease, message))
     };
-    let manager = Manager::new(backends, Clock::System, observer, Arc::clone(&queue) as Arc<dyn Heartbeat>);
+    let manager = Manager::new(backends, Clock::System, listener, Arc::clone(&queue) as Arc<dyn Heartbeat>);
     queue.adopt(&manager);
     Either::A(NativeManager { manager, queue, cancellations: Cancellations::default() })
 }

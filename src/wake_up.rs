@@ -22,7 +22,8 @@ pub(crate) struct WakeUp {
     /// hold it.
     function: AtomicPtr<sys::napi_threadsafe_function__>,
     /// Held by a thread during a call, so that the function does not end meanwhile. JavaScript's thread takes
-    /// it only to change `function`: otherwise it would wait for whichever thread is waking it.
+    /// it to change `function` and to call, but not to count references: those are frequent, and would wait
+    /// for whichever thread is waking it.
     calling: Mutex<()>,
 }
 

@@ -162,9 +162,9 @@ pub(crate) const KIND: Kinds =
 
 macro_rules! number_strategies {
     ($($(#[$doc:meta])* $variant:ident $name:ident $not_configured:literal,)+) => {
-        /// The numbers of the strategies.
+        /// The numbers of the strategies, which core/src/lease/strategy.rs describes.
         #[napi(object, object_from_js = false)]
-        pub struct StrategyNumbers { $($(#[$doc])* pub $name: u32,)+ }
+        pub struct StrategyNumbers { $(pub $name: u32,)+ }
 
         impl StrategyNumbers {
             fn new() -> Self {

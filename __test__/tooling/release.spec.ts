@@ -27,11 +27,13 @@ function makeSource(version = '1.2.3'): string {
   edit(join(source, 'package.json'), { version, napi: { ...napi, targets } })
   editLock(source, { version, packages: { '': { version } } })
   replace(join(source, 'Cargo.toml'), `version = "${old}"`, `version = "${version}"`)
-  replace(
-    join(source, 'Cargo.lock'),
-    `name = "fencelock"\nversion = "${old}"`,
-    `name = "fencelock"\nversion = "${version}"`,
-  )
+  for (const crate of ['fencelock', 'fencelock-core']) {
+    replace(
+      join(source, 'Cargo.lock'),
+      `name = "${crate}"\nversion = "${old}"`,
+      `name = "${crate}"\nversion = "${version}"`,
+    )
+  }
   writeFileSync(join(source, 'CHANGELOG.md'), changelog.replace('1.2.3', version))
   return source
 }
@@ -77,7 +79,7 @@ describe('versions and changelog', () => {
           '"fencelock"\nversion = "1.2.3"',
           '"fencelock"\nversion = "1.2.2"',
         ),
-      'Cargo.lock says 1.2.2, package.json says 1.2.3',
+      'fencelock in Cargo.lock says 1.2.2, package.json says 1.2.3',
     ],
     [
       'package-lock.json',

@@ -1,10 +1,11 @@
-import { openSubject } from '../subjects/index.mjs'
 /**
  * Puts load on one subject: pairs of acquire and release, a number of them at once, for some seconds.
  *
  * Hand-written because benchmark libraries time one function after the other, and a lock's throughput is
  * about many calls in flight, of subjects that take turns.
  */
+
+import { openSubject } from '../subjects/index.mjs'
 import { quantile } from './stats.mjs'
 
 /** @typedef {import('../subjects/index.mjs').Subject} Subject */

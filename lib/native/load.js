@@ -103,6 +103,9 @@ function load() {
 
 const { addon, wanted, file } = load()
 const built = addon.version?.()
-if (built !== version) throw require('./load-errors.js').wrongVersion(built, wanted, file)
+// An addon that a clone built before the last change has the version, and may lack what is called next.
+if (built !== version || typeof addon.wire !== 'function') {
+  throw require('./load-errors.js').wrongVersion(built, wanted, file)
+}
 
 module.exports = addon

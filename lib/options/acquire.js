@@ -70,11 +70,12 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
   const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
   const { waitMs = defaults.waitMs ?? builtIn.waitMs, renew = defaults.renew ?? builtIn.renew } = options
   const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
+  const kept = renewal('renew', renew, limits)
   const request = {
     ttlMs,
     waitMs: integerOrInfinity('waitMs', waitMs, 0),
     fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
-    renew: renewal('renew', renew, limits),
+    renew: kept,
     signal: abortSignal(options.signal),
     minToken: minToken(options.minToken),
     acks: 0,

@@ -54,7 +54,6 @@ export async function installPackages(folder) {
 
 async function buildAddon() {
   const sources = Math.max(
-    newestBelow('core'),
     newestBelow('src'),
     newestBelow('core/src'),
     changed('core/Cargo.toml'),

@@ -57,8 +57,11 @@ export function versionProblems(folder, tag) {
   const expect = (/** @type {string} */ place, /** @type {string | undefined} */ found) => {
     if (found !== version) problems.push(`${place} says ${found ?? 'nothing'}, package.json says ${version}`)
   }
-  expect('Cargo.toml', /^\[package\][^[]*?^version = "(.+)"$/m.exec(text('Cargo.toml'))?.[1])
-  expect('Cargo.lock', /^name = "fencelock"\nversion = "(.+)"$/m.exec(text('Cargo.lock'))?.[1])
+  expect('Cargo.toml', /^\[workspace\.package\][^[]*?^version = "(.+)"$/m.exec(text('Cargo.toml'))?.[1])
+  for (const crate of ['fencelock', 'fencelock-core']) {
+    const found = new RegExp(`^name = "${crate}"\\nversion = "(.+)"$`, 'm').exec(text('Cargo.lock'))
+    expect(`${crate} in Cargo.lock`, found?.[1])
+  }
   const lock = JSON.parse(text('package-lock.json'))
   expect('package-lock.json', lock.version)
   expect('packages[""] of package-lock.json', lock.packages?.['']?.version)

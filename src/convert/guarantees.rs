@@ -89,13 +89,13 @@ pub struct Survival {
 }
 
 impl From<guarantees::Judgement> for Survival {
-    fn from(event: guarantees::Judgement) -> Self {
-        let verdict = match event.verdict {
+    fn from(judgement: guarantees::Judgement) -> Self {
+        let verdict = match judgement.verdict {
             Verdict::Yes => "yes",
             Verdict::WithGuard => "with a guard",
             Verdict::NotApplicable => "not applicable",
         };
-        Self { verdict: verdict.to_owned(), reason: event.reason.into_owned() }
+        Self { verdict: verdict.to_owned(), reason: judgement.reason.into_owned() }
     }
 }
 

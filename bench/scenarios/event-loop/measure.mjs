@@ -1,7 +1,8 @@
-import { inFolder } from '../../harness/context.mjs'
 /**
  * How much later timers fire because of the locks.
  */
+
+import { inFolder } from '../../harness/context.mjs'
 import { startRemote } from '../../harness/remote.mjs'
 import { median } from '../../harness/stats.mjs'
 import { findSubject } from '../../subjects/index.mjs'

@@ -1,11 +1,12 @@
+/**
+ * What a guard costs, compared with the caller's own unguarded write.
+ */
+
 import { inFolder } from '../../harness/context.mjs'
 import { startRemote } from '../../harness/remote.mjs'
 import { order } from '../../harness/rounds.mjs'
 import { median } from '../../harness/stats.mjs'
 import { guarded } from '../../subjects/guarded.mjs'
-/**
- * What a guard costs, compared with the caller's own unguarded write.
- */
 import { startDatabases } from './databases.mjs'
 
 /** @typedef {import('../../harness/context.mjs').Context} Context */

@@ -1,8 +1,9 @@
-import { inFolder } from '../../harness/context.mjs'
 /**
  * How long a handoff takes, from a release in one process to the grant in another, while many wait for the
  * lock; and how many commands it costs.
  */
+
+import { inFolder } from '../../harness/context.mjs'
 import { startRemote } from '../../harness/remote.mjs'
 import { quantile } from '../../harness/stats.mjs'
 import { findSubject } from '../../subjects/index.mjs'

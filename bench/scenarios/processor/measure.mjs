@@ -1,13 +1,14 @@
-import { inFolder } from '../../harness/context.mjs'
-import { startRemote } from '../../harness/remote.mjs'
-import { loadWorker } from '../../harness/rounds.mjs'
-import { median } from '../../harness/stats.mjs'
-import { findSubject } from '../../subjects/index.mjs'
 /**
  * Where the time goes: processor time of every process that takes part in a pair of acquire and release, how
  * often client threads wait, and system calls of the synchronous ones. It shows how far a ratio of
  * throughputs can rise.
  */
+
+import { inFolder } from '../../harness/context.mjs'
+import { startRemote } from '../../harness/remote.mjs'
+import { loadWorker } from '../../harness/rounds.mjs'
+import { median } from '../../harness/stats.mjs'
+import { findSubject } from '../../subjects/index.mjs'
 import { countCalls, usage } from './usage.mjs'
 
 /** @typedef {import('../../harness/context.mjs').Context} Context */

@@ -4,7 +4,7 @@
 use std::array;
 
 /// Passes all strategies to the macro `$define`, each as: its variant, its name in JavaScript, and what a
-/// user is told whose manager has no backend for it. The first one that is configured is a manager's default.
+/// user is told whose manager has no backend for it.
 #[macro_export]
 macro_rules! with_strategies {
     ($define:ident) => {

@@ -96,9 +96,17 @@ impl Executor {
     /// Whether it is [`Self::io`]. Calls for a server are worth collecting for a moment, so that they travel
     /// together.
     pub fn is_io(&self) -> bool {
-        IO.get().is_some_and(|io| Arc::ptr_eq(&io.0, &self.0))
+        IO.get() == Some(self)
     }
 }
+
+impl PartialEq for Executor {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Executor {}
 
 impl Drop for Handle {
     fn drop(&mut self) {

@@ -92,6 +92,12 @@ impl<T> UndoQueue<T> {
         self.running
     }
 
+    /// The worker panicked: what it attempted is dropped, and the next [`Self::add`] asks for a new worker.
+    pub const fn abort(&mut self) {
+        self.in_flight = 0;
+        self.running = false;
+    }
+
     /// The worker's next step.
     pub fn step(&mut self, now: BootInstant) -> UndoStep<T> {
         self.waiting.retain(|undo| undo.until > now);

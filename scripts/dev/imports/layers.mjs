@@ -5,6 +5,11 @@
 
 export const javascriptLayers = [
   ['lib/errors.js', 'lib/native/load-errors.js'],
+  ['lib/options/validate.js', 'lib/options/names.js', 'lib/options/suggest.js'],
+  // Below all that loads the addon.
+  ['guard/core/'],
+  ['guard/sql/', 'guard/redis/', 'guard/http/'],
+  ['guard/'],
   ['lib/native/load.js'],
   ['lib/native/wire.js'],
   ['lib/strategies.js'],
@@ -13,9 +18,6 @@ export const javascriptLayers = [
   ['lib/abort.js', 'lib/lock.js'],
   ['lib/lock-manager.js'],
   ['index.js'],
-  ['guard/core/'],
-  ['guard/sql/', 'guard/redis/', 'guard/http/'],
-  ['guard/'],
   ['scripts/lib/'],
   ['scripts/'],
   ['bench/subjects/'],
@@ -30,6 +32,15 @@ export const javascriptLayers = [
 export const rustLayers = [
   ['core/src/error.rs', 'core/src/runtime/'],
   ['core/src/lease/'],
+  ['core/src/backend/contract.rs', 'core/src/backend/guarantees.rs', 'core/src/backend/waiter.rs'],
+  ['core/src/backend/redis/config/'],
+  ['core/src/backend/redis/protocol/'],
+  ['core/src/backend/redis/connection/'],
+  ['core/src/backend/redis/node_context.rs'],
+  ['core/src/backend/redis/describe/', 'core/src/backend/redis/pipeline/'],
+  ['core/src/backend/redis/node/'],
+  ['core/src/backend/redis/topology/'],
+  ['core/src/backend/redis/'],
   ['core/src/backend/'],
   ['core/src/manager/'],
   ['core/src/lib.rs'],

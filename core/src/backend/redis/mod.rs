@@ -8,6 +8,7 @@
 //! node         one server: grants, extensions, releases; background rollbacks; waking of waiters
 //! pipeline     workers that send batches of requests, each followed by one WAIT
 //! describe     what the deployment guarantees
+//! node_context what these parts of a node share: its configuration, its connections
 //! connection   pipelined, and keeps the replies that it read before a break
 //! protocol     the Lua scripts, and what replies mean
 //! config       URL, credentials, TLS, names of keys
@@ -20,6 +21,7 @@ mod config;
 mod connection;
 mod describe;
 mod node;
+mod node_context;
 mod pipeline;
 mod protocol;
 #[cfg(test)]

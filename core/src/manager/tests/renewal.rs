@@ -236,3 +236,17 @@ fn a_lease_whose_handle_was_dropped_in_mid_renewal_is_not_released() {
     });
     assert!(again.recv().unwrap());
 }
+
+#[test]
+fn the_timers_renew_one_lease_and_report_the_end_of_another() {
+    let stage = Stage::in_real_time();
+    let kept = stage.renewed("kept", 3_000, FOREVER);
+    let left = stage.acquire("left", 3_000);
+    assert!(stage.manager.watch(left).unwrap());
+    std::thread::sleep(ms(4_000));
+    assert!(stage.manager.remaining(kept.id) > Duration::ZERO, "renewed past its first TTL");
+    assert!(stage.manager.stats().extended >= 2, "{:?}", stage.manager.stats());
+    let messages = stage.notified.lock().clone();
+    let [(lease, message)] = &messages[..] else { panic!("{messages:?}") };
+    assert!(*lease == left && message.contains("the lease ends in"), "{message}");
+}

@@ -117,7 +117,7 @@ mod tests {
         })
     }
 
-    /// The kind of a key that Redis hashes.
+    /// The part of a key that Redis hashes.
     fn hash_tag(key: &str) -> &str {
         let tag = key.find('{').and_then(|open| {
             let rest = &key[open + 1..];

@@ -8,6 +8,7 @@ use super::connect::Connector;
 use super::{Break, Connection, Exchange, Response};
 use crate::backend::redis::config::Config;
 use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::refusals::is_not_loaded;
 use crate::backend::redis::protocol::scripts::Script;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
@@ -83,7 +84,7 @@ impl SharedConnection {
         pack: impl Fn(&mut Packer, &mut Vec<u8>),
     ) -> std::result::Result<Value, ExchangeError> {
         let reply = self.command(&pack).await?;
-        if !is_not_loaded(&reply) {
+        if !lacks_script(&reply) {
             return Ok(reply);
         }
         let response = self.exchange(2, |packer, out| {
@@ -149,6 +150,6 @@ fn broken(broken: Option<Break>) -> ExchangeError {
 }
 
 /// Whether a reply says that the server does not know the script.
-fn is_not_loaded(reply: &Value) -> bool {
-    matches!(reply, Value::ServerError(error) if error.code() == "NOSCRIPT")
+fn lacks_script(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if is_not_loaded(error))
 }

@@ -169,7 +169,7 @@ mod tests {
         slave0:ip=10.0.0.1,port=6379,state=online,offset=1,lag=0\r\n\
         slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\r\n\
         slave2:ip=10.0.0.3,port=6379,state=online,offset=1,lag=1\r\n\
-        # ServerInfo\r\nredis_version:7.0.15\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
+        # Server\r\nredis_version:7.0.15\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n";
 
     #[test]
     fn counts_the_replicas_that_can_acknowledge() {

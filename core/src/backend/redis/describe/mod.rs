@@ -9,7 +9,7 @@ use redis::{Cmd, Value};
 
 use self::info::ConfigReplies;
 use super::connection::shared::ExchangeError;
-use super::node::context::NodeContext;
+use super::node_context::NodeContext;
 use super::protocol::replies::Operation;
 use super::protocol::values::{text, texts};
 use crate::backend::guarantees::{Guarantee, Skew};

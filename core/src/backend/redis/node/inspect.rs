@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::context::NodeContext;
 use crate::backend::contract::Info;
 use crate::backend::redis::connection::shared::ExchangeError;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{FORCE_RELEASE, INSPECT, pack_inspect};
 use crate::backend::redis::protocol::values::text;

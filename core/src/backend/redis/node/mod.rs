@@ -1,7 +1,6 @@
 //! What does one server do? A primary with its replicas, and what a grant, an extension and a release are on
 //! it.
 
-pub(crate) mod context;
 mod inspect;
 mod replicas;
 mod rollback;
@@ -10,7 +9,6 @@ mod wait_queue;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::context::NodeContext;
 use self::replicas::ConnectedReplicas;
 use self::rollback::Rollbacks;
 pub(crate) use self::wait_queue::WaitQueue;
@@ -24,6 +22,7 @@ use super::protocol::replies::Operation;
 use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
 use crate::backend::contract::{Attempt, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
+use crate::backend::redis::node_context::NodeContext;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Acks, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::context::NodeContext;
 use crate::backend::redis::describe::info::online_replicas;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::values::text;
 use crate::runtime::clock::BootInstant;
 

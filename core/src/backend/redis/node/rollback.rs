@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::Notify;
 
-use super::context::NodeContext;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::backend::redis::protocol::scripts::RELEASE;
 use crate::lease::{Owner, Resources, Ttl};
@@ -71,6 +71,7 @@ impl Rollbacks {
     }
 
     async fn work(self: Arc<Self>) {
+        let _abort = scopeguard::guard_on_unwind((), |()| self.state.lock().queue.abort());
         loop {
             let step = self.state.lock().queue.step(self.context.clock.boot());
             match step {

@@ -14,8 +14,8 @@ use redis::Value;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::context::NodeContext;
 use crate::backend::redis::connection::Connection;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::MAX_LEASES;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE};

@@ -18,7 +18,7 @@ use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
 use super::wait_kick::WaitKicker;
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
-use crate::backend::redis::node::context::NodeContext;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::{LeaseArgs, call_sizes};
 use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::Script;

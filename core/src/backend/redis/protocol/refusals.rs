@@ -27,13 +27,13 @@ pub(crate) enum RefusalKind {
     Unsupported,
     /// The primary has fewer good replicas than it is configured to require.
     TooFewReplicas,
-    /// The server does not know the script.
-    NotLoaded,
+    /// The server refuses the connection itself. No answer to a script.
+    Connection,
 }
 
 /// The refusal behind an error reply; `None` if the reply does not prove that nothing was executed.
 pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
-    use RefusalKind::{NotLoaded, TooFewReplicas, Unavailable, Unsupported};
+    use RefusalKind::{Connection, TooFewReplicas, Unavailable, Unsupported};
     let code = code(error);
     let (kind, meaning, remedy) = match code {
         "READONLY" => {
@@ -61,7 +61,7 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
             "another program writes keys with this prefix: use another prefix",
         ),
         "NOSCRIPT" => (
-            NotLoaded,
+            Unavailable,
             "the server forgets scripts as soon as they are loaded",
             "find the client that keeps running SCRIPT FLUSH",
         ),
@@ -80,7 +80,7 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
             "pass it as `password` (with a `username` if it has one), or in the URL",
         ),
         "WRONGPASS" => (
-            Unavailable,
+            Connection,
             "wrong username or password",
             "check them; in a URL the password must be percent-encoded",
         ),
@@ -89,7 +89,7 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
             (Unavailable, "the Redis user lacks a permission", PERMISSIONS)
         }
         "DENIED" => (
-            Unavailable,
+            Connection,
             "the server is in protected mode",
             "set a password on it, or bind it to this network",
         ),
@@ -99,6 +99,11 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
         _ => return None,
     };
     Some(Refusal { kind, meaning, remedy })
+}
+
+/// Whether the server does not know the script that was called.
+pub(crate) fn is_not_loaded(error: &ServerError) -> bool {
+    error.code() == "NOSCRIPT"
 }
 
 fn comes_from_a_script(error: &ServerError) -> bool {

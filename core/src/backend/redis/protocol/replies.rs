@@ -5,7 +5,7 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
-use super::refusals::{PERMISSIONS, RefusalKind, is_missing_command, refusal};
+use super::refusals::{PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, refusal};
 use super::values::error_text;
 use crate::backend::redis::config::address::Address;
 use crate::error::{Error, Report, Shortfall};
@@ -77,7 +77,7 @@ impl ReplyContext<'_> {
             Value::Int(number) if *number > 0 => ScriptResult::Done(*number),
             Value::Int(number) => ScriptResult::Declined(*number),
             Value::ServerError(error) => match self.refused(error) {
-                Some(refused) if error.code() == "NOSCRIPT" => ScriptResult::NotLoaded(refused),
+                Some(refused) if is_not_loaded(error) => ScriptResult::NotLoaded(refused),
                 Some(refused) => ScriptResult::Refused(refused),
                 None => ScriptResult::Failed(self.error(reply)),
             },
@@ -136,7 +136,9 @@ impl ReplyContext<'_> {
                 return Some(self.too_few_replicas());
             }
             RefusalKind::Unsupported => Error::Unsupported,
-            _ => Error::BackendUnavailable,
+            // A proxy that says so may have passed the script on before.
+            RefusalKind::Connection => return None,
+            RefusalKind::TooFewReplicas | RefusalKind::Unavailable => Error::BackendUnavailable,
         };
         Some(self.report(class, refusal.meaning, refusal.remedy, &said))
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::backend::Waiter;
 use crate::backend::contract::{Attempt, Grant, Info, Request};
+use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
-use crate::backend::sqlite::waiters::fair_queue::QueueEntry;
 use crate::error::{Error, Result};
 use crate::lease::token;
 use crate::lease::{Owner, Resources, Ttl};

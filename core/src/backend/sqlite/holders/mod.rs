@@ -2,4 +2,3 @@
 
 pub(crate) mod holder;
 pub(crate) mod liveness;
-pub(crate) mod reaper;

@@ -106,6 +106,11 @@ impl BackgroundUndo {
 
 /// Undoes what is due, until nothing is left.
 async fn work(undo: Weak<BackgroundUndo>) {
+    let _abort = scopeguard::guard_on_unwind(Weak::clone(&undo), |undo| {
+        if let Some(open) = undo.upgrade() {
+            open.state.lock().queue.abort();
+        }
+    });
     loop {
         let Some(open) = undo.upgrade() else { return };
         let now = open.commits.committer().environment().clock.boot();

@@ -10,7 +10,7 @@ use crate::backend::contract::LossListener;
 use crate::backend::sqlite::commit::committer::{CommitListener, Committer};
 use crate::backend::sqlite::commit::group_commit::GroupCommit;
 use crate::backend::sqlite::environment::Environment;
-use crate::backend::sqlite::holders::reaper;
+use crate::backend::sqlite::process::reaper;
 use crate::backend::sqlite::store::stores::Stores;
 use crate::backend::sqlite::store::{Store, release_idle_snapshots};
 use crate::backend::sqlite::waiters::local_waiters::LocalWaiters;

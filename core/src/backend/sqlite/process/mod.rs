@@ -2,4 +2,5 @@
 
 pub(crate) mod background_undo;
 pub(crate) mod lock_file;
+pub(crate) mod reaper;
 pub(crate) mod registry;

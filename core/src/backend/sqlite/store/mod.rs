@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod connection;
+pub(crate) mod fair_queue;
 pub(crate) mod leases;
 pub(crate) mod prune;
 pub(crate) mod read_snapshot;

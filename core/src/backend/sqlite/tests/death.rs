@@ -1,6 +1,5 @@
 //! How the death of a holder is noticed, and what must not be mistaken for it.
 
-use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use std::fs::File;
 #[cfg(target_os = "linux")]
 use std::fs::OpenOptions;
@@ -10,6 +9,8 @@ use std::time::Duration;
 use super::roles::ChildProcess;
 use super::{TestDir, request};
 #[cfg(target_os = "linux")]
+use crate::backend::contract::Attempt;
+use crate::backend::contract::{LockBackend, SyncBackend};
 use crate::lease::Ttl;
 
 /// Whether the file is removed, in the background.

@@ -1,11 +1,11 @@
 //! Fair queues: the order in which waiters are served, and which are skipped.
 
-use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use std::time::{Duration, Instant};
 
 use super::roles::ChildProcess;
 use super::waiting::TestWaiter;
 use super::{Process, TestDir, registry, request};
+use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use crate::runtime::clock::fake::FakeClock;
 
 /// The number of entries in the queue, and the number of processes and resources recorded for it.

@@ -1,6 +1,5 @@
 //! Files that are not lock files are left exactly as they are.
 
-use crate::backend::contract::SyncBackend;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use rusqlite::Connection;
 #[cfg(target_os = "linux")]
 use super::roles::ChildProcess;
 use super::{Process, TestDir, registry_with, request};
+use crate::backend::contract::SyncBackend;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::open::header::APPLICATION_ID;

@@ -1,11 +1,11 @@
 //! The file is deleted or replaced while it is in use.
 
-use crate::backend::contract::{Attempt, SyncBackend};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::roles::ChildProcess;
 use super::{GrantedLease, Process, TestDir, granted, registry, request, transact};
+use crate::backend::contract::{Attempt, SyncBackend};
 use crate::backend::sqlite::SqliteBackend;
 use crate::backend::sqlite::store::Done;
 use crate::runtime::clock::Clock;

@@ -1,12 +1,12 @@
 //! Child processes: this test binary in a role, until its standard input ends or it is killed.
 
-use crate::backend::contract::{Attempt, SyncBackend};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::waiting::TestWaiter;
 use super::{Process, SqliteBackend, TestDir, granted, raw, request};
+use crate::backend::contract::{Attempt, SyncBackend};
 use crate::backend::sqlite::{Config, Durability};
 use crate::runtime::clock::Clock;
 

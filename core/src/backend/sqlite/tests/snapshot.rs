@@ -1,7 +1,6 @@
 //! A read snapshot that is kept between the transactions of a burst: no transaction sees less, and the WAL
 //! stays small.
 
-use crate::backend::contract::{Attempt, SyncBackend};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{Process, TestDir, granted, registry, registry_with, request, transact};
+use crate::backend::contract::{Attempt, SyncBackend};
 use crate::backend::sqlite::commit::operations;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::kind::Kind;

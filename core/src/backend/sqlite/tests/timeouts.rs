@@ -1,10 +1,10 @@
 //! How long callers wait for another program that holds the file's write lock.
 
-use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use std::time::{Duration, Instant};
 
 use super::roles::ChildProcess;
 use super::{Process, TestDir, request};
+use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::retry::Timeouts;
 use crate::runtime::clock::Clock;

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use scopeguard::ScopeGuard;
 use tokio::task::JoinHandle;
 
-use super::fair_queue::HEARTBEAT_VALIDITY;
 use super::local_waiters::{LocalWaiter, LocalWaiters};
 use crate::backend::Waiter;
 use crate::backend::sqlite::commit::committer::Committer;
@@ -22,6 +21,7 @@ use crate::backend::sqlite::commit::operations::{self, Eligible};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::ChangeMarker;
 use crate::backend::sqlite::store::access::Needs;
+use crate::backend::sqlite::store::fair_queue::HEARTBEAT_VALIDITY;
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::lease::Resources;
 use crate::runtime::executor::Executor;

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rusqlite::params;
 
+use super::transaction::{Tx, signed, unsigned};
 use crate::backend::Waiter;
 use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
 use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
-use crate::backend::sqlite::store::transaction::{Tx, signed, unsigned};
 use crate::lease::Resources;
 
-/// How long a heartbeat is valid. A process writes one every second (see [`poller`](super::poller)); the rest
+/// How long a heartbeat is valid. A process writes one every second (see `waiters/poller.rs`); the rest
 /// is what a busy machine may delay it by.
 pub const HEARTBEAT_VALIDITY: Duration = Duration::from_millis(1500);
 

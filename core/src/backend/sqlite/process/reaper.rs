@@ -4,7 +4,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use super::liveness::{self, DeadHolder};
+use crate::backend::sqlite::holders::liveness::{self, DeadHolder};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::access::Access;
 use crate::backend::sqlite::store::{Done, Store};
