@@ -86,7 +86,7 @@ impl NativeManager {
     }
 }
 
-/// The calls for threads that take them as soon as they come, passed to each thread by_thread.
+/// The calls for threads that take them as soon as they come, passed to each thread together.
 #[derive(Default)]
 struct ByThread(Vec<(Executor, Vec<Job>)>);
 

@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util'
 import { PlainError, root, run, runMain } from '../lib/shell.mjs'
 import { copyAtomically } from './copy-atomically.mjs'
 import { binaryName, hostName } from './platforms.mjs'
-import { asPublished, library, smaller } from './release-flags.mjs'
+import { asPublished, library, rustFlags } from './release-flags.mjs'
 
 const usage = `npm run build -- [--output-dir <folder>]
 
@@ -22,8 +22,10 @@ async function main() {
   // Works on platforms without a package, too: this is how to get an addon there.
   const result = join(resolve(values['output-dir']), binaryName({ name: hostName() }))
   const target = join(root, 'target')
-  const { ok, why } = await run('cargo', ['rustc', ...asPublished, '--locked', ...smaller], {
-    env: { ...process.env, CARGO_TARGET_DIR: target },
+  // These replace the flags of .cargo/config.toml, so its flag for Windows stands here, too.
+  const flags = [...rustFlags, ...(process.platform === 'win32' ? ['-Ctarget-feature=+crt-static'] : [])]
+  const { ok, why } = await run('cargo', ['build', ...asPublished, '--locked'], {
+    env: { ...process.env, CARGO_TARGET_DIR: target, CARGO_ENCODED_RUSTFLAGS: flags.join('\u001F') },
     limitMs: 60 * 60_000,
   })
   if (!ok) throw new PlainError(`cargo failed: ${why}`)

@@ -5,8 +5,10 @@
 /** The addon's crate, with the optimisation at link time that its profile asks for. */
 export const asPublished = ['--release', '--lib']
 
-/** For rustc: inline less. Saves a twentieth of the size; no difference in speed can be measured. */
-export const smaller = ['--', '-Cllvm-args=-inline-threshold=75']
+/**
+ * For rustc, in every crate: inline less. Saves a tenth of the size; no difference in speed can be measured.
+ */
+export const rustFlags = ['-Cllvm-args=-inline-threshold=25']
 
 /** What cargo calls the library. @param {{ os: NodeJS.Platform }} platform */
 export function library({ os }) {

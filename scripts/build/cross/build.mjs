@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import { wheels } from '../../lib/python.mjs'
 import { capture, PlainError, root, run } from '../../lib/shell.mjs'
 import { oldestGlibc } from '../platforms.mjs'
-import { asPublished, library, smaller } from '../release-flags.mjs'
+import { asPublished, library, rustFlags } from '../release-flags.mjs'
 import { darwinLinker } from './darwin-linker.mjs'
 
 /** @typedef {import('../platforms.mjs').Platform} Platform */
@@ -37,7 +37,7 @@ function environment({ env, sysroot }, zig, flags) {
   return {
     ...env,
     CARGO_TARGET_DIR: output,
-    CARGO_ENCODED_RUSTFLAGS: [...remap, ...flags].join('\u001F'),
+    CARGO_ENCODED_RUSTFLAGS: [...remap, ...rustFlags, ...flags].join('\u001F'),
     ...(zig && { CARGO_ZIGBUILD_ZIG_PATH: join(zig, 'zig') }),
     // The tool that strips binaries of other systems needs LLVM's library; without it they are not stripped.
     ...(process.platform === 'linux' && { LD_LIBRARY_PATH: join(sysroot, 'lib') }),
@@ -66,7 +66,7 @@ export async function build(platform, toolchain) {
     // Otherwise Apple's SDK would be looked for; nothing of it is used.
     env.SDKROOT = join(root, 'target/cross/darwin')
   }
-  await cargo(zigbuild, ['rustc', ...asPublished, '--target', target], toolchain, env, smaller)
+  await cargo(zigbuild, ['build', ...asPublished, '--target', target], toolchain, env)
   return join(output, platform.target, 'release', library(platform))
 }
 
@@ -83,7 +83,7 @@ export async function buildNatively(platform, toolchain) {
   const flags = platform.os === 'win32' ? ['-Ctarget-feature=+crt-static'] : []
   const env = environment(toolchain, '', flags)
   if (platform.oldestMacos) env.MACOSX_DEPLOYMENT_TARGET = platform.oldestMacos
-  await cargo('cargo', ['rustc', ...asPublished, '--target', platform.target], toolchain, env, smaller)
+  await cargo('cargo', ['build', ...asPublished, '--target', platform.target], toolchain, env)
   const file = join(output, platform.target, 'release', library(platform))
   // Apple's linker signs for Apple's processors only, and stripping afterwards invalidates the signature.
   if (platform.os === 'darwin') {
@@ -113,7 +113,7 @@ export async function buildWindowsGnu(toolchain) {
     }
   }
   const env = { ...environment(toolchain, zig, []), LIBNODE_PATH: libnode }
-  await cargo(zigbuild, ['rustc', ...asPublished, '--target', windowsGnu], toolchain, env, smaller)
+  await cargo(zigbuild, ['build', ...asPublished, '--target', windowsGnu], toolchain, env)
   return join(output, windowsGnu, 'release/fencelock.dll')
 }
 
