@@ -71,8 +71,8 @@ class RedisGuard {
   /** @param {string} resource */
   async highWater(resource) {
     const name = resourceName(resource)
-    /** @type {any} a string, or a Buffer if the client is configured so */
-    const stored = await this.#send(READ, [this.fenceKey(name)], [], { names: [name], strategy: undefined })
+    const reply = await this.#send(READ, [this.fenceKey(name)], [], { names: [name], strategy: undefined })
+    const stored = /** @type {string | Buffer | null | undefined} */ (reply)
     if (stored === null || stored === undefined) return null
     const text = String(stored)
     if (!/^[1-9]\d*$/.test(text)) throw notAToken(this.fenceKey(name), name)

@@ -1,5 +1,10 @@
+import type * as http from '../../../guard/http/fence.js'
+import type * as guards from '../../../guard/index.js'
+import type * as redis from '../../../guard/redis/guard.js'
+import type * as sql from '../../../guard/sql/guard.js'
+import type * as sync from '../../../guard/sql/sync-guard.js'
 /**
- * Ties the JavaScript in lib/ to index.d.ts: what is declared and what is implemented must be the same. The
+ * Ties the JavaScript in lib/ and guard/ to its declarations: what is declared and what is implemented must be the same. The
  * classes say `@implements`, the tables of options have the declared keys; this is the rest. Only types:
  * nothing here is run.
  */
@@ -24,6 +29,10 @@ export type Undeclared = [
   Nothing<Extra<Implemented, declared.LockManager>>,
   Nothing<Extra<Lock, declared.Lock>>,
   Nothing<Extra<LocalLock, declared.LocalLock>>,
+  Nothing<Extra<InstanceType<(typeof sql)['SqlGuard']>, guards.SqlGuard<unknown>>>,
+  Nothing<Extra<InstanceType<(typeof sync)['SyncSqliteGuard']>, guards.SqliteGuard<unknown>>>,
+  Nothing<Extra<ReturnType<(typeof redis)['redisGuard']>, guards.RedisGuard>>,
+  Nothing<Extra<ReturnType<(typeof http)['httpFence']>, guards.HttpFence>>,
 ]
 
 type Call<T> = T extends (...args: infer Args) => unknown ? Args : never
