@@ -3,7 +3,7 @@
 use crate::backend::contract::Request;
 use crate::backend::waiter::Waiter;
 use crate::lease::token::FENCE_TTL_MS;
-use crate::lease::{Owner, Resources, Ttl};
+use crate::lease::{Mode, Owner, Resources, Ttl};
 
 /// The most leases in one call, and the most resource names of all of them together unless it is a single
 /// lease. They bound the time a script blocks the server to about a millisecond.
@@ -21,7 +21,8 @@ pub(crate) struct LeaseArgs {
 
 impl LeaseArgs {
     pub fn acquire(request: &Request) -> Self {
-        let Request { resources, owner, ttl, min_token, waiter, .. } = request;
+        // The only mode that the scripts have.
+        let Request { resources, mode: Mode::Exclusive, owner, ttl, min_token, waiter, .. } = request;
         let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
         Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone() }
     }

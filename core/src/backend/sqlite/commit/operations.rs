@@ -9,11 +9,13 @@ use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::error::{Error, Result};
 use crate::lease::token;
-use crate::lease::{Owner, Resources, Ttl};
+use crate::lease::{Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 
 /// Makes one attempt to get a lease: all resources with one token, or none.
 pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> {
+    // The only mode that the tables have.
+    let Mode::Exclusive = request.mode;
     let resources = request.resources.as_slice();
     if let [resource] = resources {
         // Usually above the last token too, because the clock is.
