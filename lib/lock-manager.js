@@ -2,22 +2,12 @@
 
 /** The manager: JavaScript idioms around the addon's calls. */
 
-const { abortable } = require('./abort.js')
 const { fromFailure, held, lost } = require('./errors.js')
 const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, Grant, Kind, attach, submit } = require('./native/completions.js')
 const binding = require('./native/load.js')
 const wire = require('./native/wire.js')
-const {
-  SCOPED,
-  acquireRequest,
-  managerSettings,
-  resourceName,
-  resourceNames,
-  strategyOption,
-} = require('./options/index.js')
-const { wrongType } = require('./options/validate.js')
 const { STRATEGIES } = require('./strategies.js')
 
 /** @import * as Native from '../binding.js' */
@@ -71,6 +61,8 @@ function lostWith(result, strategy, resource) {
 
 /** @implements {Public.LockManager} */
 class LockManager {
+  /** Loaded with the first manager, because it is a large part of what this package is. */
+  #checks = require('./options/index.js')
   #settings
   #calls
   /** @type {Map<StrategyInfo, InstanceType<typeof LockRegistry>>} */
@@ -80,7 +72,7 @@ class LockManager {
 
   /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
-    this.#settings = managerSettings(options)
+    this.#settings = this.#checks.managerSettings(options)
     const native = binding.openManager(attach(), this.#settings.config)
     if ('code' in native) throw fromFailure(native)
     this.#calls = new ManagerCalls(native)
@@ -148,9 +140,12 @@ class LockManager {
    */
   async withLock(resource, ...rest) {
     const [options, routine] = rest.length === 1 ? [undefined, rest[0]] : rest
-    if (typeof routine !== 'function') throw wrongType('the routine of withLock', 'a function', routine)
+    if (typeof routine !== 'function') {
+      const { wrongType } = require('./options/validate.js')
+      throw wrongType('the routine of withLock', 'a function', routine)
+    }
     const { strategy } = this.#settings
-    const lock = await this.#acquire(strategy, resource, options, true, SCOPED)
+    const lock = await this.#acquire(strategy, resource, options, true, this.#checks.SCOPED)
     let result
     try {
       result = await routine(lock)
@@ -173,11 +168,11 @@ class LockManager {
    * @param {Names} resource
    * @param {Public.StrongOptions | undefined} options
    * @param {Insist} insist whether to wait, and to reject when another owner holds the lock
-   * @param {typeof SCOPED} [builtIn] defaults other than those of acquires
+   * @param {typeof import('./options/index.js').SCOPED} [builtIn] defaults other than those of acquires
    */
   async #acquire(strategy, resource, options, insist, builtIn) {
-    const names = resourceNames(resource)
-    const request = acquireRequest(strategy, options, this.#settings, builtIn)
+    const names = this.#checks.resourceNames(resource)
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings, builtIn)
     const { signal, acks, renew } = request
     if (signal?.aborted) throw signal.reason
     const waitMs = insist ? request.waitMs : 0
@@ -188,7 +183,7 @@ class LockManager {
       this.#calls.acquire(slot, strategy, names, request, waitMs)
     })
     const outcome = await (signal
-      ? abortable(
+      ? require('./abort.js').abortable(
           call,
           signal,
           () => this.#calls.direct.cancel(slot),
@@ -251,8 +246,8 @@ class LockManager {
    */
   tryAcquireLocalSync(resource, options) {
     const strategy = STRATEGIES.local
-    const names = resourceNames(resource)
-    const request = acquireRequest(strategy, options, this.#settings)
+    const names = this.#checks.resourceNames(resource)
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings)
     const { signal, renew } = request
     if (signal?.aborted) throw signal.reason
     const granted = this.#calls.acquireSync(strategy, names, request, numbers)
@@ -267,8 +262,8 @@ class LockManager {
    * @returns {Promise<Public.LockInfo | null>}
    */
   async inspect(resource, options) {
-    const name = resourceName(resource)
-    const strategy = strategyOption(options, this.#settings.strategy)
+    const name = this.#checks.resourceName(resource)
+    const strategy = this.#checks.strategyOption(options, this.#settings.strategy)
     const outcome = await submit((slot) => this.#calls.direct.inspect(slot, strategy.number, name))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, name)
     const found = detail(outcome)
@@ -285,8 +280,8 @@ class LockManager {
    * @param {{ strategy?: Public.Strategy | undefined }} [options]
    */
   async forceRelease(resource, options) {
-    const name = resourceName(resource)
-    const strategy = strategyOption(options, this.#settings.strategy)
+    const name = this.#checks.resourceName(resource)
+    const strategy = this.#checks.strategyOption(options, this.#settings.strategy)
     const outcome = await submit((slot) => this.#calls.direct.forceRelease(slot, strategy.number, name))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, name)
     return outcome instanceof Completed && outcome.value === 1
@@ -294,7 +289,7 @@ class LockManager {
 
   /** @param {{ strategy?: Public.Strategy | undefined }} [options] */
   async describe(options) {
-    const strategy = strategyOption(options, this.#settings.strategy)
+    const strategy = this.#checks.strategyOption(options, this.#settings.strategy)
     const acks = strategy.acknowledged ? this.#settings.defaults.acks : null
     const outcome = await submit((slot) => this.#calls.direct.describe(slot, strategy.number, acks ?? 0))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name)

@@ -4,7 +4,6 @@
 
 const { fromFailure, lost } = require('./errors.js')
 const { Completed, Failed, expect, onEnd, submit } = require('./native/completions.js')
-const { extendTtl } = require('./options/index.js')
 
 /** @import * as Public from '../index.js' */
 /** @typedef {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} ManagerCalls */
@@ -250,7 +249,7 @@ class Lock {
 
   /** @param {number} [ttlMs] */
   async extend(ttlMs) {
-    const ttl = extendTtl(ttlMs)
+    const ttl = require('./options/index.js').extendTtl(ttlMs)
     if (this.#release !== undefined) {
       throw lost(this.strategy, this.resource, 'it was released, so it cannot be extended; acquire it again')
     }
