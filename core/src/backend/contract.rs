@@ -20,15 +20,15 @@
 //! **Tokens** follow [`crate::lease::token::next`], per resource, with the backend's own clock.
 //!
 //! **Waiting.** [`LockBackend::join_queue`] registers a waiter. From then on the waiter is woken whenever an
-//! attempt of its own may succeed: after a release, rollback, cleanup or forced release by any client, after a
-//! reconnect, and when a waiter ahead of it in a fair queue gave up or died. Once it has joined, it attempts,
-//! with itself in the request, and again at every wake-up. An attempt that finds the resources held puts its
-//! waiter into the queue in the same atomic step; a granted one removes it. A fair waiter keeps its place until
-//! then, and while a fair queue exists every request but its head's is busy, even if the resource is free. A
-//! waiter that is not fair is woken in turn, but others may overtake it. [`Attempt::Busy`] says how long the
-//! current lease lasts: the waiter attempts again after that, because a holder that dies wakes no one.
-//! [`LockBackend::leave_queue`] ends the wait. Wake-ups may be spurious, and may be lost with a connection for a
-//! second or two, but never for good.
+//! attempt of its own may succeed: after a release, rollback, cleanup or forced release by any client, after
+//! a reconnect, and when a waiter ahead of it in a fair queue gave up or died. Once it has joined, it
+//! attempts, with itself in the request, and again at every wake-up. An attempt that finds the resources held
+//! puts its waiter into the queue in the same atomic step; a granted one removes it. A fair waiter keeps its
+//! place until then, and while a fair queue exists every request but its head's is busy, even if the resource
+//! is free. A waiter that is not fair is woken in turn, but others may overtake it. [`Attempt::Busy`] says
+//! how long the current lease lasts: the waiter attempts again after that, because a holder that dies wakes
+//! no one. [`LockBackend::leave_queue`] ends the wait. Wake-ups may be spurious, and may be lost with a
+//! connection for a second or two, but never for good.
 //!
 //! **Extension** replaces the remaining time to live by the longer of what is left and what is asked for,
 //! counted from when the backend handles it. It never shortens, never creates, and never revives an expired
