@@ -146,8 +146,8 @@ function isObject(value) {
 
 /**
  * @param {ReturnType<typeof readOptions>} settings
- * @param {((client: object) => Public.SqlAdapter<any> | undefined)[]} adapters each with a type of its own for
- *   transactions
+ * @param {((client: object) => Public.SqlAdapter<any> | undefined)[]} adapters each with a type of its own
+ *   for transactions
  * @param {string} clients
  */
 function findAdapter({ client, adapter }, adapters, clients) {

@@ -4,9 +4,9 @@ import type * as redis from '../../../guard/redis/guard.js'
 import type * as sql from '../../../guard/sql/guard.js'
 import type * as sync from '../../../guard/sql/sync-guard.js'
 /**
- * Ties the JavaScript in lib/ and guard/ to its declarations: what is declared and what is implemented must be the same. The
- * classes say `@implements`, the tables of options have the declared keys; this is the rest. Only types:
- * nothing here is run.
+ * Ties the JavaScript in lib/ and guard/ to its declarations: what is declared and what is implemented must
+ * be the same. The classes say `@implements`, the tables of options have the declared keys; this is the
+ * rest. Only types: nothing here is run.
  */
 import type * as declared from '../../../index.js'
 import type * as errors from '../../../lib/errors.js'
