@@ -1,13 +1,14 @@
-import type * as http from '../../../guard/http/fence.js'
-import type * as guards from '../../../guard/index.js'
-import type * as redis from '../../../guard/redis/guard.js'
-import type * as sql from '../../../guard/sql/guard.js'
-import type * as sync from '../../../guard/sql/sync-guard.js'
 /**
  * Ties the JavaScript in lib/ and guard/ to its declarations: what is declared and what is implemented must
  * be the same. The classes say `@implements`, the tables of options have the declared keys; this is the
  * rest. Only types: nothing here is run.
  */
+
+import type * as http from '../../../guard/http/fence.js'
+import type * as guards from '../../../guard/index.js'
+import type * as redis from '../../../guard/redis/guard.js'
+import type * as sql from '../../../guard/sql/guard.js'
+import type * as sync from '../../../guard/sql/sync-guard.js'
 import type * as declared from '../../../index.js'
 import type * as errors from '../../../lib/errors.js'
 import type * as manager from '../../../lib/lock-manager.js'
