@@ -26,7 +26,7 @@ export declare class NativeManager {
    * One attempt on this thread. `true`: granted, and written to `granted`; `false`: another owner holds
    * the lock.
    */
-  acquireSync(call: Float64Array, names: Array<string>, granted: Float64Array): boolean | Failure
+  acquireSync(call: Float64Array, first: string, others: Array<string> | undefined | null, granted: Float64Array): boolean | Failure
   /** Extends a lease; without a TTL, by the one it was granted with. */
   extend(slot: number, strategy: number, lease: number, ttlMs?: number | undefined | null): void
   /** Ends a lease on this thread. */

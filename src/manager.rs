@@ -147,14 +147,17 @@ impl NativeManager {
     pub fn acquire_sync(
         &self,
         call: Float64ArraySlice<'_>,
-        names: Vec<String>,
+        first: String,
+        others: Option<Vec<String>>,
         mut granted: Float64ArraySlice<'_>,
     ) -> Either<bool, Failure> {
         self.queue.seen(Clock::System.boot());
+        // Nearly always one name, and an array of one would cost several steps into the runtime.
+        let mut names = std::iter::once(first).chain(others.into_iter().flatten());
         let acquired =
             call.first_chunk().map(Call::read).ok_or_else(|| Error::invalid("a call is missing")).and_then(
                 |call| {
-                    let wanted = wanted(&call, resources(&call, &mut names.into_iter())?, Owner::random())?;
+                    let wanted = wanted(&call, resources(&call, &mut names)?, Owner::random())?;
                     self.manager.acquire_sync(strategy(call.strategy as u32)?, &wanted)
                 },
             );

@@ -191,7 +191,9 @@ class ManagerCalls {
    */
   acquireSync(strategy, names, request, granted) {
     writeAcquire(single, 0, NO_SLOT, strategy, names, request, 0)
-    return this.direct.acquireSync(single, typeof names === 'string' ? [names] : [...names], granted)
+    if (typeof names === 'string') return this.direct.acquireSync(single, names, undefined, granted)
+    const [first = '', ...others] = names
+    return this.direct.acquireSync(single, first, others, granted)
   }
 
   /**
