@@ -6,7 +6,7 @@
 export const asPublished = ['--release', '--lib']
 
 /**
- * For rustc, in every crate: inline less. Saves a tenth of the size; no difference in speed can be measured.
+ * For rustc, in every crate: inline less. An addon of 3.90 MB becomes one of 3.64 MB.
  */
 export const rustFlags = ['-Cllvm-args=-inline-threshold=25']
 
