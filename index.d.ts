@@ -25,7 +25,7 @@ export interface RedisOptions {
    * `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
    * `redis+unix:///path/to/socket[?db=1]`.
    */
-  url: string
+  url: string | URL
   /**
    * How many replicas the server is MEANT to have: an integer from 0 to 1,000. It is declared because an
    * isolated primary sees no replica, and could not know that some are missing. 0 is for a development
@@ -83,10 +83,10 @@ export interface LocalOptions {
    * A SQLite file of fencelock's own, never your application's database. It is created if it is missing; its
    * directory must exist and be writable. A relative path is resolved when the manager is created. Containers
    * share the directory, not the file: a file that has hard links or is a mount of its own causes an
-   * {@link UnsupportedError}.
+   * {@link UnsupportedError}. A URL must be of the scheme `file:`.
    * @default 'locks.sqlite'
    */
-  path?: string | undefined
+  path?: string | URL | undefined
   /**
    * What a granted lease survives. `'normal'`: the end of any process. `'full'`: power loss too, at the cost
    * of a disk flush for every commit.
@@ -109,10 +109,15 @@ export interface ManagerOptions {
    * @default 'strong' if `redis` is given, else 'local'
    */
   strategy?: Strategy | undefined
-  /** For strong locks: a URL, or options. */
-  redis?: string | RedisOptions | undefined
-  /** For local locks: a path, or options. */
-  local?: string | LocalOptions | undefined
+  /**
+   * For strong locks: a URL, or options. To leave it out, leave out the key: `undefined`, `null` and `''` are
+   * refused, so that a missing environment variable does not choose a weaker guarantee.
+   * @example
+   * new LockManager({ ...(url && { redis: url }) })
+   */
+  redis?: string | URL | RedisOptions
+  /** For local locks: a path, a `file:` URL, or options. As with `redis`, leave out the key, not the value. */
+  local?: string | URL | LocalOptions
   /**
    * The start of every Redis key: 1 to 64 bytes without braces, spaces and control characters. Services that
    * share a server and a prefix share their locks.
@@ -155,7 +160,7 @@ export interface AcquireOptions {
    * How long `acquire…` waits while another owner holds the lock, in milliseconds: an integer from 0, which
    * means a single attempt, or `Infinity`. After that the call rejects with {@link LockHeldError}. Waiters in
    * one process are served in order of arrival; across processes, only with `fair`. The `tryAcquire…` methods
-   * do not wait.
+   * do not wait, and refuse it.
    *
    * Once a call has seen the lock held, it keeps waiting through outages and missing acknowledgements, and
    * rejects with that error only when `waitMs` runs out. A call whose first attempt fails rejects
@@ -210,6 +215,14 @@ export interface StrongOptions extends AcquireOptions {
    * @default the smaller of 50 and a quarter of `ttlMs`
    */
   ackTimeoutMs?: number | undefined
+}
+
+/**
+ * The options of the `tryAcquire…` methods, which make a single attempt: a `waitMs` other than 0 is refused.
+ * That of the manager's `defaults` is for the methods that wait.
+ */
+export type TryOptions<Options extends AcquireOptions = AcquireOptions> = Omit<Options, 'waitMs'> & {
+  waitMs?: 0 | undefined
 }
 
 /** A lease that was granted: the handle of its holder. */
@@ -294,7 +307,10 @@ export interface LockInfo {
   readonly strategy: Strategy
   /** The holder's {@link Lock.owner}. */
   readonly owner: string
-  /** The holder's token; 0n if the backend has lost it. */
+  /**
+   * The holder's token; 0n if the backend has lost it. Not enumerable, because JSON has no bigint: a copy such
+   * as `{ ...info, token: String(info.token) }` names it.
+   */
   readonly token: bigint
   /**
    * How long the lease still lasts, in milliseconds, unless it is extended. `Infinity` for a key without TTL,
@@ -477,7 +493,10 @@ export class LockManager implements AsyncDisposable {
    * const lock = await locks.tryAcquireStrong('nightly-report')
    * if (lock === null) return // another instance is at it
    */
-  tryAcquireStrong(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
+  tryAcquireStrong(
+    resource: string | readonly string[],
+    options?: TryOptions<StrongOptions>,
+  ): Promise<Lock | null>
 
   /**
    * Acquires a local lock, in one attempt or as many as `waitMs` allows. The lease of a process that died is
@@ -493,14 +512,14 @@ export class LockManager implements AsyncDisposable {
    * @example
    * const lock = await locks.tryAcquireLocal('thumbnails')
    */
-  tryAcquireLocal(resource: string | readonly string[], options?: AcquireOptions): Promise<LocalLock | null>
+  tryAcquireLocal(resource: string | readonly string[], options?: TryOptions): Promise<LocalLock | null>
   /**
    * Like {@link LockManager.tryAcquireLocal}, on the calling thread. Blocks it for the time of a small SQLite
    * transaction; for at most two seconds if another process keeps the file busy.
    * @example
    * using lock = locks.tryAcquireLocalSync('compile-cache')
    */
-  tryAcquireLocalSync(resource: string | readonly string[], options?: AcquireOptions): LocalLock | null
+  tryAcquireLocalSync(resource: string | readonly string[], options?: TryOptions): LocalLock | null
 
   /**
    * Acquires a lock of the manager's `strategy`, in one attempt or as many as `waitMs` allows.
@@ -513,7 +532,7 @@ export class LockManager implements AsyncDisposable {
    * @example
    * const lock = await locks.tryAcquire('order:7')
    */
-  tryAcquire(resource: string | readonly string[], options?: StrongOptions): Promise<Lock | null>
+  tryAcquire(resource: string | readonly string[], options?: TryOptions<StrongOptions>): Promise<Lock | null>
 
   /**
    * Acquires a lock of the manager's `strategy`, runs the function with it, and releases it. The lease is
@@ -606,22 +625,37 @@ export type LockErrorCode =
   | 'STALE_TOKEN'
   | 'CLOSED'
 
+/** What every error of a lock can be made with; {@link LockErrorCode} follows from its class. */
+export interface LockErrorFields {
+  resource?: string | undefined
+  strategy?: Strategy | undefined
+  cause?: unknown
+}
+
 /**
  * The base class of the errors of locks. Invalid arguments cause native `TypeError`s and `RangeError`s with
  * the code `INVALID_OPTION`.
+ *
+ * Its classes can be made and extended, for tests of how a program handles them; LockError itself cannot,
+ * because it has no code.
+ * @example
+ * const error = new LockHeldError('held by another test', { resource: 'invoice:42', remainingMs: 50 })
  */
 export abstract class LockError extends Error {
+  constructor(message: string, fields?: LockErrorFields)
   readonly code: LockErrorCode
   /** The (first) resource, if there is one. */
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
   /** The underlying failure, if there is one. */
   readonly cause?: unknown
+  /** Plain data, with tokens as decimal strings. */
   toJSON(): object
 }
 
 /** Another owner holds the lock; nothing was granted. */
 export class LockHeldError extends LockError {
+  constructor(message: string, fields?: LockErrorFields & { remainingMs?: number | undefined })
   readonly code: 'LOCK_HELD'
   /** How long the holder's lease still lasts, in milliseconds, unless it is renewed; undefined if unknown. */
   readonly remainingMs: number | undefined
@@ -632,6 +666,16 @@ export class LockHeldError extends LockError {
  * rolled back; the lease keeps its previous deadline.
  */
 export class InsufficientReplicasError extends LockError {
+  /** Without them, `required` and `received` are 0 and `rolledBack` is `false`. */
+  constructor(
+    message: string,
+    fields?: LockErrorFields & {
+      required?: number | undefined
+      received?: number | undefined
+      connected?: number | undefined
+      rolledBack?: boolean | undefined
+    },
+  )
   readonly code: 'INSUFFICIENT_REPLICAS'
   /** How many acknowledgements were required. */
   readonly required: number
@@ -683,10 +727,18 @@ export class UnsupportedError extends LockError {
  * Nothing was written. Thrown by the guards of `fencelock/guard`.
  */
 export class StaleTokenError extends LockError {
+  /** Without them, the tokens are 0n. */
+  constructor(
+    message: string,
+    fields?: LockErrorFields & { token?: bigint | undefined; current?: bigint | undefined },
+  )
   readonly code: 'STALE_TOKEN'
-  /** The token that was refused. */
+  /**
+   * The token that was refused. Not enumerable, because much that copies an error cannot take a bigint: log
+   * `String(error.token)`.
+   */
   readonly token: bigint
-  /** The highest token that the data has seen. */
+  /** The highest token that the data has seen. Not enumerable, as `token`. */
   readonly current: bigint
 }
 

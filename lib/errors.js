@@ -25,37 +25,50 @@ function brand(Class) {
 }
 
 /**
- * What an error carries besides its message. Further fields depend on its class.
+ * What an error carries besides its message and the code of its class. Further fields depend on its class.
  * @typedef {object} ErrorFields
- * @property {Public.LockErrorCode} code
- * @property {string | undefined} resource
- * @property {Public.Strategy | undefined} strategy
+ * @property {string | undefined} [resource]
+ * @property {Public.Strategy | undefined} [strategy]
  * @property {unknown} [cause]
  */
 
 class LockError extends Error {
   /**
    * @param {string} message
-   * @param {ErrorFields & Record<string, unknown>} fields
+   * @param {ErrorFields & Readonly<Record<string, unknown>>} [fields]
    */
-  constructor(message, { code, resource, strategy, cause, ...fields }) {
+  constructor(message, fields = {}) {
+    if (typeof fields !== 'object' || fields === null) {
+      throw invalid(TypeError, 'the second argument of an error must be an object of fields')
+    }
+    const { resource, strategy, cause, ...rest } = fields
     super(message, cause === undefined ? undefined : { cause })
+    const { code, own } = kindOf(new.target)
     this.code = code
     this.resource = resource
     this.strategy = strategy
-    Object.assign(this, fields)
+    for (const [field, value] of Object.entries({ ...own, ...rest })) {
+      if (RESERVED.has(field)) continue
+      // Loggers, test runners and JSON.stringify fail on a bigint in what they copy from an error.
+      const enumerable = typeof value !== 'bigint'
+      Object.defineProperty(this, field, { value, enumerable, writable: true, configurable: true })
+    }
   }
 
   toJSON() {
     /** @type {object} */
     const own = Object.assign({ name: this.name, message: this.message }, this)
     const json = /** @type {Record<string, unknown>} */ (own)
+    for (const field of Object.keys(kindOf(this.constructor).own)) json[field] = Reflect.get(this, field)
     // Tokens: JSON has no bigint, and a number would lose digits.
     for (const [key, value] of Object.entries(json)) if (typeof value === 'bigint') json[key] = String(value)
     if (this.cause !== undefined) json.cause = messageOf(this.cause)
     return json
   }
 }
+
+/** What the fields of an error cannot change. */
+const RESERVED = new Set(['name', 'message', 'stack', 'code', 'toJSON'])
 
 /** @param {unknown} cause */
 function messageOf(cause) {
@@ -98,6 +111,45 @@ const byCode = {
 }
 
 /**
+ * The fields that only some classes have, with their values for an error that is made without them.
+ * @type {{ readonly [Code in Public.LockErrorCode]?: Readonly<Record<string, unknown>> }}
+ */
+const OWN_FIELDS = {
+  LOCK_HELD: { remainingMs: undefined },
+  INSUFFICIENT_REPLICAS: { required: 0, received: 0, connected: undefined, rolledBack: false },
+  STALE_TOKEN: { token: 0n, current: 0n },
+}
+
+/**
+ * @typedef {object} ErrorKind
+ * @property {Public.LockErrorCode} code
+ * @property {Readonly<Record<string, unknown>>} own the fields of the class, with their defaults
+ */
+
+/** @type {ReadonlyMap<Function, ErrorKind>} */
+const kinds = new Map(
+  Object.entries(byCode).map(([name, Class]) => {
+    const code = /** @type {Public.LockErrorCode} */ (name)
+    return [Class, { code, own: OWN_FIELDS[code] ?? {} }]
+  }),
+)
+
+/**
+ * The code and the fields of a class, or of the one that it extends.
+ * @param {Function} Class
+ */
+function kindOf(Class) {
+  /** @type {Function | null} */
+  let each = Class
+  while (each !== null) {
+    const kind = kinds.get(each)
+    if (kind !== undefined) return kind
+    each = /** @type {Function | null} */ (Object.getPrototypeOf(each))
+  }
+  throw invalid(TypeError, 'LockError has no code of its own: make, or extend, one of its classes')
+}
+
+/**
  * A native TypeError or RangeError with the code of invalid arguments.
  * @param {TypeErrorConstructor | RangeErrorConstructor} Class
  * @param {string} message
@@ -124,9 +176,8 @@ function title(strategy, resource) {
  */
 function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
   if (code === 'INVALID_OPTION') return invalid(TypeError, message)
-  const known = /** @type {Public.LockErrorCode} */ (code)
-  return new byCode[known](`${title(strategy, resource)}: ${message}`, {
-    code: known,
+  const Class = byCode[/** @type {Public.LockErrorCode} */ (code)]
+  return new Class(`${title(strategy, resource)}: ${message}`, {
     resource,
     strategy,
     ...(cause === undefined ? undefined : { cause: new Error(cause) }),
@@ -153,7 +204,7 @@ function held(strategy, resource, waitMs, remainingMs) {
   return new LockHeldError(
     `${title(strategy, resource)} is ${still}held by another owner${waited}${until}; nothing was granted. ` +
       `Retry later, or ${advice}`,
-    { code: 'LOCK_HELD', resource, strategy, remainingMs },
+    { resource, strategy, remainingMs },
   )
 }
 
@@ -166,7 +217,6 @@ function held(strategy, resource, waitMs, remainingMs) {
  */
 function lost(strategy, resource, message, cause) {
   return new LockLostError(`${title(strategy, resource)}: ${message}`, {
-    code: 'LOCK_LOST',
     resource,
     strategy,
     cause,

@@ -59,6 +59,27 @@ function lostWith(result, strategy, resource) {
   return Object.defineProperty(error, 'result', { value: result })
 }
 
+/**
+ * The token is not enumerable: loggers, test runners and JSON.stringify fail on a bigint in a copy.
+ * @param {Omit<Public.LockInfo, 'token' | 'toJSON'>} fields
+ * @param {bigint} token
+ */
+function lockInfo(fields, token) {
+  const info = Object.defineProperties(fields, {
+    token: { value: token },
+    toJSON: { value: () => ({ ...fields, token: String(token) }) },
+    [Symbol.for('nodejs.util.inspect.custom')]: {
+      /**
+       * @param {number} _depth
+       * @param {import('node:util').InspectOptions} options
+       * @param {typeof import('node:util').inspect} inspect
+       */
+      value: (_depth, options, inspect) => inspect({ ...fields, token }, options),
+    },
+  })
+  return /** @type {Public.LockInfo} */ (info)
+}
+
 /** @implements {Public.LockManager} */
 class LockManager {
   /** Loaded with the first manager, because it is a large part of what this package is. */
@@ -74,7 +95,7 @@ class LockManager {
   constructor(options) {
     this.#settings = this.#checks.managerSettings(options)
     const native = binding.openManager(attach(), this.#settings.config)
-    if ('code' in native) throw fromFailure(native)
+    if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
     this.#calls = new ManagerCalls(native)
   }
 
@@ -95,7 +116,7 @@ class LockManager {
 
   /**
    * @param {Names} resource
-   * @param {Public.StrongOptions} [options]
+   * @param {Public.TryOptions<Public.StrongOptions>} [options]
    */
   tryAcquireStrong(resource, options) {
     return this.#acquire(STRATEGIES.strong, resource, options, false)
@@ -111,7 +132,7 @@ class LockManager {
 
   /**
    * @param {Names} resource
-   * @param {Public.AcquireOptions} [options]
+   * @param {Public.TryOptions} [options]
    */
   tryAcquireLocal(resource, options) {
     return this.#acquire(STRATEGIES.local, resource, options, false)
@@ -127,7 +148,7 @@ class LockManager {
 
   /**
    * @param {Names} resource
-   * @param {Public.StrongOptions} [options]
+   * @param {Public.TryOptions<Public.StrongOptions>} [options]
    */
   tryAcquire(resource, options) {
     return this.#acquire(this.#settings.strategy, resource, options, false)
@@ -166,16 +187,16 @@ class LockManager {
    * @template {boolean} Insist
    * @param {S} strategy
    * @param {Names} resource
-   * @param {Public.StrongOptions | undefined} options
+   * @param {Public.StrongOptions | Public.TryOptions<Public.StrongOptions> | undefined} options
    * @param {Insist} insist whether to wait, and to reject when another owner holds the lock
    * @param {typeof import('./options/index.js').SCOPED} [builtIn] defaults other than those of acquires
    */
   async #acquire(strategy, resource, options, insist, builtIn) {
     const names = this.#checks.resourceNames(resource)
-    const request = this.#checks.acquireRequest(strategy, options, this.#settings, builtIn)
-    const { signal, acks, renew } = request
+    const how = insist ? builtIn : this.#checks.ATTEMPT
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
+    const { signal, acks, renew, waitMs } = request
     if (signal?.aborted) throw signal.reason
-    const waitMs = insist ? request.waitMs : 0
     /** @type {number} */
     let slot
     const call = submit((given) => {
@@ -242,12 +263,12 @@ class LockManager {
 
   /**
    * @param {Names} resource
-   * @param {Public.AcquireOptions} [options]
+   * @param {Public.TryOptions} [options]
    */
   tryAcquireLocalSync(resource, options) {
     const strategy = STRATEGIES.local
     const names = this.#checks.resourceNames(resource)
-    const request = this.#checks.acquireRequest(strategy, options, this.#settings)
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings, this.#checks.ATTEMPT)
     const { signal, renew } = request
     if (signal?.aborted) throw signal.reason
     const granted = this.#calls.acquireSync(strategy, names, request, numbers)
@@ -269,10 +290,7 @@ class LockManager {
     const found = detail(outcome)
     if (found === undefined) return null
     const { owner, token, remainingMs } = /** @type {Native.Info} */ (found)
-    const info = { resource: name, strategy: strategy.name, owner, token: BigInt(token), remainingMs }
-    return Object.defineProperty(/** @type {Public.LockInfo} */ (info), 'toJSON', {
-      value: () => ({ ...info, token: String(token) }),
-    })
+    return lockInfo({ resource: name, strategy: strategy.name, owner, remainingMs }, BigInt(token))
   }
 
   /**

@@ -1,5 +1,5 @@
 /** Invalid input is refused with an error of the stated class, and has no other effect. */
-import type { AcquireOptions } from 'fencelock'
+import type { AcquireOptions, TryOptions } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
 import { rejection, unique } from '../fixtures/locks'
@@ -55,11 +55,33 @@ export const inputContract: Chapter = ({ manager }) => {
     it.each(bad)('refuses %s', async (_, resource, options, name) => {
       const locks = manager()
       for (const method of ['acquire', 'tryAcquire'] as const) {
-        const error = await rejection(locks[method](resource as string, options as AcquireOptions))
+        const error = await rejection(locks[method](resource as string, options as TryOptions))
         expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
         expect(error instanceof TypeError || error instanceof RangeError).toBe(true)
       }
       expect(locks.stats()).toMatchObject({ granted: 0, failed: 0 })
+    })
+
+    it('refuses a wait for a single attempt, which would not wait', async () => {
+      const locks = manager()
+      const resource = unique()
+      const error = await rejection(locks.tryAcquire(resource, { waitMs: 5 } as never))
+      expect(error).toMatchObject({ name: 'RangeError', code: 'INVALID_OPTION' })
+      expect(error.message).toMatch(/single attempt.*acquire… methods wait/)
+      const lock = await locks.tryAcquire(resource, { waitMs: 0 })
+      expect(await locks.tryAcquire(resource)).toBeNull()
+      await lock?.release()
+    })
+
+    it('refuses an array that answers other lengths when it is copied', async () => {
+      const names = Array.from({ length: 1_500 }, (_, index) => `r${index}`)
+      let reads = 0
+      const liar = new Proxy(names, {
+        get: (target, key) => (key === 'length' && reads++ === 0 ? 1 : (Reflect.get(target, key) as unknown)),
+      })
+      const lock = await manager().acquire(liar)
+      expect(lock.resources).toEqual(['r0'])
+      await lock.release()
     })
 
     it('suggests the option that was meant', async () => {

@@ -2,6 +2,8 @@
 import * as fencelock from 'fencelock'
 import { createRequire } from 'node:module'
 import { resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { runInNewContext } from 'node:vm'
 import { describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from '../fixtures/locks'
@@ -45,7 +47,12 @@ describe('options of a manager', () => {
     ],
     [{ redis: { url: 'rediss://x', tls: { ca: 5 } } }, 'TypeError', 'redis.tls.ca'],
     [{ local: 5 }, 'TypeError', 'local must be an object'],
-    [{ local: '' }, 'RangeError', 'local.path'],
+    [{ redis: { url: '' } }, 'TypeError', 'redis.url is missing'],
+    [{ redis: { url: undefined } }, 'TypeError', 'redis.url is missing'],
+    [{ local: { path: '' } }, 'RangeError', 'local.path'],
+    [{ local: new URL('http://localhost/l.sqlite') }, 'RangeError', 'belongs in redis'],
+    [{ local: { path: new URL('file:///a%2Fb') } }, 'RangeError', 'not of a file on this host'],
+    [{ local: 'file:///a' }, 'RangeError', 'new URL(…)'],
     [{ local: ':memory:' }, 'RangeError', 'local.path'],
     [{ local: 'a\0b' }, 'RangeError', 'local.path'],
     [{ local: { file: 'x' } }, 'TypeError', 'unknown option "file" in local'],
@@ -96,7 +103,6 @@ describe('options of a manager', () => {
     ['type Date', new Date()],
     ['type Promise', Promise.resolve({})],
     ['type Uint8Array', Buffer.from('')],
-    ['type URL', new URL('redis://x')],
     ['a function', () => ({})],
   ])('refuses %s for an object', (named, value) => {
     for (const [name, options] of [
@@ -125,7 +131,9 @@ describe('options of a manager', () => {
     { redis: { url: 'redis://x', password: 4_815_162_342 } },
     { redis: { url: 'redis://x', password: 4_815_162_342n } },
     { redis: { url: 'redis://x', username: ['hunter2'] } },
-    { redis: { url: new URL('redis://:hunter2@localhost') } },
+    { redis: { url: new URL('redis://:hunter2@localhost/hunter2') } },
+    { redis: new URL('http://:hunter2@localhost') },
+    { local: new URL('redis://:hunter2@localhost') },
     { redis: { url: 'hunter2' } },
     { redis: { url: 'redis://:hunter2@localhost:port' } },
     { redis: { url: 'redis://x', db: 'hunter2' } },
@@ -192,16 +200,92 @@ describe('options of a manager', () => {
     expect(options.local.path).toBe('x.sqlite')
   })
 
-  it('use the default for undefined', () => {
-    closing(
-      new LockManager({
-        strategy: undefined,
-        redis: undefined,
-        local: undefined,
-        prefix: undefined,
-        defaults: undefined,
-      }),
+  it.each([
+    [{ redis: undefined }, 'TypeError', 'redis is given, but undefined', '...(url && { redis: url })'],
+    [{ redis: null }, 'TypeError', 'redis is given, but null', '...(url && { redis: url })'],
+    [{ redis: '' }, 'RangeError', 'redis is given, but empty', '...(url && { redis: url })'],
+    [{ local: undefined }, 'TypeError', 'local is given, but undefined', '...(path && { local: path })'],
+    [{ local: null }, 'TypeError', 'local is given, but null', '...(path && { local: path })'],
+    [{ local: '' }, 'RangeError', 'local is given, but empty', '...(path && { local: path })'],
+    [{ strategy: 'local', redis: undefined }, 'TypeError', 'redis is given, but undefined', 'leave out'],
+    [{ redis: 'redis://x', local: undefined }, 'TypeError', 'local is given, but undefined', 'leave out'],
+    [{ quorum: undefined }, 'TypeError', 'unknown option "quorum"', 'known are'],
+  ])('are refused for a backend that is named, but not given: %o', (options, name, message, advice) => {
+    const error = refusal(options)
+    expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
+    expect(error.message).toContain(message)
+    expect(error.message).toContain(advice)
+  })
+
+  it('are refused for a backend that an inherited accessor does not give', () => {
+    class Settings {
+      get redis(): string {
+        return ''
+      }
+    }
+    expect(refusal(new Settings()).message).toContain('redis is given, but empty')
+  })
+
+  it('take a URL object for a URL and for a path', async () => {
+    const path = resolve(tempDir(), 'l ü.sqlite')
+    const locks = closing(
+      new LockManager({ redis: new URL('redis://127.0.0.1:1'), local: pathToFileURL(path) }),
     )
+    expect((await locks.describe({ strategy: 'local' })).file?.path).toBe(path)
+    expect((await locks.acquire('x').catch((error: unknown) => error)) as object).toMatchObject({
+      strategy: 'strong',
+    })
+    closing(new LockManager({ redis: { url: new URL('redis://x') }, local: { path: pathToFileURL(path) } }))
+  })
+
+  it('take what another realm made', async () => {
+    const path = resolve(tempDir(), 'l.sqlite')
+    const options = runInNewContext(
+      `({ local: { path }, redis: { url: 'rediss://127.0.0.1:1', tls: { ca: new Uint8Array([45]) } } })`,
+      { path },
+    ) as Options
+    expect(refusal(options).message).toContain('tls.ca contains no certificate')
+    expect(refusal(runInNewContext('({ redi: 1 })')).message).toContain('did you mean "redis"')
+    closing(new LockManager(runInNewContext('({ local: path })', { path }) as Options))
+  })
+
+  it.each([
+    ['strategy', 'local'],
+    ['redis', 'redis://127.0.0.1:2'],
+    ['url', 'redis://127.0.0.1:2'],
+    ['defaults', { ttlMs: 50 }],
+    ['acks', 0],
+    ['replicas', 0],
+    ['ttlMs', 50],
+    ['waitMs', 60_000],
+    ['renew', true],
+    ['path', '/nowhere/l.sqlite'],
+    ['durability', 'none'],
+    ['minToken', 2n ** 52n],
+    ['signal', AbortSignal.abort()],
+    ['code', 'polluted'],
+  ])('are not read from Object.prototype: %s', async (key, value) => {
+    const local = resolve(tempDir(), 'l.sqlite')
+    const everywhere = Object.prototype as Record<string, unknown>
+    everywhere[key] = value
+    try {
+      const locks = closing(new LockManager({ local, redis: { url: 'redis://127.0.0.1:1' } }))
+      const lock = await locks.acquireLocal('x', {})
+      expect(lock.remainingMs).toBeGreaterThan(5_000)
+      expect(lock.token).toBeLessThan(2n ** 52n)
+      expect(await locks.tryAcquireLocal('x')).toBeNull()
+      expect((await locks.describe({ strategy: 'local' })).file?.path).toBe(local)
+      const plain = closing(new LockManager({ local }))
+      expect((await plain.acquire('y')).strategy).toBe('local')
+      // Still the default, whose server does not answer.
+      expect(await rejection(locks.acquire('x', {}))).toMatchObject({ strategy: 'strong' })
+    } finally {
+      delete everywhere[key]
+    }
+  })
+
+  it('use the default for undefined', () => {
+    closing(new LockManager({ strategy: undefined, prefix: undefined, defaults: undefined }))
     closing(
       new LockManager({
         redis: { url: 'redis://x', replicas: undefined, tls: undefined },
@@ -218,6 +302,17 @@ describe('options of a manager', () => {
       }),
     )
     expect((await locks.acquire(unique())).remainingMs).toBeGreaterThan(50_000)
+  })
+
+  it('may have a default wait, which single attempts do not take', async () => {
+    const locks = closing(
+      new LockManager({ local: resolve(tempDir(), 'l.sqlite'), defaults: { waitMs: 60_000 } }),
+    )
+    const resource = unique()
+    await locks.acquireLocal(resource)
+    expect(await locks.tryAcquire(resource)).toBeNull()
+    expect(locks.tryAcquireLocalSync(resource, { waitMs: 0 })).toBeNull()
+    expect(() => locks.tryAcquireLocalSync(resource, { waitMs: 5 as 0 })).toThrow(/single attempt/)
   })
 
   it('of a local lock must not contain acks', async () => {

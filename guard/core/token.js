@@ -76,7 +76,6 @@ function readLock(value) {
  */
 function lost({ names, strategy }, message, cause) {
   return new LockLostError(`the lock on ${nameOf(names)} ${message}`, {
-    code: 'LOCK_LOST',
     resource: names[0],
     strategy,
     cause,
@@ -120,7 +119,7 @@ function stale({ token, strategy }, name, current) {
   return new StaleTokenError(
     `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, from a later ` +
       'owner of the lock; nothing was written. Stop, acquire the lock again, and read again',
-    { code: 'STALE_TOKEN', resource: name, strategy, token, current },
+    { resource: name, strategy, token, current },
   )
 }
 

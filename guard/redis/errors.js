@@ -20,7 +20,7 @@ function notAToken(key, resource, strategy) {
   return new UnsupportedError(
     `the key ${JSON.stringify(key)} does not hold a token, so nothing was written: something else uses it. ` +
       'Delete it, or give the guard another prefix',
-    { code: 'UNSUPPORTED', resource, strategy },
+    { resource, strategy },
   )
 }
 
@@ -38,13 +38,13 @@ function failure(meaning, error, { names, strategy }) {
       return new UnsupportedError(
         `${about}: the keys are not in one slot of the cluster, so nothing was written. Give each key of ` +
           'the data the same hash tag as guard.fenceKey(resource) has; several resources need a common one',
-        { code: 'UNSUPPORTED', ...fields },
+        fields,
       )
     case 'unsupported':
       return new UnsupportedError(
         `${about} needs EVALSHA, EVAL, GET, SET and the commands of the write, which this server or user ` +
           `may not run: ${messageOf(error)}; nothing was written. Allow them, or use another server`,
-        { code: 'UNSUPPORTED', ...fields },
+        fields,
       )
     case 'refused':
     case 'unsent': {
@@ -52,14 +52,14 @@ function failure(meaning, error, { names, strategy }) {
       return new BackendUnavailableError(
         `${about}: ${what} (${messageOf(error)}); ` +
           'nothing was written. Retry with the same lock while it is held',
-        { code: 'BACKEND_UNAVAILABLE', ...fields },
+        fields,
       )
     }
     case 'unknown':
       return new OutcomeUnknownError(
         `${about}: there was no answer (${messageOf(error)}); the write may have been done, or may still ` +
           'be. Advance under the same lock and read, or write again with it (an equal token passes)',
-        { code: 'OUTCOME_UNKNOWN', ...fields },
+        fields,
       )
     case 'unloaded':
     case 'mistake':

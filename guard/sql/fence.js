@@ -89,7 +89,7 @@ class Fence {
         : `COMMIT under ${lock} got no clear answer: the writes, and the fence, may or may not have been ` +
           'committed. Advance again under the same lock (guard.advance(lock)), then read: after the fence of ' +
           `its token ${token}, earlier holders can no longer change what you read`
-    return new OutcomeUnknownError(message, { code: 'OUTCOME_UNKNOWN', resource: names[0], strategy, cause })
+    return new OutcomeUnknownError(message, { resource: names[0], strategy, cause })
   }
 }
 

@@ -27,6 +27,8 @@ const RENEWAL = { maxHoldMs: Infinity, maxStallMs: 30_000 }
  */
 const PLAIN = { waitMs: 0, renew: false }
 const SCOPED = { waitMs: 10_000, renew: true }
+/** Of the methods that make a single attempt. */
+const ATTEMPT = { waitMs: 0, renew: false }
 
 const ALL_KEYS = [...ACQUIRE_KEYS, ...ACKNOWLEDGEMENT_KEYS]
 
@@ -60,7 +62,7 @@ function acquireDefaults(value, replicas) {
  * @param {import('../strategies.js').StrategyInfo} strategy
  * @param {unknown} value
  * @param {{ defaults: AcquireDefaults, replicas: number }} settings of the manager
- * @param {{ waitMs: number, renew: boolean }} builtIn
+ * @param {{ waitMs: number, renew: boolean }} builtIn {@link ATTEMPT} takes no `waitMs`
  */
 function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN) {
   /** @type {{ readonly [K in keyof import('../../index.js').StrongOptions]?: unknown }} */
@@ -69,11 +71,12 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
     : object('options', value, ACQUIRE_KEYS, { elsewhere: otherStrategy })
   const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
   const { waitMs = defaults.waitMs ?? builtIn.waitMs, renew = defaults.renew ?? builtIn.renew } = options
+  if (builtIn === ATTEMPT) assertNoWait(options.waitMs)
   const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
   const kept = renewal('renew', renew, limits)
   const request = {
     ttlMs,
-    waitMs: integerOrInfinity('waitMs', waitMs, 0),
+    waitMs: builtIn === ATTEMPT ? 0 : integerOrInfinity('waitMs', waitMs, 0),
     fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
     renew: kept,
     signal: abortSignal(options.signal),
@@ -90,6 +93,18 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
         : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: longest })
   }
   return request
+}
+
+/**
+ * The manager's default is for those that wait; a `waitMs` of the call itself asks for what it does not do.
+ * @param {unknown} waitMs
+ */
+function assertNoWait(waitMs) {
+  if (waitMs === undefined || waitMs === 0) return
+  throw invalid(
+    typeof waitMs === 'number' ? RangeError : TypeError,
+    'the tryAcquire… methods make a single attempt, so their waitMs can only be 0; the acquire… methods wait',
+  )
 }
 
 /** @param {string} key */
@@ -155,10 +170,11 @@ function minToken(value) {
 /** @param {unknown} value */
 function abortSignal(value) {
   if (value === undefined) return undefined
+  if (typeof value !== 'object' || value === null) throw wrongType('signal', 'an AbortSignal', value)
   // Signals of polyfills and of other realms, too.
   const { aborted, addEventListener, removeEventListener } =
     /** @type {{ readonly [K in 'aborted' | 'addEventListener' | 'removeEventListener']?: unknown }} */ (
-      value ?? {}
+      value
     )
   const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function'
   if (!listens || typeof aborted !== 'boolean') throw wrongType('signal', 'an AbortSignal', value)
@@ -173,4 +189,4 @@ function extendTtl(value) {
   return optional(integer, 'ttlMs', value, TTL)
 }
 
-module.exports = { SCOPED, acquireDefaults, acquireRequest, extendTtl }
+module.exports = { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl }

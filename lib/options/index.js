@@ -7,7 +7,7 @@
 
 const { invalid } = require('../errors.js')
 const { STRATEGIES, byPrecedence, names } = require('../strategies.js')
-const { SCOPED, acquireDefaults, acquireRequest, extendTtl } = require('./acquire.js')
+const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl } = require('./acquire.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
@@ -25,6 +25,9 @@ function managerSettings(value) {
   const place = typeof value === 'string' && looksLikeUrl(value) ? 'redis' : 'local'
   const hint = typeof value === 'string' ? `; did you mean new LockManager({ ${place}: '…' })?` : ''
   const options = object('options', value, MANAGER_KEYS, { hint, elsewhere })
+  for (const { option } of byPrecedence) {
+    if (option in options) assertGiven(option, options[option])
+  }
   /** @type {import('../../binding.js').ManagerConfig} */
   const config = {
     prefix: keyPrefix(options.prefix),
@@ -41,6 +44,22 @@ function managerSettings(value) {
     replicas: config.redis?.replicas ?? 0,
     defaults: acquireDefaults(options.defaults, config.redis?.replicas),
   }
+}
+
+/**
+ * A backend that is named, but not given, comes from a variable that is not set. Without it the manager would
+ * have another default strategy, with a weaker guarantee.
+ * @param {string} option
+ * @param {unknown} value
+ */
+function assertGiven(option, value) {
+  if (value !== undefined && value !== null && value !== '') return
+  const variable = option === 'redis' ? 'url' : 'path'
+  throw invalid(
+    value === '' ? RangeError : TypeError,
+    `${option} is given, but ${value === '' ? 'empty' : value}: is the variable set that it comes from? For a ` +
+      `manager without it, leave out the key: { ...(${variable} && { ${option}: ${variable} }) }`,
+  )
 }
 
 /**
@@ -69,6 +88,7 @@ function strategyOption(value, fallback) {
 }
 
 module.exports = {
+  ATTEMPT,
   SCOPED,
   acquireRequest,
   extendTtl,

@@ -3,9 +3,11 @@
 /** The manager's option `local`: the file of local locks. */
 
 const { resolve } = require('node:path')
+const { fileURLToPath } = require('node:url')
+
 const { invalid } = require('../errors.js')
 const { LOCAL_KEYS, elsewhere } = require('./keys.js')
-const { boolean, object, oneOf, string } = require('./validate.js')
+const { boolean, isUrl, object, oneOf, string } = require('./validate.js')
 
 const DEFAULT_PATH = 'locks.sqlite'
 /** At least two letters, because `C:` is a drive. */
@@ -17,26 +19,18 @@ function looksLikeUrl(text) {
 }
 
 /**
- * @param {unknown} [value] a path, or an object
+ * @param {unknown} [value] a path, a URL, or options
  * @returns {import('../../binding.js').LocalConfig}
  */
 function localConfig(value = DEFAULT_PATH) {
-  const options =
-    typeof value === 'string'
-      ? /** @type {import('../../index.js').LocalOptions} */ ({ path: value })
-      : object('local', value, LOCAL_KEYS, { elsewhere })
-  const { path: given = DEFAULT_PATH, durability = 'normal', allowNetworkFilesystem = false } = options
-  const path = string('local.path', given)
+  const given = typeof value === 'string' || isUrl(value) ? { path: value } : value
+  const options = object('local', given, LOCAL_KEYS, { elsewhere })
+  const { durability = 'normal', allowNetworkFilesystem = false } = options
+  const path = filePath(options.path)
   if (path === '' || path === ':memory:' || path.includes('\0')) {
     throw invalid(
       RangeError,
       'local.path must name a file that processes can share: neither empty, nor :memory:, nor with a NUL in it',
-    )
-  }
-  if (looksLikeUrl(path)) {
-    throw invalid(
-      RangeError,
-      'local.path must be a path, got a URL; the URL of a Redis server belongs in redis',
     )
   }
   return {
@@ -45,6 +39,29 @@ function localConfig(value = DEFAULT_PATH) {
     fullDurability: oneOf('local.durability', durability, ['normal', 'full']) === 'full',
     allowNetworkFilesystem: boolean('local.allowNetworkFilesystem', allowNetworkFilesystem),
   }
+}
+
+/**
+ * @param {unknown} [value] a path, or a URL of one
+ */
+function filePath(value = DEFAULT_PATH) {
+  if (isUrl(value)) {
+    if (value.protocol !== 'file:') throw notAPath('the URL of a Redis server belongs in redis')
+    try {
+      return fileURLToPath(value.href)
+    } catch {
+      throw notAPath('and this one is not of a file on this host')
+    }
+  }
+  const path = string('local.path', value)
+  if (/^file:\/\//i.test(path)) throw notAPath('pass a URL of a file as an object, new URL(…)')
+  if (looksLikeUrl(path)) throw notAPath('the URL of a Redis server belongs in redis')
+  return path
+}
+
+/** @param {string} hint */
+function notAPath(hint) {
+  return invalid(RangeError, `local.path must be a path, got a URL; ${hint}`)
 }
 
 module.exports = { localConfig, looksLikeUrl }

@@ -36,15 +36,16 @@ function resourceName(value) {
  */
 function resourceNames(value) {
   if (!Array.isArray(value)) return resourceName(value)
-  if (value.length === 0) throw invalid(RangeError, 'an array of resources must not be empty')
-  if (value.length > MAX_RESOURCES) {
+  // Read once, and copied by it: a Proxy may answer another length each time.
+  const { length } = value
+  if (length === 0) throw invalid(RangeError, 'an array of resources must not be empty')
+  if (!(length <= MAX_RESOURCES)) {
     throw invalid(
       RangeError,
-      `one lock covers at most ${MAX_RESOURCES} resources, got ${value.length}; lock what they have in common`,
+      `one lock covers at most ${MAX_RESOURCES} resources, got ${length}; lock what they have in common`,
     )
   }
-  // Array.from visits holes, map does not.
-  const names = Object.freeze(Array.from(value, (name) => resourceName(name)))
+  const names = Object.freeze(Array.from({ length }, (_, index) => resourceName(value[index])))
   if (new Set(names).size < names.length) {
     const twice = names.find((name, index) => names.indexOf(name) !== index)
     throw invalid(RangeError, `the resource ${JSON.stringify(twice)} is named twice`)

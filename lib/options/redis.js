@@ -4,27 +4,34 @@
 
 const { invalid } = require('../errors.js')
 const { REDIS_KEYS, TLS_KEYS, elsewhere } = require('./keys.js')
-const { boolean, integer, object, optional, string, wrongType } = require('./validate.js')
+const {
+  boolean,
+  integer,
+  isUint8Array,
+  isUrl,
+  object,
+  optional,
+  string,
+  wrongType,
+} = require('./validate.js')
 
 const MAX_REPLICAS = 1_000
 const TIMEOUT = { min: 1, max: 600_000 }
 
 /**
  * @param {string} name
- * @param {unknown} value a URL, or an object
+ * @param {unknown} value a URL, as text or as an object, or options
  * @returns {import('../../binding.js').RedisConfig}
  */
 function redisConfig(name, value) {
-  const options =
-    typeof value === 'string'
-      ? /** @type {import('../../index.js').RedisOptions} */ ({ url: value })
-      : object(name, value, REDIS_KEYS, { elsewhere })
-  const { replicas = 2, connectTimeoutMs = 5_000, commandTimeoutMs = 2_000 } = options
-  if (options.url === undefined) {
+  const given = typeof value === 'string' || isUrl(value) ? { url: value } : value
+  const options = object(name, given, REDIS_KEYS, { elsewhere })
+  const { url, replicas = 2, connectTimeoutMs = 5_000, commandTimeoutMs = 2_000 } = options
+  if (url === undefined || url === '') {
     throw invalid(TypeError, "redis.url is missing, for example 'redis://127.0.0.1:6379'")
   }
   return {
-    url: string('redis.url', options.url),
+    url: string('redis.url', isUrl(url) ? url.href : url),
     replicas: integer('redis.replicas', replicas, { min: 0, max: MAX_REPLICAS }),
     username: optional(string, 'redis.username', options.username),
     password: optional(string, 'redis.password', options.password),
@@ -62,7 +69,7 @@ function tlsConfig(name, value) {
  */
 function pem(name, value) {
   if (typeof value === 'string') return value
-  if (value instanceof Uint8Array) return Buffer.from(value).toString('latin1')
+  if (isUint8Array(value)) return Buffer.from(value).toString('latin1')
   throw wrongType(name, 'PEM text as a string or Buffer', value)
 }
 

@@ -2,6 +2,8 @@
 
 /** Checks that options of every kind share. Messages never show a value that may be a secret. */
 
+const { isUint8Array } = require('node:util').types
+
 const { invalid } = require('../errors.js')
 
 /**
@@ -126,9 +128,10 @@ function integerOrInfinity(name, value, min) {
 }
 
 /**
- * An object that has only known keys; `undefined` counts as an empty one. A Map, a Date or a Promise has no
- * other keys either, but is a mistake. So only values that JavaScript tags as `Object` are taken: plain
- * objects, and instances of ordinary classes.
+ * The options of an object that has only known keys; `undefined` counts as an empty one. A Map, a Date or a
+ * Promise has no other keys either, but is a mistake. So only values that JavaScript tags as `Object` are
+ * taken: plain objects, and instances of ordinary classes. The result has no prototype, so that reading a key
+ * never finds what was added to Object.prototype.
  * @template {string} Key
  * @param {string} name
  * @param {unknown} value
@@ -139,11 +142,10 @@ function integerOrInfinity(name, value, min) {
  * @returns {{ readonly [K in Key]?: unknown }}
  */
 function object(name, value, keys, { hint, elsewhere } = {}) {
-  if (value === undefined) return {}
+  if (value === undefined) return /** @type {{ readonly [K in Key]?: unknown }} */ (NONE)
   if (typeof value !== 'object' || value === null || tagOf(value) !== 'Object') {
     throw wrongType(name, 'an object', value, hint)
   }
-  // Own keys only: what was added to Object.prototype is not an option.
   for (const key of Object.keys(value)) {
     if (includes(keys, key)) continue
     // Names are code, so they may be shown; values are not.
@@ -152,7 +154,55 @@ function object(name, value, keys, { hint, elsewhere } = {}) {
       `unknown option ${JSON.stringify(key)} in ${name}; ${elsewhere?.(key) ?? similar(key, keys)}`,
     )
   }
-  return value
+  const options = /** @type {{ [K in Key]?: unknown }} */ (Object.create(null))
+  for (const key of keys) if (hasProperty(value, key)) options[key] = Reflect.get(value, key)
+  return options
+}
+
+/** @type {Readonly<Record<string, unknown>>} */
+const NONE = Object.freeze(/** @type {Record<string, unknown>} */ (Object.create(null)))
+
+/**
+ * Whether an object has a property, of its own or of its classes: what is on Object.prototype, perhaps
+ * because another package was tricked into writing there, does not count.
+ * @param {object} value
+ * @param {PropertyKey} key
+ */
+function hasProperty(value, key) {
+  /** @type {object | null} */
+  let at = value
+  while (at !== null && !isRoot(at)) {
+    if (Object.hasOwn(at, key)) return true
+    at = /** @type {object | null} */ (Object.getPrototypeOf(at))
+  }
+  return false
+}
+
+/**
+ * A property as {@link hasProperty} finds it; undefined without it.
+ * @param {object} value
+ * @param {PropertyKey} key
+ * @returns {unknown}
+ */
+function propertyOf(value, key) {
+  return hasProperty(value, key) ? Reflect.get(value, key) : undefined
+}
+
+/**
+ * Whether this is the Object.prototype of some realm.
+ * @param {object} value
+ */
+function isRoot(value) {
+  if (value === Object.prototype) return true
+  return Object.getPrototypeOf(value) === null && Object.hasOwn(value, 'isPrototypeOf')
+}
+
+/**
+ * @param {unknown} value
+ * @returns {value is URL} of this realm, of another one, or of a polyfill
+ */
+function isUrl(value) {
+  return typeof value === 'object' && value !== null && tagOf(value) === 'URL'
 }
 
 /**
@@ -184,14 +234,18 @@ function keysOf(table) {
 
 module.exports = {
   boolean,
+  hasProperty,
   integer,
   integerOrInfinity,
+  isUint8Array,
+  isUrl,
   keysOf,
   kind,
   nearest,
   object,
   oneOf,
   optional,
+  propertyOf,
   string,
   tagOf,
   wrongType,
