@@ -97,9 +97,9 @@ fn reply(words: &[&str]) -> String {
     match words {
         ["EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
-            // Requests that are alike: how many; release.lua goes on with how many locks each has and then
+            // The echo. Requests that are alike: how many; release.lua goes on with how many locks each has and then
             // their owners, acquire.lua with more numbers before these.
-            let Some([count, locks, next]) = rest.get(keys..keys + 3) else {
+            let Some([echo, count, locks, next]) = rest.get(keys..keys + 4) else {
                 return "-ERR arguments\r\n".to_owned();
             };
             let count: usize = count.parse().unwrap_or(0);
@@ -109,10 +109,11 @@ fn reply(words: &[&str]) -> String {
                 if next.len() == OWNER { (2, ":1\r\n") } else { (3, ":1700000000000000\r\n") };
             // What comes after the first run would get no answer, and its caller would wait for ever.
             assert_eq!(keys, kinds * locks * count, "the requests of a call are not all alike");
-            format!("*{count}\r\n{}", each.repeat(count))
+            format!("*{}\r\n{}:{echo}\r\n", count + 1, each.repeat(count))
         }
         ["WAIT", replicas, ..] => format!(":{replicas}\r\n"),
         ["PING"] => "+PONG\r\n".to_owned(),
+        ["PING", echo] => format!("${}\r\n{echo}\r\n", echo.len()),
         _ => "+OK\r\n".to_owned(),
     }
 }

@@ -12,6 +12,7 @@ use super::connection::{Connection, Transport};
 use super::pipeline::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use super::pipeline::round_trip::ReplySorter;
 use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
+use super::protocol::expected::{ExpectedReply, ScriptReply};
 use super::protocol::lease_args::LeaseArgs;
 use super::protocol::packer::Packer;
 use super::protocol::replies::{Acknowledgement, Operation, ReplyContext};
@@ -42,7 +43,7 @@ impl Packing {
                 .iter()
                 .map(|request| LeaseArgs::release(&request.resources, request.owner))
                 .collect(),
-            packer: Packer::default(),
+            packer: Packer::new(),
             out: Vec::new(),
         })
     }
@@ -66,6 +67,7 @@ impl Packing {
     ) -> &'a [u8] {
         out.clear();
         script.pack(keys, items.iter(), packer, out);
+        let _ = packer.next_expected();
         out
     }
 }
@@ -99,7 +101,8 @@ pub struct Replies {
 }
 
 impl Replies {
-    /// Over a stream whose other end replies to every byte with a list of tokens and the reply to WAIT.
+    /// Over a stream whose other end replies to two numbers (8 bytes each, big endian) as a server does to an
+    /// acquire with the first as its echo, a WAIT, and a PING with the second.
     pub fn start(
         reader: impl AsyncRead + Send + Unpin + 'static,
         writer: impl AsyncWrite + Send + Unpin + 'static,
@@ -120,12 +123,20 @@ impl Replies {
                 (BatchEntry { lease: LeaseArgs::acquire(request), done }, outcome)
             })
             .unzip();
-        let sent = self.connection.send([1, 1], LIMIT, |_, out| out.push(b'.'));
+        let sent = self.connection.send([1, 2], LIMIT, |packer, out| {
+            let (echo, shape) = (packer.next_echo(), ScriptReply::Numbers(requests.len()));
+            let ping = packer.next_echo();
+            packer.expect(ExpectedReply::Script { echo, shape });
+            packer.expect(ExpectedReply::Integer);
+            packer.expect(ExpectedReply::Echo(ping));
+            out.extend(echo.to_be_bytes());
+            out.extend(ping.to_be_bytes());
+        });
         let Ok([scripts, wait]) = sent else { return 0 };
         let mut sorter = ReplySorter::new(context, false, None);
         let reply = self.connection.receive(scripts).await.replies.pop();
         sorter.add_call(batch, reply.unwrap_or(Value::Nil));
-        let reply = self.connection.receive(wait).await.replies.pop();
+        let reply = self.connection.receive(wait).await.replies.into_iter().next();
         let Acknowledgement::Received(acks) = context.acknowledgement(&reply.unwrap_or(Value::Nil)) else {
             return 0;
         };

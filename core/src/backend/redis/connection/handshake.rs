@@ -8,6 +8,7 @@ use super::errors::cannot_connect;
 use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
+use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::refusals::refusal;
 use crate::backend::redis::protocol::values::error_text;
 use crate::error::{Error, Result};
@@ -24,9 +25,9 @@ enum HandshakeStep {
 pub(crate) async fn handshake(config: &Config, connection: Connection) -> Result<Connection> {
     let steps = steps(config);
     // The connector limits the time; this limit never elapses first.
-    let sent = connection.send([steps.len()], config.connect_timeout * 2, |_, out| {
+    let sent = connection.send([steps.len()], config.connect_timeout * 2, |packer, out| {
         for (_, cmd) in &steps {
-            cmd.write_packed_command(out);
+            packer.built(out, ExpectedReply::Text, cmd);
         }
     });
     let response = match sent {

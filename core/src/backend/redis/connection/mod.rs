@@ -86,7 +86,6 @@ struct Shared {
     timeout: ResettableTimeout,
 }
 
-#[derive(Default)]
 struct State {
     packer: Packer,
     /// Packed and not yet given to the stream.
@@ -118,10 +117,25 @@ struct ReplyLimit {
     due: Instant,
 }
 
+impl State {
+    fn new(messages: Option<Messages>) -> Self {
+        Self {
+            packer: Packer::new(),
+            outbound: Vec::new(),
+            pending: VecDeque::new(),
+            packed: 0,
+            left: 0,
+            messages,
+            broken: None,
+            tasks: Vec::new(),
+        }
+    }
+}
+
 impl Connection {
     /// Starts its tasks. Without `messages`, published messages are not expected.
     pub fn start(transport: Transport, messages: Option<Messages>) -> Self {
-        let state = Mutex::new(State { messages, ..State::default() });
+        let state = Mutex::new(State::new(messages));
         let shared = Shared { state, outbound: Notify::new(), timeout: ResettableTimeout::default() };
         let shared = Arc::new(shared);
         let reader = tokio::spawn(Arc::clone(&shared).read(transport.reader));
@@ -161,7 +175,9 @@ impl Connection {
             return Err(Break { sent: false, why: Arc::clone(why) });
         }
         let before = state.outbound.len();
+        let missing = state.packer.missing();
         pack(&mut state.packer, &mut state.outbound);
+        debug_assert_eq!(missing + replies.iter().sum::<usize>(), state.packer.missing());
         let start = state.packed;
         state.packed += (state.outbound.len() - before) as u64;
         let limit = ReplyLimit { time: limit, due: Instant::now() + limit };
@@ -224,13 +240,8 @@ impl Shared {
         loop {
             match redis::parse_redis_value_async(&mut decoder, &mut reader).await {
                 Ok(value) => {
-                    if let Err(unexpected) = self.deliver(value) {
-                        // A server that closes sometimes says why first, for example that it has too many
-                        // clients.
-                        return self.break_off(&match unexpected {
-                            Value::ServerError(error) => format!("the server said: {}", error_text(&error)),
-                            _ => "the server sent a reply without a request".to_owned(),
-                        });
+                    if let Err(why) = self.deliver(value) {
+                        return self.break_off(&why);
                     }
                 }
                 Err(error) if error.is_io_error() => return self.break_off(&io_message(&error)),
@@ -241,8 +252,9 @@ impl Shared {
         }
     }
 
-    /// Gives a reply to the first pending exchange; returns it if there is none.
-    fn deliver(&self, value: Value) -> Result<(), Value> {
+    /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then nobody knows which
+    /// of the following replies belongs to which command.
+    fn deliver(&self, value: Value) -> Result<(), String> {
         let mut state = self.state.lock();
         if let Some(messages) = &state.messages
             && is_message(&value)
@@ -251,8 +263,18 @@ impl Shared {
             let _ = messages.send(value);
             return Ok(());
         }
-        let Some(first) = state.pending.front_mut() else { return Err(value) };
-        first.replies.push(value);
+        let Some(expected) = state.packer.next_expected() else {
+            // A server that closes sometimes says why first, for example that it has too many clients.
+            return Err(match value {
+                Value::ServerError(error) => format!("the server said: {}", error_text(&error)),
+                _ => "the server sent a reply without a request".to_owned(),
+            });
+        };
+        let Some(reply) = expected.accept(value) else {
+            return Err("the server sent a reply that is not the answer to the command".to_owned());
+        };
+        let first = state.pending.front_mut().expect("an exchange expects this reply");
+        first.replies.push(reply);
         first.missing -= 1;
         if first.missing == 0 {
             let PendingExchange { replies, done, .. } =

@@ -118,9 +118,7 @@ impl SharedConnection {
             let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
             let kick = unanswered.or_else(|| {
                 let ping = open.send([1], self.config.command_timeout, |packer, out| {
-                    packer.command(out, |cmd| {
-                        cmd.arg("PING");
-                    });
+                    packer.echo(out);
                 });
                 ping.ok().map(|[exchange]| exchange)
             });

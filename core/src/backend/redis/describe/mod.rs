@@ -10,6 +10,7 @@ use redis::{Cmd, Value};
 use self::info::ConfigReplies;
 use super::connection::shared::ExchangeError;
 use super::node_context::NodeContext;
+use super::protocol::expected::ExpectedReply;
 use super::protocol::replies::Operation;
 use super::protocol::values::{text, texts};
 use crate::backend::guarantees::{Guarantee, Skew};
@@ -22,6 +23,16 @@ enum Section {
     Save,
     AppendFsync,
     Info,
+}
+
+impl Section {
+    const fn expected(self) -> ExpectedReply {
+        match self {
+            Self::Time => ExpectedReply::List,
+            Self::Save | Self::AppendFsync => ExpectedReply::Table,
+            Self::Info => ExpectedReply::Text,
+        }
+    }
 }
 
 /// One section or parameter each, because servers before version 7 accept only one.
@@ -48,9 +59,9 @@ pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee>
     node.shared.get().await?;
     let questions = questions();
     let sent = node.clock.wall_micros();
-    let exchange = node.shared.exchange(questions.len(), |_, out| {
-        for (_, cmd) in &questions {
-            cmd.write_packed_command(out);
+    let exchange = node.shared.exchange(questions.len(), |packer, out| {
+        for (section, cmd) in &questions {
+            packer.built(out, section.expected(), cmd);
         }
     });
     let response = exchange.await.map_err(|error| node.query_failed(error))?;

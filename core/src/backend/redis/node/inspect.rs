@@ -7,6 +7,7 @@ use redis::Value;
 use crate::backend::contract::Info;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{FORCE_RELEASE, INSPECT, pack_inspect};
 use crate::backend::redis::protocol::values::text;
@@ -40,7 +41,7 @@ pub(crate) async fn force_release(context: &NodeContext, resources: &Resources) 
     let keys = &context.config.keys;
     let resource = resources.first();
     let call = context.shared.run_script(&FORCE_RELEASE, |packer, out| {
-        FORCE_RELEASE.pack_queues(keys, &std::iter::once(resource), None, packer, out);
+        FORCE_RELEASE.pack_queues(keys, &std::iter::once(resource), None, ScriptReply::Number, packer, out);
     });
     let replies = context.reply_context(Operation::ForceRelease, 0);
     match call.await {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::backend::redis::describe::info::online_replicas;
 use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::values::text;
 use crate::runtime::clock::BootInstant;
 
@@ -29,7 +30,7 @@ impl ConnectedReplicas {
             Some((received, count)) if received.until(self.context.clock.boot()) < MAX_AGE => count,
             _ => {
                 let info = self.context.shared.command(|packer, out| {
-                    packer.command(out, |cmd| {
+                    packer.command(out, ExpectedReply::Text, |cmd| {
                         cmd.arg("INFO").arg("replication");
                     });
                 });

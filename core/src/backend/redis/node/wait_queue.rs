@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::MAX_LEASES;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE};
@@ -117,7 +118,7 @@ impl WaitQueue {
         let entry = keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
         let call = self.context.shared.run_script(&JOIN_QUEUE, |packer, out| {
-            JOIN_QUEUE.pack_queues(keys, &names, Some(&entry), packer, out);
+            JOIN_QUEUE.pack_queues(keys, &names, Some(&entry), ScriptReply::Number, packer, out);
         });
         match call.await {
             Ok(Value::Int(reply)) if reply <= 0 => {
@@ -160,7 +161,7 @@ impl WaitQueue {
     async fn remove_entry<'a>(&self, names: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
         let keys = &self.context.config.keys;
         let call = self.context.shared.run_script(&LEAVE_QUEUE, |packer, out| {
-            LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), packer, out);
+            LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), ScriptReply::Number, packer, out);
         });
         let _ = call.await;
     }
@@ -210,7 +211,7 @@ impl WaitQueue {
         let context = self.context.reply_context(Operation::Query, 0);
         let connection = connector.connect_subscriber(config, messages).await?;
         let sent = connection.send([1], config.command_timeout, |packer, out| {
-            packer.command(out, |cmd| {
+            packer.command(out, ExpectedReply::List, |cmd| {
                 cmd.arg("SUBSCRIBE").arg(config.keys.channel());
             });
         });
@@ -334,8 +335,9 @@ impl WaitQueue {
         let keys = &self.context.config.keys;
         let process = keys.process();
         let names = names.iter().map(AsRef::as_ref);
+        let shape = ScriptReply::Numbers(names.len());
         let call = self.context.shared.run_script(&HEARTBEAT, |packer, out| {
-            HEARTBEAT.pack_queues(keys, &names, Some(&process), packer, out);
+            HEARTBEAT.pack_queues(keys, &names, Some(&process), shape, packer, out);
         });
         // A server that hangs must not keep the subscriber from noticing that it is back.
         timeout(self.context.config.command_timeout, call).await.ok()?.ok()

@@ -19,6 +19,7 @@ use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
 use super::wait_kick::WaitKicker;
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
 use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::lease_args::{LeaseArgs, call_sizes};
 use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::Script;
@@ -197,9 +198,11 @@ impl Workers {
             return Completed::NothingWritten(next);
         }
         let acknowledgement = if policy.required > 0 {
-            match connection.receive(wait).await.single() {
-                Ok(reply) => context.acknowledgement(&reply),
-                Err(broken) => Acknowledgement::Unknown(reason(broken).to_string()),
+            let Response { mut replies, broken } = connection.receive(wait).await;
+            match broken {
+                // The echo came, so the reply before it is the answer to this WAIT.
+                None if !replies.is_empty() => context.acknowledgement(&replies.swap_remove(0)),
+                broken => Acknowledgement::Unknown(reason(broken).to_string()),
             }
         } else {
             Acknowledgement::Received(0)
@@ -211,7 +214,7 @@ impl Workers {
     /// Sends the calls of the script, and the WAIT.
     fn send(&self, connection: &Connection, policy: AckPolicy, trip: &RoundTrip) -> Result<SentBatch, Break> {
         let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.separately);
-        let replies = [usize::from(trip.load_script) + sizes.len(), usize::from(policy.required > 0)];
+        let replies = [usize::from(trip.load_script) + sizes.len(), if policy.required > 0 { 2 } else { 0 }];
         let mut at = BootInstant::from_micros(0);
         let limit = Duration::from_millis(policy.timeout_ms.into()) + self.context.config.command_timeout;
         let [scripts, wait] = connection.send(replies, limit, |packer, out| {
@@ -227,9 +230,10 @@ impl Workers {
                 self.script.pack(&self.context.config.keys, leases, packer, out);
             }
             if policy.required > 0 {
-                packer.command(out, |cmd| {
+                packer.command(out, ExpectedReply::Integer, |cmd| {
                     cmd.arg("WAIT").arg(policy.required).arg(policy.timeout_ms);
                 });
+                packer.echo(out);
             }
         })?;
         Ok(SentBatch { at, sizes, scripts, wait })

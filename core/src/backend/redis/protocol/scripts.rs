@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+use super::expected::{ExpectedReply, ScriptReply};
 use super::lease_args::LeaseArgs;
 use super::packer::Packer;
 use crate::backend::redis::config::keys::{KeyKind, Keys};
@@ -45,7 +46,8 @@ impl Script {
     ) {
         let ScriptParams { fences, queues, numbers, waiters } = self.params;
         let kinds = 1 + usize::from(fences) + usize::from(queues);
-        packer.command(out, |cmd| {
+        let shape = ScriptReply::Numbers(leases.clone().count());
+        packer.script_call(out, shape, |cmd, echo| {
             let names = leases.clone().map(LeaseArgs::names).sum::<usize>();
             cmd.arg("EVALSHA").arg(&*self.sha).arg(kinds * names);
             for lease in leases.clone() {
@@ -57,6 +59,7 @@ impl Script {
             if queues {
                 leases.clone().for_each(|lease| add_keys(cmd, keys, &lease.resources, KeyKind::Queue));
             }
+            cmd.arg(echo);
             // What consecutive leases have in common is passed once, before them: an argument costs the
             // server more than what the script does with it.
             let mut rest = leases;
@@ -86,21 +89,22 @@ impl Script {
         keys: &Keys,
         resources: &(impl ExactSizeIterator<Item = &'a str> + Clone),
         argument: Option<&str>,
+        shape: ScriptReply,
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
-        packer.command(out, |cmd| {
+        packer.script_call(out, shape, |cmd, echo| {
             cmd.arg("EVALSHA").arg(&*self.sha).arg(2 * resources.len());
             for kind in [KeyKind::Lock, KeyKind::Queue] {
                 resources.clone().for_each(|resource| keys.add_to(cmd, resource, kind));
             }
-            cmd.arg(argument);
+            cmd.arg(echo).arg(argument);
         });
     }
 
     /// Appends the SCRIPT LOAD to `out`.
     pub fn pack_load(&self, packer: &mut Packer, out: &mut Vec<u8>) {
-        packer.command(out, |cmd| {
+        packer.command(out, ExpectedReply::Text, |cmd| {
             cmd.arg("SCRIPT").arg("LOAD").arg(self.body);
         });
     }
@@ -137,10 +141,11 @@ pub(crate) static HEARTBEAT: LazyLock<Script> =
 
 /// Appends the EVALSHA of inspect.lua to `out`.
 pub(crate) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
-    packer.command(out, |cmd| {
+    packer.script_call(out, ScriptReply::Record, |cmd, echo| {
         cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 2);
         add_keys(cmd, keys, resources, KeyKind::Lock);
         add_keys(cmd, keys, resources, KeyKind::Fence);
+        cmd.arg(echo);
     });
 }
 
@@ -194,9 +199,13 @@ mod tests {
         ];
         let waiter = Waiter::new(true);
         leases[3].waiter = Some(waiter.clone());
-        let mut packed = Vec::new();
-        ACQUIRE.pack(&keys, leases.iter(), &mut Packer::default(), &mut packed);
-        let text = String::from_utf8(packed).unwrap();
+        let mut out = Vec::new();
+        let mut packer = Packer::new();
+        ACQUIRE.pack(&keys, leases.iter(), &mut packer, &mut out);
+        let Some(ExpectedReply::Script { echo, shape }) = packer.next_expected() else { panic!("no script") };
+        assert_eq!(shape, ScriptReply::Numbers(4));
+        let echo = echo.to_string();
+        let text = String::from_utf8(out).unwrap();
         let words: Vec<&str> =
             text.split("\r\n").filter(|word| !word.starts_with(['*', '$']) && !word.is_empty()).collect();
         let owners = ["ab", "cd", "ef", "12"].map(|digits| digits.repeat(16));
@@ -207,6 +216,7 @@ mod tests {
             "p:{a}:lock", "p:x{7d62}:lock", "p:{a}:fence", "p:x{7d62}:fence",
             "p:{c}:lock", "p:{c}:fence", "p:{d}:lock", "p:{d}:fence", "p:{e}:lock", "p:{e}:fence",
             "p:{a}:line", "p:x{7d62}:line", "p:{c}:line", "p:{d}:line", "p:{e}:line",
+            &echo,
             "1", "2", "500", "7", "604800500", "0", &owners[0],
             "2", "1", "500", "7", "604800500", "0", &owners[1], &owners[2],
             "1", "1", "500", "7", "604800500", "1", &owners[3], &entry,

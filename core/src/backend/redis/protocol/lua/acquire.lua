@@ -1,8 +1,8 @@
 -- KEYS for each request n locks, n fences; then for all of them n queues
--- ARGV for each run of requests that are alike: their number, n, ttl_ms, min_token, fence_ms, 1 if they have waiters;
+-- ARGV echo; then for each run of requests that are alike: their number, n, ttl_ms, min_token, fence_ms, 1 if they have waiters;
 --      then the owner of each request, and its waiter if it has one
 -- ⇒ a list with one reply a request: token > 0 granted | -1 - left_ms held | 0 held without a known end
---   | an error, nothing granted
+--   | an error, nothing granted; then the echo
 -- A waiter is in the queues if its request was not granted, and in none of them if it was.
 
 local try = redis.pcall
@@ -74,7 +74,7 @@ local function acquire_in_turn(lock_base, queue_base, names, waiter, ...)
   return queued and reply or error_reply(why)
 end
 
-local replies, lock_base, queue_base, arg = {}, 0, 2 * total_names, 1
+local replies, lock_base, queue_base, arg = {}, 0, 2 * total_names, 2
 while ARGV[arg] do
   local count, names, ttl_ms = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1]), ARGV[arg + 2]
   local min_token, fence_ms, waits = tonumber(ARGV[arg + 3]), ARGV[arg + 4], ARGV[arg + 5] == '1'
@@ -92,4 +92,5 @@ while ARGV[arg] do
     lock_base, queue_base = lock_base + 2 * names, queue_base + names
   end
 end
+replies[#replies + 1] = tonumber(ARGV[1])
 return replies

@@ -1,7 +1,7 @@
 -- KEYS for each lease n locks, n fences
--- ARGV for each run of leases that are alike: their number, n, ttl_ms, fence_ms; then the owner of each lease
+-- ARGV echo; then for each run of leases that are alike: their number, n, ttl_ms, fence_ms; then the owner of each lease
 -- ⇒ a list with one reply a lease: 1 extended | 0 another owner's or free, nothing written
---   | an error, perhaps partly extended
+--   | an error, perhaps partly extended; then the echo
 
 local function extend(lock_base, names, owner, ttl_ms, fence_ms)
   for i = lock_base + 1, lock_base + names do
@@ -20,7 +20,7 @@ local function extend(lock_base, names, owner, ttl_ms, fence_ms)
   return 1
 end
 
-local replies, lock_base, arg = {}, 0, 1
+local replies, lock_base, arg = {}, 0, 2
 while ARGV[arg] do
   local leases, names = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
   local ttl_ms, fence_ms = ARGV[arg + 2], ARGV[arg + 3]
@@ -30,4 +30,5 @@ while ARGV[arg] do
   end
   arg = arg + 4 + leases
 end
+replies[#replies + 1] = tonumber(ARGV[1])
 return replies

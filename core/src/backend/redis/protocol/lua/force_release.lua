@@ -1,6 +1,6 @@
--- KEYS lock, queue
--- ⇒ 1 released | 0 the lock was free
+-- KEYS lock, queue · ARGV echo
+-- ⇒ a list of one number, 1 released | 0 the lock was free; then the echo
 
 local deleted = redis.pcall('DEL', KEYS[1])
 if deleted == 1 then pcall(wake_first, KEYS[2], to_ms(clock_us())) end
-return deleted
+return { deleted, tonumber(ARGV[1]) }

@@ -1,24 +1,26 @@
--- KEYS n locks, n queues · ARGV process
+-- KEYS n locks, n queues · ARGV echo, process
 -- ⇒ a list with one reply a resource: number > 0 of this process's waiter that may try now | 0 the process is not in
---   the queue | -1 held | -1 - ms another process's turn, which counts as dead after that time
+--   the queue | -1 held | -1 - ms another process's turn, which counts as dead after that time;
+--   then the echo
 
-local names, replies = #KEYS / 2, {}
+local names, process, replies = #KEYS / 2, ARGV[2], {}
 local now_ms = to_ms(clock_us())
 
 local function heartbeat(lock, queue)
-  if not redis.call('ZSCORE', queue, ARGV[1]) then return 0 end
-  redis.call('ZADD', queue, string.format('%.0f', now_ms + ALIVE_MS), ARGV[1])
+  if not redis.call('ZSCORE', queue, process) then return 0 end
+  redis.call('ZADD', queue, string.format('%.0f', now_ms + ALIVE_MS), process)
   redis.call('PEXPIRE', queue, QUEUE_TTL_MS)
   if redis.call('EXISTS', lock) == 1 then return -1 end
   local entry = first_alive(queue, now_ms)
   if not entry then return 0 end
-  local process = process_of(entry)
-  if process == ARGV[1] then return tonumber(string.match(entry, ':(%d+):')) end
-  return -1 - alive_ms(queue, process, now_ms)
+  local first = process_of(entry)
+  if first == process then return tonumber(string.match(entry, ':(%d+):')) end
+  return -1 - alive_ms(queue, first, now_ms)
 end
 
 for i = 1, names do
   local ok, reply = pcall(heartbeat, KEYS[i], KEYS[names + i])
   replies[i] = ok and reply or 0
 end
+replies[names + 1] = tonumber(ARGV[1])
 return replies

@@ -1,6 +1,7 @@
 -- KEYS for each lease n locks; then for all of them n queues
--- ARGV for each run of leases with the same number of locks: their number, n; then the owner of each lease
--- ⇒ a list with one reply a lease: the number of locks that were the owner's and are deleted now
+-- ARGV echo; then for each run of leases with the same number of locks: their number, n; then the owner of each lease
+-- ⇒ a list with one reply a lease: the number of locks that were the owner's and are deleted now,
+--   then the echo
 --   | one error for all, nothing deleted
 
 -- One MGET and one DEL for all: a command costs far more than a key adds to it. MGET returns nothing for a key of
@@ -9,7 +10,7 @@ local total_names = #KEYS / 2
 local stored = redis.pcall('MGET', unpack(KEYS, 1, total_names))
 if stored.err then return stored end
 
-local replies, owned, owned_queues, count, lock_base, arg = {}, {}, {}, 0, 0, 1
+local replies, owned, owned_queues, count, lock_base, arg = {}, {}, {}, 0, 0, 2
 while ARGV[arg] do
   local leases, names = tonumber(ARGV[arg]), tonumber(ARGV[arg + 1])
   for position = arg + 2, arg + 1 + leases do
@@ -27,6 +28,7 @@ while ARGV[arg] do
   end
   arg = arg + 2 + leases
 end
+replies[#replies + 1] = tonumber(ARGV[1])
 if count == 0 then return replies end
 
 local deleted = redis.pcall('DEL', unpack(owned))
