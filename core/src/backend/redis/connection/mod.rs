@@ -5,7 +5,10 @@
 pub(crate) mod connect;
 mod errors;
 mod handshake;
+pub(crate) mod messages;
+mod read_buffer;
 pub(crate) mod shared;
+mod stranger;
 #[cfg(test)]
 mod tests;
 pub(crate) mod timeout;
@@ -15,20 +18,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use combine::stream::Decoder;
 use redis::Value;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+pub(crate) use self::messages::Messages;
+use self::read_buffer::ReadBuffer;
+use self::stranger::{is_closed, not_redis};
 use self::timeout::ResettableTimeout;
+use super::protocol::decoder::{DecodeError, Decoder};
 use super::protocol::packer::Packer;
 use super::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
 
-/// Replies are small; this buffer holds a few hundred.
-const READ_BUFFER: usize = 16 * 1024;
+/// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most 65
+/// short items.
+const MAX_SHORT_REPLY: usize = 64 * 1024;
+const TOO_LARGE: &str = "the server sent more than any reply can have";
 /// A send buffer that grew beyond this in a burst is freed.
 const KEEP_BUFFER: usize = 256 * 1024;
 
@@ -67,9 +75,6 @@ impl fmt::Display for Break {
     }
 }
 
-/// Where published messages go.
-pub(crate) type Messages = mpsc::UnboundedSender<Value>;
-
 /// An exchange in flight.
 pub(crate) type Exchange = oneshot::Receiver<Response>;
 
@@ -97,6 +102,8 @@ struct State {
     left: u64,
     /// Where published messages go; dropped when the connection breaks.
     messages: Option<Messages>,
+    /// Whether the server has sent a reply yet.
+    any_reply: bool,
     broken: Option<Arc<str>>,
     tasks: Vec<AbortHandle>,
 }
@@ -126,6 +133,7 @@ impl State {
             packed: 0,
             left: 0,
             messages,
+            any_reply: false,
             broken: None,
             tasks: Vec::new(),
         }
@@ -233,36 +241,59 @@ impl Response {
 }
 
 impl Shared {
-    async fn read(self: Arc<Self>, reader: ByteReader) {
-        // The decoder reads in pieces as small as 64 bytes; the buffer makes them cheap.
-        let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
-        let mut decoder = Decoder::new();
+    async fn read(self: Arc<Self>, mut reader: ByteReader) {
+        let mut decoder = Decoder::default();
+        let mut buffer = ReadBuffer::new();
         loop {
-            match redis::parse_redis_value_async(&mut decoder, &mut reader).await {
-                Ok(value) => {
-                    if let Err(why) = self.deliver(value) {
-                        return self.break_off(&why);
-                    }
-                }
-                Err(error) if error.is_io_error() => return self.break_off(&io_message(&error)),
-                Err(error) => {
-                    return self.break_off(&format!("the server does not speak the Redis protocol: {error}"));
-                }
+            match reader.read(buffer.space()).await {
+                Ok(0) => return self.break_off("the server closed the connection"),
+                Ok(count) => buffer.filled(count),
+                Err(error) if is_closed(&error) => return self.break_off("the server closed the connection"),
+                Err(error) => return self.break_off(&format!("cannot read: {error}")),
+            }
+            if let Err(why) = self.deliver_all(&mut decoder, &mut buffer) {
+                return self.break_off(&why);
             }
         }
     }
 
+    /// Gives all replies that are there to their exchanges. Fails if the rest cannot be read.
+    fn deliver_all(&self, decoder: &mut Decoder, buffer: &mut ReadBuffer) -> Result<(), String> {
+        let mut state = self.state.lock();
+        let mut bytes = buffer.bytes();
+        let before = bytes.len();
+        loop {
+            match decoder.decode(&mut bytes) {
+                Ok(Some(value)) => {
+                    state.any_reply = true;
+                    self.deliver(&mut state, value)?;
+                }
+                Ok(None) => break,
+                Err(DecodeError::TooLarge) => return Err(TOO_LARGE.to_owned()),
+                Err(DecodeError::Malformed) if state.any_reply => {
+                    return Err("the server sent bytes that are no reply".to_owned());
+                }
+                Err(DecodeError::Malformed) => return Err(not_redis(bytes)),
+            }
+        }
+        let (used, left) = (before - bytes.len(), bytes.len());
+        buffer.used(used);
+        if decoder.cost() + left > MAX_SHORT_REPLY && !state.packer.expects_long_reply() {
+            return Err(TOO_LARGE.to_owned());
+        }
+        Ok(())
+    }
+
     /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then nobody knows which
     /// of the following replies belongs to which command.
-    fn deliver(&self, value: Value) -> Result<(), String> {
-        let mut state = self.state.lock();
-        if let Some(messages) = &state.messages
-            && is_message(&value)
-        {
-            // The receiver may be gone.
-            let _ = messages.send(value);
-            return Ok(());
-        }
+    fn deliver(&self, state: &mut State, value: Value) -> Result<(), String> {
+        let value = match &state.messages {
+            Some(messages) => match messages.take(value) {
+                Some(value) => value,
+                None => return Ok(()),
+            },
+            None => value,
+        };
         let Some(expected) = state.packer.next_expected() else {
             // A server that closes sometimes says why first, for example that it has too many clients.
             return Err(match value {
@@ -279,7 +310,7 @@ impl Shared {
         if first.missing == 0 {
             let PendingExchange { replies, done, .. } =
                 state.pending.pop_front().expect("front_mut found it above");
-            self.set_timeout(&state);
+            self.set_timeout(state);
             // The caller may be gone.
             let _ = done.send(Response { replies, broken: None });
         }
@@ -358,17 +389,4 @@ impl Shared {
             let _ = done.send(Response { replies, broken });
         }
     }
-}
-
-/// Whether it is a published message and not a reply.
-fn is_message(value: &Value) -> bool {
-    let Value::Array(fields) = value else { return false };
-    matches!(fields.first(), Some(Value::BulkString(kind)) if kind == b"message")
-}
-
-fn io_message(error: &redis::RedisError) -> String {
-    if error.is_connection_dropped() {
-        return "the server closed the connection".to_owned();
-    }
-    format!("cannot read: {error}")
 }

@@ -11,16 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::Value;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::backend::redis::connection::Connection;
+use crate::backend::redis::connection::messages::{Inbox, Message, messages};
+use crate::backend::redis::connection::{Connection, Messages};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::MAX_LEASES;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE};
-use crate::backend::redis::protocol::values::text;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
@@ -175,7 +175,7 @@ impl WaitQueue {
     async fn run_subscriber(self: Arc<Self>) {
         let mut was_active = false;
         loop {
-            let (sender, mut messages) = mpsc::unbounded_channel();
+            let (sender, mut messages) = messages();
             match self.subscribe(sender).await {
                 Ok(_) if self.state.lock().closed => {}
                 Ok(connection) => {
@@ -206,7 +206,7 @@ impl WaitQueue {
         }
     }
 
-    async fn subscribe(&self, messages: mpsc::UnboundedSender<Value>) -> Result<Connection> {
+    async fn subscribe(&self, messages: Messages) -> Result<Connection> {
         let NodeContext { config, connector, .. } = &self.context;
         let context = self.context.reply_context(Operation::Query, 0);
         let connection = connector.connect_subscriber(config, messages).await?;
@@ -231,7 +231,7 @@ impl WaitQueue {
 
     /// Wakes waiters whose turn it is, until the connection breaks, or there have been no waiters for a
     /// while.
-    async fn handle_messages(&self, messages: &mut mpsc::UnboundedReceiver<Value>) {
+    async fn handle_messages(&self, messages: &mut Inbox) {
         let mut changed = Box::pin(self.changed.notified());
         let mut next_heartbeat = Instant::now() + HEARTBEAT_PAUSE;
         let mut idle_since = None;
@@ -240,8 +240,9 @@ impl WaitQueue {
         loop {
             tokio::select! {
                 message = messages.recv() => match message {
-                    Some(message) => {
-                        if !self.dispatch(message) {
+                    Some(Message::Lost) => self.wake_all(),
+                    Some(Message::Number(number)) => {
+                        if !number.is_some_and(|number| self.wake(number)) {
                             next_heartbeat = next_heartbeat.min(Instant::now());
                         }
                     }
@@ -280,13 +281,7 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes the waiter that a message names. `false`: there is no such waiter.
-    fn dispatch(&self, message: Value) -> bool {
-        let Value::Array(fields) = message else { return true };
-        let number = fields.into_iter().nth(2).and_then(text).and_then(|number| number.parse::<u64>().ok());
-        number.is_some_and(|number| self.wake(number))
-    }
-
+    /// Wakes the waiter with this number. `false`: there is none.
     fn wake(&self, number: u64) -> bool {
         let state = self.state.lock();
         state.waiters.get(&number).map(|queued| queued.waiter.wake()).is_some()

@@ -16,7 +16,7 @@ pub(crate) enum ExpectedReply {
     Integer,
     Text,
     List,
-    /// A list or a map.
+    /// A list of names and values.
     Table,
 }
 
@@ -32,6 +32,11 @@ pub(crate) enum ScriptReply {
 }
 
 impl ExpectedReply {
+    /// Whether some kilobytes are nothing unusual.
+    pub const fn may_be_long(self) -> bool {
+        matches!(self, Self::Text | Self::Table)
+    }
+
     /// The reply without its echo: the items of a script that returns several, or the only item. `None`: this
     /// cannot be the answer.
     pub fn accept(self, reply: Value) -> Option<Value> {
@@ -45,15 +50,8 @@ impl ExpectedReply {
                 answers.then_some(Value::BulkString(digits))
             }
             (Self::Integer, reply @ Value::Int(_))
-            | (
-                Self::Text,
-                reply @ (Value::Okay
-                | Value::SimpleString(_)
-                | Value::BulkString(_)
-                | Value::VerbatimString { .. }),
-            )
-            | (Self::List | Self::Table, reply @ Value::Array(_))
-            | (Self::Table, reply @ Value::Map(_)) => Some(reply),
+            | (Self::Text, reply @ (Value::Okay | Value::SimpleString(_) | Value::BulkString(_)))
+            | (Self::List | Self::Table, reply @ Value::Array(_)) => Some(reply),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! What is sent to a server, and what do its replies mean?
 
+pub(crate) mod decoder;
 pub(crate) mod expected;
 pub(crate) mod lease_args;
 pub(crate) mod packer;

@@ -65,6 +65,11 @@ impl Packer {
         self.expected.pop_front()
     }
 
+    /// Whether the next reply may be a long one.
+    pub fn expects_long_reply(&self) -> bool {
+        self.expected.front().is_some_and(|expected| expected.may_be_long())
+    }
+
     /// How many replies are to come.
     pub fn missing(&self) -> usize {
         self.expected.len()

@@ -6,18 +6,15 @@ use redis::{ServerError, Value};
 pub(crate) fn text(reply: Value) -> Option<String> {
     match reply {
         Value::BulkString(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Value::SimpleString(text) | Value::VerbatimString { text, .. } => Some(text),
+        Value::SimpleString(text) => Some(text),
         _ => None,
     }
 }
 
-/// The texts of a reply that is an array or a map; empty for other replies.
+/// The texts of a reply that is a list; empty for other replies.
 pub(crate) fn texts(reply: Value) -> Vec<String> {
     match reply {
         Value::Array(items) => items.into_iter().filter_map(text).collect(),
-        Value::Map(pairs) => {
-            pairs.into_iter().flat_map(|(key, value)| [key, value]).filter_map(text).collect()
-        }
         _ => Vec::new(),
     }
 }
@@ -28,4 +25,34 @@ pub(crate) fn error_text(error: &ServerError) -> String {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
     }
+}
+
+/// The most characters of a text that a server chose, in messages.
+const MAX_TEXT: usize = 500;
+
+/// An error reply for this line: cut, and without control characters, which a terminal would obey.
+pub(crate) fn server_error(line: &[u8]) -> Value {
+    // A character has at most four bytes, so this keeps enough of them.
+    let line = &line[..line.len().min(4 * MAX_TEXT)];
+    let line = format!("-{}\r\n", printable(&String::from_utf8_lossy(line)));
+    redis::parse_redis_value(line.as_bytes()).expect("a line without control characters is an error reply")
+}
+
+/// A text that a server chose, for messages: cut, and its control characters escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len().min(MAX_TEXT));
+    for (at, char) in text.chars().enumerate() {
+        if at == MAX_TEXT {
+            out.push('…');
+            break;
+        }
+        let hidden =
+            matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if char.is_control() || hidden {
+            out.extend(char.escape_debug());
+        } else {
+            out.push(char);
+        }
+    }
+    out
 }
