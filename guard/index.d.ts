@@ -74,8 +74,10 @@ export interface SqlGuard<Tx> {
    * times within about 2 seconds. Later conflicts reject, because the guard never calls `fn` twice. On a
    * single connection (not a pool) guards run one at a time. Do not use it for anything else meanwhile: those
    * statements would become part of the transaction. A guard inside `fn` is rejected if it would wait for the
-   * outer one, that is on the same connection or for the same resource. Not detected: an exhausted pool, and
-   * the same table through another client object or under another spelling of its name.
+   * outer one: on the same connection, for the same resource, or on a pool whose connections are all held by
+   * the guards around it. Not detected: that of a pool of `mariadb`, which does not say how large it is; a pool
+   * that others exhaust in the same way; the same table through another client object or under another
+   * spelling of its name.
    *
    * `fn` must not end the transaction. If it does, this rejects with {@link OutcomeUnknownError}, also when
    * `fn` begins another transaction, or rejects afterwards; with `Bun.sql` on PostgreSQL only when it
@@ -84,6 +86,7 @@ export interface SqlGuard<Tx> {
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
+   * - {@link UnsupportedError}: the table does not exist, because nobody has called {@link SqlGuard.migrate}
    * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost
    *   meanwhile
    * - {@link OutcomeUnknownError}: COMMIT got no clear answer (the connection broke, or with SQLite the disk
@@ -216,6 +219,11 @@ export interface SqlAdapter<Tx> {
    * time.
    */
   connection?: object | undefined
+  /**
+   * For a pool: how many connections it has at most. A guard inside so many others, which hold them all, is
+   * rejected. Without it such a guard waits for itself until something times out.
+   */
+  maxConnections?: number | undefined
 }
 
 // The shapes of the known clients. Not their own types, because fencelock depends on none of them.

@@ -29,8 +29,10 @@ export interface RedisGuardOptions {
   /**
    * The application's own client, connected to the server with the data. The guard neither connects nor
    * closes it. If it sends a command again after a broken connection (ioredis does, unless
-   * `autoResendUnfulfilledCommands: false`), a script of {@link RedisGuard.run} may run twice; the token is
-   * checked each time.
+   * `autoResendUnfulfilledCommands: false`; a cluster or sentinel of node-redis may), a script of
+   * {@link RedisGuard.run} may run twice; the token is checked each time. A refusal of the repeated script is
+   * then an `OutcomeUnknownError`, because the first one may have written. With that option ioredis 6.0 never
+   * settles what it had sent when the connection broke: the guard ends its wait then.
    */
   client: IoredisLike | NodeRedisLike | BunRedisLike
   /**
@@ -44,10 +46,28 @@ export interface RedisGuardOptions {
    * longer rejected.
    */
   fenceTtlMs?: number | undefined
+  /**
+   * How long a call waits for the client, in milliseconds: an integer from 1 to 86,400,000, or `Infinity`. A
+   * client that reconnects may wait for its server for ever. After that the call rejects with an
+   * `OutcomeUnknownError`; the client may still send what it has queued.
+   * @default 10_000
+   */
+  timeoutMs?: number | undefined
 }
 
-/** The options of {@link RedisGuard.set}: those of SET. */
-export interface RedisSetOptions {
+/** The options of every call of a {@link RedisGuard}. */
+export interface RedisCallOptions {
+  /** As in {@link RedisGuardOptions.timeoutMs}. Default: that of the guard. */
+  timeoutMs?: number | undefined
+  /**
+   * Ends the wait. Before anything is sent, the call rejects with `signal.reason`; afterwards with an
+   * `OutcomeUnknownError`, because the write may be done.
+   */
+  signal?: AbortSignal | undefined
+}
+
+/** The options of {@link RedisGuard.set}: those of SET, and of every call. */
+export interface RedisSetOptions extends RedisCallOptions {
   /** The value's TTL in milliseconds. Default: none, as with SET. */
   ttlMs?: number | undefined
   /** Keeps the current TTL of the key. Default `false`. */
@@ -59,8 +79,8 @@ export interface RedisSetOptions {
 /** The value of a key or field. Numbers and bigints are written as decimals. */
 export type RedisValue = string | number | bigint | Uint8Array
 
-/** The options of {@link RedisGuard.run}: what the script gets. */
-export interface RedisScriptOptions {
+/** The options of {@link RedisGuard.run}: what the script gets, and those of every call. */
+export interface RedisScriptOptions extends RedisCallOptions {
   /** All keys that the script uses. Default: none. */
   keys?: readonly string[] | undefined
   /** The script's ARGV. Default: none. */
@@ -75,9 +95,10 @@ export interface RedisScriptOptions {
  * Every write rejects with
  * - a `StaleTokenError` with both tokens if the stored one is higher: nothing was written;
  * - a `LockLostError` if `lock.held` is false: nothing was sent;
- * - an `OutcomeUnknownError` if the connection broke before the answer: the write may have been done, or may
- *   still be. {@link RedisGuard.advance} under the same lock and then read, or write again: an equal token
- *   passes;
+ * - an `OutcomeUnknownError` if the connection broke before the answer, or there was none within `timeoutMs`:
+ *   the write may have been done, or may still be. {@link RedisGuard.advance} under the same lock and then
+ *   read, or write again: an equal token passes. Also if the connection broke, the client sent the script
+ *   again, and that was refused: then `cause` is the refusal, and the first one may have written;
  * - a `BackendUnavailableError` if there is no connection, or the server refuses to write;
  * - an `UnsupportedError` if the keys are not in one slot of a cluster, or scripts are not allowed;
  * - the client's own error if the write itself fails, for example with WRONGTYPE; with {@link RedisGuard.run}
@@ -97,7 +118,8 @@ export interface RedisGuard {
    */
   set(lock: FencedLock, key: string, value: RedisValue, options?: RedisSetOptions): Promise<boolean>
   /**
-   * HSET, if the token passes. Resolves with the number of new fields. At most 3,500 fields.
+   * HSET, if the token passes. Resolves with the number of new fields: fewer if the client had to send the
+   * script again. At most 3,500 fields.
    * @example
    * await guard.hset(lock, 'account:1', { balance: 10, changedAt: Date.now() })
    */
@@ -105,13 +127,15 @@ export interface RedisGuard {
     lock: FencedLock,
     key: string,
     fields: Readonly<Record<string, RedisValue>> | ReadonlyMap<string | Uint8Array, RedisValue>,
+    options?: RedisCallOptions,
   ): Promise<number>
   /**
-   * DEL, if the token passes. Resolves with the number of deleted keys. At most 7,000 keys.
+   * DEL, if the token passes. Resolves with the number of deleted keys: fewer if the client had to send the
+   * script again. At most 7,000 keys.
    * @example
    * await guard.del(lock, ['account:1', 'account:1:history'])
    */
-  del(lock: FencedLock, key: string | readonly string[]): Promise<number>
+  del(lock: FencedLock, key: string | readonly string[], options?: RedisCallOptions): Promise<number>
   /**
    * Runs the body of a Lua script, if the token passes. It has KEYS and ARGV as passed here, and TOKEN as a
    * decimal string. Resolves with what it returns (`null` for nothing). If the script fails, this rejects
@@ -131,7 +155,7 @@ export interface RedisGuard {
    * const account = JSON.parse(await client.get('account:1'))
    * await guard.set(lock, 'account:1', JSON.stringify(change(account)))
    */
-  advance(lock: FencedLock): Promise<void>
+  advance(lock: FencedLock, options?: RedisCallOptions): Promise<void>
   /**
    * The highest token that the data has seen; `null` if none. Pass it as `minToken` when the lock service was
    * restored from a backup. Rejects with an `UnsupportedError` if the key of the fence does not hold a token.
@@ -139,12 +163,12 @@ export interface RedisGuard {
    * const minToken = (await guard.highWater('account:1')) ?? undefined
    * const lock = await locks.acquire('account:1', { minToken })
    */
-  highWater(resource: string): Promise<bigint | null>
+  highWater(resource: string, options?: RedisCallOptions): Promise<bigint | null>
   /**
-   * The key that holds the fence of a resource: `<prefix>:{<tag>}:guard:<resource>`. The tag is the resource,
-   * or its part in braces. No I/O.
+   * The key that holds the fence of a resource: `<prefix>:guard{<tag>}:<resource>`. The tag is the resource,
+   * or its part in braces. No key of a lock has this shape, whatever its prefix. No I/O.
    * @example
-   * guard.fenceKey('account:1') // 'fencelock:{account:1}:guard:account:1'
+   * guard.fenceKey('account:1') // 'fencelock:guard{account:1}:account:1'
    */
   fenceKey(resource: string): string
 }

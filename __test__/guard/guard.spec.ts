@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest'
 import { rejection } from '../fixtures/locks'
 import { runCode } from '../fixtures/processes/processes'
 
-const { fencedUpdate, mysqlGuard, postgresGuard, sqliteGuard } = guards
+const { fencedUpdate, fencingHeaders, mysqlGuard, postgresGuard, redisGuard, sqliteGuard } = guards
 
 describe('the entry point', () => {
   it('works without the addon', async () => {
@@ -98,6 +98,41 @@ describe('options of a guard', () => {
         message: expect.stringContaining(message),
       })
       expect(error.message).not.toContain('secret')
+    }
+  })
+
+  it('says so when the client itself is given for the options', () => {
+    const pool = { totalCount: 0, query: unused, connect: unused, _events: {} }
+    for (const [name, guard, given] of [
+      ['postgresGuard', postgresGuard, pool],
+      ['postgresGuard', postgresGuard, client],
+      ['mysqlGuard', mysqlGuard, { execute: unused, getConnection: unused, pool: {} }],
+      ['sqliteGuard', sqliteGuard, { exec: unused, prepare: unused, name: 'data.sqlite' }],
+      ['redisGuard', redisGuard, { evalsha: unused, eval: unused, options: {} }],
+      ['redisGuard', redisGuard, { evalSha: unused, eval: unused }],
+      ['redisGuard', redisGuard, { send: unused, bufferedAmount: 0 }],
+    ] as [string, (options: unknown) => unknown, unknown][]) {
+      expect(() => guard(given)).toThrow(
+        expect.objectContaining({
+          code: 'INVALID_OPTION',
+          message: `${name} takes options, not the client itself: ${name}({ client })`,
+        }),
+      )
+    }
+  })
+
+  it('are not read from Object.prototype', () => {
+    const everywhere = Object.prototype as Record<string, unknown>
+    everywhere.table = 'polluted'
+    everywhere.prefix = 'polluted'
+    everywhere.resources = ['polluted']
+    try {
+      expect(postgresGuard({ client }).ddl()).toContain('"fencelock_fences"')
+      const redis: any = { evalsha: unused, eval: unused }
+      expect(redisGuard({ client: redis }).fenceKey('a')).toBe('fencelock:guard{a}:a')
+      expect(fencingHeaders({ resource: 'a', token: 1n })['Fencing-Resource']).toBe('a')
+    } finally {
+      for (const key of ['table', 'prefix', 'resources']) delete everywhere[key]
     }
   })
 

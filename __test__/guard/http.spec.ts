@@ -4,7 +4,7 @@ import { LockLostError, StaleTokenError, fencedFetch, fencingHeaders, httpFence 
 import { describe, expect, it } from 'vitest'
 
 import { closing, rejection } from '../fixtures/locks'
-import { tempDir } from '../fixtures/temp'
+import { eventually, tempDir } from '../fixtures/temp'
 import { headers, listen, memoryGuard } from './http-helpers'
 
 describe('the headers', () => {
@@ -115,12 +115,51 @@ describe('the check', () => {
     const guard = memoryGuard()
     const fence = httpFence(guard, { resource: (request) => [request.url, 'all'] })
     const request = { url: 'mine' }
-    expect(await fence.check(headers('5', 'mine,all,more'), request)).toMatchObject({ passed: true })
+    expect(await fence.check(headers('5', 'all,mine'), request)).toMatchObject({ passed: true })
     guard.stored.clear()
     for (const other of ['mine', 'all', 'yours']) {
       expect(await fence.check(headers('5', other), request)).toMatchObject({ passed: false, status: 400 })
     }
     expect(guard.stored.size).toBe(0)
+  })
+
+  it('advances nothing but the resources that the request is about', async () => {
+    const guard = memoryGuard()
+    const fence = httpFence(guard, { resource: () => 'account:1' })
+    const highest = String(2n ** 53n - 1n)
+    const result = await fence.check(headers(highest, 'account:1,account:2'))
+    if (result.passed) throw new Error('it passed')
+    expect(result.status).toBe(400)
+    expect(JSON.parse(result.body).detail).toContain('not about "account:2"')
+    expect(guard.stored.size).toBe(0)
+    // A holder of both names the one.
+    const lock = { resources: ['account:1', 'account:2'], token: 5n }
+    const one = fencingHeaders({ resource: 'account:1', token: lock.token })
+    expect(await fence.check(new Headers(one))).toMatchObject({ passed: true })
+    expect([...guard.stored]).toEqual([['account:1', 5n]])
+  })
+
+  it('accepts no token that is too far ahead of its clock, if there is a limit', async () => {
+    const guard = memoryGuard()
+    const fence = httpFence(guard, { maxAheadMs: 60_000 })
+    const inMs = (ms: number) => headers(String(BigInt(Date.now() + ms) * 1_000n), 'r')
+    expect(await fence.check(inMs(120_000))).toMatchObject({ passed: false, status: 400 })
+    expect(await fence.check(headers(String(2n ** 53n - 1n), 'r'))).toMatchObject({ passed: false })
+    expect(guard.stored.size).toBe(0)
+    expect(await fence.check(inMs(30_000))).toMatchObject({ passed: true })
+    expect(() => httpFence(guard, { maxAheadMs: -1 })).toThrow(RangeError)
+  })
+
+  it('reads no header from Object.prototype', async () => {
+    const everywhere = Object.prototype as Record<string, unknown>
+    everywhere['fencing-token'] = '5'
+    try {
+      expect(await httpFence(memoryGuard()).check({ 'fencing-resource': 'r' })).toMatchObject({
+        passed: false,
+      })
+    } finally {
+      delete everywhere['fencing-token']
+    }
   })
 
   it('accepts nothing if it does not learn the resource of the request', async () => {
@@ -198,6 +237,28 @@ describe('fencedFetch', () => {
     ]) {
       expect(await response.json()).toMatchObject(expected)
     }
+  })
+
+  it('does not read problem details without an end, and leaves the response readable', async () => {
+    let sent = 0
+    let closed = false
+    const base = await listen((_, response) => {
+      response.writeHead(409, { 'content-type': 'application/problem+json' })
+      response.write('{"type":"urn:fencelock:stale-token","current":"9","resource":"r","more":"')
+      const more = (): void => {
+        while (!response.destroyed && response.write('A'.repeat(1 << 16))) sent += 1 << 16
+      }
+      response.on('drain', more).on('close', () => (closed = true))
+      more()
+    })
+    const response = await fencedFetch({ resource: 'r', token: 5n }, base)
+    expect(response.status).toBe(409)
+    // What the two sockets and the reader hold, not what a service may send.
+    expect(sent).toBeLessThan(64 << 20)
+    const reader = response.body!.getReader()
+    expect(Buffer.from((await reader.read()).value ?? []).toString()).toMatch(/^\{"type"/)
+    await reader.cancel()
+    await eventually('the service is told', () => closed)
   })
 
   it('sends nothing for a lock that is not held, and throws only for a stale token', async () => {

@@ -104,6 +104,46 @@ it('shares no keys with the lock itself, also none that the end of the lock dele
   expect((await locks.acquire(resource, { minToken })).token).toBeGreaterThan(minToken)
 })
 
+it('has no key that a lock has, whatever their names and prefixes are', () => {
+  const names = new Set<string>()
+  const grow = (name: string, more: number): void => {
+    if (name !== '') names.add(name)
+    for (const part of more > 0 ? ['{', '}', ':', 'a', 'guard', ':guard:', 'x', ':fence', ':lock'] : []) {
+      grow(name + part, more - 1)
+    }
+  }
+  grow('', 5)
+  const prefixes = ['fencelock', 'fencelock:guard', 'fencelock:x']
+  const ofLocks = new Set<string>()
+  for (const prefix of prefixes) {
+    for (const name of names) {
+      const start = name.startsWith('}') ? `x{${Buffer.from(name).toString('hex')}` : `{${name}`
+      for (const kind of ['lock', 'fence', 'line']) ofLocks.add(`${prefix}:${start}}:${kind}`)
+    }
+  }
+  const ofGuards = new Set<string>()
+  for (const prefix of prefixes) {
+    const guard = redisGuard({ client: { evalsha: async () => null, eval: async () => null }, prefix })
+    for (const name of names) ofGuards.add(guard.fenceKey(name))
+  }
+  expect(ofGuards.size).toBe(names.size * prefixes.length)
+  expect([...ofGuards].filter((key) => ofLocks.has(key))).toEqual([])
+})
+
+it('does not see the lock of another resource whose name looks like its key', async () => {
+  const locks = closing(new LockManager({ redis: { url: redis.url, replicas: 0 } }))
+  const guard = redisGuard({ client: await clients.ioredis!(redis.port) })
+  // Once the key of the fence of the one was the key of the guard of the other.
+  const id = unique()
+  const data = `{${id}}x}:fence`
+  const holder = await locks.acquire(data)
+  await guard.advance(holder)
+  await (await locks.acquire(`${id}}:guard:{${id}}x`)).release()
+  expect(await guard.highWater(data)).toBe(holder.token)
+  expect(await redis.cmd('TTL', guard.fenceKey(data))).toBe(-1)
+  await guard.advance(holder)
+})
+
 it('lets the fence expire after fenceTtlMs without a write, if that is set', async () => {
   const guard = redisGuard({ client: await clients.ioredis!(redis.port), fenceTtlMs: 1_000 })
   const resource = unique()

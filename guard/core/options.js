@@ -3,7 +3,7 @@
 /** Checks of arguments that only guards have. */
 
 const { invalid } = require('../../lib/errors.js')
-const { kind, string } = require('../../lib/options/validate.js')
+const { isUint8Array, kind, string } = require('../../lib/options/validate.js')
 
 /** Lua's `unpack` takes about 8,000 values, and a script blocks its server. */
 const MAX_PARTS = 7_000
@@ -51,7 +51,7 @@ function parts(name, values) {
  */
 function part(name, value) {
   if (typeof value === 'string') return string(name, value)
-  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
+  if (isUint8Array(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
   if (typeof value === 'bigint' || Number.isFinite(value)) return String(value)
   throw invalid(
     TypeError,

@@ -23,6 +23,14 @@ function hasMethods(client, ...names) {
 }
 
 /**
+ * A number that says how many connections a pool has at most; undefined if it does not say.
+ * @param {unknown} value
+ */
+function poolSize(value) {
+  return typeof value === 'number' && value >= 1 ? value : undefined
+}
+
+/**
  * The message of an error. Anything can be thrown.
  * @param {unknown} error
  */
@@ -30,4 +38,4 @@ function messageOf(error) {
   return String(propertiesOf(error).message ?? error)
 }
 
-module.exports = { hasMethods, messageOf, propertiesOf }
+module.exports = { hasMethods, messageOf, poolSize, propertiesOf }

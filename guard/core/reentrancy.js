@@ -72,6 +72,22 @@ function inTurn(connection, work) {
 }
 
 /**
+ * Each callback around the current code holds a connection of this pool until the current code is done. If
+ * these are all that the pool has, there will never be another one.
+ * @param {object} client
+ * @param {number} maxConnections of the pool
+ */
+function assertRoom(client, maxConnections) {
+  if (occupations(client).length < maxConnections) return
+  throw invalid(
+    TypeError,
+    `a guard cannot run inside ${maxConnections === 1 ? 'another one' : `${maxConnections} others`} on a pool ` +
+      `of ${maxConnections}: they hold all connections, so it would wait for itself. Pass the resources of all ` +
+      'locks to one run, or give the pool more connections',
+  )
+}
+
+/**
  * Runs `work`, which locks the fences of these resources until it ends.
  * @template T
  * @param {object} client which several guards may share
@@ -93,4 +109,4 @@ function withFences(client, table, names, work) {
   return occupying(client, fences, work)
 }
 
-module.exports = { inTurn, withFences }
+module.exports = { assertRoom, inTurn, withFences }

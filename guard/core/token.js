@@ -8,8 +8,7 @@
 
 const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
 const { resourceNames } = require('../../lib/options/names.js')
-const { kind, wrongType } = require('../../lib/options/validate.js')
-const { propertiesOf } = require('./properties.js')
+const { kind, propertyOf, wrongType } = require('../../lib/options/validate.js')
 
 /** @import { Strategy } from '../../index.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
@@ -58,14 +57,13 @@ function readLock(value) {
   if (typeof value !== 'object' || value === null) {
     throw wrongType('lock', 'a lock, or { resource, token }', value)
   }
-  const { resources: several, resource, token, strategy } = propertiesOf(value)
   // A plain object may have both properties, for example when parsed from a lock's toJSON().
-  const names = resourceNames(several === undefined ? resource : several)
+  const names = resourceNames(propertyOf(value, 'resources') ?? propertyOf(value, 'resource'))
   return {
     names: typeof names === 'string' ? [names] : names,
-    token: readToken('lock.token', token),
+    token: readToken('lock.token', propertyOf(value, 'token')),
     lock: /** @type {FencedLock} */ (value),
-    strategy: /** @type {Strategy | undefined} */ (strategy),
+    strategy: /** @type {Strategy | undefined} */ (propertyOf(value, 'strategy')),
   }
 }
 

@@ -3,14 +3,21 @@
 /** The service's side: checks the token of a request before its handler runs. */
 
 const { invalid } = require('../../lib/errors.js')
-const { keysOf, object, string, wrongType } = require('../../lib/options/validate.js')
+const {
+  integerOrInfinity,
+  keysOf,
+  object,
+  propertyOf,
+  string,
+  wrongType,
+} = require('../../lib/options/validate.js')
 const { RESOURCE, TOKEN, readFencing } = require('./headers.js')
 const { malformed, problemOf } = require('./problems.js')
 
 /** @import * as Public from '../http.js' */
 
 /** @type {Record<keyof Public.HttpFenceOptions, true>} */
-const fenceOptions = { resource: true }
+const fenceOptions = { resource: true, maxAheadMs: true }
 const KEYS = keysOf(fenceOptions)
 
 /** @typedef {Parameters<typeof import('../http.js').httpFence>[0]} Guard */
@@ -49,7 +56,7 @@ const KEYS = keysOf(fenceOptions)
 function headerOf(headers, name) {
   const given = /** @type {{ get?: unknown, [name: string]: unknown }} */ (headers)
   if (typeof given?.get === 'function') return given.get(name) ?? undefined
-  const value = /** @type {string | string[] | undefined} */ (given[name.toLowerCase()])
+  const value = /** @type {string | string[] | undefined} */ (propertyOf(headers, name.toLowerCase()))
   // Node joins a header that was sent twice; other servers make an array of it.
   return Array.isArray(value) ? value.join(', ') : value
 }
@@ -58,14 +65,17 @@ function headerOf(headers, name) {
 class HttpFence {
   #guard
   #resource
+  #maxAheadMs
 
   /**
    * @param {Guard} guard
    * @param {Public.HttpFenceOptions['resource']} resource
+   * @param {number} maxAheadMs
    */
-  constructor(guard, resource) {
+  constructor(guard, resource, maxAheadMs) {
     this.#guard = guard
     this.#resource = resource
+    this.#maxAheadMs = maxAheadMs
     // Frameworks call them without the object.
     this.node = this.node.bind(this)
     this.fastify = this.fastify.bind(this)
@@ -83,15 +93,8 @@ class HttpFence {
     const { token, resources } = read
     const [resource = ''] = resources
     const fencing = Object.freeze({ resource, resources: Object.freeze(resources), token })
-    const missing = this.#missing(resources, request)
-    if (missing !== undefined) {
-      return {
-        passed: false,
-        ...malformed(
-          `this request needs a token for ${JSON.stringify(missing)}, which is not in ${RESOURCE}`,
-        ),
-      }
-    }
+    const fault = this.#fault(resources, request) ?? this.#tooHigh(token)
+    if (fault !== undefined) return { passed: false, ...malformed(fault) }
     try {
       await this.#guard.advance(fencing)
       return { passed: true, fencing }
@@ -103,11 +106,12 @@ class HttpFence {
   }
 
   /**
-   * A resource that the request is about, but the token is not.
+   * Why the token is not for what the request is about. A resource too many is one whose fence the caller would
+   * raise without any right to it: with a high token, nobody else could ever write there.
    * @param {readonly string[]} resources of the token
    * @param {unknown} request
    */
-  #missing(resources, request) {
+  #fault(resources, request) {
     if (this.#resource === undefined) return undefined
     const wanted = [this.#resource(request)].flat()
     // Without a resource any token would pass.
@@ -115,7 +119,19 @@ class HttpFence {
       throw invalid(TypeError, 'the option resource of httpFence returned an empty array')
     }
     for (const name of wanted) string('what the option resource of httpFence returns', name)
-    return wanted.find((name) => !resources.includes(name))
+    const missing = wanted.find((name) => !resources.includes(name))
+    if (missing !== undefined) {
+      return `this request needs a token for ${JSON.stringify(missing)}, which is not in ${RESOURCE}`
+    }
+    const other = resources.find((name) => !wanted.includes(name))
+    if (other === undefined) return undefined
+    return `this request is not about ${JSON.stringify(other)}: name in ${RESOURCE} only what it is about`
+  }
+
+  /** @param {bigint} token */
+  #tooHigh(token) {
+    if (Number(token) / 1_000 <= Date.now() + this.#maxAheadMs) return undefined
+    return `${TOKEN} is more than ${this.#maxAheadMs} ms ahead of this service's clock`
   }
 
   /** @param {unknown} error */
@@ -216,11 +232,15 @@ function toResponse({ status, headers, body }) {
  */
 function httpFence(guard, options) {
   if (typeof guard?.advance !== 'function') throw wrongType('guard', 'a guard, which has advance()', guard)
-  const { resource } = object('options', options, KEYS)
+  const { resource, maxAheadMs = Infinity } = object('options', options, KEYS)
   if (resource !== undefined && typeof resource !== 'function') {
     throw wrongType('resource', 'a function', resource)
   }
-  return new HttpFence(guard, /** @type {Public.HttpFenceOptions['resource']} */ (resource))
+  return new HttpFence(
+    guard,
+    /** @type {Public.HttpFenceOptions['resource']} */ (resource),
+    integerOrInfinity('maxAheadMs', maxAheadMs, 0),
+  )
 }
 
 module.exports = { httpFence }

@@ -8,6 +8,9 @@ const { isStaleResponse, staleOf } = require('./problems.js')
 
 /** @import { FencedLock } from '../fenced-lock.js' */
 
+/** Far more than our problem details need; a body without an end must not be read to it. */
+const MAX_PROBLEM_BYTES = 16 * 1_024
+
 /** @param {FencedLock} lock */
 function fencingHeaders(lock) {
   return writeFencing(readLock(lock))
@@ -22,17 +25,11 @@ async function fencedFetch(lock, input, init) {
   const lease = readLock(lock)
   assertHeld(lease)
   // As in fetch, the headers of `init` replace those of a Request.
-  const headers = new Headers(init?.headers ?? (input instanceof Request ? input.headers : undefined))
+  const headers = new Headers(init?.headers ?? headersOf(input))
   for (const [name, value] of Object.entries(writeFencing(lease))) headers.set(name, value)
   const response = await fetch(input, { ...init, headers })
   if (isStaleResponse(response)) {
-    const error = staleOf(
-      await response
-        .clone()
-        .json()
-        .catch(() => undefined),
-      lease,
-    )
+    const error = staleOf(await readProblem(response), lease)
     if (error !== undefined) {
       // An unread body keeps its connection.
       await response.body?.cancel()
@@ -40,6 +37,42 @@ async function fencedFetch(lock, input, init) {
     }
   }
   return response
+}
+
+/**
+ * The headers of a Request, also of one of another realm or implementation.
+ * @param {Parameters<typeof fetch>[0]} input
+ */
+function headersOf(input) {
+  return typeof input === 'object' && 'headers' in input ? input.headers : undefined
+}
+
+/**
+ * The JSON in the body of a response, which stays readable; undefined if there is none, or too much.
+ * @param {Response} response
+ * @returns {Promise<unknown>}
+ */
+async function readProblem(response) {
+  const reader = response.clone().body?.getReader()
+  if (reader === undefined) return undefined
+  const chunks = []
+  let size = 0
+  try {
+    for (;;) {
+      const { done, value } = await reader.read()
+      if (done) break
+      size += value.byteLength
+      if (size > MAX_PROBLEM_BYTES) {
+        // Not awaited: it is settled only when the response’s own body has been read or cancelled, too.
+        void reader.cancel().catch(() => {})
+        return undefined
+      }
+      chunks.push(value)
+    }
+    return /** @type {unknown} */ (JSON.parse(Buffer.concat(chunks).toString()))
+  } catch {
+    return undefined
+  }
 }
 
 module.exports = { fencedFetch, fencingHeaders }

@@ -5,6 +5,7 @@
 const { invalid } = require('../../lib/errors.js')
 const { kind } = require('../../lib/options/validate.js')
 const { hasMethods, messageOf, propertiesOf } = require('../core/properties.js')
+const { ConnectionWatch, listenToIoredis, listenToNodeRedis, watchOf } = require('./connection-watch.js')
 
 /** @import { BunRedisLike, IoredisLike, NodeRedisLike } from '../redis.js' */
 
@@ -16,6 +17,9 @@ const { hasMethods, messageOf, propertiesOf } = require('../core/properties.js')
  * @property {Call} evalSha
  * @property {Call} eval
  * @property {() => boolean} isEnded whether a call would send nothing and never settle, as with ioredis
+ * @property {InstanceType<typeof ConnectionWatch>} watch of its connections
+ * @property {() => boolean} isDropping whether a command that it has sent is never settled after a break, as
+ *   with ioredis and `autoResendUnfulfilledCommands: false`
  */
 
 /**
@@ -38,11 +42,13 @@ function isNodeRedis(client) {
 
 /**
  * @param {object} client
- * @returns {client is IoredisLike & { status?: string }}
+ * @returns {client is IoredisLike & { status?: string, options?: unknown }}
  */
 function isIoredis(client) {
   return hasMethods(client, 'evalsha', 'eval')
 }
+
+const no = () => false
 
 /**
  * @param {object} client
@@ -53,11 +59,20 @@ function runnerFor(client) {
     /** @type {(command: string) => Call} */
     const call = (command) => (text, keys, args) =>
       client.send(command, [text, String(keys.length), ...keys, ...args])
-    return { isEnded: () => false, evalSha: call('EVALSHA'), eval: call('EVAL') }
+    return {
+      isEnded: no,
+      // When its connection breaks, it rejects what it has sent.
+      watch: new ConnectionWatch(),
+      isDropping: no,
+      evalSha: call('EVALSHA'),
+      eval: call('EVAL'),
+    }
   }
   if (isNodeRedis(client)) {
     return {
-      isEnded: () => false,
+      isEnded: no,
+      watch: watchOf(client, listenToNodeRedis),
+      isDropping: no,
       evalSha: (sha, keys, args) => client.evalSha(sha, { keys, arguments: args }),
       eval: (text, keys, args) => client.eval(text, { keys, arguments: args }),
     }
@@ -65,11 +80,21 @@ function runnerFor(client) {
   if (isIoredis(client)) {
     return {
       isEnded: () => client.status === 'end',
+      watch: watchOf(client, listenToIoredis),
+      isDropping: () => propertiesOf(client.options).autoResendUnfulfilledCommands === false,
       evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
       eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
     }
   }
   return undefined
+}
+
+/**
+ * Whether scripts can be run on it.
+ * @param {object} value
+ */
+function isClient(value) {
+  return isBunRedis(value) || isNodeRedis(value) || isIoredis(value)
 }
 
 /**
@@ -125,6 +150,9 @@ const REPLIES = new Set(['ReplyError', 'ErrorReply', 'SimpleError', 'BlobError']
 const UNSENT = new Set(['ClientClosedError', 'ClientOfflineError'])
 const UNSENT_SENTENCES = ["Stream isn't writeable", 'Connection has failed']
 
+/** What clients throw for an argument that they do not accept. */
+const MISTAKES = new Set(['TypeError'])
+
 /**
  * Bun has one class for all errors. Older versions have the same code for an error of the server and for an
  * invalid answer.
@@ -143,8 +171,12 @@ function isBunReply(error, word) {
  * @param {Set<string>} names
  */
 function isA(error, names) {
-  for (let type = error; type instanceof Error; type = Object.getPrototypeOf(type)) {
-    if (names.has(type.constructor?.name)) return true
+  // Not by `instanceof`: test runners and bundlers give a client another realm, with an Error of its own.
+  let type = error
+  while (typeof type === 'object' && type !== null) {
+    const { constructor } = propertiesOf(type)
+    if (typeof constructor === 'function' && names.has(constructor.name)) return true
+    type = /** @type {unknown} */ (Object.getPrototypeOf(type))
   }
   return false
 }
@@ -160,7 +192,7 @@ function meaning(error) {
   if (known !== undefined) return known
   if (isA(error, REPLIES) || isBunReply(error, word)) return 'reply'
   if (isA(error, UNSENT) || UNSENT_SENTENCES.some((sentence) => message.startsWith(sentence))) return 'unsent'
-  return error instanceof TypeError ? 'mistake' : 'unknown'
+  return isA(error, MISTAKES) ? 'mistake' : 'unknown'
 }
 
-module.exports = { meaning, scriptRunner }
+module.exports = { isClient, meaning, scriptRunner }

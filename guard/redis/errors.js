@@ -25,6 +25,21 @@ function notAToken(key, resource, strategy) {
 }
 
 /**
+ * For an answer to the last of several attempts: a client that sends a command again by itself does not say
+ * what became of the earlier ones.
+ * @param {unknown} cause what the last attempt was answered
+ * @param {Pick<Lease, 'names' | 'strategy'>} lease
+ */
+function resent(cause, { names, strategy }) {
+  return new OutcomeUnknownError(
+    `the guard of ${nameOf(names)}: the connection broke before the answer, and the client may have sent the ` +
+      `script again; the last attempt was refused (${messageOf(cause)}), but an earlier one may have written. ` +
+      'Read what the data holds now, under a lock that is held',
+    { resource: names[0], strategy, cause },
+  )
+}
+
+/**
  * What to throw for a script that has no result. Errors of the caller's part remain those of the client.
  * @param {Meaning} meaning
  * @param {unknown} error
@@ -69,4 +84,4 @@ function failure(meaning, error, { names, strategy }) {
   return error
 }
 
-module.exports = { failure, notAToken }
+module.exports = { failure, notAToken, resent }

@@ -2,32 +2,51 @@
 
 /** The guard for data in Redis: a script compares the token and writes, in one atomic step. */
 
+const { isMap } = require('node:util').types
+
 const { invalid } = require('../../lib/errors.js')
 const { keyPrefix, resourceName } = require('../../lib/options/names.js')
-const { boolean, integer, keysOf, object, oneOf, wrongType } = require('../../lib/options/validate.js')
+const {
+  abortSignal,
+  boolean,
+  hasProperty,
+  integer,
+  keysOf,
+  object,
+  oneOf,
+  optional,
+  wrongType,
+} = require('../../lib/options/validate.js')
 const { few, parts, redisKey } = require('../core/options.js')
 const { assertHeld, readLock, stale } = require('../core/token.js')
-const { meaning, scriptRunner } = require('./clients.js')
-const { failure, notAToken } = require('./errors.js')
+const { isClient, meaning, scriptRunner } = require('./clients.js')
+const { failure, notAToken, resent } = require('./errors.js')
+const { patiently } = require('./patience.js')
 const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
 /** @import * as Public from '../redis.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
 /** @import { Lease } from '../core/token.js' */
 /** @import { ScriptRunner } from './clients.js' */
+/** @import { Patience } from './patience.js' */
 /** @import { Script } from './scripts.js' */
 
 const MAX_TTL_MS = Number.MAX_SAFE_INTEGER
 const MAX_SCRIPTS = 1_000
 
+const TIMEOUT = { min: 1, max: 86_400_000 }
+
 /** @type {Record<keyof Public.RedisGuardOptions, true>} */
-const guardOptions = { client: true, prefix: true, fenceTtlMs: true }
+const guardOptions = { client: true, prefix: true, fenceTtlMs: true, timeoutMs: true }
+/** @type {Record<keyof Public.RedisCallOptions, true>} */
+const callOptions = { timeoutMs: true, signal: true }
 /** @type {Record<keyof Public.RedisSetOptions, true>} */
-const setOptions = { ttlMs: true, keepTtl: true, if: true }
+const setOptions = { ...callOptions, ttlMs: true, keepTtl: true, if: true }
 /** @type {Record<keyof Public.RedisScriptOptions, true>} */
-const scriptOptions = { keys: true, args: true }
+const scriptOptions = { ...callOptions, keys: true, args: true }
 
 const GUARD_KEYS = keysOf(guardOptions)
+const CALL_KEYS = keysOf(callOptions)
 const SET_KEYS = keysOf(setOptions)
 const SCRIPT_KEYS = keysOf(scriptOptions)
 
@@ -40,6 +59,7 @@ class RedisGuard {
   #runner
   #prefix
   #fenceTtl
+  #timeoutMs
   /**
    * The callers' scripts by their text.
    * @type {Map<string, Script>}
@@ -50,28 +70,38 @@ class RedisGuard {
    * @param {ScriptRunner} runner
    * @param {string} prefix
    * @param {number | undefined} fenceTtlMs
+   * @param {number} timeoutMs
    */
-  constructor(runner, prefix, fenceTtlMs) {
+  constructor(runner, prefix, fenceTtlMs, timeoutMs) {
     this.#runner = runner
     this.#prefix = prefix
     this.#fenceTtl = fenceTtlMs === undefined ? '' : String(fenceTtlMs)
+    this.#timeoutMs = timeoutMs
   }
 
   /** @param {string} resource */
   fenceKey(resource) {
     const name = resourceName(resource)
-    return `${this.#prefix}:{${hashTag(name)}}:guard:${name}`
+    // Before the first brace of a key of a lock there is a colon or an x, whatever its prefix: never this.
+    return `${this.#prefix}:guard{${hashTag(name)}}:${name}`
   }
 
-  /** @param {FencedLock} lock */
-  async advance(lock) {
-    await this.#run(ADVANCE, lock, [], [])
+  /**
+   * @param {FencedLock} lock
+   * @param {Public.RedisCallOptions} [options]
+   */
+  async advance(lock, options) {
+    await this.#run({ script: ADVANCE, lock, patience: this.#patience(options) })
   }
 
-  /** @param {string} resource */
-  async highWater(resource) {
+  /**
+   * @param {string} resource
+   * @param {Public.RedisCallOptions} [options]
+   */
+  async highWater(resource, options) {
     const name = resourceName(resource)
-    const reply = await this.#send(READ, [this.fenceKey(name)], [], { names: [name], strategy: undefined })
+    const about = { names: [name], strategy: undefined }
+    const reply = await this.#send(READ, [this.fenceKey(name)], [], this.#patience(options), about)
     const stored = /** @type {string | Buffer | null | undefined} */ (reply)
     if (stored === null || stored === undefined) return null
     const text = String(stored)
@@ -86,7 +116,8 @@ class RedisGuard {
    * @param {Public.RedisSetOptions} [options]
    */
   async set(lock, key, value, options) {
-    const { ttlMs, keepTtl = false, if: condition } = object('options', options, SET_KEYS)
+    const given = object('options', options, SET_KEYS)
+    const { ttlMs, keepTtl = false, if: condition } = given
     if (ttlMs !== undefined && keepTtl) {
       throw invalid(
         TypeError,
@@ -97,7 +128,12 @@ class RedisGuard {
     if (ttlMs !== undefined) args.push('PX', String(integer('ttlMs', ttlMs, { min: 1, max: MAX_TTL_MS })))
     if (boolean('keepTtl', keepTtl)) args.push('KEEPTTL')
     if (condition !== undefined) args.push(CONDITIONS[oneOf('if', condition, CONDITION_NAMES)])
-    return (await this.#command(lock, 'SET', [redisKey(key)], args)) !== null
+    const keys = [redisKey(key)]
+    const patience = this.#limits(given)
+    // When the script is sent again, the condition may fail because of what the first attempt wrote.
+    const isConclusive = (/** @type {unknown} */ result) => condition === undefined || result !== null
+    const call = { script: COMMAND, lock, keys, args: ['SET', ...args], patience, isConclusive }
+    return (await this.#run(call)) !== null
   }
 
   /**
@@ -105,22 +141,25 @@ class RedisGuard {
    * @param {string} key
    * @param {Readonly<Record<string, Public.RedisValue>> | ReadonlyMap<string | Uint8Array,
    *   Public.RedisValue>} fields
+   * @param {Public.RedisCallOptions} [options]
    */
-  async hset(lock, key, fields) {
+  async hset(lock, key, fields, options) {
     if (typeof fields !== 'object' || fields === null) throw wrongType('fields', 'an object or a Map', fields)
-    const pairs = fields instanceof Map ? [...fields] : Object.entries(fields)
+    const pairs = isMap(fields) ? [...fields] : Object.entries(fields)
     if (pairs.length === 0) throw invalid(RangeError, 'fields must not be empty')
-    return Number(await this.#command(lock, 'HSET', [redisKey(key)], parts('fields', pairs.flat())))
+    const args = parts('fields', pairs.flat())
+    return Number(await this.#command(lock, 'HSET', [redisKey(key)], args, options))
   }
 
   /**
    * @param {FencedLock} lock
    * @param {string | readonly string[]} key
+   * @param {Public.RedisCallOptions} [options]
    */
-  async del(lock, key) {
+  async del(lock, key, options) {
     const keys = Array.isArray(key) ? Array.from(key, (each) => redisKey(each)) : [redisKey(key)]
     if (keys.length === 0) throw invalid(RangeError, 'an array of keys must not be empty')
-    return Number(await this.#command(lock, 'DEL', few('an array of keys', keys), []))
+    return Number(await this.#command(lock, 'DEL', few('an array of keys', keys), [], options))
   }
 
   /**
@@ -130,15 +169,33 @@ class RedisGuard {
    */
   async run(lock, body, options) {
     if (typeof body !== 'string') throw wrongType('the script', 'Lua as a string', body)
-    const { keys = [], args = [] } = object('options', options, SCRIPT_KEYS)
+    const given = object('options', options, SCRIPT_KEYS)
+    const { keys = [], args = [] } = given
     if (!Array.isArray(keys)) throw wrongType('keys', 'an array', keys)
     if (!Array.isArray(args)) throw wrongType('args', 'an array', args)
-    return this.#run(
-      this.#customScript(body),
+    return this.#run({
+      script: this.#customScript(body),
       lock,
-      Array.from(keys, (key) => redisKey(key)),
-      parts('args', Array.from(args)),
-    )
+      keys: Array.from(keys, (key) => redisKey(key)),
+      args: parts('args', Array.from(args)),
+      patience: this.#limits(given),
+    })
+  }
+
+  /** @param {unknown} options of a call that has no others */
+  #patience(options) {
+    return this.#limits(object('options', options, CALL_KEYS))
+  }
+
+  /**
+   * @param {{ readonly timeoutMs?: unknown, readonly signal?: unknown }} options
+   * @returns {Patience}
+   */
+  #limits({ timeoutMs, signal }) {
+    return {
+      timeoutMs: timeoutMs === undefined ? this.#timeoutMs : timeLimit(timeoutMs),
+      signal: optional(abortSignal, 'signal', signal),
+    }
   }
 
   /** @param {string} body */
@@ -158,35 +215,53 @@ class RedisGuard {
    * @param {string} name
    * @param {string[]} keys
    * @param {(string | Uint8Array)[]} args
+   * @param {Public.RedisCallOptions | undefined} options
    */
-  #command(lock, name, keys, args) {
-    return this.#run(COMMAND, lock, keys, [name, ...args])
+  #command(lock, name, keys, args, options) {
+    return this.#run({
+      script: COMMAND,
+      lock,
+      keys,
+      args: [name, ...args],
+      patience: this.#patience(options),
+    })
   }
 
   /**
-   * @param {Script} script
-   * @param {FencedLock} lock
-   * @param {string[]} keys
-   * @param {(string | Uint8Array)[]} args
+   * @param {object} call
+   * @param {Script} call.script
+   * @param {FencedLock} call.lock
+   * @param {string[]} [call.keys]
+   * @param {(string | Uint8Array)[]} [call.args]
+   * @param {Patience} call.patience
+   * @param {(result: unknown) => boolean} [call.isConclusive] whether the result of a write is the same when
+   *   the script had run before
    * @returns {Promise<unknown>}
    */
-  async #run(script, lock, keys, args) {
+  async #run({ script, lock, keys = [], args = [], patience, isConclusive = () => true }) {
     const lease = readLock(lock)
     assertHeld(lease)
     const { names, token } = lease
     const fences = names.map((name) => this.fenceKey(name))
+    const { watch } = this.#runner
+    const { breaks } = watch
     const reply = await this.#send(
       script,
       [...fences, ...keys],
       [String(names.length), String(token), this.#fenceTtl, ...args],
+      patience,
       lease,
     )
     const [outcome, detail, stored] = Array.isArray(reply) ? reply : []
+    const broke = watch.breaks !== breaks
     switch (String(outcome)) {
       case 'done':
+        if (broke && !isConclusive(detail ?? null)) throw resent(new Error('its condition failed'), lease)
         return detail ?? null
-      case 'stale':
-        throw stale(lease, names[detail - 1], BigInt(String(stored)))
+      case 'stale': {
+        const error = stale(lease, names[detail - 1], BigInt(String(stored)))
+        throw broke ? resent(error, lease) : error
+      }
       case 'odd':
         throw notAToken(fences[detail - 1], names[detail - 1], lease.strategy)
       case 'failed':
@@ -201,21 +276,42 @@ class RedisGuard {
    * @param {Script} script
    * @param {string[]} keys
    * @param {(string | Uint8Array)[]} args
+   * @param {Patience} patience
    * @param {Pick<Lease, 'names' | 'strategy'>} lease
    */
-  async #send(script, keys, args, lease) {
-    if (this.#runner.isEnded()) throw failure('unsent', new Error('the client is closed'), lease)
-    try {
-      return await this.#runner.evalSha(script.sha, keys, args)
-    } catch (error) {
-      if (meaning(error) !== 'unloaded') throw failure(meaning(error), error, lease)
+  async #send(script, keys, args, patience, lease) {
+    const runner = this.#runner
+    const { signal } = patience
+    if (signal?.aborted) throw signal.reason ?? new DOMException('The operation was aborted', 'AbortError')
+    if (runner.isEnded()) throw failure('unsent', new Error('the client is closed'), lease)
+    const { breaks } = runner.watch
+    /** @param {unknown} error */
+    const failed = (error) => {
+      const what = meaning(error)
+      const isAnswer = what !== 'mistake' && what !== 'unknown'
+      return isAnswer && runner.watch.breaks !== breaks ? resent(error, lease) : failure(what, error, lease)
+    }
+    /** @param {() => boolean} isOver */
+    const exchange = async (isOver) => {
+      try {
+        return await runner.evalSha(script.sha, keys, args)
+      } catch (error) {
+        const isUnloaded = meaning(error) === 'unloaded' && runner.watch.breaks === breaks
+        if (!isUnloaded || isOver()) throw error
+      }
+      return runner.eval(script.text, keys, args)
     }
     try {
-      return await this.#runner.eval(script.text, keys, args)
+      return await patiently(exchange, patience, runner.isDropping() ? runner.watch : undefined)
     } catch (error) {
-      throw failure(meaning(error), error, lease)
+      throw failed(error)
     }
   }
+}
+
+/** @param {unknown} value */
+function timeLimit(value) {
+  return value === Infinity ? value : integer('timeoutMs', value, TIMEOUT)
 }
 
 /**
@@ -232,10 +328,23 @@ function hashTag(name) {
 
 /** @param {unknown} options */
 function redisGuard(options) {
-  const { client, prefix, fenceTtlMs } = object('options', options, GUARD_KEYS)
+  const { client, prefix, fenceTtlMs, timeoutMs = 10_000 } = readOptions(options)
   const ttl =
     fenceTtlMs === undefined ? undefined : integer('fenceTtlMs', fenceTtlMs, { min: 1_000, max: MAX_TTL_MS })
-  return new RedisGuard(scriptRunner(client), keyPrefix(prefix), ttl)
+  return new RedisGuard(scriptRunner(client), keyPrefix(prefix), ttl, timeLimit(timeoutMs))
+}
+
+/** @param {unknown} options */
+function readOptions(options) {
+  if (
+    typeof options === 'object' &&
+    options !== null &&
+    !hasProperty(options, 'client') &&
+    isClient(options)
+  ) {
+    throw invalid(TypeError, 'redisGuard takes options, not the client itself: redisGuard({ client })')
+  }
+  return object('options', options, GUARD_KEYS)
 }
 
 module.exports = { redisGuard }

@@ -3,7 +3,15 @@
 /** The functions that make the guards of SQL stores. */
 
 const { invalid } = require('../../lib/errors.js')
-const { boolean, keysOf, kind, object, oneOf, wrongType } = require('../../lib/options/validate.js')
+const {
+  boolean,
+  hasProperty,
+  keysOf,
+  kind,
+  object,
+  oneOf,
+  wrongType,
+} = require('../../lib/options/validate.js')
 const { hasMethods } = require('../core/properties.js')
 const { mariadb } = require('./adapters/mariadb.js')
 const { mysql2 } = require('./adapters/mysql2.js')
@@ -57,11 +65,17 @@ const mysqlNaming = {
 const sqliteNaming = { quote: sqliteDialect.quote }
 
 /**
+ * @param {string} factory whose options they are
  * @param {unknown} value
  * @param {readonly (keyof typeof isolatedOptions)[]} keys
+ * @param {((client: object) => object | undefined)[]} adapters of the clients that may be given
  */
-function readOptions(value, keys) {
+function readOptions(factory, value, keys, adapters) {
   if (value === undefined) throw wrongType('options', 'an object', value)
+  const hasClient = isObject(value) && (hasProperty(value, 'client') || hasProperty(value, 'adapter'))
+  if (isObject(value) && !hasClient && adapters.some((find) => find(value) !== undefined)) {
+    throw invalid(TypeError, `${factory} takes options, not the client itself: ${factory}({ client })`)
+  }
   const {
     client,
     adapter,
@@ -157,10 +171,11 @@ function findAdapter({ client, adapter }, adapters, clients) {
 
 /** @param {unknown} options */
 function postgresGuard(options) {
-  const settings = readOptions(options, ISOLATED_KEYS)
+  const adapters = [pg, postgresJs]
+  const settings = readOptions('postgresGuard', options, ISOLATED_KEYS, adapters)
   const adapter = findAdapter(
     settings,
-    [pg, postgresJs],
+    adapters,
     'a Pool or Client of pg, the function that postgres() returns, or Bun.sql',
   )
   const dialect = postgresDialect.postgres(tableName(settings, postgresNaming))
@@ -169,10 +184,11 @@ function postgresGuard(options) {
 
 /** @param {unknown} options */
 function mysqlGuard(options) {
-  const settings = readOptions(options, ISOLATED_KEYS)
+  const adapters = [mysql2, mariadb, bunMysql]
+  const settings = readOptions('mysqlGuard', options, ISOLATED_KEYS, adapters)
   const adapter = findAdapter(
     settings,
-    [mysql2, mariadb, bunMysql],
+    adapters,
     'a pool or connection of mysql2 or of mariadb (its promise API), or Bun.sql',
   )
   const dialect = mysqlDialect.mysql(tableName(settings, mysqlNaming))
@@ -193,7 +209,7 @@ function mysqlGuard(options) {
  */
 /** @param {unknown} options */
 function sqliteGuard(options) {
-  const settings = readOptions(options, COMMON_KEYS)
+  const settings = readOptions('sqliteGuard', options, COMMON_KEYS, [syncSqlite])
   const clients = 'a database of better-sqlite3, node:sqlite or bun:sqlite'
   const { client, adapter } = settings
   assertOneOf(client, adapter, clients)

@@ -2,7 +2,7 @@
 
 /** The fence of one call: its statement, and how the database's answer is judged. */
 
-const { OutcomeUnknownError } = require('../../lib/errors.js')
+const { OutcomeUnknownError, UnsupportedError } = require('../../lib/errors.js')
 const { nameOf, stale } = require('../core/token.js')
 const { TransactionEnded } = require('../core/transaction-ended.js')
 
@@ -65,6 +65,14 @@ class Fence {
   }
 
   /**
+   * What to throw for a transaction that failed before its callback was called.
+   * @param {unknown} error
+   */
+  unpassed(error) {
+    return this.#dialect.isMissingTable(error) ? notMigrated(this.#dialect, error, this.#lease) : error
+  }
+
+  /**
    * What to throw for a transaction that failed. If the database itself refuses the COMMIT, nothing was
    * committed; any other error at COMMIT leaves the outcome unknown.
    * @param {unknown} error
@@ -93,4 +101,17 @@ class Fence {
   }
 }
 
-module.exports = { Fence }
+/**
+ * @param {Pick<Dialect, 'table'>} dialect
+ * @param {unknown} cause
+ * @param {Pick<Lease, 'names' | 'strategy'>} lease
+ */
+function notMigrated({ table }, cause, { names, strategy }) {
+  return new UnsupportedError(
+    `the guard’s table ${table} does not exist, so nothing was written. Create it once: call guard.migrate() ` +
+      'when the program starts, or run guard.ddl() in your migrations',
+    { resource: names[0], strategy, cause },
+  )
+}
+
+module.exports = { Fence, notMigrated }

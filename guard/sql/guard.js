@@ -6,9 +6,9 @@
 
 const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
-const { inTurn, withFences } = require('../core/reentrancy.js')
+const { assertRoom, inTurn, withFences } = require('../core/reentrancy.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
-const { Fence } = require('./fence.js')
+const { Fence, notMigrated } = require('./fence.js')
 const { retry } = require('./retry.js')
 
 /** @import * as Public from '../index.js' */
@@ -67,8 +67,12 @@ class SqlGuard {
 
   /** @param {string} resource */
   async highWater(resource) {
-    const text = this.#dialect.read([Buffer.from(resourceName(resource))])
-    const answer = await this.#inTurn(() => this.#plain([text]))
+    const name = resourceName(resource)
+    const text = this.#dialect.read([Buffer.from(name)])
+    const answer = await this.#inTurn(() => this.#plain([text])).catch((/** @type {unknown} */ error) => {
+      if (!this.#dialect.isMissingTable(error)) throw error
+      throw notMigrated(this.#dialect, error, { names: [name], strategy: undefined })
+    })
     if (typeof answer !== 'object' || answer === null) {
       throw new TypeError('the adapter does not return the database’s answer as SqlAdapter documents it')
     }
@@ -107,8 +111,9 @@ class SqlGuard {
    * @template T
    * @param {() => Promise<T>} work
    */
-  #inTurn(work) {
-    const { connection } = this.#adapter
+  async #inTurn(work) {
+    const { connection, maxConnections } = this.#adapter
+    if (maxConnections !== undefined) assertRoom(this.#client, maxConnections)
     return connection === undefined ? work() : inTurn(connection, work)
   }
 
@@ -157,6 +162,7 @@ class SqlGuard {
         { fence: statement, question: more, isolation: this.#isolation },
       )
     } catch (error) {
+      if (progress.phase === Phase.FENCE) throw fence.unpassed(error)
       throw fence.failure(error, progress.phase === Phase.COMMIT)
     }
   }

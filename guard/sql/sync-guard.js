@@ -13,7 +13,7 @@ const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
 const { propertiesOf } = require('../core/properties.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
-const { Fence } = require('./fence.js')
+const { Fence, notMigrated } = require('./fence.js')
 const { retry } = require('./retry.js')
 
 /** @import * as Public from '../index.js' */
@@ -99,9 +99,14 @@ class SyncSqliteGuard {
 
   /** @param {string} resource */
   highWaterSync(resource) {
-    const text = this.#dialect.read([Buffer.from(resourceName(resource))])
-    const [row] = this.#adapter.query(text).rows
-    return row === undefined ? null : BigInt(row.token)
+    const name = resourceName(resource)
+    try {
+      const [row] = this.#adapter.query(this.#dialect.read([Buffer.from(name)])).rows
+      return row === undefined ? null : BigInt(row.token)
+    } catch (error) {
+      if (!this.#dialect.isMissingTable(error)) throw error
+      throw notMigrated(this.#dialect, error, { names: [name], strategy: undefined })
+    }
   }
 
   ddl() {
@@ -144,7 +149,7 @@ class SyncSqliteGuard {
         return value
       })
     } catch (error) {
-      throw fence.failure(error, progress.committing)
+      throw progress.begun ? fence.failure(error, progress.committing) : fence.unpassed(error)
     }
   }
 }

@@ -6,7 +6,15 @@ const { invalid } = require('../errors.js')
 const { byPrecedence } = require('../strategies.js')
 const { ACKNOWLEDGEMENT_KEYS, ACQUIRE_KEYS, DEFAULTS_KEYS, RENEW_KEYS, elsewhere } = require('./keys.js')
 const { MAX_REPLICAS } = require('./redis.js')
-const { boolean, integer, integerOrInfinity, object, optional, wrongType } = require('./validate.js')
+const {
+  abortSignal,
+  boolean,
+  integer,
+  integerOrInfinity,
+  object,
+  optional,
+  wrongType,
+} = require('./validate.js')
 
 /**
  * For how long a lease is renewed, and how long the event loop may be blocked meanwhile.
@@ -79,7 +87,7 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
     waitMs: builtIn === ATTEMPT ? 0 : integerOrInfinity('waitMs', waitMs, 0),
     fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
     renew: kept,
-    signal: abortSignal(options.signal),
+    signal: optional(abortSignal, 'signal', options.signal),
     minToken: minToken(options.minToken),
     acks: 0,
     ackTimeoutMs: 0,
@@ -165,20 +173,6 @@ function minToken(value) {
     )
   }
   return Number(value)
-}
-
-/** @param {unknown} value */
-function abortSignal(value) {
-  if (value === undefined) return undefined
-  if (typeof value !== 'object' || value === null) throw wrongType('signal', 'an AbortSignal', value)
-  // Signals of polyfills and of other realms, too.
-  const { aborted, addEventListener, removeEventListener } =
-    /** @type {{ readonly [K in 'aborted' | 'addEventListener' | 'removeEventListener']?: unknown }} */ (
-      value
-    )
-  const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function'
-  if (!listens || typeof aborted !== 'boolean') throw wrongType('signal', 'an AbortSignal', value)
-  return /** @type {AbortSignal} */ (value)
 }
 
 /**

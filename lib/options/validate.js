@@ -206,6 +206,22 @@ function isUrl(value) {
 }
 
 /**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function abortSignal(name, value) {
+  if (typeof value !== 'object' || value === null) throw wrongType(name, 'an AbortSignal', value)
+  // Signals of polyfills and of other realms, too.
+  const { aborted, addEventListener, removeEventListener } =
+    /** @type {{ readonly [K in 'aborted' | 'addEventListener' | 'removeEventListener']?: unknown }} */ (
+      value
+    )
+  const listens = typeof addEventListener === 'function' && typeof removeEventListener === 'function'
+  if (!listens || typeof aborted !== 'boolean') throw wrongType(name, 'an AbortSignal', value)
+  return /** @type {AbortSignal} */ (value)
+}
+
+/**
  * @param {readonly string[]} keys
  * @param {string} key
  */
@@ -233,6 +249,7 @@ function keysOf(table) {
 }
 
 module.exports = {
+  abortSignal,
   boolean,
   hasProperty,
   integer,

@@ -46,6 +46,24 @@ export function guardSuite(subject: Subject): void {
     isMysql ? `\`${name.replaceAll('`', '``')}\`` : `"${name.replaceAll('"', '""')}"`
   const createSchema = subject.sync ? "ATTACH ':memory:' AS ?" : `CREATE ${isMysql ? 'DATABASE' : 'SCHEMA'} ?`
 
+  it('says what to do when nobody has migrated, and passes on a missing table of the callback', async () => {
+    const lock = { resource: unique(), token: 1n }
+    const bare = client.guard({ table: unique('never') })
+    for (const call of [
+      () => bare.run(lock, () => undefined),
+      () => bare.advance(lock),
+      () => bare.highWater(lock.resource),
+    ]) {
+      const error = await rejection(call())
+      expect(error).toMatchObject({ code: 'UNSUPPORTED', resource: lock.resource })
+      expect(error.message).toMatch(/does not exist.*guard\.migrate\(\).*guard\.ddl\(\)/)
+      expect(error.cause).toBeDefined()
+    }
+    const own = await rejection(guard.run(lock, (tx: any) => client.rows(tx, 'SELECT * FROM never_made')))
+    expect(own.message).toContain('never_made')
+    expect(own).not.toMatchObject({ code: 'UNSUPPORTED' })
+  })
+
   describe('run', () => {
     it('writes with an equal or higher token, and resolves with what the callback returned', async () => {
       const id = await row(client)

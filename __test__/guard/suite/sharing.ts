@@ -84,6 +84,33 @@ export function poolSuite(subject: Subject): void {
     end()
     await later
   })
+
+  // Its pool does not say how large it is.
+  it.skipIf(subject.client === 'mariadb')(
+    'rejects a guard inside others that hold all connections of the pool: it would wait for itself',
+    async () => {
+      const client = await open(subject)
+      const guard = client.guard()
+      await guard.migrate()
+      const at = () => ({ resource: unique(), token: 1n })
+      const nested = (depth: number): Promise<unknown> =>
+        guard.run(at(), () => (depth === 1 ? 'innermost' : nested(depth - 1)))
+      // As large as the pools of the clients.
+      expect(await nested(8)).toBe('innermost')
+      for (const inner of [
+        () => guard.advance(at()),
+        () => guard.highWater(unique()),
+        () => guard.migrate(),
+      ]) {
+        const around = (depth: number): Promise<unknown> =>
+          guard.run(at(), () => (depth === 1 ? inner() : around(depth - 1)))
+        expect(await rejection(around(8))).toMatchObject({
+          code: 'INVALID_OPTION',
+          message: expect.stringContaining('on a pool of 8: they hold all connections'),
+        })
+      }
+    },
+  )
 }
 
 /**

@@ -5,7 +5,7 @@
  * promises.
  */
 
-const { hasMethods } = require('../../core/properties.js')
+const { hasMethods, poolSize, propertiesOf } = require('../../core/properties.js')
 const { mysqlTransaction } = require('./mysql-transaction.js')
 const { connectionOf, watchStatus } = require('./mysql2-status.js')
 
@@ -31,6 +31,9 @@ function mysql2(given) {
   const known = /** @type {MysqlClient<Mysql2Connection>} */ (/** @type {unknown} */ (client))
   return {
     connection: isPool ? undefined : connectionOf(client),
+    maxConnections: isPool
+      ? poolSize(propertiesOf(propertiesOf(propertiesOf(client).pool).config).connectionLimit)
+      : undefined,
     transaction: (work, how) => mysqlTransaction({ client: known, query, watch: watchStatus }, work, how),
     query,
   }

@@ -3,7 +3,7 @@
 /** `pg`: a Pool, or a connected Client. */
 
 const { invalid } = require('../../../lib/errors.js')
-const { hasMethods, messageOf, propertiesOf } = require('../../core/properties.js')
+const { hasMethods, messageOf, poolSize, propertiesOf } = require('../../core/properties.js')
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { driverError } = require('../dialects/driver-error.js')
 
@@ -43,6 +43,7 @@ function pg(given) {
   const pool = /** @type {{ connect(): Promise<PgClient> }} */ (/** @type {unknown} */ (given))
   return {
     connection: isPool ? undefined : client,
+    maxConnections: isPool ? poolSize(propertiesOf(propertiesOf(given).options).max) : undefined,
     transaction: async (work, statements) =>
       isPool
         ? onConnection(await pool.connect(), true, work, statements)

@@ -4,7 +4,7 @@
  * `postgres` (postgres.js), and `Bun.sql`, which has the same methods; `Bun.sql` also with MySQL or MariaDB.
  */
 
-const { hasMethods, messageOf, propertiesOf } = require('../../core/properties.js')
+const { hasMethods, messageOf, poolSize, propertiesOf } = require('../../core/properties.js')
 const { TransactionEnded, runCallback } = require('../../core/transaction-ended.js')
 const { driverError } = require('../dialects/driver-error.js')
 const { rollsBack } = require('../dialects/mysql.js')
@@ -75,6 +75,7 @@ function adapter(given, check) {
   if (typeof given !== 'function' || !hasMethods(given, 'begin', 'unsafe')) return undefined
   const client = /** @type {PostgresJs} */ (/** @type {unknown} */ (given))
   return {
+    maxConnections: poolSize(propertiesOf(propertiesOf(given).options).max),
     async transaction(work, { fence, isolation }) {
       /** @type {Promise<Error | undefined>} */
       let ended = Promise.resolve(undefined)

@@ -7,6 +7,8 @@ import type { SqlAnswer } from '../../index.js'
  * builder can send them.
  */
 export interface Dialect {
+  /** The table of the fences, quoted. */
+  readonly table: string
   /** Creates the table. */
   readonly ddl: string
   /** The statements of a migration. */
@@ -23,6 +25,8 @@ export interface Dialect {
   readonly isConflict: (error: unknown) => boolean
   /** Another process is creating the table at the same time. */
   readonly isConcurrentCreate: (error: unknown) => boolean
+  /** The table of the fences does not exist: nobody has migrated. */
+  readonly isMissingTable: (error: unknown) => boolean
   /** An error at COMMIT that says that nothing was committed. */
   readonly isRefusal: (error: unknown) => boolean
 }

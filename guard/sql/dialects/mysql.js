@@ -17,6 +17,9 @@ const CONFLICTS = [1213, 1020]
  */
 const REFUSALS = [...CONFLICTS, 3101, 1290, 1836]
 
+/** There is no such table, or no such database. */
+const MISSING_TABLES = [1146, 1049]
+
 const rollsBack = byCause(({ errno }) => CONFLICTS.some((number) => number === errno))
 
 /** @param {string} name */
@@ -63,6 +66,7 @@ function mysql(table) {
   const read = (keys) =>
     `SELECT HEX(resource) AS resource, CAST(token AS CHAR) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
+    table,
     ddl,
     migration: [ddl],
     fence: (keys, token) =>
@@ -74,6 +78,7 @@ function mysql(table) {
     tokens,
     isConflict: rollsBack,
     isConcurrentCreate: () => false,
+    isMissingTable: byCause(({ errno }) => MISSING_TABLES.some((number) => number === errno)),
     isRefusal: byCause(({ errno }) => REFUSALS.some((number) => number === errno)),
   }
 }

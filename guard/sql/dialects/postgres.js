@@ -11,6 +11,8 @@ const { byCause } = require('./driver-error.js')
 const CONFLICTS = new Set(['40001', '40P01'])
 /** The name of a table is unique, and so is that of its type. */
 const CONCURRENT_CREATES = new Set(['23505', '42P07', '42710'])
+/** There is no such table, or no such schema. */
+const MISSING_TABLES = new Set(['42P01', '3F000'])
 /**
  * SQLSTATEs that may follow a commit: connection exceptions, "completion unknown", and those of a server that
  * is out of resources, fails or shuts down. 25P03 and 25P04 end the connection. Codes, because messages are
@@ -57,6 +59,7 @@ function postgres(table) {
   const select = (keys) =>
     `SELECT encode(resource, 'hex') AS resource, token::text AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
+    table,
     ddl,
     // Without the notice that the table exists already, which some clients print.
     migration: ['SET LOCAL client_min_messages TO warning', ddl],
@@ -69,6 +72,7 @@ function postgres(table) {
     tokens,
     isConflict: byCause((error) => hasState(error, CONFLICTS)),
     isConcurrentCreate: byCause((error) => hasState(error, CONCURRENT_CREATES)),
+    isMissingTable: byCause((error) => hasState(error, MISSING_TABLES)),
     isRefusal: byCause((error) => {
       // Bun reports this for a COMMIT that the server answered with ROLLBACK.
       if (error.code === 'ERR_POSTGRES_COMMIT_ROLLED_BACK') return true

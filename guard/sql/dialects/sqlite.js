@@ -10,6 +10,7 @@ const { quote } = require('./postgres.js')
 
 const BUSY = 5
 const IOERR = 10
+const MISSING_TABLE = /no such table: |unknown database /
 
 /**
  * Compares the primary result code. Drivers give it as a number or as a name.
@@ -39,6 +40,7 @@ function sqlite(table) {
   const select = (keys) =>
     `SELECT hex(resource) AS resource, CAST(token AS TEXT) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
   return {
+    table,
     ddl,
     migration: [ddl],
     fence: (keys, token) =>
@@ -50,6 +52,8 @@ function sqlite(table) {
     tokens,
     isConflict: byCause((error) => isCode(error, BUSY, 'SQLITE_BUSY')),
     isConcurrentCreate: () => false,
+    // SQLite has no code of its own for it.
+    isMissingTable: byCause(({ message }) => typeof message === 'string' && MISSING_TABLE.test(message)),
     // A failed COMMIT leaves the transaction open, and it is rolled back. Only after a disk error the outcome
     // is unknown.
     isRefusal: byCause(

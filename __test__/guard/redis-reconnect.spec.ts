@@ -1,0 +1,176 @@
+/**
+ * The guard for data in Redis on clients as they come: they reconnect, wait for their server, and some send
+ * again what they had sent before.
+ */
+import { OutcomeUnknownError, StaleTokenError, redisGuard } from 'fencelock/guard'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { onCleanup } from '../fixtures/cleanup'
+import { ioredis, load, nodeRedis } from '../fixtures/examples/redis-clients'
+import { rejection, unique } from '../fixtures/locks'
+import { onBun } from '../fixtures/processes/runtimes'
+import { startProxy, type FaultProxy } from '../fixtures/servers/proxy'
+import { startRedis, type RedisServer } from '../fixtures/servers/redis'
+import { eventually } from '../fixtures/temp'
+
+let redis: RedisServer
+beforeAll(async () => {
+  redis = await startRedis()
+})
+
+/** With the options of a README: only the address. */
+const clients: Record<string, (port: number) => Promise<any>> = {
+  ioredis: async (port) => ioredis(new (load('ioredis'))(port)),
+  'node-redis': (port) => nodeRedis(load('redis').createClient({ url: `redis://127.0.0.1:${port}` })),
+  ...(onBun && {
+    'Bun.RedisClient': async (port) => {
+      const { RedisClient } = (globalThis as any).Bun
+      const client = new RedisClient(`redis://127.0.0.1:${port}`)
+      onCleanup(() => client.close())
+      await client.connect()
+      return client
+    },
+  }),
+}
+
+const withoutResend = async (port: number) =>
+  ioredis(new (load('ioredis'))(port, { autoResendUnfulfilledCommands: false }))
+
+/** The guard of a client behind a proxy, connected, with its scripts in the server. */
+async function behindProxy(connect: (port: number) => Promise<any>, options = {}) {
+  const proxy = await startProxy(redis.port)
+  const client = await connect(proxy.port)
+  const guard = redisGuard({ client, ...options })
+  const resource = unique()
+  await guard.set({ resource, token: 1n }, resource, 'first')
+  return { proxy, guard, resource }
+}
+
+/** Starts a call whose script runs and whose answer is lost; resolves when it has run. */
+async function losingAnswer(proxy: FaultProxy, call: () => Promise<unknown>, ran: () => Promise<boolean>) {
+  proxy.hold('toClient')
+  const outcome = rejection(call())
+  await eventually('it ran', ran)
+  return {
+    outcome,
+    breakConnection: () => {
+      proxy.cut()
+      proxy.flow()
+    },
+  }
+}
+
+const holds = (key: string, value: string) => async () => (await redis.cmd('GET', key)) === value
+
+describe.each(Object.keys(clients))('%s as it comes', (name) => {
+  const connect = clients[name]!
+
+  it('never reports a write that stands as refused, when its answer is lost and a newer holder follows', async () => {
+    const { proxy, guard, resource } = await behindProxy(connect)
+    const own = redisGuard({ client: await connect(redis.port) })
+    const write = () => guard.set({ resource, token: 5n }, resource, 'written')
+    const { outcome, breakConnection } = await losingAnswer(proxy, write, holds(resource, 'written'))
+    await own.advance({ resource, token: 6n })
+    breakConnection()
+    const error = await outcome
+    expect(error).toBeInstanceOf(OutcomeUnknownError)
+    expect(error).toMatchObject({ code: 'OUTCOME_UNKNOWN', resource })
+    expect(await redis.cmd('GET', resource)).toBe('written')
+    // The connection is back, and no break is left over from before.
+    const stale = await rejection(guard.set({ resource, token: 5n }, resource, 'again'))
+    expect(stale).toBeInstanceOf(StaleTokenError)
+  })
+
+  it('never reports a condition as failed that failed because of the lost answer’s own write', async () => {
+    const { proxy, guard, resource } = await behindProxy(connect)
+    const key = unique()
+    const write = () => guard.set({ resource, token: 5n }, key, 'mine', { if: 'absent' })
+    const { outcome, breakConnection } = await losingAnswer(proxy, write, holds(key, 'mine'))
+    breakConnection()
+    expect(await outcome).toBeInstanceOf(OutcomeUnknownError)
+  })
+
+  it('settles within timeoutMs when the server does not answer or is away', async () => {
+    const { proxy, guard, resource } = await behindProxy(connect, { timeoutMs: 60_000 })
+    proxy.swallow('toClient')
+    const at = { resource, token: 5n }
+    const begin = performance.now()
+    const silent = await rejection(guard.set(at, resource, 'x', { timeoutMs: 200 }))
+    expect(silent).toBeInstanceOf(OutcomeUnknownError)
+    expect(silent.message).toContain('none within 200 ms')
+    proxy.refusing = true
+    proxy.cut()
+    for (const call of [
+      () => guard.set(at, resource, 'x', { timeoutMs: 200 }),
+      () => guard.hset(at, unique(), { a: 1 }, { timeoutMs: 200 }),
+      () => guard.del(at, unique(), { timeoutMs: 200 }),
+      () => guard.run(at, 'return 1', { timeoutMs: 200 }),
+      () => guard.advance(at, { timeoutMs: 200 }),
+      () => guard.highWater(resource, { timeoutMs: 200 }),
+    ]) {
+      expect((await rejection(call())).name).toMatch(/OutcomeUnknownError|BackendUnavailableError/)
+    }
+    expect(performance.now() - begin).toBeLessThan(10_000)
+  })
+})
+
+it('ends the wait for what ioredis drops without settling it, when the connection breaks', async () => {
+  const { proxy, guard, resource } = await behindProxy(withoutResend, { timeoutMs: Infinity })
+  const write = () => guard.set({ resource, token: 5n }, resource, 'written')
+  const { outcome, breakConnection } = await losingAnswer(proxy, write, holds(resource, 'written'))
+  breakConnection()
+  const error = await outcome
+  expect(error).toBeInstanceOf(OutcomeUnknownError)
+  expect(error.message).toContain('the connection was closed')
+  await guard.set({ resource, token: 5n }, resource, 'again')
+  expect(await redis.cmd('GET', resource)).toBe('again')
+})
+
+it('ends the wait with the signal: with its reason before anything is sent, and as unknown afterwards', async () => {
+  const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
+  const at = { resource, token: 5n }
+  const reason = new Error('enough')
+  await redis.resetStats()
+  await expect(guard.set(at, resource, 'x', { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+  expect((await redis.calls()).evalsha).toBeUndefined()
+  const controller = new AbortController()
+  const { outcome } = await losingAnswer(
+    proxy,
+    () => guard.set(at, resource, 'written', { signal: controller.signal }),
+    holds(resource, 'written'),
+  )
+  controller.abort(reason)
+  const error = await outcome
+  expect(error).toBeInstanceOf(OutcomeUnknownError)
+  expect(error.cause).toMatchObject({ cause: reason })
+})
+
+it('listens to a client once, however many guards it has', async () => {
+  const client = await clients.ioredis!(redis.port)
+  const before = client.listenerCount('close') as number
+  for (let count = 0; count < 30; count++) redisGuard({ client, prefix: `p${count}` })
+  expect(client.listenerCount('close')).toBe(before + 1)
+})
+
+it.each([
+  [{ timeoutMs: 0 }, 'RangeError', 'timeoutMs'],
+  [{ timeoutMs: '5' }, 'TypeError', 'timeoutMs'],
+  [{ timeoutMs: 86_400_001 }, 'RangeError', 'timeoutMs'],
+  [{ signal: {} }, 'TypeError', 'signal must be an AbortSignal'],
+  [{ timeoutms: 5 }, 'TypeError', 'did you mean "timeoutMs"?'],
+])('refuses %o', async (options, name, message) => {
+  const guard = redisGuard({ client: await clients.ioredis!(redis.port) })
+  const at = { resource: 'r', token: 1n }
+  for (const call of [
+    () => guard.set(at, 'k', 'v', options as never),
+    () => guard.hset(at, 'k', { a: 1 }, options as never),
+    () => guard.del(at, 'k', options as never),
+    () => guard.run(at, 'return 1', options as never),
+    () => guard.advance(at, options as never),
+    () => guard.highWater('r', options as never),
+  ]) {
+    const error = await rejection(call())
+    expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })
+    expect(error.message).toContain(message)
+  }
+})

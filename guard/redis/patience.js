@@ -1,0 +1,60 @@
+'use strict'
+
+/** How long a guard waits for a client, which may wait for its server for ever. */
+
+const { clearTimeout, setTimeout } = require('node:timers')
+
+/** @import { ConnectionWatch } from './connection-watch.js' */
+
+/** There is no answer, and nobody waits for it any more. */
+class NoAnswer extends Error {}
+
+/**
+ * @typedef {object} Patience
+ * @property {number} timeoutMs `Infinity` for no limit
+ * @property {AbortSignal | undefined} signal
+ */
+
+/**
+ * Runs an exchange with a server. Rejects with a {@link NoAnswer} when the time is over, when the signal
+ * aborts, or, for a client that drops what it has sent then, when the connection breaks.
+ * @template T
+ * @param {(isOver: () => boolean) => Promise<T>} exchange must not send anything more once it is over
+ * @param {Patience} patience
+ * @param {InstanceType<typeof ConnectionWatch> | undefined} dropping the watch of such a client
+ * @returns {Promise<T>}
+ */
+function patiently(exchange, { timeoutMs, signal }, dropping) {
+  return new Promise((resolve, reject) => {
+    let isOver = false
+    /** @type {NodeJS.Timeout | undefined} */
+    let timer
+    /** @type {(() => void) | undefined} */
+    let unwatch
+    const end = () => {
+      isOver = true
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', onAbort)
+      unwatch?.()
+    }
+    /**
+     * @param {string} why
+     * @param {unknown} [cause]
+     */
+    const giveUp = (why, cause) => {
+      end()
+      reject(new NoAnswer(why, { cause }))
+    }
+    const onAbort = () => giveUp('its signal aborted', signal?.reason)
+    if (timeoutMs !== Infinity) {
+      timer = setTimeout(() => giveUp(`none within ${timeoutMs} ms`), timeoutMs)
+    }
+    signal?.addEventListener('abort', onAbort)
+    unwatch = dropping?.onBreak(() => giveUp('the connection was closed'))
+    exchange(() => isOver)
+      .then(resolve, reject)
+      .finally(end)
+  })
+}
+
+module.exports = { patiently }
