@@ -3,17 +3,22 @@
 
 /** JavaScript's end of the queue. Each copy of lib/ has one. */
 export declare class Bridge {
-  /** `wake` is called, on JavaScript's thread, whenever there is something to drain. */
-  constructor(wake: () => void)
   /**
-   * The environment ends: its managers release what they hold. If the process itself ends, it waits a
-   * moment for that.
+   * `wake(false)` is called, on JavaScript's thread, whenever there is something to drain, and
+   * `wake(true)` before the environment ends, to send what was gathered. It is not kept from being
+   * collected while no call is in progress. In an `isMain` thread the end of the environment waits a
+   * moment for releases. With `mayLoseWakeUps`, wake-ups are repeated.
    */
-  end(withProcess: boolean): void
+  constructor(wake: (isEnding: boolean) => void, isMain: boolean, mayLoseWakeUps: boolean)
   /** An event-loop turn ends: the calls that were made in it are sent. */
   flush(): void
-  /** Moves completions into `records`, and returns their details. If it fills them, there may be more. */
-  drain(records: Float64Array): Drained
+  /**
+   * Moves completions into `records`, and returns how many. If it fills them, there may be more. Some
+   * refer by its index to a detail, see `detail`.
+   */
+  drain(records: Float64Array): number
+  /** Takes a detail of the last drain: what does not fit into doubles. */
+  detail(index: number): string | Failure | Info | Guarantee
 }
 
 /** A manager of one environment. */
@@ -33,6 +38,8 @@ export declare class NativeManager {
   releaseSync(lease: number): boolean | Failure
   /** Has the end of a lease reported in time. `false`: it is too late for that. */
   watch(lease: number): boolean | Failure
+  /** A handle has taken this lease. Until then it is not renewed. */
+  hold(lease: number): void
   /** Lets a lease expire whose handle was dropped. Returns its resource if the lease was still active. */
   forget(lease: number): string | null
   /** For how many milliseconds a lease is still valid, rounded up; 0 if it is not. */
@@ -88,14 +95,6 @@ export interface CompletionPlaces {
   kind: number
   /** Where the numbers begin: a grant, or one value. */
   numbers: number
-}
-
-/** What a drain moved. */
-export interface Drained {
-  /** How many records were written. */
-  count: number
-  /** What does not fit into doubles; records refer to a detail by its index. */
-  details: Array<string | Failure | Info | Guarantee>
 }
 
 /** What lib/errors.js builds an error of the right class from. */

@@ -16,7 +16,7 @@ const waiting = new WeakMap()
  * Calls `onAbort` when the signal aborts; at most once.
  * @param {AbortSignal} signal
  * @param {() => void} onAbort
- * @returns {() => void} unsubscribes
+ * @returns {() => void} unsubscribes; never throws
  */
 function whenAborted(signal, onAbort) {
   const entry = waiting.get(signal) ?? listen(signal)
@@ -26,7 +26,11 @@ function whenAborted(signal, onAbort) {
     calls.delete(onAbort)
     if (calls.size > 0 || waiting.get(signal) !== entry) return
     waiting.delete(signal)
-    signal.removeEventListener('abort', listener)
+    try {
+      signal.removeEventListener('abort', listener)
+    } catch {
+      // A signal of the caller's own making. The listener that stays has nothing to call.
+    }
   }
 }
 
@@ -39,30 +43,57 @@ function listen(signal) {
     for (const call of calls) call()
   }
   const entry = { calls, listener }
-  waiting.set(signal, entry)
+  // Only what really listens is kept: this may throw, when little stack is left or if the signal is a fake.
   signal.addEventListener('abort', listener, { once: true })
+  waiting.set(signal, entry)
   return entry
 }
 
 /**
- * Settles like `promise`, or rejects with the signal's reason as soon as it aborts. Then `cancel` is called,
- * and `discard` gets the late result; its errors are ignored.
- * @template T
- * @param {Promise<T>} promise
+ * What an aborted call rejects with: the signal's reason, or what the platform uses if the signal is of a kind
+ * that has none.
  * @param {AbortSignal} signal
- * @param {() => void} cancel
- * @param {(late: T) => unknown} discard
+ * @returns {unknown}
+ */
+function abortReason(signal) {
+  const reason = /** @type {unknown} */ (signal.reason)
+  return reason === undefined ? new DOMException('This operation was aborted', 'AbortError') : reason
+}
+
+/**
+ * Starts a call that the signal can cancel: it settles with its outcome, or rejects with the signal's reason as
+ * soon as that aborts. Nothing is started before the signal is listened to.
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {object} call
+ * @param {(settle: (outcome: T | Promise<never>) => void) => void} call.start
+ * @param {() => void} call.cancel is called when the signal aborts; must not throw
+ * @param {(late: T | Promise<never>) => void} call.discard gets the outcome after that; must not throw
  * @returns {Promise<T>}
  */
-function abortable(promise, signal, cancel, discard) {
+function abortable(signal, { start, cancel, discard }) {
   return new Promise((resolve, reject) => {
+    let isStarted = false
+    let isAborted = false
     const unsubscribe = whenAborted(signal, () => {
-      reject(signal.reason)
-      cancel()
-      promise.then(discard).catch(() => {})
+      isAborted = true
+      reject(abortReason(signal))
+      if (isStarted) cancel()
     })
-    promise.finally(unsubscribe).then(resolve, reject)
+    // A signal of the caller's own making may abort while it is asked to report that.
+    if (isAborted) return
+    isStarted = true
+    try {
+      start((outcome) => {
+        unsubscribe()
+        if (isAborted) discard(outcome)
+        else resolve(outcome)
+      })
+    } catch (error) {
+      unsubscribe()
+      throw error
+    }
   })
 }
 
-module.exports = { abortable }
+module.exports = { abortReason, abortable }

@@ -5,7 +5,7 @@
 const { fromFailure, held, lost } = require('./errors.js')
 const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
-const { Completed, Failed, Grant, Kind, attach, submit } = require('./native/completions.js')
+const { Completed, Failed, Grant, Kind, attach, begin, submit } = require('./native/completions.js')
 const binding = require('./native/load.js')
 const wire = require('./native/wire.js')
 const { STRATEGIES } = require('./strategies.js')
@@ -13,6 +13,7 @@ const { STRATEGIES } = require('./strategies.js')
 /** @import * as Native from '../binding.js' */
 /** @import * as Public from '../index.js' */
 /** @import { Outcome } from './native/completions.js' */
+/** @import { AcquireRequest } from './options/acquire.js' */
 /** @import { StrategyInfo } from './strategies.js' */
 
 /** @typedef {string | readonly string[]} Names a resource, or several */
@@ -196,24 +197,11 @@ class LockManager {
     const how = insist ? builtIn : this.#checks.ATTEMPT
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
     const { signal, acks, renew, waitMs } = request
-    if (signal?.aborted) throw signal.reason
-    /** @type {number} */
-    let slot
-    const call = submit((given) => {
-      slot = given
-      this.#calls.acquire(slot, strategy, names, request, waitMs)
-    })
-    const outcome = await (signal
-      ? require('./abort.js').abortable(
-          call,
-          signal,
-          () => this.#calls.direct.cancel(slot),
-          (late) => this.#discard(strategy, late),
-        )
-      : call)
+    if (signal?.aborted) throw require('./abort.js').abortReason(signal)
+    const outcome = await this.#submit(strategy, names, request)
     if (outcome instanceof Grant) {
       if (!outcome.isLate) return this.#handle(strategy, names, outcome, acks, renew !== false)
-      void this.#discard(strategy, outcome)
+      this.#discard(strategy, outcome)
       throw lost(
         strategy.name,
         first(names),
@@ -227,6 +215,31 @@ class LockManager {
   }
 
   /**
+   * Makes the call of an acquire. A failure to do so leaves nothing behind, and neither does an abort.
+   * @param {StrategyInfo} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   */
+  #submit(strategy, names, request) {
+    const { signal, waitMs } = request
+    if (signal === undefined) {
+      return submit((slot) => this.#calls.acquire(slot, strategy, names, request, waitMs))
+    }
+    let slot = 0
+    return require('./abort.js').abortable(signal, {
+      start: (/** @type {(outcome: Outcome | Promise<never>) => void} */ settle) => {
+        begin((given) => {
+          slot = given
+          this.#calls.acquire(slot, strategy, names, request, waitMs)
+        }, settle)
+      },
+      cancel: () => this.#calls.direct.cancel(slot),
+      discard: (late) => this.#discard(strategy, late),
+    })
+  }
+
+  /**
+   * The handle of a grant, or an error and no grant.
    * @template {StrategyInfo} S
    * @param {S} strategy
    * @param {Names} names
@@ -235,9 +248,15 @@ class LockManager {
    * @param {boolean} renewed
    */
   #handle(strategy, names, grant, required, renewed) {
-    const Handle = strategy.sync ? LocalLock : Lock
-    const handle = new Handle(this.#registry(strategy), names, grant, required, renewed)
-    return /** @type {HandleOf<S>} */ (handle)
+    try {
+      const Handle = strategy.sync ? LocalLock : Lock
+      const handle = new Handle(this.#registry(strategy), names, grant, required)
+      if (renewed) this.#calls.hold(grant.lease)
+      return /** @type {HandleOf<S>} */ (handle)
+    } catch (error) {
+      this.#discard(strategy, grant)
+      throw error
+    }
   }
 
   /** @param {StrategyInfo} strategy */
@@ -251,14 +270,21 @@ class LockManager {
   }
 
   /**
-   * Releases what was granted to a call that is no longer awaited.
+   * Releases what was granted to a call that is no longer awaited. Never throws.
    * @param {StrategyInfo} strategy
-   * @param {Outcome} outcome
+   * @param {Outcome | Promise<never>} outcome
    */
-  async #discard(strategy, outcome) {
-    if (!(outcome instanceof Grant)) return
-    // There is no caller to report an error to, and cleanup continues.
-    await submit((slot) => this.#calls.release(slot, strategy, outcome.lease)).catch(() => {})
+  #discard(strategy, outcome) {
+    // There is no caller to report an error to, and cleanup continues. If even the call cannot be made, the
+    // lease expires.
+    try {
+      if (outcome instanceof Grant) {
+        begin(
+          (slot) => this.#calls.release(slot, strategy, outcome.lease),
+          () => {},
+        )
+      } else if (outcome instanceof Promise) outcome.catch(() => {})
+    } catch {}
   }
 
   /**
@@ -270,7 +296,7 @@ class LockManager {
     const names = this.#checks.resourceNames(resource)
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, this.#checks.ATTEMPT)
     const { signal, renew } = request
-    if (signal?.aborted) throw signal.reason
+    if (signal?.aborted) throw require('./abort.js').abortReason(signal)
     const granted = this.#calls.acquireSync(strategy, names, request, numbers)
     if (granted === false) return null
     if (granted !== true) throw fromFailure(granted, strategy.name, first(names))

@@ -2,8 +2,9 @@
 
 /** The handles of leases. */
 
+const { AsyncResource } = require('node:async_hooks')
 const { fromFailure, lost } = require('./errors.js')
-const { Completed, Failed, expect, onEnd, submit } = require('./native/completions.js')
+const { Completed, Failed, onEnd, submit } = require('./native/completions.js')
 
 /** @import * as Public from '../index.js' */
 /** @typedef {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} ManagerCalls */
@@ -23,14 +24,9 @@ const watched = new Map()
 onEnd((lease, message) => {
   const lock = watched.get(lease)
   if (lock === undefined) return
-  unwatch(lease)
+  watched.delete(lease)
   abortSignal(lock, message)
 })
-
-/** @param {number} lease */
-function unwatch(lease) {
-  if (watched.delete(lease)) expect(-1)
-}
 
 /**
  * The registries with handles in use. A finalization registry that is itself collected does not report its
@@ -45,11 +41,9 @@ const inUse = new Set()
  */
 class LockRegistry {
   #handles = 0
-  // One for each kind, so that all it holds for a handle is a number, which costs no object.
+  // All it holds for a handle is a number, which costs no object.
   /** @type {FinalizationRegistry<number>} */
-  #expiring = new FinalizationRegistry((lease) => this.#dropped(lease, false))
-  /** @type {FinalizationRegistry<number>} */
-  #renewed = new FinalizationRegistry((lease) => this.#dropped(lease, true))
+  #finalization = new FinalizationRegistry((lease) => this.#dropped(lease))
 
   /**
    * @param {ManagerCalls} calls
@@ -61,43 +55,27 @@ class LockRegistry {
   }
 
   /**
-   * Notices from now on that the handle is dropped. While a lease is renewed, the addon asks the event loop
-   * for signs of life.
+   * Notices from now on that the handle is dropped.
    * @param {Lock} lock
    * @param {number} lease
-   * @param {boolean} renewed
    */
-  add(lock, lease, renewed) {
-    this.#of(renewed).register(lock, lease, lock)
-    if (renewed) expect(1)
+  add(lock, lease) {
+    this.#finalization.register(lock, lease, lock)
     if (this.#handles++ === 0) inUse.add(this)
   }
 
-  /**
-   * @param {Lock} lock
-   * @param {boolean} renewed
-   */
-  remove(lock, renewed) {
-    if (this.#of(renewed).unregister(lock)) this.#removed(renewed)
+  /** @param {Lock} lock */
+  remove(lock) {
+    if (this.#finalization.unregister(lock)) this.#removed()
   }
 
-  /** @param {boolean} renewed */
-  #of(renewed) {
-    return renewed ? this.#renewed : this.#expiring
-  }
-
-  /** @param {boolean} renewed */
-  #removed(renewed) {
-    if (renewed) expect(-1)
+  #removed() {
     if (--this.#handles === 0) inUse.delete(this)
   }
 
-  /**
-   * @param {number} lease
-   * @param {boolean} renewed
-   */
-  #dropped(lease, renewed) {
-    this.#removed(renewed)
+  /** @param {number} lease */
+  #dropped(lease) {
+    this.#removed()
     const resource = this.calls.direct.forget(lease)
     if (resource !== null) warnOfDropped(resource)
   }
@@ -132,6 +110,36 @@ let wasReleased
 let releaseNow
 
 /**
+ * A signal's controller, and the asynchronous context in which the signal was first read: its listeners run in
+ * that one.
+ */
+class Ending extends AsyncResource {
+  controller = new AbortController()
+
+  /** @param {Lock} lock */
+  constructor(lock) {
+    super('FENCELOCK_SIGNAL')
+    // Whoever has the signal waits for its end, which is reported to nobody once the locks of a copy of this
+    // module were collected.
+    Object.defineProperty(this.controller.signal, Symbol('fencelock.lock'), { value: lock })
+  }
+
+  get signal() {
+    return this.controller.signal
+  }
+
+  /** @param {Error} reason */
+  abort(reason) {
+    this.runInAsyncScope(() => this.controller.abort(reason))
+  }
+
+  /** For tools that look for what keeps a process alive. */
+  hasRef() {
+    return false
+  }
+}
+
+/**
  * Memory layout: a process may hold 100,000 locks, and each is to cost less than 600 bytes. So a lock is one
  * flat object of numbers. What all locks of a strategy have in common is in its registry, and objects that
  * few callers ask for (the array of resources, the owner's text, the signal) are made on first use.
@@ -141,15 +149,14 @@ class Lock {
   #registry
   #names
   #lease
-  #renewed
   #token
   #required
   #received
   #ownerHigh
   #ownerMiddle
   #ownerLow
-  /** @type {AbortController | undefined} */
-  #controller
+  /** @type {Ending | undefined} */
+  #ending
   /** @type {Promise<boolean> | undefined} */
   #release
 
@@ -164,20 +171,18 @@ class Lock {
    * @param {string | readonly string[]} names a resource, or a frozen array of them
    * @param {Grant} grant
    * @param {number} required acknowledgements
-   * @param {boolean} renewed
    */
-  constructor(registry, names, grant, required, renewed) {
+  constructor(registry, names, grant, required) {
     this.#registry = registry
     this.#names = names
     this.#lease = grant.lease
-    this.#renewed = renewed
     this.#token = grant.token
     this.#required = required
     this.#received = grant.received
     this.#ownerHigh = grant.ownerHigh
     this.#ownerMiddle = grant.ownerMiddle
     this.#ownerLow = grant.ownerLow
-    registry.add(this, grant.lease, renewed)
+    registry.add(this, grant.lease)
   }
 
   get resource() {
@@ -214,19 +219,18 @@ class Lock {
   }
 
   get signal() {
-    return (this.#controller ?? this.#watch()).signal
+    return (this.#ending ?? this.#watch()).signal
   }
 
   #watch() {
-    const controller = new AbortController()
-    this.#controller = controller
+    const ending = new Ending(this)
+    this.#ending = ending
     // After a release the lease has no end to report, whenever the signal is first read.
-    if (this.#release !== undefined) return controller
+    if (this.#release !== undefined) return ending
     watched.set(this.#lease, this)
-    expect(1)
     const watching = this.#registry.calls.direct.watch(this.#lease)
-    if (watching === true) return controller
-    unwatch(this.#lease)
+    if (watching === true) return ending
+    watched.delete(this.#lease)
     if (watching === false) {
       this.#abort('the lease has ended, or is about to; stop working on what it protects, or fence it')
     } else {
@@ -234,7 +238,7 @@ class Lock {
       const { message, cause } = watching
       this.#abort(`the end of the lease cannot be reported: ${message}; stop working, and release it`, cause)
     }
-    return controller
+    return ending
   }
 
   /**
@@ -242,7 +246,7 @@ class Lock {
    * @param {string} [cause]
    */
   #abort(message, cause) {
-    this.#controller?.abort(
+    this.#ending?.abort(
       lost(this.strategy, this.resource, message, cause === undefined ? undefined : new Error(cause)),
     )
   }
@@ -277,8 +281,8 @@ class Lock {
 
   /** No end of the lease, and no dropped handle, is reported from now on. */
   #unregister() {
-    this.#registry.remove(this, this.#renewed)
-    unwatch(this.#lease)
+    this.#registry.remove(this)
+    watched.delete(this.#lease)
   }
 
   #releaseSync() {

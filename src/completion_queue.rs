@@ -1,35 +1,39 @@
-//! The seam between native threads and JavaScript's: one queue and one threadsafe function per environment,
-//! one wake-up per batch.
+//! The seam between native threads and JavaScript's: one queue and one threadsafe function for each copy of
+//! lib/, one wake-up per batch.
 //!
 //! Promises live in JavaScript, each under a slot number. A native thread queues the completion of a slot,
 //! and wakes the environment if no other thread has yet; JavaScript then drains the whole queue into an array
 //! of doubles. So a call needs neither a threadsafe function nor a native deferred, and when an environment
 //! ends, nothing is left to settle.
+//!
+//! Nothing here keeps a copy of lib/ from being collected, except while one of its calls is awaited.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use napi::bindgen_prelude::{Float64ArraySlice, Function, retain_current_module_for_unload_safety};
+use napi::bindgen_prelude::{Function, Object};
 use napi::{Env, Result};
-use napi_derive::napi;
 
-use crate::convert::outcome::{Detail, Outcome};
-use crate::wake_up::WakeUp;
-use crate::wire::Completion;
+use crate::convert::outcome::Outcome;
+use crate::listener::Listener;
+use crate::wake_up::{Callbacks, WakeUp};
 use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::Manager;
 use fencelock_core::runtime::clock::{BootInstant, Clock};
+use fencelock_core::runtime::deadline_queue::{DeadlineQueue, Timed};
 use fencelock_core::runtime::executor::{Executor, Job};
 use fencelock_core::runtime::sync::Mutex;
 
-/// How long the end of the process may wait for the releases of what is still held.
-const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+/// How soon a wake-up that seems lost is repeated.
+const REPEAT_AFTER: Duration = Duration::from_millis(20);
 
-/// One environment's queue. Shared with every thread that completes calls for it.
+/// The queue of one copy of lib/. Shared with every thread that completes calls for it.
 #[derive(Default)]
 pub(crate) struct CompletionQueue {
     wake_up: WakeUp,
+    /// Called after a wake-up.
+    listener: Listener,
     /// Not held during a wake-up, which JavaScript's thread would have to wait for. Taken after permission to
     /// call.
     queue: Mutex<Queue>,
@@ -42,6 +46,8 @@ pub(crate) struct CompletionQueue {
     managers: Mutex<Vec<Weak<Manager>>>,
     /// When JavaScript's thread was last here: microseconds on the boot clock.
     last_seen: AtomicU64,
+    /// Set on runtimes that may lose a wake-up.
+    repeats: OnceLock<Repeat>,
 }
 
 #[derive(Default)]
@@ -50,7 +56,9 @@ struct Queue {
     outcomes: Vec<(f64, Outcome)>,
     /// A wake-up is on its way.
     woken: bool,
-    /// The environment ends: nothing is drained any more.
+    /// It will be repeated if it has not arrived by then.
+    repeating: bool,
+    /// The environment ends, or the copy of lib/ was collected: nothing is drained any more.
     closed: bool,
 }
 
@@ -61,7 +69,64 @@ impl Queue {
     }
 }
 
+/// The wake-ups that may have to be repeated, of the whole process.
+static REPEATS: DeadlineQueue<Repeat> = DeadlineQueue::new();
+
+#[derive(Clone)]
+struct Repeat(Weak<CompletionQueue>);
+
+impl Timed for Repeat {
+    fn until(&self, at: BootInstant) -> Option<Duration> {
+        (!self.is_gone()).then(|| Clock::System.boot().until(at))
+    }
+
+    fn fire(&self) -> Option<BootInstant> {
+        let queue = self.0.upgrade()?;
+        let caller = queue.wake_up.caller()?;
+        {
+            let mut queue = queue.queue.lock();
+            queue.repeating = queue.woken && !queue.closed;
+            queue.repeating.then_some(())?;
+        }
+        caller.call().then(|| Clock::System.boot() + REPEAT_AFTER)
+    }
+
+    fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
 impl CompletionQueue {
+    /// A queue whose wake-ups call `listener` on JavaScript's thread. `resource` stands for the threadsafe
+    /// function in `async_hooks`.
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        env: Env,
+        listener: &Function<'_, bool, ()>,
+        resource: &Object<'_>,
+        may_lose_wake_ups: bool,
+    ) -> Result<()> {
+        self.seen(Clock::System.boot());
+        if may_lose_wake_ups {
+            let _ = self.repeats.set(Repeat(Arc::downgrade(self)));
+        }
+        let (waking, ending) = (Arc::downgrade(self), Arc::downgrade(self));
+        let callbacks = Callbacks {
+            on_wake: Box::new(move || {
+                if let Some(queue) = waking.upgrade() {
+                    queue.listener.call(false);
+                }
+            }),
+            on_end: Box::new(move || {
+                if let Some(queue) = ending.upgrade() {
+                    queue.detach();
+                }
+            }),
+        };
+        self.wake_up.create(env, resource, callbacks)?;
+        self.listener.set(env, listener)
+    }
+
     /// Completes the call in a slot. After the end of the environment its outcome is dropped.
     pub(crate) fn complete(&self, slot: u32, outcome: Outcome) {
         self.push(Some((f64::from(slot), outcome)));
@@ -81,31 +146,53 @@ impl CompletionQueue {
     /// calls only.
     fn push(&self, outcome: Option<(f64, Outcome)>) {
         let Some(caller) = self.wake_up.caller() else { return };
-        let is_first = {
+        let (is_first, repeat) = {
             let mut queue = self.queue.lock();
             if queue.closed {
                 return;
             }
             queue.outcomes.extend(outcome);
-            !std::mem::replace(&mut queue.woken, true)
+            let is_first = !std::mem::replace(&mut queue.woken, true);
+            let repeat = self.repeats.get().filter(|_| !std::mem::replace(&mut queue.repeating, true));
+            (is_first, repeat)
         };
         if is_first && !caller.call() {
             self.queue.lock().close();
+        } else if let Some(repeat) = repeat {
+            // If there is no thread for it, nothing was lost yet.
+            let _ = REPEATS.add(Clock::System.boot() + REPEAT_AFTER, repeat.clone());
         }
+    }
+
+    /// Takes at most this many completions, each with the slot of its call, or its lease.
+    pub(crate) fn take(&self, at_most: usize) -> Vec<(f64, Outcome)> {
+        let mut queue = self.queue.lock();
+        if queue.outcomes.len() <= at_most {
+            queue.woken = false;
+            return std::mem::take(&mut queue.outcomes);
+        }
+        queue.outcomes.drain(..at_most).collect()
     }
 
     /// A call begins: its promise keeps the process alive. On JavaScript's thread.
     pub(crate) fn begin(&self, env: Env) {
         if self.pending.fetch_add(1, Ordering::Relaxed) == 0 {
             self.wake_up.reference(env);
+            self.listener.keep();
         }
     }
 
     /// Calls are settled. On JavaScript's thread.
-    fn settled(&self, env: Env, calls: u32) {
+    pub(crate) fn settled(&self, env: Env, calls: u32) {
         if calls > 0 && self.pending.fetch_sub(calls, Ordering::Relaxed) == calls {
             self.wake_up.unreference(env);
+            self.listener.let_go();
         }
+    }
+
+    /// Whether a call keeps the process alive.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.pending.load(Ordering::Relaxed) > 0
     }
 
     /// Runs a call on the I/O thread, when this event-loop turn ends.
@@ -125,6 +212,11 @@ impl CompletionQueue {
         }
     }
 
+    /// Has JavaScript send the calls that it gathered in this turn. On its thread.
+    pub(crate) fn gather(&self) {
+        self.listener.call(true);
+    }
+
     /// Has the manager closed when the environment ends.
     pub(crate) fn adopt(&self, manager: &Arc<Manager>) {
         let mut managers = self.managers.lock();
@@ -132,29 +224,26 @@ impl CompletionQueue {
         managers.push(Arc::downgrade(manager));
     }
 
+    /// Takes the managers, to close them.
+    pub(crate) fn take_managers(&self) -> Vec<Arc<Manager>> {
+        std::mem::take(&mut *self.managers.lock()).iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// The environment is about to end. Node then ends the threadsafe function and runs its finalizer; Bun
     /// before 1.4 frees what the function points to and runs nothing, so that a later call would crash the
     /// process.
-    fn detach(&self) {
+    pub(crate) fn detach(&self) {
         self.wake_up.end();
+        self.listener.end();
         self.queue.lock().close();
     }
 
-    fn abandon_all(&self, patience: Duration) {
-        // Releases among them, which nothing else would do.
-        self.flush();
-        let managers = std::mem::take(&mut *self.managers.lock());
-        let (finished, all) = mpsc::channel::<()>();
-        // All are closed at the same time: one whose server hangs must not cost the others their time.
-        for manager in managers.iter().filter_map(Weak::upgrade) {
-            let finished = finished.clone();
-            manager.close(move || drop(finished));
-        }
-        drop(finished);
-        if !patience.is_zero() {
-            // Nothing is ever sent: it ends when every manager has dropped its sender, or in time.
-            let _ = all.recv_timeout(patience);
-        }
+    /// The copy of lib/ was collected, so nothing is called any more. On JavaScript's thread, while the
+    /// environment lives.
+    pub(crate) fn disconnect(&self) {
+        self.wake_up.release();
+        self.listener.delete();
+        self.queue.lock().close();
     }
 }
 
@@ -167,86 +256,4 @@ impl Heartbeat for CompletionQueue {
     fn request(&self) {
         self.push(None);
     }
-}
-
-/// JavaScript's end of the queue. Each copy of lib/ has one.
-#[napi]
-pub struct Bridge {
-    queue: Arc<CompletionQueue>,
-}
-
-#[napi]
-impl Bridge {
-    /// `wake` is called, on JavaScript's thread, whenever there is something to drain.
-    #[napi(constructor, catch_unwind)]
-    pub fn new(env: Env, wake: Function<'_, (), ()>) -> Result<Self> {
-        // Our threads outlive environments, and so must the code they run.
-        retain_current_module_for_unload_safety();
-        let queue = Arc::<CompletionQueue>::default();
-        queue.seen(Clock::System.boot());
-        let ending = Arc::clone(&queue);
-        queue.wake_up.create(env, &wake, Box::new(move || ending.detach()))?;
-        env.add_env_cleanup_hook(Arc::clone(&queue), |queue| {
-            queue.detach();
-            queue.abandon_all(Duration::ZERO);
-        })?;
-        Ok(Self { queue })
-    }
-
-    /// The environment ends: its managers release what they hold. If the process itself ends, it waits a
-    /// moment for that.
-    #[napi(catch_unwind)]
-    pub fn end(&self, with_process: bool) {
-        self.queue.abandon_all(if with_process { EXIT_PATIENCE } else { Duration::ZERO });
-    }
-
-    /// An event-loop turn ends: the calls that were made in it are sent.
-    #[napi(catch_unwind)]
-    pub fn flush(&self) {
-        self.queue.flush();
-    }
-
-    /// Moves completions into `records`, and returns their details. If it fills them, there may be more.
-    #[napi(catch_unwind)]
-    pub fn drain(&self, env: Env, mut records: Float64ArraySlice<'_>) -> Drained {
-        // SAFETY: an array of lib/native/completions.js, which no other code writes to during this call.
-        let (records, _) = unsafe { records.as_mut() }.as_chunks_mut::<{ Completion::STRIDE }>();
-        let now = Clock::System.boot();
-        self.queue.seen(now);
-        let batch = {
-            let mut queue = self.queue.queue.lock();
-            let count = queue.outcomes.len().min(records.len());
-            if count == queue.outcomes.len() {
-                queue.woken = false;
-                std::mem::take(&mut queue.outcomes)
-            } else {
-                queue.outcomes.drain(..count).collect()
-            }
-        };
-        let mut details = Vec::new();
-        let count = batch.len() as u32;
-        let mut calls = 0;
-        for ((slot, outcome), record) in batch.into_iter().zip(records) {
-            calls += u32::from(outcome.settles_a_call());
-            outcome.write(slot, now, &mut details).write(record);
-        }
-        self.queue.settled(env, calls);
-        Drained { count, details }
-    }
-}
-
-impl Bridge {
-    pub(crate) fn queue(&self) -> &Arc<CompletionQueue> {
-        &self.queue
-    }
-}
-
-/// What a drain moved.
-#[napi(object, object_from_js = false)]
-pub struct Drained {
-    /// How many records were written.
-    pub count: u32,
-    /// What does not fit into doubles; records refer to a detail by its index.
-    #[napi(ts_type = "Array<string | Failure | Info | Guarantee>")]
-    pub details: Vec<Detail>,
 }

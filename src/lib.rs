@@ -3,11 +3,14 @@
 // What is exported is documented in `binding.d.ts`.
 #![warn(missing_docs)]
 
+mod bridge;
 mod call_batch;
 mod cancellations;
 mod completion_queue;
 mod config;
 mod convert;
+mod environment;
+mod listener;
 mod manager;
 mod wake_up;
 mod wire;

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use napi::Env;
-use napi::bindgen_prelude::{Either, Float64ArraySlice};
+use napi::bindgen_prelude::{Either, Float64ArraySlice, ObjectFinalize};
 use napi_derive::napi;
 
+use crate::bridge::Bridge;
 use crate::cancellations::Cancellations;
-use crate::completion_queue::{Bridge, CompletionQueue};
+use crate::completion_queue::CompletionQueue;
 use crate::config::ManagerConfig;
 use crate::convert::failure::Failure;
 use crate::convert::millis;
@@ -27,11 +28,19 @@ use fencelock_core::runtime::clock::Clock;
 use fencelock_core::runtime::executor::{Executor, Job};
 
 /// A manager of one environment.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeManager {
     pub(crate) manager: Arc<Manager>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) cancellations: Cancellations,
+}
+
+impl ObjectFinalize for NativeManager {
+    /// It was collected, and its locks with it; or the environment ends.
+    fn finalize(self, _env: Env) -> napi::Result<()> {
+        self.manager.close(|| {});
+        Ok(())
+    }
 }
 
 /// Checks the configuration and creates a manager; no I/O.
@@ -164,7 +173,8 @@ impl NativeManager {
         match acquired {
             Err(error) => Either::B(error.into()),
             Ok(Acquired::Busy(_)) => Either::A(false),
-            Ok(Acquired::Granted { id, owner, token, .. }) => {
+            Ok(Acquired::Granted { id, owner, token, held, .. }) => {
+                held.deliver();
                 // SAFETY: an array of lib/lock-manager.js, which no other code writes to during this call.
                 unsafe { granted.as_mut() }.copy_from_slice(&grant(id, token, None, owner).write());
                 Either::A(true)
@@ -191,6 +201,12 @@ impl NativeManager {
     #[napi(catch_unwind)]
     pub fn watch(&self, lease: f64) -> Either<bool, Failure> {
         either(self.manager.watch(lease as u64))
+    }
+
+    /// A handle has taken this lease. Until then it is not renewed.
+    #[napi(catch_unwind)]
+    pub fn hold(&self, lease: f64) {
+        self.manager.hold(lease as u64);
     }
 
     /// Lets a lease expire whose handle was dropped. Returns its resource if the lease was still active.

@@ -5,16 +5,21 @@ use std::ptr;
 use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use napi::bindgen_prelude::{Function, JsValue};
-use napi::{Env, Result, check_status, sys};
+use napi::bindgen_prelude::Object;
+use napi::{Env, JsValue, Result, check_status, sys};
 
 use fencelock_core::runtime::sync::Mutex;
 
-/// What the finalizer runs.
-type OnEnd = Box<dyn FnOnce()>;
+/// What a threadsafe function runs, on JavaScript's thread.
+pub(crate) struct Callbacks {
+    /// After a wake-up.
+    pub(crate) on_wake: Box<dyn Fn()>,
+    /// When the function ends. Bun before 1.4 does not run it when the environment ends.
+    pub(crate) on_end: Box<dyn Fn()>,
+}
 
-/// A threadsafe function. It may be called until its environment ends or its finalizer runs, whichever comes
-/// first.
+/// A threadsafe function. It may be called until it is released, its environment ends or its finalizer runs,
+/// whichever comes first.
 #[derive(Default)]
 pub(crate) struct WakeUp {
     /// Null before it is created and after its end. Changed on JavaScript's thread alone, and only while
@@ -34,9 +39,9 @@ pub(crate) struct Caller<'a> {
 }
 
 impl WakeUp {
-    /// Creates the function, which calls `wake` on JavaScript's thread. It does not keep the process alive.
-    /// `on_end` runs on that thread when the function ends with its environment.
-    pub(crate) fn create(&self, env: Env, wake: &Function<'_, (), ()>, on_end: OnEnd) -> Result<()> {
+    /// Creates the function. It does not keep the process alive, and refers to nothing of JavaScript but
+    /// `resource`, which stands for it in `async_hooks`.
+    pub(crate) fn create(&self, env: Env, resource: &Object<'_>, callbacks: Callbacks) -> Result<()> {
         let mut name = ptr::null_mut();
         let text = c"fencelock";
         // SAFETY: on JavaScript's thread with its environment; the text has the length given.
@@ -49,14 +54,14 @@ impl WakeUp {
             )
         })?;
         let mut function = ptr::null_mut();
-        let context = Box::into_raw(Box::new(on_end)).cast::<c_void>();
-        // SAFETY: `wake` is a function of this environment. The context is a box that the finalizer takes
+        let context = Box::into_raw(Box::new(callbacks)).cast::<c_void>();
+        // SAFETY: `resource` is an object of this environment. The context is a box that the finalizer takes
         // back; if the call fails there is no finalizer, and it is taken back below.
         let created = check_status!(unsafe {
             sys::napi_create_threadsafe_function(
                 env.raw(),
-                wake.raw(),
                 ptr::null_mut(),
+                resource.raw(),
                 name,
                 0,
                 1,
@@ -69,7 +74,7 @@ impl WakeUp {
         });
         if let Err(error) = created {
             // SAFETY: the box from above, which nothing else has taken.
-            drop(unsafe { Box::from_raw(context.cast::<OnEnd>()) });
+            drop(unsafe { Box::from_raw(context.cast::<Callbacks>()) });
             return Err(error);
         }
         // SAFETY: just created, on this thread.
@@ -86,9 +91,20 @@ impl WakeUp {
         (!function.is_null()).then_some(Caller { function, _calling: calling })
     }
 
-    /// Ends the function: it is not called any more. On JavaScript's thread.
+    /// The function ends with its environment: it is not called any more. On JavaScript's thread.
     pub(crate) fn end(&self) {
         self.set(ptr::null_mut());
+    }
+
+    /// Ends the function before its environment does. On JavaScript's thread.
+    pub(crate) fn release(&self) {
+        let function = self.set(ptr::null_mut());
+        if !function.is_null() {
+            // SAFETY: its environment has not ended, and no thread calls it any more. This was its only user.
+            unsafe {
+                sys::napi_release_threadsafe_function(function, sys::ThreadsafeFunctionReleaseMode::abort);
+            }
+        }
     }
 
     /// Makes the function keep the process alive. On JavaScript's thread.
@@ -109,14 +125,15 @@ impl WakeUp {
         }
     }
 
-    fn set(&self, function: sys::napi_threadsafe_function) {
+    /// Returns the function before.
+    fn set(&self, function: sys::napi_threadsafe_function) -> sys::napi_threadsafe_function {
         let _calling = self.calling.lock();
-        self.function.store(function, Ordering::Relaxed);
+        self.function.swap(function, Ordering::Relaxed)
     }
 }
 
 impl Caller<'_> {
-    /// Has `wake` called soon. `false`: the environment is closing, and will not call it.
+    /// Has the function run soon. `false`: the environment is closing, and will not run it.
     pub(crate) fn call(&self) -> bool {
         // SAFETY: the function has not ended, because that takes the mutex that this holds.
         let status = unsafe {
@@ -130,33 +147,23 @@ impl Caller<'_> {
     }
 }
 
-/// Runs on JavaScript's thread after a call. Both pointers are null while the environment is being torn down.
+/// Runs on JavaScript's thread after a call. The environment is null while it is being torn down.
 unsafe extern "C" fn call_wake(
     env: sys::napi_env,
-    wake: sys::napi_value,
-    _context: *mut c_void,
+    _function: sys::napi_value,
+    context: *mut c_void,
     _data: *mut c_void,
 ) {
-    if env.is_null() || wake.is_null() {
-        return;
-    }
-    let mut this = ptr::null_mut();
-    // SAFETY: Node-API calls this on JavaScript's thread with a live environment, inside a handle scope.
-    unsafe {
-        sys::napi_get_undefined(env, &raw mut this);
-        let status = sys::napi_call_function(env, this, wake, 0, ptr::null(), ptr::null_mut());
-        if status == sys::Status::napi_pending_exception {
-            // `wake` only resolves promises, so it does not throw. If it does (a stack overflow, a
-            // terminating worker), the exception has no caller, and must not end the process.
-            let mut exception = ptr::null_mut();
-            sys::napi_get_and_clear_last_exception(env, &raw mut exception);
-        }
+    if !env.is_null() {
+        // SAFETY: the box that `create` gave away, and that the finalizer takes back after the last call.
+        let callbacks = unsafe { &*context.cast::<Callbacks>() };
+        (callbacks.on_wake)();
     }
 }
 
-/// Runs once, on JavaScript's thread, when the function ends with its environment.
+/// Runs once, on JavaScript's thread, when the function ends.
 unsafe extern "C" fn finalize(_env: sys::napi_env, data: *mut c_void, _hint: *mut c_void) {
     // SAFETY: the box that `create` gave away, and this runs once.
-    let on_end = unsafe { Box::from_raw(data.cast::<OnEnd>()) };
-    on_end();
+    let callbacks = unsafe { Box::from_raw(data.cast::<Callbacks>()) };
+    (callbacks.on_end)();
 }

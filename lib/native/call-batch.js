@@ -197,6 +197,15 @@ class ManagerCalls {
   }
 
   /**
+   * A handle has taken this lease: without one it would not be renewed. This goes past the calls that were
+   * gathered, none of which it concerns.
+   * @param {number} lease
+   */
+  hold(lease) {
+    this.#native.hold(lease)
+  }
+
+  /**
    * The manager's native side, for every other call. Gathered calls were made before it, so they go first.
    */
   get direct() {

@@ -5,14 +5,11 @@
  * and wakes JavaScript once per batch.
  */
 
+const { AsyncResource } = require('node:async_hooks')
 const { isMainThread } = require('node:worker_threads')
 const { endTurn } = require('./call-batch.js')
 const binding = require('./load.js')
 const wire = require('./wire.js')
-
-/** The runtime's own functions, even if tests replace the global ones later. */
-const { clearInterval, queueMicrotask, setInterval } = globalThis
-const { nextTick } = process
 
 const Kind = wire.kind
 const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, leaseEnds: LEASE_ENDS } = Kind
@@ -20,18 +17,18 @@ const { stride: STRIDE, slot: SLOT, kind: KIND, numbers: NUMBERS } = wire.comple
 const { lease: LEASE, token: TOKEN, received: RECEIVED } = wire.grant
 const { ownerHigh: OWNER_HIGH, ownerMiddle: OWNER_MIDDLE, ownerLow: OWNER_LOW } = wire.grant
 
-/** @import { Drained, Failure } from '../../binding.js' */
+/** @import { Bridge, Failure } from '../../binding.js' */
 
-/** @typedef {Drained['details'][number]} Detail */
+/** @typedef {ReturnType<Bridge['detail']>} Detail */
 /** @typedef {Grant | Failed | Completed} Outcome */
-/** @typedef {(outcome: Outcome | Promise<never>) => void} Resolve */
+/** @typedef {(outcome: Outcome | Promise<never>) => void} Settle must not throw */
 
 const BATCH = 256
 const records = new Float64Array(new ArrayBuffer(BATCH * STRIDE * Float64Array.BYTES_PER_ELEMENT))
 
 /**
- * The resolvers of the calls in progress, by slot. A slot that is free or abandoned holds undefined.
- * @type {(Resolve | undefined)[]}
+ * What settles the calls in progress, by slot. A slot that is free or abandoned holds undefined.
+ * @type {(Settle | undefined)[]}
  */
 const waiting = []
 /** @type {number[]} */
@@ -87,87 +84,77 @@ function number(numbers, at) {
   return /** @type {number} */ (numbers[at])
 }
 
-/** @type {import('../../binding.js').Bridge | undefined} */
+/**
+ * No asynchronous context: what is created here lives as long as the process, and must not keep the context
+ * of whoever happens to make the first call, nor run what it calls in it.
+ */
+class Outside extends AsyncResource {
+  constructor() {
+    super('FENCELOCK')
+    // The module itself may be loaded in some context. Node keeps that in properties like these.
+    for (const key of Object.getOwnPropertySymbols(this)) {
+      if (typeof Reflect.get(this, key) === 'object') Reflect.set(this, key, undefined)
+    }
+  }
+
+  /** For tools that look for what keeps a process alive. */
+  hasRef() {
+    return false
+  }
+}
+
+const outside = new Outside()
+
+/** @type {Bridge | undefined} */
 let bridge
 /** @type {(lease: number, message: string) => void} */
 let onLeaseEnd = () => {}
 
-/**
- * Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue. So on Bun
- * the queue is also polled while anything is awaited. That costs a timer, and delays only what would have
- * been lost.
- */
-const POLL_EVERY_MS = 20
-const polls = process.versions.bun !== undefined
-let awaited = 0
-/** @type {ReturnType<typeof setInterval> | undefined} */
-let polling
-
-/**
- * Changes the number of completions and notifications that are awaited from the addon.
- * @param {1 | -1} change
- */
-function expect(change) {
-  awaited += change
-  if (!polls) return
-  if (awaited > 0) {
-    if (polling === undefined) {
-      polling = setInterval(drain, POLL_EVERY_MS)
-      // The addon keeps the process alive for calls in progress; the timer must not do so for anything else.
-      polling.unref?.()
-    }
-  } else if (polling !== undefined) {
-    clearInterval(polling)
-    polling = undefined
-  }
-}
-
-/** This environment's bridge to the addon, created on first use. */
+/** This copy's bridge to the addon, created on first use. */
 function attach() {
-  if (bridge === undefined) {
-    const created = new binding.Bridge(drain)
-    bridge = created
-    // Neither runtime notifies an addon of process.exit(). A worker that is terminated emits no event, but
-    // detaches its addon.
-    atExit(() => {
-      send()
-      created.end(isMainThread)
-    })
-  }
+  // Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue.
+  bridge ??= outside.runInAsyncScope(
+    () => new binding.Bridge(wake, isMainThread, process.versions.bun !== undefined),
+  )
   return bridge
 }
 
 /**
- * Registers one listener for all copies of this module, however often a test runner loads it again: more than
- * ten listeners would cause a warning.
- * @param {() => void} end
+ * The addon calls this when there are completions, and before the environment ends.
+ * @param {boolean} isEnding
  */
-function atExit(end) {
-  const key = Symbol.for('fencelock.atExit')
-  const shared = /** @type {{ [key]?: (() => void)[] }} */ (/** @type {unknown} */ (process))
-  let ends = shared[key]
-  if (ends === undefined) {
-    /** @type {(() => void)[]} */
-    const all = []
-    ends = all
-    Object.defineProperty(process, key, { value: ends })
-    process.once('exit', () => all.forEach((each) => each()))
-  }
-  ends.push(end)
+function wake(isEnding) {
+  if (isEnding) send()
+  else drain()
 }
 
+/**
+ * A promise reaction is the only thing of JavaScript that runs later and that no test replaces: timers, other
+ * queues and clocks may be fakes already when this module is loaded.
+ */
+const resolved = Promise.resolve()
 let isScheduled = false
+/** Whether a call was started since that was last looked at. */
+let isBusy = false
 
 /**
- * Sends the calls of this event-loop turn when the current callback, and those that it queued with
- * `process.nextTick`, have run: calls that are made together travel together. That delays no caller, because
- * none could receive a result before the turn ends.
+ * Sends the calls of this event-loop turn when the promise reactions that make more of them have run: calls
+ * that are made together travel together. That delays no caller, because none could receive a result before
+ * the turn ends.
  */
 function scheduleSend() {
+  isBusy = true
   if (isScheduled) return
   // This may throw, when little stack is left.
-  nextTick(send)
+  void resolved.then(sendOnceQuiet)
   isScheduled = true
+}
+
+/** Sends as soon as no more calls are being made. */
+function sendOnceQuiet() {
+  if (!isBusy) return send()
+  isBusy = false
+  void resolved.then(sendOnceQuiet)
 }
 
 function send() {
@@ -181,93 +168,108 @@ function send() {
 /**
  * Gives up a slot forever: a completion may have been queued for it, which must not settle another call.
  * @param {number} slot
- * @returns the resolver that waits in it
+ * @returns what settles the call in it
  */
 function abandon(slot) {
-  const resolve = waiting[slot]
+  const settle = waiting[slot]
   waiting[slot] = undefined
-  expect(-1)
-  return resolve
-}
-
-/**
- * Slots that were settled. A caller that cancels a call by its slot learns of its end in a promise reaction,
- * so a slot is free only after those.
- * @type {number[]}
- */
-let settled = []
-
-function freeSettled() {
-  for (const slot of settled) free.push(slot)
-  settled = []
+  return settle
 }
 
 /** Settles all queued calls. Only resolves promises and aborts signals, so it does not throw. */
 function drain() {
   if (bridge === undefined) return
   for (;;) {
-    const { count, details } = bridge.drain(records)
+    const count = bridge.drain(records)
     for (let at = 0; at < count * STRIDE; at += STRIDE) {
       const slot = number(records, at + SLOT)
       const kind = number(records, at + KIND)
       if (kind === LEASE_ENDS) {
-        onLeaseEnd(slot, /** @type {string} */ (details[number(records, at + NUMBERS)]))
+        onLeaseEnd(slot, endMessage(bridge, at + NUMBERS))
         continue
       }
-      const resolve = waiting[slot]
-      if (resolve === undefined) continue
+      const settle = waiting[slot]
+      if (settle === undefined) continue
       waiting[slot] = undefined
-      settled.push(slot)
-      expect(-1)
-      resolve(outcome(kind, at + NUMBERS, details))
+      free.push(slot)
+      settle(outcome(bridge, kind, at + NUMBERS))
     }
     if (count < BATCH) break
   }
-  // After the reactions of all promises that were resolved here.
-  if (settled.length > 0) queueMicrotask(freeSettled)
 }
 
 /**
+ * @param {Bridge} from
  * @param {number} kind
  * @param {number} at where the record's numbers begin
- * @param {Detail[]} details
  * @returns {Outcome}
  */
-function outcome(kind, at, details) {
+function outcome(from, kind, at) {
   if (kind === GRANTED || kind === LATE) return new Grant(kind, records, at)
   const value = number(records, at)
-  if (kind === FAILED) return new Failed(/** @type {Failure} */ (details[value]))
-  return new Completed(kind, value, kind === DETAIL ? details[value] : undefined)
+  if (kind !== FAILED && kind !== DETAIL) return new Completed(kind, value, undefined)
+  try {
+    const detail = from.detail(value)
+    return kind === FAILED ? new Failed(/** @type {Failure} */ (detail)) : new Completed(kind, value, detail)
+  } catch (error) {
+    return new Failed({
+      code: 'OUTCOME_UNKNOWN',
+      message:
+        'the call has ended, but its outcome cannot be represented in this runtime; a lease may exist until ' +
+        'its TTL expires',
+      cause: String(error),
+    })
+  }
 }
 
 /**
- * Starts a call of the addon under a new slot.
+ * @param {Bridge} from
+ * @param {number} at where the record's numbers begin
+ */
+function endMessage(from, at) {
+  try {
+    return /** @type {string} */ (from.detail(number(records, at)))
+  } catch {
+    return 'the lease ends; stop working on what it protects, or fence it'
+  }
+}
+
+/**
+ * Starts a call of the addon under a new slot. Nothing can fail from then on: a failure that is reported as
+ * the call's own would leave a lease that nobody holds.
+ * @param {(slot: number) => void} start
+ * @param {Settle} settle gets the outcome; failures are outcomes
+ * @throws what `start` throws
+ */
+function begin(start, settle) {
+  const slot = free.pop() ?? waiting.length
+  waiting[slot] = settle
+  try {
+    scheduleSend()
+    start(slot)
+  } catch (error) {
+    // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/
+    // accepts.
+    abandon(slot)
+    throw error
+  }
+}
+
+/**
+ * Starts a call of the addon.
  * @param {(slot: number) => void} start
  * @returns {Promise<Outcome>} failures are outcomes; it rejects only with what `start` throws
  */
 function submit(start) {
-  return new Promise((resolve) => {
-    const slot = free.pop() ?? waiting.length
-    waiting[slot] = resolve
-    expect(1)
-    try {
-      scheduleSend()
-      start(slot)
-    } catch (error) {
-      // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/
-      // accepts.
-      abandon(slot)
-      throw error
-    }
-  })
+  return new Promise((resolve) => begin(start, resolve))
 }
 
 /**
  * Sets the listener that is notified when a watched lease ends.
- * @param {(lease: number, message: string) => void} listener
+ * @param {(lease: number, message: string) => void} listener must not throw
  */
 function onEnd(listener) {
   onLeaseEnd = listener
 }
 
-module.exports = { Completed, Failed, Grant, Kind, attach, expect, onEnd, submit }
+module.exports = { Completed, Failed, Grant, Kind, attach, begin, onEnd, submit }

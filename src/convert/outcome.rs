@@ -34,13 +34,14 @@ impl Outcome {
 
     /// The record for JavaScript, which names a detail by its index. A lease that ended before JavaScript
     /// came to take it, at `now`, is distinguished from a valid one.
-    pub(crate) fn write(self, slot: f64, now: BootInstant, details: &mut Vec<Detail>) -> Completion {
+    pub(crate) fn write(self, slot: f64, now: BootInstant, details: &mut Vec<Option<Detail>>) -> Completion {
         let mut detail = |kind, detail| {
-            details.push(detail);
+            details.push(Some(detail));
             (kind, value((details.len() - 1) as f64))
         };
         let (kind, numbers) = match self {
             Self::Acquired(Acquired::Granted { id, owner, token, held, acks }) => {
+                held.deliver();
                 let kind = if now < held.deadline() { KIND.granted } else { KIND.late };
                 (kind, grant(id, token, acks, owner).write())
             }

@@ -116,6 +116,14 @@ impl HeldLease {
         self.extras.get()?.renewal.as_ref()
     }
 
+    /// It was passed to its holder. It is renewed only if it is [taken](super::Manager::hold) then: what was
+    /// lost on the way must not be kept from others for ever.
+    pub fn deliver(&self) {
+        if let Some(renewal) = self.renewal() {
+            renewal.deliver();
+        }
+    }
+
     /// When it must be assumed lost.
     pub fn deadline(&self) -> BootInstant {
         BootInstant::from_micros(self.deadline.load(Ordering::Acquire))

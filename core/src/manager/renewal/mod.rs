@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use self::policy::{Decision, next_tick};
 use super::Manager;
-use super::held_lease::HeldLease;
+use super::held_lease::{HeldLease, LeaseId};
 use crate::backend::contract::LockBackend;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::deadline_queue::{DeadlineQueue, Timed};
@@ -40,11 +40,24 @@ impl Manager {
         self.renew_at(held, held.due());
     }
 
+    /// The holder has taken a lease that was [delivered](HeldLease::deliver).
+    pub fn hold(&self, id: LeaseId) {
+        if let Some(renewal) = self.find(id).as_deref().and_then(HeldLease::renewal) {
+            renewal.take();
+        }
+    }
+
     /// Starts a renewal that is due, or returns when to check again.
     pub(super) fn renew_if_due(self: &Arc<Self>, held: &Arc<HeldLease>) -> Option<BootInstant> {
         let renewal = held.renewal()?;
         match renewal.decide(&held.times(), self.clock.boot(), &*self.heartbeat) {
-            Decision::Stop => None,
+            Decision::Stop => {
+                // Nobody would ever release it.
+                if renewal.is_abandoned() {
+                    self.forget(held.id);
+                }
+                None
+            }
             Decision::Wait(at) => Some(next_tick(at, held.ttl)),
             Decision::Renew => {
                 match self.open_backend(held.strategy).and_then(|backend| backend.executor()) {

@@ -1,5 +1,6 @@
 //! When a lease is renewed, and when that stops. Decisions only: no I/O and no clock.
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -79,7 +80,15 @@ pub enum Decision {
 pub struct Renewal {
     limits: RenewalLimits,
     state: Mutex<State>,
+    passage: AtomicU8,
 }
+
+/// The lease has not reached its holder yet.
+const UNDELIVERED: u8 = 0;
+/// It was passed on, but nobody has taken it.
+const DELIVERED: u8 = 1;
+/// It has a holder.
+const TAKEN: u8 = 2;
 
 #[derive(Debug, Default)]
 struct State {
@@ -102,7 +111,22 @@ enum Obstacle {
 impl Renewal {
     /// Of a new lease.
     pub fn new(limits: RenewalLimits) -> Self {
-        Self { limits, state: Mutex::default() }
+        Self { limits, state: Mutex::default(), passage: AtomicU8::new(UNDELIVERED) }
+    }
+
+    /// The lease was passed to its holder.
+    pub fn deliver(&self) {
+        let _ = self.passage.compare_exchange(UNDELIVERED, DELIVERED, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The holder has taken the lease.
+    pub fn take(&self) {
+        self.passage.store(TAKEN, Ordering::Release);
+    }
+
+    /// Whether the lease was passed on, but nobody has taken it.
+    pub fn is_abandoned(&self) -> bool {
+        self.passage.load(Ordering::Acquire) == DELIVERED
     }
 
     /// Decides what to do now. Asks for a sign of life where one is needed.
@@ -122,6 +146,10 @@ impl Renewal {
         }
         if now < times.due {
             return Decision::Wait(times.due);
+        }
+        if self.is_abandoned() {
+            // Most likely for good. But its holder may be just about to take it.
+            return Decision::Wait(now + pauses(times.ttl).next_pause());
         }
         if max_stall < RenewalLimits::FOREVER {
             let last = heartbeat.last();
