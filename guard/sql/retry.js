@@ -2,7 +2,7 @@
 
 /** Retries of transactions that conflicted with another one. */
 
-const { setTimeout: sleep } = require('node:timers/promises')
+const { monotonic, pause } = require('../core/clock.js')
 
 /** Of the transactions that contend for a row, each round lets one through. The pauses spread the rest. */
 const MAX_RETRIES = 30
@@ -16,14 +16,14 @@ const MAX_PAUSE_MS = 100
  * @param {number} [patienceMs] no retry starts later than that
  */
 async function retry(work, isTransient, patienceMs = Infinity) {
-  const limit = performance.now() + patienceMs
+  const limit = monotonic() + patienceMs
   for (let retries = 0; ; retries++) {
     try {
       return await work()
     } catch (error) {
-      if (retries === MAX_RETRIES || performance.now() > limit || !isTransient(error)) throw error
+      if (retries === MAX_RETRIES || monotonic() > limit || !isTransient(error)) throw error
     }
-    await sleep(Math.random() * Math.min(2 ** retries, MAX_PAUSE_MS))
+    await pause(Math.random() * Math.min(2 ** retries, MAX_PAUSE_MS))
   }
 }
 
