@@ -18,6 +18,8 @@ pub(crate) enum ExpectedReply {
     List,
     /// A list of names and values.
     Table,
+    /// Of a PING on a connection that has subscribed: a list, or text from a proxy that makes no difference.
+    Pong,
 }
 
 /// What a script returns before the echo.
@@ -50,8 +52,11 @@ impl ExpectedReply {
                 answers.then_some(Value::BulkString(digits))
             }
             (Self::Integer, reply @ Value::Int(_))
-            | (Self::Text, reply @ (Value::Okay | Value::SimpleString(_) | Value::BulkString(_)))
-            | (Self::List | Self::Table, reply @ Value::Array(_)) => Some(reply),
+            | (
+                Self::Text | Self::Pong,
+                reply @ (Value::Okay | Value::SimpleString(_) | Value::BulkString(_)),
+            )
+            | (Self::List | Self::Table | Self::Pong, reply @ Value::Array(_)) => Some(reply),
             _ => None,
         }
     }

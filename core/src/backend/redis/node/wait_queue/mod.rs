@@ -1,0 +1,172 @@
+//! The waiters of this process for leases of one node: wakes them in turn, and sends their heartbeat.
+//!
+//! The queues themselves are on the server (see `wait_queue.lua`): acquiring adds a waiter, a release wakes
+//! the first one. Here is the client's part: one connection that subscribes to a channel of this process
+//! while there are waiters ([`subscriber`]), and one heartbeat a second for all, which also finds the
+//! wake-ups that were lost ([`heartbeat`]).
+
+mod heartbeat;
+mod subscriber;
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use redis::Value;
+use tokio::sync::Notify;
+
+use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::expected::ScriptReply;
+use crate::backend::redis::protocol::scripts::{JOIN_QUEUE, LEAVE_QUEUE};
+use crate::backend::waiter::Waiter;
+use crate::error::{Error, Result};
+use crate::lease::Resources;
+use crate::runtime::sync::Mutex;
+
+/// The waiters of one node.
+pub(crate) struct WaitQueue {
+    context: NodeContext,
+    state: Mutex<State>,
+    /// `subscription` or `closed` changed. Tasks that wait for it continue in the order in which they
+    /// started.
+    changed: Notify,
+    /// Each resource gets a heartbeat call of its own.
+    separately: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    waiters: HashMap<u64, QueuedWaiter>,
+    /// Whether the subscriber task runs.
+    subscriber_running: bool,
+    subscription: Subscription,
+    closed: bool,
+}
+
+struct QueuedWaiter {
+    resources: Resources,
+    waiter: Waiter,
+    /// Whether it is in the server's queues, as far as we know.
+    on_server: bool,
+}
+
+#[derive(Clone, Default)]
+enum Subscription {
+    /// An attempt to subscribe is on its way.
+    #[default]
+    Pending,
+    Active,
+    /// The server cannot be reached now, or has no room for another client. Waiters are woken at every attempt
+    /// to subscribe, and find out by their own attempts.
+    Away,
+    /// This server or user cannot subscribe at all.
+    Refused(Error),
+}
+
+impl WaitQueue {
+    pub fn new(context: NodeContext) -> Self {
+        let separately = AtomicBool::new(false);
+        Self { context, state: Mutex::default(), changed: Notify::new(), separately }
+    }
+
+    /// Registers a waiter and waits for the subscription, or for an attempt to subscribe that failed in a way
+    /// that may pass.
+    pub async fn join(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(Error::Closed);
+            }
+            let queued =
+                QueuedWaiter { resources: resources.clone(), waiter: waiter.clone(), on_server: false };
+            state.waiters.insert(waiter.number(), queued);
+            if !std::mem::replace(&mut state.subscriber_running, true) {
+                state.subscription = Subscription::Pending;
+                tokio::spawn(Arc::clone(self).run_subscriber());
+            }
+        }
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Enabled before the check, so that no change in between is missed.
+            changed.as_mut().enable();
+            let subscription = self.state.lock().subscription.clone();
+            match subscription {
+                Subscription::Pending => changed.await,
+                Subscription::Active | Subscription::Away => return Ok(()),
+                Subscription::Refused(error) => {
+                    self.state.lock().waiters.remove(&waiter.number());
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Adds a waiter to the server's queues, unless it is there already or its resources are free. Returns
+    /// how long they are held, as acquire.lua does; `None`: the waiter may attempt. An attempt would add it
+    /// too, but with a WAIT for which the replicas are asked in vain.
+    pub async fn enqueue_if_held(&self, resources: &Resources, waiter: &Waiter) -> Option<i64> {
+        if self.state.lock().waiters.get(&waiter.number()).is_none_or(|queued| queued.on_server) {
+            return None;
+        }
+        let keys = &self.context.config.keys;
+        let entry = keys.waiter(waiter);
+        let names = resources.as_slice().iter().map(AsRef::as_ref);
+        let call = self.context.shared.run_script(&JOIN_QUEUE, |packer, out| {
+            JOIN_QUEUE.pack_queues(keys, &names, Some(&entry), ScriptReply::Number, packer, out);
+        });
+        match call.await {
+            Ok(Value::Int(reply)) if reply <= 0 => {
+                if let Some(queued) = self.state.lock().waiters.get_mut(&waiter.number()) {
+                    queued.on_server = true;
+                }
+                Some(reply)
+            }
+            // The attempt finds out what is wrong.
+            _ => None,
+        }
+    }
+
+    /// The waiter got its lease, and the grant removed it from the queues.
+    pub fn granted(&self, waiter: &Waiter) {
+        self.state.lock().waiters.remove(&waiter.number());
+    }
+
+    /// Ends a wait.
+    pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
+        if self.state.lock().waiters.remove(&waiter.number()).is_some() {
+            let entry = self.context.config.keys.waiter(waiter);
+            self.remove_entry(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
+        }
+    }
+
+    /// Wakes all waiters and ends the subscription.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let waiters: Vec<_> = state.waiters.drain().collect();
+        drop(state);
+        for (_, queued) in waiters {
+            queued.waiter.wake();
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
+    async fn remove_entry<'a>(&self, names: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
+        let keys = &self.context.config.keys;
+        let call = self.context.shared.run_script(&LEAVE_QUEUE, |packer, out| {
+            LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), ScriptReply::Number, packer, out);
+        });
+        let _ = call.await;
+    }
+
+    fn wake(&self, number: u64) -> bool {
+        let state = self.state.lock();
+        state.waiters.get(&number).map(|queued| queued.waiter.wake()).is_some()
+    }
+
+    fn wake_all(&self) {
+        self.state.lock().waiters.values().for_each(|queued| queued.waiter.wake());
+    }
+}
