@@ -18,9 +18,15 @@ use crate::error::{Error, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
 
-/// An idle connection whose other end vanished is noticed after about half a minute.
-const KEEPALIVE: TcpKeepalive =
-    TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+/// An idle connection whose other end vanished is noticed after about half a minute: where the number of
+/// retries cannot be set, systems take 8 to 10.
+const KEEPALIVE: TcpKeepalive = {
+    let keepalive =
+        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
+    let keepalive = keepalive.with_retries(3);
+    keepalive
+};
 
 /// How long one address of a host is tried before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
