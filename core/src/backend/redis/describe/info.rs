@@ -15,7 +15,7 @@ pub(crate) fn online_replicas(info: &str) -> u32 {
     info.lines().filter(online).count() as u32
 }
 
-/// The replies of CONFIG and TIME. `None`: the server did not say.
+/// The replies of CONFIG and TIME, and of a trial PUBLISH. `None`: the server did not say.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigReplies {
     /// CONFIG's `save`: empty if the server writes no snapshots.
@@ -23,6 +23,7 @@ pub(crate) struct ConfigReplies {
     /// CONFIG's `appendfsync`.
     pub fsync: Option<String>,
     pub skew: Option<Skew>,
+    pub can_publish: Option<bool>,
 }
 
 /// A larger difference between the clocks is reported.
@@ -33,7 +34,11 @@ const MAX_SKEW_MICROS: u64 = 1_000_000;
 pub(crate) fn assess(config: &Config, info: &str, replies: ConfigReplies, acks: u32) -> Guarantee {
     let declared = config.replicas;
     let connected = online_replicas(info);
+    let can_publish = replies.can_publish;
     let server = server_info(info, replies);
+    let mut warnings = warnings(&server, acks, declared, connected);
+    warnings.extend(memory_warning(&server, info));
+    warnings.extend(publish_warning(can_publish, &config.keys.channel_prefix()));
     let version = server.version.as_deref().unwrap_or("of unknown version");
     let proof = if declared == 0 {
         "A lease is in the memory of one server".to_owned()
@@ -54,14 +59,14 @@ pub(crate) fn assess(config: &Config, info: &str, replies: ConfigReplies, acks: 
         ),
         replicas_declared: Some(declared),
         replicas_connected: Some(connected),
-        warnings: warnings(&server, acks, declared, connected),
+        warnings,
         survives: failure_modes(&server, acks, declared, connected),
         server: Some(server),
         file: None,
     }
 }
 
-fn server_info(info: &str, ConfigReplies { save, fsync, skew }: ConfigReplies) -> ServerInfo {
+fn server_info(info: &str, ConfigReplies { save, fsync, skew, .. }: ConfigReplies) -> ServerInfo {
     let field = |name: &str| value(info, name);
     let owned = |name: &str| field(name).map(str::to_owned);
     ServerInfo {
@@ -127,6 +132,29 @@ fn replica_warning(server: &ServerInfo, declared: u32, connected: u32) -> Option
     } else {
         None
     }
+}
+
+/// What counts is the memory without the buffers of replicas, as for the server itself.
+fn memory_warning(server: &ServerInfo, info: &str) -> Option<String> {
+    let bytes = |name: &str| value(info, name).and_then(|bytes| u64::from_str(bytes).ok());
+    let limit = server.max_memory.filter(|&limit| limit > 0)?;
+    let used = bytes("used_memory")?.saturating_sub(bytes("mem_not_counted_for_evict").unwrap_or(0));
+    (used > limit && server.eviction_policy.as_deref() == Some("noeviction")).then(|| {
+        format!(
+            "the server is at its memory limit (maxmemory is {limit} bytes, {used} are used): it grants no \
+             lock until there is room; leases are extended and released as usual; raise maxmemory"
+        )
+    })
+}
+
+fn publish_warning(can_publish: Option<bool>, channel_prefix: &str) -> Option<String> {
+    (can_publish == Some(false)).then(|| {
+        format!(
+            "releases cannot be announced, because this user or server does not allow PUBLISH: those that wait \
+             notice a release up to a second later, at their next heartbeat; allow +publish and the channels \
+             &{channel_prefix}*"
+        )
+    })
 }
 
 fn clock_warning(skew: Option<Skew>) -> Option<String> {
@@ -206,6 +234,7 @@ mod tests {
             save: Some(save.to_owned()),
             fsync: Some("everysec".to_owned()),
             skew: Some(skew),
+            can_publish: Some(true),
         };
         let server = assess(&config(2), &info, replies("3600 1"), 2).server.unwrap();
         assert_eq!(
@@ -229,6 +258,20 @@ mod tests {
         assert_eq!((server.product, server.version.as_deref()), ("Valkey", Some("9.1.0")));
         let silent = assess(&config(2), "", ConfigReplies::default(), 2).server.unwrap();
         assert_eq!(silent, ServerInfo { product: "Redis", ..ServerInfo::default() });
+    }
+
+    #[test]
+    fn warns_about_a_server_out_of_memory_and_about_a_missing_publish() {
+        let of = |info: &str, can_publish| {
+            let replies = ConfigReplies { can_publish, ..ConfigReplies::default() };
+            assess(&config(2), info, replies, 2).warnings.join("")
+        };
+        let full = INFO.replace("maxmemory:0", "maxmemory:1000").replace("allkeys-lru", "noeviction")
+            + "used_memory:1500\r\nmem_not_counted_for_evict:400\r\n";
+        assert!(of(&full, None).contains("at its memory limit (maxmemory is 1000 bytes, 1100 are used)"));
+        assert_eq!(of(&full.replace(":400", ":500"), None), "", "the buffers of replicas do not count");
+        assert_eq!(of(INFO, Some(true)), "");
+        assert!(of(INFO, Some(false)).contains("&p:wake:*"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::connection::shared::ExchangeError;
 use super::node_context::NodeContext;
 use super::protocol::expected::ExpectedReply;
 use super::protocol::replies::Operation;
+use super::protocol::scripts::{CAN_PUBLISH, pack_can_publish};
 use super::protocol::values::{text, texts};
 use crate::backend::guarantees::{Guarantee, Skew};
 use crate::error::Result;
@@ -88,7 +89,18 @@ pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee>
             }
         }
     }
+    config.can_publish = can_publish(node).await;
     Ok(info::assess(&node.config, &info, config, acks))
+}
+
+/// Whether releases can be announced; `None`: the server did not say.
+async fn can_publish(node: &NodeContext) -> Option<bool> {
+    let channel = format!("{}probe", node.config.keys.channel_prefix());
+    let call = node.shared.run_script(&CAN_PUBLISH, |packer, out| pack_can_publish(&channel, packer, out));
+    match call.await {
+        Ok(Value::Int(reply)) => Some(reply == 1),
+        _ => None,
+    }
 }
 
 /// The value in the reply of CONFIG GET.

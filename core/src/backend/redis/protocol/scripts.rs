@@ -139,6 +139,16 @@ pub(crate) static LEAVE_QUEUE: LazyLock<Script> =
 pub(crate) static HEARTBEAT: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_wait_queue!("heartbeat.lua"), ScriptParams::default()));
 
+pub(crate) static CAN_PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/can_publish.lua"), ScriptParams::default()));
+
+/// Appends the EVALSHA of `can_publish.lua` to `out`.
+pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg("EVALSHA").arg(&*CAN_PUBLISH.sha).arg(0).arg(echo).arg(channel);
+    });
+}
+
 /// Appends the EVALSHA of inspect.lua to `out`.
 pub(crate) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.script_call(out, ScriptReply::Record, |cmd, echo| {
@@ -165,9 +175,17 @@ mod tests {
     #[test]
     fn every_script_states_its_keys_and_its_reply() {
         let shared = include_str!("lua/lib/wait_queue.lua").lines().count() + 1;
-        for script in
-            [&ACQUIRE, &EXTEND, &RELEASE, &INSPECT, &FORCE_RELEASE, &JOIN_QUEUE, &LEAVE_QUEUE, &HEARTBEAT]
-        {
+        for script in [
+            &ACQUIRE,
+            &EXTEND,
+            &RELEASE,
+            &INSPECT,
+            &FORCE_RELEASE,
+            &JOIN_QUEUE,
+            &LEAVE_QUEUE,
+            &HEARTBEAT,
+            &CAN_PUBLISH,
+        ] {
             let before = if script.body.contains("local function wake_first") { shared } else { 0 };
             let head = script.body.lines().skip(before).take_while(|line| line.starts_with("-- "));
             let head = head.collect::<Vec<_>>().join(" ");
