@@ -4,8 +4,9 @@ import { beforeAll, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from '../fixtures/locks'
 import { type Script } from '../fixtures/processes/processes'
-import { startPrimary, type Deployment } from '../fixtures/servers/redis'
+import { startPrimary, startRedis, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
+import { hasWallClock, wallClock } from '../fixtures/time/wall-clock'
 import { queueKey } from './support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
@@ -150,4 +151,32 @@ it('gives a waiter one position in the queues of all its resources', async () =>
   // Otherwise each would be the head of one queue, and wait for the other.
   await (await Promise.race(waits)).release()
   for (const lock of await Promise.all(waits)) expect(await lock.release()).toBe(true)
+})
+
+it.skipIf(!hasWallClock)('keeps the order on a server whose clock starts in 1970', async () => {
+  // As on a machine without a clock of its own, before it was set.
+  const { env } = wallClock(86_400_000 - Date.now())
+  const server = await startRedis({ env })
+  const connect = (): LockManager => closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
+  const [holder, ...others] = [connect(), connect(), connect()]
+  const resource = unique()
+  const lock = await holder.acquireStrong(resource, { ttlMs: 60_000 })
+  const served: number[] = []
+  const waits: Promise<void>[] = []
+  for (let number = 0; number < 6; number++) {
+    const wait = others[number % 2]!.acquireStrong(resource, { waitMs: 30_000, fair: true })
+    waits.push(
+      wait.then(async (mine) => {
+        served.push(number)
+        await mine.release()
+      }),
+    )
+    await waitUntilQueued(server, resource, number + 1)
+  }
+  const began = performance.now()
+  await lock.release()
+  await Promise.all(waits)
+  expect(served).toEqual([0, 1, 2, 3, 4, 5])
+  // Each is notified; polling would take a second for each.
+  expect(performance.now() - began).toBeLessThan(2_000)
 })

@@ -54,9 +54,22 @@ describe('the keys on the server', () => {
 
   it('are not written where another application has a key', async () => {
     const locks = manager()
-    const resource = unique()
+    const [resource, list] = [unique(), unique()]
     await redis.primary.cmd('SET', lockKey(resource), 'mine')
-    expect(await locks.tryAcquireStrong(resource)).toBeNull()
+    await redis.primary.cmd('RPUSH', lockKey(list), 'mine')
+    // It never ends by itself, so nobody is told to wait for it.
+    for (const [name, words] of [
+      [resource, 'has no TTL, so it was not written by fencelock'],
+      [list, 'value of another type'],
+    ] as const) {
+      for (const options of [{}, { waitMs: 300 }, { waitMs: 300, fair: true }]) {
+        expect(await rejection(locks.acquireStrong(name, options))).toMatchObject({
+          code: 'BACKEND_UNAVAILABLE',
+          message: expect.stringContaining(words),
+        })
+      }
+      expect(await rejection(locks.tryAcquireStrong(name))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+    }
     expect(await redis.primary.cmd('GET', lockKey(resource))).toBe('mine')
     const other = unique()
     await redis.primary.cmd('LPUSH', fenceKey(other), 'not a token')

@@ -60,6 +60,11 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
             "a key of this lock holds a value of another type",
             "another program writes keys with this prefix: use another prefix",
         ),
+        "NOTTL" => (
+            Unavailable,
+            "the key of a lock has no TTL, so it was not written by fencelock and never ends by itself",
+            "another program writes keys with this prefix: use another prefix, or delete the key",
+        ),
         "NOSCRIPT" => (
             Unavailable,
             "the server forgets scripts as soon as they are loaded",

@@ -6,6 +6,7 @@ mod proxy;
 mod refusals;
 mod server;
 mod tls;
+mod wait_queue;
 
 use std::future::Future;
 use std::sync::Arc;

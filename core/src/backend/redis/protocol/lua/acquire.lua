@@ -32,7 +32,10 @@ local function acquire(lock_base, names, owner, ttl_ms, min_token, fence_ms)
   for i = lock_base + 1, lock_base + names do
     local set = try('SET', KEYS[i], owner, 'PX', ttl_ms, 'NX')
     if not set then return held_reply(lock_base, names) end
-    if set.err then return set end
+    if set.err then
+      -- A server that is out of memory refuses even a SET that would write nothing.
+      return names == 1 and redis.call('EXISTS', KEYS[i]) == 1 and held_reply(lock_base, names) or set
+    end
   end
 
   -- The token is the clock (µs), which is usually above the last token and min_token.
@@ -63,15 +66,16 @@ local function acquire_in_turn(lock_base, queue_base, names, waiter, ...)
   if not ok then return error_reply(behind) end
   -- A waiter behind others need not know when the lease ends: it is woken when its turn comes.
   local reply = behind and 0 or acquire(lock_base, names, ...)
-  if not waiter or type(reply) ~= 'number' then return reply end
-  if reply > 0 then
+  if not waiter then return reply end
+  if type(reply) == 'number' and reply > 0 then
     -- If this fails, the entry is soon taken for dead.
     for i = queue_base + 1, queue_base + names do try('ZREM', KEYS[i], waiter) end
     return reply
   end
+  -- After an error, too: it may have been woken, and must hand the offer on.
   has_waiters = true
   local queued, why = pcall(enqueue, lock_base, queue_base, names, waiter, now_us)
-  return queued and reply or error_reply(why)
+  return (queued or type(reply) ~= 'number') and reply or error_reply(why)
 end
 
 local replies, lock_base, queue_base, arg = {}, 0, 2 * total_names, 2

@@ -36,6 +36,6 @@ if type(deleted) == 'table' then return deleted end
 if redis.call('EXISTS', unpack(owned_queues)) > 0 then
   local now_ms = to_ms(clock_us())
   -- The leases are released whether or not waking succeeds: waiters also check by themselves.
-  for _, queue in ipairs(owned_queues) do pcall(wake_first, queue, now_ms) end
+  for _, queue in ipairs(owned_queues) do pcall(offer, queue, now_ms) end
 end
 return replies

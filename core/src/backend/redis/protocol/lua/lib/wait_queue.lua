@@ -2,12 +2,30 @@
 --   `process:number:f`, a fair waiter, scored by its arrival (µs)
 --   `process:number:u`, an unfair waiter, scored likewise, after all fair ones
 --   `process`, scored by the time (ms) at which it counts as dead unless it sends a heartbeat before
+--   `offered`, scored by minus the highest score of the waiters to whom the free lock has been offered
+--
+-- A lock that becomes free is offered to all waiters in its queue at that moment, one after the other: the first one
+-- is woken and attempts. If it is refused, because it waits for another lock too, it moves to the end, and hands the
+-- offer on to the next one it was made to. The same happens when a fair waiter leaves, who kept others from the lock.
+-- Invariant: while a lock is free and the head of its queue is not fair, either nobody up to `offered` is left, or the
+-- first of them has been woken and has not attempted since. So whoever can take the lock is woken, and each waiter
+-- attempts once for an offer: those that are refused do not keep waking each other. Waiters beyond `offered` attempted
+-- after the offer, and wait for the lock, or for the fair head of a queue, that refused them: its end is an offer to
+-- them. A fair head keeps its place and hands nothing on. Heartbeats wake the first waiter of a free lock again, for
+-- offers that were lost with a process or a connection, or with a PUBLISH that this user may not send.
 
 local FIRST_ENTRY, LAST_FAIR, UNFAIR_OFFSET = '100000000000000', '4000000000000000', 4000000000000000
 local ALIVE_MS, QUEUE_TTL_MS = 1500, 5000
 
+-- How many dead waiters one call removes at most, from all queues together.
+local removals_left = 256
+
 local function process_of(entry)
   return string.sub(entry, 1, 32)
+end
+
+local function is_fair(entry)
+  return string.sub(entry, -1) == 'f'
 end
 
 -- For how much longer a process counts as alive.
@@ -15,25 +33,93 @@ local function alive_ms(queue, process, now_ms)
   return (tonumber(redis.call('ZSCORE', queue, process)) or 0) - now_ms
 end
 
--- The first waiter whose process is alive; dead ones before it are removed.
+-- A process of this queue that is alive.
+local function any_alive(queue, now_ms)
+  local after = string.format('(%.0f', now_ms)
+  return redis.call('ZRANGEBYSCORE', queue, after, '(' .. FIRST_ENTRY, 'LIMIT', 0, 1)[1]
+end
+
+local function channel_of(queue, process)
+  return string.match(queue, '^(.-):x?{') .. ':wake:' .. process
+end
+
+-- The highest score of a waiter to whom the lock has been offered.
+local function offered(queue)
+  return -(tonumber(redis.call('ZSCORE', queue, 'offered')) or 0)
+end
+
+-- Notes that the lock is offered to all who are in its queue now. Returns whether there is anyone.
+local function note_offer(queue)
+  local last = redis.call('ZREVRANGEBYSCORE', queue, '+inf', FIRST_ENTRY, 'WITHSCORES', 'LIMIT', 0, 1)
+  if not last[1] then return false end
+  redis.call('ZADD', queue, '-' .. last[2], 'offered')
+  return true
+end
+
+-- The first waiter whose process is alive, when it is not the first one of the queue. The dead ones before it are
+-- removed; if they are more than a call may remove, the second result is true.
+local function first_after_dead(queue, now_ms)
+  if not any_alive(queue, now_ms) then
+    -- Freed in the background however long it is. If this user may not UNLINK, it expires.
+    redis.pcall('UNLINK', queue)
+    return nil, false
+  end
+  if removals_left == 0 then return nil, true end
+  local entries = redis.call('ZRANGEBYSCORE', queue, FIRST_ENTRY, '+inf', 'LIMIT', 0, removals_left)
+  local alive, dead, fair_died, first = {}, {}, false, nil
+  for _, entry in ipairs(entries) do
+    local process = process_of(entry)
+    if alive[process] == nil then alive[process] = alive_ms(queue, process, now_ms) > 0 end
+    if alive[process] then
+      first = entry
+      break
+    end
+    dead[#dead + 1], fair_died = entry, fair_died or is_fair(entry)
+  end
+  local more = not first and #entries == removals_left
+  removals_left = removals_left - #dead
+  redis.call('ZREM', queue, unpack(dead))
+  if fair_died then note_offer(queue) end
+  return first, more
+end
+
+-- The first waiter whose process is alive. If the second result is true, it is not known yet: dead ones are before it.
 local function first_alive(queue, now_ms)
+  local entry = redis.call('ZRANGEBYSCORE', queue, FIRST_ENTRY, '+inf', 'LIMIT', 0, 1)[1]
+  if not entry or alive_ms(queue, process_of(entry), now_ms) > 0 then return entry, false end
+  return first_after_dead(queue, now_ms)
+end
+
+-- Has a process send a heartbeat now, which goes on removing dead waiters: no waiter has the number 0.
+local function request_heartbeat(queue, now_ms)
+  local process = any_alive(queue, now_ms)
+  if process then redis.pcall('PUBLISH', channel_of(queue, process), '0') end
+end
+
+-- Wakes the first waiter that listens. With `limit`: only if it is an unfair one that is not beyond this score.
+local function wake_first(queue, now_ms, limit)
   while true do
-    local entry = redis.call('ZRANGEBYSCORE', queue, FIRST_ENTRY, '+inf', 'LIMIT', 0, 1)[1]
-    if not entry or alive_ms(queue, process_of(entry), now_ms) > 0 then return entry end
-    redis.call('ZREM', queue, entry)
+    local entry, more = first_alive(queue, now_ms)
+    if more then return request_heartbeat(queue, now_ms) end
+    if not entry then return end
+    if limit and (is_fair(entry) or tonumber(redis.call('ZSCORE', queue, entry)) > limit) then return end
+    local process = process_of(entry)
+    local number = string.match(entry, ':(%d+):')
+    if redis.call('PUBLISH', channel_of(queue, process), number) > 0 then return end
+    -- Nobody listens, so all waiters of this process count as dead.
+    redis.call('ZREM', queue, process)
   end
 end
 
--- Wakes the first waiter that listens, unless it is the caller.
-local function wake_first(queue, now_ms, caller)
-  local channel_prefix = string.match(queue, '^(.-):x?{') .. ':wake:'
-  while true do
-    local entry = first_alive(queue, now_ms)
-    if not entry or entry == caller then return end
-    local number = string.match(entry, ':(%d+):')
-    if redis.call('PUBLISH', channel_prefix .. process_of(entry), number) > 0 then return end
-    redis.call('ZREM', queue, entry)
-  end
+-- Offers a lock that is free to all who are in its queue now.
+local function offer(queue, now_ms)
+  if note_offer(queue) then wake_first(queue, now_ms) end
+end
+
+-- Hands the offer of a free lock on to the next waiter it was made to.
+local function hand_on(queue, now_ms)
+  local limit = offered(queue)
+  if limit > 0 then wake_first(queue, now_ms, limit) end
 end
 
 local function clock_us()
@@ -50,12 +136,16 @@ local function error_reply(caught)
   return type(caught) == 'table' and caught or redis.error_reply(caught)
 end
 
--- The reply for held locks KEYS[lock_base + 1 …]: the longest remaining time, because all must be free.
+-- The reply for held locks KEYS[lock_base + 1 …]: the longest remaining time, because all must be free; or an error if
+-- one of them is not ours, because it never ends by itself.
 local function held_reply(lock_base, names)
   local longest = 0
   for i = lock_base + 1, lock_base + names do
     local left_ms = redis.call('PTTL', KEYS[i])
-    if left_ms == -1 then return 0 end
+    if left_ms == -1 then
+      local stored = redis.pcall('GET', KEYS[i])
+      return type(stored) == 'table' and stored or redis.error_reply('NOTTL The lock has no TTL')
+    end
     longest = math.max(longest, left_ms)
   end
   return -1 - longest
@@ -64,40 +154,44 @@ end
 -- Puts a waiter into the queues KEYS[queue_base + 1 …] with the same score in all of them: if two waiters were in two
 -- queues in different order, they would wait for each other.
 local function enqueue(lock_base, queue_base, names, waiter, now_us)
-  local fair, queued = string.sub(waiter, -1) == 'f', 0
+  local fair, queued = is_fair(waiter), 0
   for i = queue_base + 1, queue_base + names do
     if redis.call('ZSCORE', KEYS[i], waiter) then queued = queued + 1 end
   end
   -- An unfair waiter for several resources that found one held moves behind waiters that can use the others.
-  local moves = queued < names or (names > 1 and not fair)
-  local score = fair and now_us or now_us + UNFAIR_OFFSET
+  local several = names > 1 and not fair
+  local moves = queued < names or several
+  local score = fair and math.max(now_us, tonumber(FIRST_ENTRY)) or now_us + UNFAIR_OFFSET
   if moves then
     -- After all of its kind, including those of the same call and those queued before a clock went back.
     for i = queue_base + 1, queue_base + names do
       local max = fair and '(' .. LAST_FAIR or '+inf'
       local last = redis.call('ZREVRANGEBYSCORE', KEYS[i], max, FIRST_ENTRY, 'WITHSCORES', 'LIMIT', 0, 1)
-      score = math.max(score, (tonumber(last[2]) or 0) + 1)
+      score = math.max(score, (tonumber(last[2]) or 0) + 1, several and offered(KEYS[i]) + 1 or 0)
     end
   end
   score = string.format('%.0f', score)
   for i = queue_base + 1, queue_base + names do
+    -- First what a server that is out of memory allows: after one write a script may make any other. An entry is small
+    -- and short-lived, and without it waiters would lose their places.
+    redis.call('PEXPIRE', KEYS[i], QUEUE_TTL_MS)
     if moves then redis.call('ZADD', KEYS[i], score, waiter) end
     redis.call('ZADD', KEYS[i], string.format('%.0f', to_ms(now_us) + ALIVE_MS), process_of(waiter))
     redis.call('PEXPIRE', KEYS[i], QUEUE_TTL_MS)
   end
-  if names == 1 or fair then return end
+  if not several then return end
   for i = 1, names do
-    if redis.call('EXISTS', KEYS[lock_base + i]) == 0 then
-      wake_first(KEYS[queue_base + i], to_ms(now_us), waiter)
-    end
+    if redis.call('EXISTS', KEYS[lock_base + i]) == 0 then pcall(hand_on, KEYS[queue_base + i], to_ms(now_us)) end
   end
 end
 
--- Whether a fair waiter is first in one of these queues, other than this waiter.
+-- Whether a fair waiter is first in one of these queues, other than this waiter. If that cannot be told yet, it may be.
 local function must_wait(queue_base, names, waiter, now_us)
+  local now_ms = to_ms(now_us)
   for i = queue_base + 1, queue_base + names do
-    local entry = first_alive(KEYS[i], to_ms(now_us))
-    if entry and entry ~= waiter and string.sub(entry, -1) == 'f' then return true end
+    local entry, more = first_alive(KEYS[i], now_ms)
+    if more then request_heartbeat(KEYS[i], now_ms) end
+    if more or (entry and entry ~= waiter and is_fair(entry)) then return true end
   end
   return false
 end
