@@ -181,6 +181,10 @@ export interface LocalConfig {
   fullDurability: boolean
   /** Whether the file may be on a network or FUSE file system. */
   allowNetworkFilesystem: boolean
+  /** The mode of the files that are created. */
+  mode?: number
+  /** Whether the user gave a relative path. */
+  relative: boolean
 }
 
 /** What can be seen of a lock file. */

@@ -81,9 +81,19 @@ export interface TlsOptions {
 export interface LocalOptions {
   /**
    * A SQLite file of fencelock's own, never your application's database. It is created if it is missing; its
-   * directory must exist and be writable. A relative path is resolved when the manager is created. Containers
-   * share the directory, not the file: a file that has hard links or is a mount of its own causes an
-   * {@link UnsupportedError}. A URL must be of the scheme `file:`.
+   * directory must exist and be writable. Give an absolute path: a relative one is resolved against the working
+   * directory when the manager is created, and a process that is started in another directory gets another
+   * file, and the same locks. Containers share the directory, not the file: a file that has hard links or is a
+   * mount of its own causes an {@link UnsupportedError}. A URL must be of the scheme `file:`.
+   *
+   * Beside the file lie `-wal` and `-shm`, which belong to it; a `-live-…` for every process that uses it, which
+   * shows that it lives; and for a moment `-create` and `-journal`. List `locks.sqlite*` in `.gitignore` and
+   * `.dockerignore`, and back none of them up: leases mean nothing later. Do not write, cut or delete them while
+   * processes use them: cutting `-shm` (as `cp` onto it does) kills those with SIGBUS, because SQLite has it
+   * mapped, unless they notice before their next access. Deleting is noticed within a second; then all leases
+   * in the file are lost.
+   * @example
+   * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
    * @default 'locks.sqlite'
    */
   path?: string | URL | undefined
@@ -100,6 +110,15 @@ export interface LocalOptions {
    * @default false
    */
   allowNetworkFilesystem?: boolean | undefined
+  /**
+   * The permissions of the lock file when it is created, whatever the umask says: `0o600` and any of `0o066`.
+   * All files next to it have those of the lock file, also ones that a process with another umask creates. For
+   * processes of several users use `0o660` and a directory that belongs to a common group and has the setgid
+   * bit (`chmod 2770`). A sticky directory such as /tmp is for one user's processes only: Linux may keep others
+   * from opening files there. Ignored on Windows.
+   * @default what the umask leaves of 0o666
+   */
+  mode?: number | undefined
 }
 
 /** The options of `new LockManager()`. */
@@ -464,7 +483,7 @@ export class LockManager implements AsyncDisposable {
   /**
    * Checks the options and throws immediately if they are invalid; connects on first use.
    * @example
-   * new LockManager() // local locks in ./locks.sqlite
+   * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
    * new LockManager({ redis: { url: 'redis://127.0.0.1:6379', replicas: 0 } }) // a development server
    */
   constructor(options?: ManagerOptions)

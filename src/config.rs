@@ -65,6 +65,10 @@ pub struct LocalConfig {
     pub full_durability: bool,
     /// Whether the file may be on a network or FUSE file system.
     pub allow_network_filesystem: bool,
+    /// The mode of the files that are created.
+    pub mode: Option<u32>,
+    /// Whether the user gave a relative path.
+    pub relative: bool,
 }
 
 impl ManagerConfig {
@@ -80,6 +84,8 @@ impl ManagerConfig {
                 sqlite::Durability::Normal
             },
             allow_network_filesystem: self.local.allow_network_filesystem,
+            mode: self.local.mode,
+            is_relative: self.local.relative,
         };
         let local = Backend::Sqlite(sqlite::SqliteBackend::new(local, Clock::System));
         let strong = strong.map(|strong| (Strategy::Strong, strong));

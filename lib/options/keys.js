@@ -28,7 +28,7 @@ const redis = {
 const tls = { ca: true, cert: true, key: true, serverName: true, rejectUnauthorized: true }
 
 /** @type {Record<keyof Public.LocalOptions, true>} */
-const local = { path: true, durability: true, allowNetworkFilesystem: true }
+const local = { path: true, durability: true, allowNetworkFilesystem: true, mode: true }
 
 /** @type {Record<keyof Public.RenewOptions, true>} */
 const renew = { maxHoldMs: true, maxStallMs: true }

@@ -2,12 +2,12 @@
 
 /** The manager's option `local`: the file of local locks. */
 
-const { resolve } = require('node:path')
+const { isAbsolute, resolve } = require('node:path')
 const { fileURLToPath } = require('node:url')
 
 const { invalid } = require('../errors.js')
 const { LOCAL_KEYS, elsewhere } = require('./keys.js')
-const { boolean, isUrl, object, oneOf, string } = require('./validate.js')
+const { boolean, isUrl, object, oneOf, optional, string, wrongType } = require('./validate.js')
 
 const DEFAULT_PATH = 'locks.sqlite'
 /** At least two letters, because `C:` is a drive. */
@@ -25,7 +25,7 @@ function looksLikeUrl(text) {
 function localConfig(value = DEFAULT_PATH) {
   const given = typeof value === 'string' || isUrl(value) ? { path: value } : value
   const options = object('local', given, LOCAL_KEYS, { elsewhere })
-  const { durability = 'normal', allowNetworkFilesystem = false } = options
+  const { durability = 'normal', allowNetworkFilesystem = false, mode } = options
   const path = filePath(options.path)
   if (path === '' || path === ':memory:' || path.includes('\0')) {
     throw invalid(
@@ -38,6 +38,8 @@ function localConfig(value = DEFAULT_PATH) {
     path: resolve(path),
     fullDurability: oneOf('local.durability', durability, ['normal', 'full']) === 'full',
     allowNetworkFilesystem: boolean('local.allowNetworkFilesystem', allowNetworkFilesystem),
+    mode: optional(fileMode, 'local.mode', mode),
+    relative: !isAbsolute(path),
   }
 }
 
@@ -62,6 +64,20 @@ function filePath(value = DEFAULT_PATH) {
 /** @param {string} hint */
 function notAPath(hint) {
   return invalid(RangeError, `local.path must be a path, got a URL; ${hint}`)
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ */
+function fileMode(name, value) {
+  if (typeof value !== 'number') throw wrongType(name, 'a number', value)
+  // The creator has to read and write the file, and nobody to execute it.
+  if (Number.isInteger(value) && value >= 0o600 && value <= 0o666 && (value & ~0o066) === 0o600) return value
+  throw invalid(
+    RangeError,
+    `${name} must have the bits 0o600 and no others than 0o066, such as 0o600 or 0o660, got ${value}`,
+  )
 }
 
 module.exports = { localConfig, looksLikeUrl }

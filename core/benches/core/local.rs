@@ -31,7 +31,13 @@ pub fn together(operations: u32) -> Duration {
 fn manager() -> (Arc<Manager>, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().canonicalize().expect("it is there").join("locks.sqlite");
-    let config = Config { path, durability: Durability::Normal, allow_network_filesystem: false };
+    let config = Config {
+        path,
+        durability: Durability::Normal,
+        allow_network_filesystem: false,
+        mode: None,
+        is_relative: false,
+    };
     let backend = SqliteBackend::new(config, Clock::System);
     let manager = Manager::new(
         [(Strategy::Local, Backend::Sqlite(backend))],

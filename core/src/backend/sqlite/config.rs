@@ -21,4 +21,9 @@ pub struct Config {
     pub durability: Durability,
     /// Accept the file on a network or FUSE file system.
     pub allow_network_filesystem: bool,
+    /// The mode of the lock file, and of all files next to it, if this process creates it. `None`: what the
+    /// umask leaves of 0666. Not on Windows.
+    pub mode: Option<u32>,
+    /// Whether the user spelled the path relative to the working directory.
+    pub is_relative: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod          the contract, for async and for synchronous callers
-//! process/     the lock files of this process: their threads, users and background undo
+//! process/     the lock files of this process: their threads, users, watch and background undo
 //! waiters/     waking waiters; the queue of fair waiters
 //! commit/      operations on leases; group commit; one path's file, followed when it is replaced
 //! open/        from a path to an open store: creates the file, checks what it is, configures the connection
@@ -157,7 +157,9 @@ impl LockBackend for SqliteBackend {
             Some(waiter) if waiter.is_fair() => waiters.record_queued(waiter),
             _ => {}
         }
-        outcome.inspect_err(|error| undo_grant(&file, error, request))
+        outcome
+            .inspect(|attempt| hold(&file, attempt, request))
+            .inspect_err(|error| undo_grant(&file, error, request))
     }
 
     async fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
@@ -188,7 +190,9 @@ impl LockBackend for SqliteBackend {
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
-        file.commits().submit(Needs::WRITE, absent, work).await?
+        let sent = file.commits().submit(Needs::WRITE, absent, work).await??;
+        file.hold_until(sent + ttl.as_duration());
+        Ok(sent)
     }
 
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
@@ -220,7 +224,8 @@ impl LockBackend for SqliteBackend {
             Some(facts) => facts,
             None => self.expected_facts(path)?,
         };
-        Ok(describe::guarantee(path, &facts))
+        let access = describe::AccessFacts::read(path, &self.config);
+        Ok(describe::guarantee(path, &facts, &access))
     }
 
     /// The last manager of a file closes it for the process; leases that were not released expire.
@@ -249,7 +254,10 @@ impl SyncBackend for SqliteBackend {
             attempt = operations::acquire(tx, request)?;
             Ok(())
         });
-        outcome.map(|_| attempt).inspect_err(|error| undo_grant(&file, error, request))
+        outcome
+            .map(|_| attempt)
+            .inspect(|attempt| hold(&file, attempt, request))
+            .inspect_err(|error| undo_grant(&file, error, request))
     }
 
     fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
@@ -262,6 +270,13 @@ impl SyncBackend for SqliteBackend {
         outcome
             .map(|_| released)
             .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
+    }
+}
+
+/// Has the file checked while a lease is held that was granted.
+fn hold(file: &LockFile, attempt: &Attempt, request: &Request) {
+    if let Attempt::Granted(grant) = attempt {
+        file.hold_until(grant.sent + request.ttl.as_duration());
     }
 }
 

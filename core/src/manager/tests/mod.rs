@@ -59,6 +59,8 @@ impl Stage {
             path: directory.path().join("locks.sqlite"),
             durability: Durability::Normal,
             allow_network_filesystem: false,
+            mode: None,
+            is_relative: false,
         };
         let notified = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&notified);

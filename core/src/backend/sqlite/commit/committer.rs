@@ -2,7 +2,7 @@
 //! transactions on it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Committer {
     // Locked while the file is opened or closed, and to look up the store; not during transactions.
     slot: Mutex<Option<Arc<Store>>>,
     full: AtomicBool,
+    /// The mode of a file that is created; 0: as the umask says.
+    permissions: AtomicU32,
 }
 
 impl Committer {
@@ -52,8 +54,8 @@ impl Committer {
         allow_network: bool,
         listener: Box<dyn CommitListener>,
     ) -> Self {
-        let (slot, full) = (Mutex::default(), AtomicBool::new(false));
-        Self { environment, stores, path, allow_network, listener, slot, full }
+        let (slot, full, permissions) = (Mutex::default(), AtomicBool::new(false), AtomicU32::new(0));
+        Self { environment, stores, path, allow_network, listener, slot, full, permissions }
     }
 
     /// The environment of the file.
@@ -70,6 +72,11 @@ impl Committer {
     /// strictest requirement applies. Never waits: the next transaction applies it.
     pub fn require_full(&self) {
         self.full.store(true, Ordering::Relaxed);
+    }
+
+    /// Creates the file with this mode, if it has to be created.
+    pub fn set_permissions(&self, mode: u32) {
+        self.permissions.store(mode, Ordering::Relaxed);
     }
 
     /// Runs `work` in one transaction, at most once. `false`: there is no lock file, and none was to be
@@ -133,7 +140,8 @@ impl Committer {
                 }
                 Err(error) => return Err(error),
             };
-            let mode = OpenMode { create: needs.create, allow_network: self.allow_network };
+            let permissions = Some(self.permissions.load(Ordering::Relaxed)).filter(|&mode| mode != 0);
+            let mode = OpenMode { create: needs.create, allow_network: self.allow_network, permissions };
             *slot = open::open(self.environment, self.stores, &path, mode, budget)?;
             if let Some(store) = &*slot {
                 let listener: Weak<Self> = Arc::downgrade(self);
@@ -147,6 +155,24 @@ impl Committer {
     /// The store, if the file is open.
     pub fn open_store(&self) -> Option<Arc<Store>> {
         self.slot.try_lock()?.clone()
+    }
+
+    /// Whether this process may have leases in the file that is open now.
+    pub fn may_hold_leases(&self) -> bool {
+        // Locked: it is being opened, or looked up.
+        self.slot.try_lock().is_none_or(|slot| slot.as_ref().is_some_and(|store| store.may_hold_leases()))
+    }
+
+    /// Finds out between transactions whether the file was deleted or replaced, or a -wal or -shm of it. If so,
+    /// its leases are lost.
+    pub fn check_files(&self) {
+        let Some(store) = self.open_store() else { return };
+        if store.is_replaced() {
+            store.abandon();
+        } else if paths::is_replaced(&self.path, store.id()) {
+            // A symbolic link on the way was changed.
+            self.forget(&store);
+        }
     }
 
     /// The path no longer leads to the file of this store, or the file is damaged.

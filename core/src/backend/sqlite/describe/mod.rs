@@ -1,10 +1,12 @@
 //! What a lock file guarantees.
 
+mod access;
 mod facts;
 mod failure_modes;
 
 use std::path::Path;
 
+pub use self::access::AccessFacts;
 pub use self::facts::FileFacts;
 use self::failure_modes::failure_modes;
 use super::fs::kind::{self, Kind};
@@ -14,14 +16,14 @@ use crate::backend::guarantees::{FileInfo, Guarantee};
 const OVERLAY: &str = "overlay";
 
 /// The guarantees of the lock file at this path.
-pub fn guarantee(path: &Path, facts: &FileFacts) -> Guarantee {
+pub fn guarantee(path: &Path, facts: &FileFacts, access: &AccessFacts) -> Guarantee {
     let filesystem = match facts.kind {
         Kind::Network(name) => Some(name),
         Kind::Local => path.parent().and_then(kind::name),
     };
     Guarantee {
         summary: summary(path, facts),
-        warnings: warnings(facts, filesystem),
+        warnings: warnings(facts, filesystem).into_iter().chain(access.warnings()).collect(),
         survives: failure_modes(facts),
         file: Some(FileInfo {
             path: path.display().to_string(),
@@ -93,7 +95,7 @@ mod tests {
     #[test]
     fn a_file_on_a_network_file_system_is_durable_and_has_a_rollback_journal() {
         let facts = FileFacts::expected(Kind::Network("NFS"), false, true);
-        let file = guarantee(Path::new("/d/locks.sqlite"), &facts).file.unwrap();
+        let file = guarantee(Path::new("/d/locks.sqlite"), &facts, &AccessFacts::default()).file.unwrap();
         assert_eq!((file.filesystem, file.is_network, file.is_durable), (Some("NFS"), true, true));
         assert_eq!((file.exists, file.journal.as_str()), (false, "delete"));
     }

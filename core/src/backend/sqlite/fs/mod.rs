@@ -2,3 +2,4 @@
 
 pub(crate) mod kind;
 pub(crate) mod paths;
+pub(crate) mod regular_file;

@@ -130,9 +130,12 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
     )))
 }
 
-/// The file at this path now, if there is one and it can be accessed.
-pub fn id(path: &Path) -> Option<FileId> {
-    std::fs::metadata(path).ok().map(|metadata| FileId::of(&metadata))
+/// Whether it is certain that this path does not lead to this database any more, or that it was emptied.
+pub fn is_replaced(path: &Path, id: FileId) -> bool {
+    match std::fs::metadata(path) {
+        Ok(metadata) => !metadata.is_file() || metadata.len() == 0 || FileId::of(&metadata) != id,
+        Err(error) => matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+    }
 }
 
 /// The file next to the lock file with this suffix.

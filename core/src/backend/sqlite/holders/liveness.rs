@@ -12,13 +12,14 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, MutexGuard};
 
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::paths::{self, FileId};
+use crate::backend::sqlite::fs::regular_file::{self, Permissions};
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
 
@@ -105,12 +106,12 @@ pub struct Liveness {
     mark: Mark,
     path: PathBuf,
     // Holds the lock; dropped after the name is removed.
-    _file: File,
+    file: File,
 }
 
 impl Liveness {
     /// Creates and locks a file for this process next to the lock file.
-    pub fn create(database: &Path) -> Result<Self> {
+    pub fn create(database: &Path, permissions: Permissions) -> Result<Self> {
         // A reaper may see the file after it is created and before it is locked, take it for that of a dead
         // process, and remove it. The next one has another name.
         for _ in 0..64 {
@@ -123,11 +124,11 @@ impl Liveness {
             let path = mark.path(database);
             // Before it exists, so that no thread of ours ever takes it for that of another copy.
             ours().insert(mark.nonce);
-            match claim(&path) {
+            match claim(&path, permissions) {
                 Ok(Some(file)) => {
                     let metadata = file.metadata().map_err(|error| errors::io("use", &path, &error))?;
                     mark.inode = FileId::of(&metadata).inode();
-                    return Ok(Self { mark, path, _file: file });
+                    return Ok(Self { mark, path, file });
                 }
                 Ok(None) => {
                     ours().remove(&mark.nonce);
@@ -150,6 +151,11 @@ impl Liveness {
         self.mark
     }
 
+    /// The mode of the file; `None` where files have none.
+    pub fn mode(&self) -> Option<u32> {
+        self.file.metadata().ok().and_then(|metadata| Permissions::of(&metadata).mode)
+    }
+
     /// Keeps the file locked until the process exits: leases are left that a user may still rely on. No other
     /// process may take them over until then, and all may from then on.
     pub fn keep_until_exit(self) {
@@ -168,8 +174,8 @@ impl Drop for Liveness {
 }
 
 /// Creates and locks the file; `None` if another process got hold of it in between.
-fn claim(path: &Path) -> io::Result<Option<File>> {
-    let file = match OpenOptions::new().read(true).write(true).create_new(true).open(path) {
+fn claim(path: &Path, permissions: Permissions) -> io::Result<Option<File>> {
+    let file = match regular_file::create(path, permissions) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(error),
@@ -206,7 +212,7 @@ pub fn probe(database: &Path, mark: &Mark) -> ProcessState {
     if mark.is_ours() {
         return ProcessState::Alive;
     }
-    let Ok(file) = File::open(mark.path(database)) else { return ProcessState::Unknown };
+    let Ok(file) = regular_file::open(&mark.path(database)) else { return ProcessState::Unknown };
     let Ok(metadata) = file.metadata() else { return ProcessState::Unknown };
     if FileId::of(&metadata).inode() != mark.inode {
         return ProcessState::Unknown;
@@ -233,7 +239,7 @@ pub fn refuse_second_copy(database: &Path) -> Result<()> {
         if (mark.pid_namespace, mark.pid) != (pid_namespace, std::process::id()) {
             continue;
         }
-        let Ok(file) = File::open(&path) else { continue };
+        let Ok(file) = regular_file::open(&path) else { continue };
         if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
             return Err(Error::unsupported(format!(
                 "another copy of fencelock in this process uses the lock file {}, and two copies would \
@@ -262,17 +268,24 @@ impl DeadHolder {
     }
 }
 
-/// The files that dead processes left next to the lock file.
-pub fn dead_holders(database: &Path) -> Result<Vec<DeadHolder>> {
-    let mut dead = Vec::new();
-    for (mut mark, path) in others(database)? {
-        let Ok(file) = File::open(&path) else { continue };
-        if let (Ok(()), Ok(metadata)) = (file.try_lock_shared(), file.metadata()) {
-            mark.inode = FileId::of(&metadata).inode();
-            dead.push(DeadHolder { mark, path, _locked: file });
-        }
-    }
-    Ok(dead)
+/// The files that dead processes left next to the lock file. Each is opened when it is asked for: there may be
+/// more than a process may have open.
+pub fn dead_holders(database: &Path) -> Result<impl Iterator<Item = DeadHolder> + use<>> {
+    Ok(others(database)?.into_iter().filter_map(|(mark, path)| {
+        let file = regular_file::open(&path).ok()?;
+        file.try_lock_shared().ok()?;
+        let inode = FileId::of(&file.metadata().ok()?).inode();
+        Some(DeadHolder { mark: Mark { inode, ..mark }, path, _locked: file })
+    }))
+}
+
+/// How many other processes have files that this one may not read. When such a process dies, its leases have to
+/// expire.
+pub fn unreadable(database: &Path) -> Result<usize> {
+    let is_unreadable = |path: &Path| {
+        regular_file::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+    };
+    Ok(others(database)?.iter().filter(|(_, path)| is_unreadable(path)).count())
 }
 
 /// The liveness files that this copy of fencelock did not create.
@@ -341,13 +354,13 @@ mod tests {
     fn the_lock_shows_whether_a_process_is_alive() {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("l");
-        let kept = Liveness::create(&database).unwrap();
+        let kept = Liveness::create(&database, Permissions::default()).unwrap();
         let mark = kept.mark();
         assert_eq!(probe(&database, &mark), ProcessState::Alive, "known without a probe");
         ours().remove(&mark.nonce);
         assert_eq!(probe(&database, &mark), ProcessState::Alive, "locked");
         assert_eq!(refuse_second_copy(&database).unwrap_err().code(), "UNSUPPORTED");
-        assert_eq!(dead_holders(&database).unwrap().len(), 0);
+        assert_eq!(dead_holders(&database).unwrap().count(), 0);
         assert_eq!(
             probe(&database, &Mark { inode: mark.inode + 1, ..mark }),
             ProcessState::Unknown,
@@ -363,7 +376,7 @@ mod tests {
         let left = Mark { inode: FileId::of(&path.metadata().unwrap()).inode(), ..mark };
         assert_eq!(probe(&database, &left), ProcessState::Dead);
         refuse_second_copy(&database).unwrap();
-        let found = dead_holders(&database).unwrap();
+        let found: Vec<_> = dead_holders(&database).unwrap().collect();
         assert_eq!(found.iter().map(|dead| dead.mark).collect::<Vec<_>>(), [left]);
         assert_eq!(probe(&database, &left), ProcessState::Dead, "reaping is not mistaken for a live process");
         found.into_iter().for_each(DeadHolder::remove_file);

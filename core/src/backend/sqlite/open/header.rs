@@ -20,6 +20,10 @@ pub const APPLICATION_ID: i32 = 0x464e_434c;
 /// The version of the schema. Stored in the header at offset 60.
 pub const SCHEMA_VERSION: i32 = 1;
 
+/// Rows are small and a transaction changes few of them: of all sizes, this one writes the least per grant
+/// and still has room for several rows with names of usual length.
+pub const PAGE_BYTES: u32 = 1024;
+
 const HEADER_BYTES: usize = 100;
 
 /// What a file is, by its first bytes. <https://sqlite.org/fileformat2.html#the_database_header>

@@ -2,8 +2,10 @@
 
 pub(crate) mod create;
 pub(crate) mod header;
+mod leftovers;
 mod pragmas;
 mod stages;
+mod wal_pair;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use super::environment::Environment;
 use super::errors;
 use super::fs::kind::Kind;
 use super::fs::paths::{self, FileStat};
+use super::fs::regular_file;
 use super::retry::RetryBudget;
 use super::store::Store;
 use super::store::stores::Stores;
@@ -25,6 +28,8 @@ pub struct OpenMode {
     pub create: bool,
     /// Accept it on a network file system.
     pub allow_network: bool,
+    /// The mode of a file that is created; `None`: what the umask leaves of 0666.
+    pub permissions: Option<u32>,
 }
 
 /// Opens the lock file at this canonical path, or finds the store that has it open. `None`: there is no such
@@ -47,17 +52,18 @@ pub fn open(
         {
             return Err(network_refused(path, name));
         }
+        refuse_special_siblings(path)?;
         let store = match stat {
             None => {
-                create::create(path, kind, budget)?;
+                create::create(path, kind, mode.permissions, budget)?;
                 None
             }
             Some(stat) => {
                 refuse_other_names(path, stat)?;
-                match stores.find(stat.id) {
-                    Some(store) => return Ok(Some(store)),
-                    None => Candidate { path, stat, kind }.open(budget)?,
+                if let Some(store) = stores.find(stat.id) {
+                    return Ok(Some(store));
                 }
+                Candidate { path, stat, kind }.open(budget)?
             }
         };
         if let Some(store) = store {
@@ -68,6 +74,24 @@ pub fn open(
             return Err(errors::replaced_too_often(path));
         }
     }
+}
+
+/// SQLite opens these by name. A FIFO would block it for ever.
+fn refuse_special_siblings(path: &Path) -> Result<()> {
+    for sibling in ["-wal", "-shm", "-journal"].map(|suffix| paths::sibling(path, suffix)) {
+        match regular_file::is_in_the_way(&sibling) {
+            Ok(false) => {}
+            Ok(true) => {
+                return Err(Error::unavailable(format!(
+                    "SQLite needs the name {} next to the lock file, and what is there is not a regular file: \
+                     remove it. Nothing was granted",
+                    sibling.display()
+                )));
+            }
+            Err(error) => return Err(errors::io("use", &sibling, &error)),
+        }
+    }
+    Ok(())
 }
 
 /// SQLite finds the -wal and -shm of a database by its name. Processes that know it by different names would

@@ -10,10 +10,11 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 
 use super::header::{self, Content, HeaderProbe};
-use super::{create, pragmas};
+use super::{create, pragmas, wal_pair};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::fs::paths::{self, FileStat};
+use crate::backend::sqlite::fs::regular_file::Permissions;
 use crate::backend::sqlite::holders::liveness::{self, Liveness};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::Store;
@@ -56,7 +57,7 @@ impl<'a> Candidate<'a> {
     /// Goes through all stages.
     pub fn open(self, budget: &mut RetryBudget) -> Result<Option<Store>> {
         let Some(probed) = self.probe()? else { return Ok(None) };
-        let Some(connected) = probed.show_liveness()?.connect()? else { return Ok(None) };
+        let Some(connected) = probed.show_liveness()?.connect(budget)? else { return Ok(None) };
         connected.configure(budget)
     }
 
@@ -99,7 +100,8 @@ impl<'a> Probed<'a> {
         let Candidate { path, kind, .. } = self.candidate;
         let mut alive = Alive { liveness: None, probed: self };
         if !kind.is_network() {
-            alive.liveness = Some(Liveness::create(path)?);
+            // Who may use the lock file must be able to see whether its other users are alive.
+            alive.liveness = Some(Liveness::create(path, Permissions::beside(path))?);
             // Two copies that get here at the same time see each other, and both refuse.
             liveness::refuse_second_copy(path)?;
         }
@@ -108,9 +110,12 @@ impl<'a> Probed<'a> {
 }
 
 impl<'a> Alive<'a> {
-    fn connect(self) -> Result<Option<Connected<'a>>> {
+    fn connect(self, budget: &mut RetryBudget) -> Result<Option<Connected<'a>>> {
         let Self { liveness, probed: Probed { candidate, probe, is_wal } } = self;
         let path = candidate.path;
+        if is_wal {
+            wal_pair::repair(path, budget)?;
+        }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = match Connection::open_with_flags(path, flags) {
             Ok(connection) => connection,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::background_undo::BackgroundUndo;
+use super::file_watch::FileWatch;
 use crate::backend::contract::LossListener;
 use crate::backend::sqlite::commit::committer::{CommitListener, Committer};
 use crate::backend::sqlite::commit::group_commit::GroupCommit;
@@ -31,6 +32,7 @@ pub struct LockFile {
     poller: Arc<Poller>,
     listeners: Listeners,
     undo: Arc<BackgroundUndo>,
+    watch: Arc<FileWatch>,
 }
 
 impl LockFile {
@@ -52,7 +54,8 @@ impl LockFile {
         let commits = Arc::new(GroupCommit::new(Arc::new(committer)));
         let poller = Arc::new(Poller::new(waiters, Arc::clone(&commits), executor.clone()));
         let undo = Arc::new(BackgroundUndo::new(Arc::clone(&commits)));
-        Ok(Self { executor, commits, poller, listeners, undo })
+        let watch = Arc::new(FileWatch::new(commits.committer()));
+        Ok(Self { executor, commits, poller, listeners, undo, watch })
     }
 
     /// Its thread.
@@ -73,6 +76,17 @@ impl LockFile {
     /// What wakes its waiters.
     pub const fn poller(&self) -> &Arc<Poller> {
         &self.poller
+    }
+
+    /// Has the file checked while this process has leases in it: this one ends at this moment.
+    pub fn hold_until(&self, end: BootInstant) {
+        self.watch.hold_until(end, &self.executor);
+    }
+
+    /// Whether the file is being checked.
+    #[cfg(test)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch.is_running()
     }
 
     /// Releases a lease in the background, for at most this long, if this error means that it may still be

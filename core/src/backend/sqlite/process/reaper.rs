@@ -13,6 +13,9 @@ use crate::runtime::clock::Clock;
 
 /// The rows of one transaction, so that no other waits for it longer than about a millisecond.
 const STEP_ROWS: u32 = 1000;
+/// The liveness files that are open at a time. A crash loop may leave thousands, and the process needs its
+/// descriptors for other things.
+const OPEN_FILES: usize = 64;
 /// How long one attempt blocks the thread, which other tasks need.
 const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
 /// How many attempts may fail, and the pause between them. Giving up loses nothing: the next process to open
@@ -23,16 +26,26 @@ const PAUSE: Duration = Duration::from_millis(25);
 /// Removes the dead from a store once, as long as the store is in use.
 pub async fn reap(store: Weak<Store>) {
     let dead = match store.upgrade() {
-        Some(store) if store.keeps_liveness() => liveness::dead_holders(store.path()).unwrap_or_default(),
+        Some(store) if store.keeps_liveness() => liveness::dead_holders(store.path()),
         _ => return,
     };
-    if dead.is_empty() {
-        return;
+    let Ok(mut dead) = dead else { return };
+    loop {
+        let some: Vec<_> = dead.by_ref().take(OPEN_FILES).collect();
+        if some.is_empty() || !reap_some(&store, &some).await {
+            return;
+        }
+        some.into_iter().for_each(DeadHolder::remove_file);
+        tokio::task::yield_now().await;
     }
+}
+
+/// Removes what these left in the lock file; `false` if that cannot be done now.
+async fn reap_some(store: &Weak<Store>, dead: &[DeadHolder]) -> bool {
     let (mut from, mut failures) = (String::new(), 0);
     loop {
-        let Some(open) = store.upgrade() else { return };
-        let progress = free_leases(&open, &dead, &from);
+        let Some(open) = store.upgrade() else { return false };
+        let progress = free_leases(&open, dead, &from);
         drop(open);
         match progress {
             Ok(ReapProgress::Done) => break,
@@ -44,7 +57,7 @@ pub async fn reap(store: Weak<Store>) {
                 failures += 1;
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok(ReapProgress::Replaced) | Err(_) => return,
+            Ok(ReapProgress::Replaced) | Err(_) => return false,
         }
     }
     if let Some(open) = store.upgrade() {
@@ -52,7 +65,7 @@ pub async fn reap(store: Weak<Store>) {
         let mut budget = RetryBudget::new(BLOCKING_LIMIT);
         let _ = open.transact(Access::Write, &Clock::System, &mut budget, &mut |tx| tx.remove_dead_waiters());
     }
-    dead.into_iter().for_each(DeadHolder::remove_file);
+    true
 }
 
 /// How far reaping has come.

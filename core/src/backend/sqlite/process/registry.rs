@@ -58,6 +58,9 @@ impl Registry {
         if config.durability == Durability::Full {
             file.committer().require_full();
         }
+        if let Some(mode) = config.mode {
+            file.committer().set_permissions(mode);
+        }
         Ok(FileUser::new(file, listener))
     }
 }

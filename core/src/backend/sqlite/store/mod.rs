@@ -141,6 +141,22 @@ impl Store {
         Ok(paths::stat(&self.path)?.is_some_and(|stat| stat.id == self.id))
     }
 
+    /// Whether it is certain, between transactions, that the file was deleted or replaced, or its -wal or -shm.
+    /// A transaction that is under way finds out by itself.
+    pub fn is_replaced(&self) -> bool {
+        if paths::is_replaced(&self.path, self.id) {
+            return true;
+        }
+        // Without WAL there are no such files.
+        let Some(mut connection) = self.connection.try_lock() else { return false };
+        !self.kind.is_network() && !connection.wal_files.check(&self.path)
+    }
+
+    /// Whether this process may have leases in the file.
+    pub fn may_hold_leases(&self) -> bool {
+        self.unreleased.load(Ordering::Relaxed) > 0
+    }
+
     /// Notifies this listener when the store is abandoned.
     pub fn add_listener(&self, listener: Weak<dyn StoreListener>) {
         let mut listeners = self.listeners.lock();
@@ -175,8 +191,11 @@ impl Store {
             }
             let mut connection = self.connection();
             let sent = clock.boot();
-            // With a rollback journal, a reader keeps other processes from committing.
             if !self.kind.is_network() {
+                if !connection.wal_files.may_be_used(&self.path, sent) {
+                    return Ok(Done::Replaced);
+                }
+                // With a rollback journal, a reader keeps other processes from committing.
                 connection.snapshot.count(sent);
             }
             match connection.begin(access, self.full.load(Ordering::Relaxed)) {

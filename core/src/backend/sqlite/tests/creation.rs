@@ -1,9 +1,13 @@
 //! Creating the file: by many processes at once, over leftover files, where it is impossible.
 
+use std::time::Duration;
+
 use super::roles::ChildProcess;
 use super::{TestDir, request};
 use crate::backend::contract::SyncBackend;
-use crate::backend::sqlite::open::create::PAGE_BYTES;
+use crate::backend::sqlite::environment::Environment;
+use crate::backend::sqlite::open::header::PAGE_BYTES;
+use crate::backend::sqlite::retry::Timeouts;
 use crate::backend::sqlite::{Config, SqliteBackend};
 use crate::runtime::clock::Clock;
 
@@ -29,17 +33,91 @@ fn an_empty_file_is_adopted() {
     dir.process().acquire(&["r"], 1000);
 }
 
+/// Writes a file next to the lock file, as old as if it had been left there.
+fn leave(dir: &TestDir, suffix: &str, content: &[u8]) {
+    let path = dir.path.with_file_name(format!("locks.sqlite{suffix}"));
+    std::fs::write(&path, content).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+}
+
 #[test]
 fn leftovers_of_a_deleted_file_are_removed() {
     let dir = TestDir::new();
-    for suffix in ["-wal", "-shm", "-journal", "-create"] {
-        std::fs::write(dir.path.with_file_name(format!("locks.sqlite{suffix}")), "x".repeat(40_000)).unwrap();
+    let elsewhere = TestDir::new();
+    let holder = elsewhere.process();
+    holder.acquire(&["left"], 60_000);
+    let wal = std::fs::read(elsewhere.path.with_file_name("locks.sqlite-wal")).unwrap();
+    assert!(wal.len() > 1000);
+    for suffix in ["-shm", "-journal", "-create"] {
+        leave(&dir, suffix, "x".repeat(40_000).as_bytes());
     }
+    leave(&dir, "-wal", &wal);
     let process = dir.process();
+    assert_eq!(process.inspect("left").unwrap(), None);
     let lease = process.acquire(&["r"], 1000);
+    assert_eq!(process.inspect("left").unwrap(), None);
     process.release(&lease).unwrap();
     process.close();
     assert_eq!(dir.names(), ["locks.sqlite"]);
+}
+
+#[test]
+fn what_may_be_anothers_is_not_removed() {
+    let application = TestDir::new();
+    let connection = application.raw();
+    connection
+        .execute_batch("PRAGMA page_size=1024; PRAGMA journal_mode=WAL; CREATE TABLE orders (id INTEGER)")
+        .unwrap();
+    let wal = |suffix: &str| std::fs::read(application.path.with_file_name(format!("locks.sqlite{suffix}")));
+    // Of our page size, but with another application's first page.
+    let theirs = wal("-wal").unwrap();
+    let mut other_size = theirs.clone();
+    other_size[8..12].copy_from_slice(&4096_u32.to_be_bytes());
+    for (content, code) in [
+        (&theirs[..], "UNSUPPORTED"),
+        (&other_size, "UNSUPPORTED"),
+        (&theirs[..20], "BACKEND_UNAVAILABLE"),
+        ("x".repeat(40_000).as_bytes(), "BACKEND_UNAVAILABLE"),
+    ] {
+        for database in [None, Some("")] {
+            let dir = TestDir::new();
+            database.inspect(|empty| std::fs::write(&dir.path, empty).unwrap());
+            leave(&dir, "-wal", content);
+            leave(&dir, "-shm", &wal("-shm").unwrap());
+            let before = dir.names();
+            let error = dir.process().backend.acquire_sync(&request(&["r"], 1000)).unwrap_err();
+            assert_eq!(error.code(), code, "{error}");
+            assert!(error.to_string().contains("locks.sqlite-wal"), "{error}");
+            assert_eq!(dir.names(), before);
+            assert!(std::fs::read(dir.path.with_file_name("locks.sqlite-wal")).unwrap() == content);
+        }
+    }
+}
+
+#[test]
+fn an_application_that_is_creating_its_database_is_left_alone() {
+    let dir = TestDir::new();
+    let mut application = ChildProcess::start("creating application", &dir.path);
+    assert_eq!(application.read_report(), "creating");
+    assert_eq!(dir.names(), ["locks.sqlite", "locks.sqlite-journal"]);
+    assert_eq!(std::fs::metadata(&dir.path).unwrap().len(), 0);
+    let timeouts = Timeouts { sync: Duration::from_millis(100), ..Timeouts::default() };
+    let process = dir.process_with(Environment { timeouts, ..Environment::new(Clock::System) });
+    for age in [0, 60] {
+        // However long the transaction takes.
+        let journal =
+            std::fs::File::options().write(true).open(dir.path.with_file_name("locks.sqlite-journal"));
+        journal.unwrap().set_modified(std::time::SystemTime::now() - Duration::from_secs(age)).unwrap();
+        let error = process.backend.acquire_sync(&request(&["r"], 1000)).unwrap_err();
+        assert_eq!(error.code(), "BACKEND_UNAVAILABLE", "{error}");
+    }
+    application.resume();
+    assert_eq!(application.read_report(), "committed");
+    let error = process.attempt(&["r"], 1000).unwrap_err();
+    assert_eq!(error.code(), "UNSUPPORTED");
+    assert!(error.to_string().contains("another application's SQLite database"), "{error}");
+    assert!(dir.raw().prepare("SELECT id FROM orders").unwrap().query([]).unwrap().next().unwrap().is_none());
 }
 
 #[test]

@@ -54,6 +54,20 @@ fn leases_and_files_of_dead_processes_are_removed_at_open() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn the_files_of_many_dead_processes_are_opened_a_few_at_a_time() {
+    const DEAD: usize = 1500;
+    let dir = TestDir::new();
+    for number in 1..=DEAD {
+        File::create(dir.path.with_file_name(format!("locks.sqlite-live-1-{number}-{number:016x}"))).unwrap();
+    }
+    let mut reaper = ChildProcess::start("reaper", &dir.path);
+    let most_open: usize = reaper.read_report().parse().unwrap();
+    assert!(most_open < 200, "{most_open} descriptors");
+    assert_eq!(dir.liveness_files().len(), 1, "only that of the reaper is left");
+}
+
+#[test]
 fn a_live_holder_whose_file_was_deleted_keeps_its_lease() {
     let dir = TestDir::new();
     let mut holder = ChildProcess::start("holder", &dir.path);

@@ -4,13 +4,20 @@
 mod clocks;
 mod contract;
 mod creation;
+#[cfg(unix)]
+mod damage;
 mod death;
 mod fair_queue;
+mod file_watch;
 mod foreign;
 mod names;
+#[cfg(unix)]
+mod permissions;
 mod replacement;
 mod roles;
 mod snapshot;
+#[cfg(unix)]
+mod special_files;
 mod timeouts;
 mod waiting;
 
@@ -50,7 +57,13 @@ impl TestDir {
     }
 
     fn config(&self) -> Config {
-        Config { path: self.path.clone(), durability: Durability::Normal, allow_network_filesystem: false }
+        Config {
+            path: self.path.clone(),
+            durability: Durability::Normal,
+            allow_network_filesystem: false,
+            mode: None,
+            is_relative: false,
+        }
     }
 
     /// A process with the system's clocks.

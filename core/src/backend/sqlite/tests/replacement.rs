@@ -206,6 +206,56 @@ fn missing_wal_files_are_noticed_by_every_later_transaction() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_wal_that_is_deleted_under_several_processes_keeps_nobody_out() {
+    for suffix in ["-wal", "-shm"] {
+        let dir = TestDir::new();
+        // One that has nothing to do, and so does not notice.
+        let mut idle = ChildProcess::start("user of a damaged file", &dir.path);
+        assert_eq!(idle.read_report(), "ready");
+        let mut turn = || {
+            idle.resume();
+            let held = idle.read_report();
+            idle.resume();
+            assert_eq!(idle.read_report(), "released");
+            held
+        };
+        assert_eq!(turn(), "new a,new b,r0,r1,r2,r3");
+        let process = dir.process();
+        let lease = process.acquire(&["mine"], 60_000);
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::remove_file(dir.path.with_file_name(format!("locks.sqlite{suffix}"))).unwrap();
+        let next = process.acquire(&["r0"], 60_000);
+        assert!(process.was_notified_of_loss(&lease));
+        let newcomer = dir.process();
+        assert!(newcomer.busy_for("r0") > Duration::from_secs(50), "{suffix}: it sees the same leases");
+        newcomer.acquire(&["r1"], 60_000);
+        assert_eq!(turn(), "new a,new b,r2,r3", "{suffix}: so does the idle one");
+        assert!(!process.was_notified_of_loss(&next));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_cut_shm_is_noticed_before_it_is_read() {
+    let dir = TestDir::new();
+    let registry = registry();
+    let process = dir.process_in(registry, &dir.path);
+    let lease = process.acquire(&["r"], 60_000);
+    std::thread::sleep(Duration::from_millis(20));
+    let store = dir.store(registry);
+    // By another process, because closing a descriptor would drop SQLite's locks.
+    let shm = dir.path.with_file_name("locks.sqlite-shm");
+    assert!(std::process::Command::new("truncate").args(["-s", "0"]).arg(shm).status().unwrap().success());
+    // Reading what is mapped would end this process.
+    assert_eq!(transact(&store, &mut |_| Ok(())).unwrap(), Done::Replaced);
+    assert!(store.is_replaced());
+    drop(store);
+    process.acquire(&["s"], 60_000);
+    assert!(process.was_notified_of_loss(&lease));
+}
+
+#[test]
 fn tokens_rise_above_those_of_a_deleted_table() {
     let dir = TestDir::new();
     let clock = crate::runtime::clock::fake::FakeClock::new();

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use super::waiting::TestWaiter;
 use super::{Process, SqliteBackend, TestDir, granted, raw, request};
@@ -12,11 +13,14 @@ use crate::runtime::clock::Clock;
 
 const ROLE: &str = "FENCELOCK_TEST_ROLE";
 const FILE: &str = "FENCELOCK_TEST_FILE";
+const MODE: &str = "FENCELOCK_TEST_MODE";
 
 /// A child process in a role. Killed when dropped.
 pub(crate) struct ChildProcess {
     child: Child,
     output: BufReader<ChildStdout>,
+    /// A copy that is removed with it.
+    binary: Option<tempfile::TempPath>,
 }
 
 impl ChildProcess {
@@ -38,6 +42,35 @@ impl ChildProcess {
         Some(Self::spawn(command, role, file))
     }
 
+    /// As this user, of this group and with this umask; the lock file is to have this mode. `None`: this process
+    /// may not become other users.
+    #[cfg(unix)]
+    pub(crate) fn start_as(
+        [user, group]: [u32; 2],
+        umask: &str,
+        mode: Option<u32>,
+        role: &str,
+        file: &Path,
+    ) -> Option<Self> {
+        use std::os::unix::process::CommandExt;
+        // The other user may have no way to where this binary is.
+        let run = tempfile::Builder::new().prefix("role").tempfile_in("/tmp").unwrap().into_temp_path();
+        std::fs::copy(std::env::current_exe().unwrap(), &run).unwrap();
+        std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", r#"umask "$1" && shift && exec "$@""#, "sh", umask]).arg(&run).current_dir("/");
+        if let Some(mode) = mode {
+            command.env(MODE, mode.to_string());
+        }
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        command.uid(user).gid(group);
+        let mut child = Self::spawn(command, role, file);
+        child.binary = Some(run);
+        Some(child)
+    }
+
     fn spawn(mut command: Command, role: &str, file: &Path) -> Self {
         let mut child = command
             .args(["--exact", "backend::sqlite::tests::roles::run_role", "--nocapture", "--test-threads=1"])
@@ -48,7 +81,7 @@ impl ChildProcess {
             .spawn()
             .unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Self { child, output }
+        Self { child, output, binary: None }
     }
 
     /// The child's next report.
@@ -78,26 +111,34 @@ impl Drop for ChildProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.binary = None;
     }
 }
 
-fn report(what: &str) {
+pub(super) fn report(what: impl std::fmt::Display) {
     println!("@{what}");
 }
 
 /// Waits until the parent writes a line; exits if it closes the pipe.
-fn wait_for_parent() {
+pub(super) fn wait_for_parent() {
     if std::io::stdin().read(&mut [0]).unwrap_or(0) == 0 {
         std::process::exit(0);
     }
 }
 
+/// What a role uses.
+pub(super) fn config(file: &Path) -> Config {
+    Config {
+        path: file.to_owned(),
+        durability: Durability::Normal,
+        allow_network_filesystem: false,
+        mode: std::env::var(MODE).ok().map(|mode| mode.parse().unwrap()),
+        is_relative: false,
+    }
+}
+
 fn backend(file: &Path) -> SqliteBackend {
-    let durability = Durability::Normal;
-    SqliteBackend::new(
-        Config { path: file.to_owned(), durability, allow_network_filesystem: false },
-        Clock::System,
-    )
+    SqliteBackend::new(config(file), Clock::System)
 }
 
 /// Does nothing, unless this process was started in a role.
@@ -123,6 +164,26 @@ fn run_role() {
         }
         "creator" => create(file),
         "stuck" => hold_write_lock(file),
+        "waiter for a death" => {
+            let process = Process::new(backend(file));
+            let attempt = || match process.attempt(&["r"], 1000).unwrap().1 {
+                Attempt::Granted(_) => "granted",
+                Attempt::Busy(_) => "busy",
+            };
+            report(attempt());
+            wait_for_parent();
+            report(attempt());
+            wait_for_parent();
+        }
+        "describer" => {
+            report(Process::new(backend(file)).describe().warnings.join(" "));
+            wait_for_parent();
+        }
+        #[cfg(target_os = "linux")]
+        "reaper" => count_descriptors(file),
+        "creating application" => create_as_application(file),
+        #[cfg(unix)]
+        "user of a damaged file" => super::damage::use_damaged(file),
         #[cfg(target_os = "linux")]
         "application" => use_as_application(file, false),
         #[cfg(target_os = "linux")]
@@ -137,7 +198,7 @@ fn hold(file: &Path) {
     let request = request(&["r", "another"], 60_000);
     let attempt = backend.acquire_sync(&request).unwrap();
     let lease = granted(request.clone(), attempt);
-    report(&lease.token.to_string());
+    report(lease.token);
     wait_for_parent();
     let process = Process::new(backend);
     report(process.extend(&lease, 1000).map_or_else(|error| error.code(), |_| "extended"));
@@ -172,6 +233,35 @@ fn hold_write_lock(file: &Path) {
     wait_for_parent();
 }
 
+/// Opens a file beside which dead processes left theirs. Reports the most descriptors that were open until
+/// those are removed.
+#[cfg(target_os = "linux")]
+fn count_descriptors(file: &Path) {
+    let backend = backend(file);
+    let (mut most, mut left) = (0, usize::MAX);
+    backend.acquire_sync(&request(&["r"], 60_000)).unwrap();
+    while left > 3 + 1 {
+        most = most.max(std::fs::read_dir("/proc/self/fd").unwrap().count());
+        left = std::fs::read_dir(file.parent().unwrap()).unwrap().count();
+    }
+    report(most);
+    wait_for_parent();
+}
+
+/// An application that is in the first transaction on its database.
+fn create_as_application(file: &Path) {
+    let connection = raw(file);
+    connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    connection.execute_batch("BEGIN IMMEDIATE; CREATE TABLE orders (id INTEGER PRIMARY KEY)").unwrap();
+    report("creating");
+    wait_for_parent();
+    report(match connection.execute_batch("COMMIT") {
+        Ok(()) => "committed".to_owned(),
+        Err(error) => error.to_string(),
+    });
+    wait_for_parent();
+}
+
 /// One of many processes that create the file at the same time.
 fn create(file: &Path) {
     report("ready");
@@ -182,7 +272,7 @@ fn create(file: &Path) {
         let request = request(&[&format!("round {round}")], 60_000);
         won += u32::from(matches!(backend.acquire_sync(&request).unwrap(), Attempt::Granted(_)));
     }
-    report(&won.to_string());
+    report(won);
     wait_for_parent();
 }
 
