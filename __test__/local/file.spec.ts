@@ -1,5 +1,6 @@
 /** The lock file: shared by managers and processes, unusable, or replaced while it is open. */
 import { LockManager } from 'fencelock'
+import { once } from 'node:events'
 import {
   copyFileSync,
   existsSync,
@@ -7,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
@@ -138,7 +140,35 @@ describe('an unusable file', () => {
   })
 })
 
+describe.skipIf(process.platform === 'win32')('the mode of a new file', () => {
+  it.each([undefined, 0o600, 0o660])('is what the umask leaves, or the option says: %s', async (mode) => {
+    const dir = tempDir()
+    const locks = closing(new LockManager({ local: { path: join(dir, 'locks.sqlite'), mode } }))
+    await locks.acquireLocal('x')
+    const names = readdirSync(dir)
+    expect(names).toHaveLength(4)
+    // This one is made as the umask says.
+    writeFileSync(join(dir, 'plain'), '')
+    const modeOf = (name: string): number => statSync(join(dir, name)).mode & 0o777
+    for (const name of names) expect(modeOf(name)).toBe(mode ?? modeOf('plain'))
+  })
+})
+
 describe('a file that is replaced while it is open', () => {
+  it('is noticed while leases are held, without a call', async () => {
+    const dir = tempDir()
+    const path = join(dir, 'locks.sqlite')
+    const locks = manager(path)
+    const lock = await locks.acquireLocal('x', { ttlMs: 60_000 })
+    const unwatched = await locks.acquireLocal('y', { ttlMs: 60_000 })
+    const lost = once(lock.signal, 'abort')
+    rmSync(dir, { recursive: true })
+    await lost
+    expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+    expect(String(lock.signal.reason)).toContain('deleted or replaced')
+    expect([lock.held, unwatched.held]).toEqual([false, false])
+  })
+
   it('is detected: its leases are lost, and new leases are written to the new file', async () => {
     const dir = tempDir()
     const path = join(dir, 'locks.sqlite')

@@ -1,5 +1,6 @@
 /** What `describe()` reports about real deployments: each fact is first created, then checked. */
 import { LockManager, type Guarantee, type Survives } from 'fencelock'
+import { realpathSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 
 import { closing, rejection } from '../fixtures/locks'
@@ -250,6 +251,24 @@ describe('local locks', () => {
       clockStep: process.platform === 'win32' ? 'with a guard' : 'yes',
       powerLoss: 'yes',
     })
+  })
+
+  it('tell the absolute path of a relative one, and warn of it', async () => {
+    const dir = tempDir()
+    const script = startCode(`
+      const { LockManager } = await import('fencelock')
+      process.chdir(${JSON.stringify(dir)})
+      for (const local of ['sub/../l.sqlite', ${JSON.stringify(`${dir}/l.sqlite`)}]) {
+        const locks = new LockManager({ local })
+        const { file, warnings } = await locks.describe()
+        say({ path: file.path, warned: warnings.some((warning) => warning.includes('Give an absolute path')) })
+        await locks.close()
+      }
+    `)
+    script.hangUp()
+    const path = `${realpathSync(dir)}/l.sqlite`
+    expect(await script.next()).toEqual({ path, warned: true })
+    expect(await script.next()).toMatchObject({ warned: false })
   })
 
   it.runIf(process.platform === 'linux')('name the file system', async () => {

@@ -58,6 +58,11 @@ describe('options of a manager', () => {
     [{ local: { file: 'x' } }, 'TypeError', 'unknown option "file" in local'],
     [{ local: { path: 'x', durability: 'some' } }, 'RangeError', '"normal" or "full"'],
     [{ local: { path: 'x', allowNetworkFilesystem: 1 } }, 'TypeError', 'local.allowNetworkFilesystem'],
+    [{ local: { path: 'x', mode: '660' } }, 'TypeError', 'local.mode must be a number'],
+    // Decimal 660, bits for executing, and a file that its owner cannot write.
+    [{ local: { path: 'x', mode: 660 } }, 'RangeError', 'such as 0o600 or 0o660'],
+    [{ local: { path: 'x', mode: 0o770 } }, 'RangeError', 'local.mode'],
+    [{ local: { path: 'x', mode: 0o460 } }, 'RangeError', 'local.mode'],
     [{ prefix: 5 }, 'TypeError', 'prefix must be a string'],
     [{ defaults: { ttlMs: 5 } }, 'RangeError', 'defaults.ttlMs'],
     [{ defaults: { renew: 5 } }, 'TypeError', 'defaults.renew must be true, false or an object'],
