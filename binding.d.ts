@@ -105,6 +105,8 @@ export interface Failure {
   message: string
   /** The underlying failure's message. */
   cause?: string
+  /** The underlying failure's POSIX name, such as `ECONNREFUSED`. */
+  causeCode?: string
   /** Acknowledgements that were required. */
   required?: number
   /** Acknowledgements that arrived. */

@@ -244,7 +244,10 @@ export type TryOptions<Options extends AcquireOptions = AcquireOptions> = Omit<O
   waitMs?: 0 | undefined
 }
 
-/** A lease that was granted: the handle of its holder. */
+/**
+ * A lease that was granted: the handle of its holder. Two locks are never deeply equal. A lock cannot be cloned
+ * (structuredClone, postMessage), and a copy by `{ ...lock }` has none of its fields: use {@link Lock.toJSON}.
+ */
 export interface Lock extends AsyncDisposable {
   /** The first of {@link Lock.resources}. */
   readonly resource: string
@@ -666,7 +669,10 @@ export abstract class LockError extends Error {
   /** The (first) resource, if there is one. */
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
-  /** The underlying failure, if there is one. */
+  /**
+   * The underlying failure, if there is one. A failure of the operating system has the `code` that Node.js has
+   * for it, such as `'ECONNREFUSED'`, `'ETIMEDOUT'`, `'ENOTFOUND'` or `'EACCES'`.
+   */
   readonly cause?: unknown
   /** Plain data, with tokens as decimal strings. */
   toJSON(): object

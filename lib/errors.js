@@ -168,19 +168,28 @@ function title(strategy, resource) {
 }
 
 /**
+ * @param {string} message
+ * @param {string | undefined} code as errors of Node.js have it
+ */
+function causeOf(message, code) {
+  const cause = new Error(message)
+  return code === undefined ? cause : Object.assign(cause, { code })
+}
+
+/**
  * The error for a failure that the addon reported. Call it after the await, where the stack contains the
  * caller.
  * @param {Failure} failure
  * @param {Public.Strategy} [strategy]
  * @param {string} [resource]
  */
-function fromFailure({ code, message, cause, ...fields }, strategy, resource) {
+function fromFailure({ code, message, cause, causeCode, ...fields }, strategy, resource) {
   if (code === 'INVALID_OPTION') return invalid(TypeError, message)
   const Class = byCode[/** @type {Public.LockErrorCode} */ (code)]
   return new Class(`${title(strategy, resource)}: ${message}`, {
     resource,
     strategy,
-    ...(cause === undefined ? undefined : { cause: new Error(cause) }),
+    ...(cause === undefined ? undefined : { cause: causeOf(cause, causeCode) }),
     ...fields,
   })
 }

@@ -3,6 +3,7 @@
 /** The manager: JavaScript idioms around the addon's calls. */
 
 const { fromFailure, held, lost } = require('./errors.js')
+const { identify, throughProxies } = require('./identity.js')
 const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, Grant, Kind, attach, begin, submit } = require('./native/completions.js')
@@ -94,6 +95,7 @@ class LockManager {
 
   /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
+    identify(this, 'a LockManager cannot be cloned')
     this.#settings = this.#checks.managerSettings(options)
     const native = binding.openManager(attach(), this.#settings.config)
     if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
@@ -354,5 +356,7 @@ class LockManager {
     return this.close()
   }
 }
+
+throughProxies(LockManager)
 
 module.exports = { LockManager }

@@ -4,6 +4,7 @@
 
 const { AsyncResource } = require('node:async_hooks')
 const { fromFailure, lost } = require('./errors.js')
+const { identify, throughProxies } = require('./identity.js')
 const { Completed, Failed, onEnd, submit } = require('./native/completions.js')
 
 /** @import * as Public from '../index.js' */
@@ -173,6 +174,7 @@ class Lock {
    * @param {number} required acknowledgements
    */
   constructor(registry, names, grant, required) {
+    identify(this, 'a lock cannot be cloned: use lock.toJSON()')
     this.#registry = registry
     this.#names = names
     this.#lease = grant.lease
@@ -342,5 +344,8 @@ class LocalLock extends Lock {
     }
   }
 }
+
+throughProxies(Lock)
+throughProxies(LocalLock)
 
 module.exports = { LocalLock, Lock, LockRegistry, wasReleased }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { describe, expect, it } from 'vitest'
 
-import { closing, unique } from '../fixtures/locks'
+import { closing, rejection, unique } from '../fixtures/locks'
 import { tempDir } from '../fixtures/temp'
 
 const { LockError, LockHeldError, LockManager, InsufficientReplicasError, StaleTokenError } = fencelock
@@ -92,5 +92,17 @@ describe('tokens', () => {
     expect(() => JSON.stringify({ ...info })).not.toThrow()
     expect(JSON.parse(JSON.stringify(info))).toMatchObject({ resource, token: String(lock.token) })
     expect(inspect(info)).toContain(`token: ${lock.token}n`)
+  })
+})
+
+describe('the cause', () => {
+  it.each([
+    ['a port where nothing listens', { redis: { url: 'redis://127.0.0.1:1' } }, 'ECONNREFUSED'],
+    ['a socket that is not there', { redis: { url: 'redis+unix:///nowhere/redis.sock' } }, 'ENOENT'],
+    ['a name without an address', { redis: { url: 'redis://no-such-host.invalid' } }, 'ENOTFOUND'],
+    ['a directory that is not there', { local: '/nowhere/l.sqlite' }, 'ENOENT'],
+  ])('of %s has the code that Node has for it', async (_, options, code) => {
+    const error = await rejection(closing(new LockManager(options)).acquire('x'))
+    expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE', cause: { code } })
   })
 })

@@ -1,5 +1,7 @@
 //! The one error type of the core. Each variant is a class that users tell apart by its [`Error::code`].
 
+use std::io::{self, ErrorKind};
+
 /// What happened, what it means for the lease and what to do, with the message of the layer below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -8,6 +10,8 @@ pub struct Report {
     pub message: String,
     /// The message of the underlying failure, as its source worded it.
     pub cause: Option<String>,
+    /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
+    pub cause_code: Option<&'static str>,
 }
 
 /// A grant that too few replicas acknowledged.
@@ -61,12 +65,17 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Report {
     /// A report with no underlying failure.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: None }
+        Self { message: message.into(), cause: None, cause_code: None }
     }
 
     /// A report about an underlying failure.
     pub fn caused(message: impl Into<String>, cause: impl std::fmt::Display) -> Self {
-        Self { message: message.into(), cause: Some(cause.to_string()) }
+        Self { message: message.into(), cause: Some(cause.to_string()), cause_code: None }
+    }
+
+    /// A report about a failure that the operating system reported.
+    pub fn caused_by_io(message: impl Into<String>, cause: &io::Error) -> Self {
+        Self { cause_code: posix_name(cause), ..Self::caused(message, cause) }
     }
 }
 
@@ -86,12 +95,21 @@ impl Error {
 
     /// The underlying failure's message, if there was one.
     pub fn cause(&self) -> Option<&str> {
+        self.report().and_then(|report| report.cause.as_deref())
+    }
+
+    /// The underlying failure's POSIX name, if it has one.
+    pub fn cause_code(&self) -> Option<&'static str> {
+        self.report().and_then(|report| report.cause_code)
+    }
+
+    const fn report(&self) -> Option<&Report> {
         match self {
             Self::OutcomeUnknown(report)
             | Self::LockLost(report)
             | Self::BackendUnavailable(report)
             | Self::Unsupported(report)
-            | Self::InvalidOption(report) => report.cause.as_deref(),
+            | Self::InvalidOption(report) => Some(report),
             Self::InsufficientReplicas(_) | Self::Closed => None,
         }
     }
@@ -114,5 +132,57 @@ impl Error {
     /// [`Error::InvalidOption`] with this message.
     pub fn invalid(message: impl Into<String>) -> Self {
         Self::InvalidOption(Report::new(message))
+    }
+}
+
+/// The POSIX name of an error of the operating system, on every platform.
+fn posix_name(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        ErrorKind::AddrNotAvailable => "EADDRNOTAVAIL",
+        ErrorKind::AlreadyExists => "EEXIST",
+        ErrorKind::BrokenPipe => "EPIPE",
+        ErrorKind::ConnectionAborted => "ECONNABORTED",
+        ErrorKind::ConnectionRefused => "ECONNREFUSED",
+        ErrorKind::ConnectionReset => "ECONNRESET",
+        ErrorKind::HostUnreachable => "EHOSTUNREACH",
+        ErrorKind::InvalidFilename => "ENAMETOOLONG",
+        ErrorKind::IsADirectory => "EISDIR",
+        ErrorKind::NetworkDown => "ENETDOWN",
+        ErrorKind::NetworkUnreachable => "ENETUNREACH",
+        ErrorKind::NotADirectory => "ENOTDIR",
+        ErrorKind::NotFound => "ENOENT",
+        // EPERM is of this kind as well.
+        ErrorKind::PermissionDenied if cfg!(unix) && error.raw_os_error() == Some(1) => "EPERM",
+        ErrorKind::PermissionDenied => "EACCES",
+        ErrorKind::QuotaExceeded => "EDQUOT",
+        ErrorKind::ReadOnlyFilesystem => "EROFS",
+        ErrorKind::StorageFull => "ENOSPC",
+        ErrorKind::TimedOut => "ETIMEDOUT",
+        // Those that the standard library does not classify.
+        _ => match error.raw_os_error() {
+            Some(23) if cfg!(unix) => "ENFILE",
+            Some(24) if cfg!(unix) => "EMFILE",
+            Some(10_024) if cfg!(windows) => "EMFILE",
+            _ => return None,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_of_the_operating_system_keeps_its_posix_name() {
+        let refused = io::Error::from(ErrorKind::ConnectionRefused);
+        let error = Error::BackendUnavailable(Report::caused_by_io("it failed", &refused));
+        assert_eq!(error.cause_code(), Some("ECONNREFUSED"));
+        assert_eq!(error.cause(), Some(refused.to_string().as_str()));
+        assert_eq!(Error::unavailable("it failed").cause_code(), None);
+        assert_eq!(posix_name(&io::Error::other("no error of the system")), None);
+        #[cfg(unix)]
+        for (number, name) in [(1, "EPERM"), (13, "EACCES"), (24, "EMFILE"), (28, "ENOSPC")] {
+            assert_eq!(posix_name(&io::Error::from_raw_os_error(number)), Some(name));
+        }
     }
 }

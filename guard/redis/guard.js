@@ -5,6 +5,7 @@
 const { isMap } = require('node:util').types
 
 const { invalid } = require('../../lib/errors.js')
+const { identify, throughProxies } = require('../../lib/identity.js')
 const { keyPrefix, resourceName } = require('../../lib/options/names.js')
 const {
   abortSignal,
@@ -73,6 +74,7 @@ class RedisGuard {
    * @param {number} timeoutMs
    */
   constructor(runner, prefix, fenceTtlMs, timeoutMs) {
+    identify(this, 'a guard cannot be cloned')
     this.#runner = runner
     this.#prefix = prefix
     this.#fenceTtl = fenceTtlMs === undefined ? '' : String(fenceTtlMs)
@@ -313,6 +315,8 @@ class RedisGuard {
 function timeLimit(value) {
   return value === Infinity ? value : integer('timeoutMs', value, TIMEOUT)
 }
+
+throughProxies(RedisGuard)
 
 /**
  * The hash tag that Redis finds in a name, or the whole name: it puts the fence into the slot of the data of

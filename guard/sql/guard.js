@@ -4,6 +4,7 @@
  * The guard of all asynchronous clients. What differs is in dialects/ (the SQL) and adapters/ (the clients).
  */
 
+const { identify, throughProxies } = require('../../lib/identity.js')
 const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
 const { assertRoom, inTurn, withFences } = require('../core/reentrancy.js')
@@ -41,6 +42,7 @@ class SqlGuard {
    * @param {{ client: unknown, abortOnLoss: boolean, isolation: Public.IsolationLevel | undefined }} options
    */
   constructor(adapter, dialect, { client, abortOnLoss, isolation }) {
+    identify(this, 'a guard cannot be cloned')
     this.#adapter = adapter
     /** Guards of the same client refuse to run inside each other. */
     this.#client = client ?? adapter
@@ -167,5 +169,7 @@ class SqlGuard {
     }
   }
 }
+
+throughProxies(SqlGuard)
 
 module.exports = { SqlGuard }

@@ -9,6 +9,7 @@
 const { types } = require('node:util')
 
 const { invalid } = require('../../lib/errors.js')
+const { identify, throughProxies } = require('../../lib/identity.js')
 const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
 const { propertiesOf } = require('../core/properties.js')
@@ -54,6 +55,7 @@ class SyncSqliteGuard {
    * @param {{ abortOnLoss: boolean }} options
    */
   constructor(adapter, dialect, { abortOnLoss }) {
+    identify(this, 'a guard cannot be cloned')
     this.#adapter = adapter
     this.#dialect = dialect
     this.#abortOnLoss = abortOnLoss
@@ -158,5 +160,7 @@ class SyncSqliteGuard {
 function isThenable(value) {
   return typeof propertiesOf(value).then === 'function'
 }
+
+throughProxies(SyncSqliteGuard)
 
 module.exports = { SyncSqliteGuard }

@@ -13,6 +13,8 @@ pub struct Failure {
     pub message: String,
     /// The underlying failure's message.
     pub cause: Option<String>,
+    /// The underlying failure's POSIX name, such as `ECONNREFUSED`.
+    pub cause_code: Option<String>,
     /// Acknowledgements that were required.
     pub required: Option<u32>,
     /// Acknowledgements that arrived.
@@ -29,6 +31,7 @@ impl From<Error> for Failure {
             code: error.code().to_owned(),
             message: error.to_string(),
             cause: error.cause().map(str::to_owned),
+            cause_code: error.cause_code().map(str::to_owned),
             required: None,
             received: None,
             connected: None,

@@ -1,5 +1,11 @@
 // An ES module that uses the package.
-import { LockManager, StaleTokenError as FromMain, type Lock } from 'fencelock'
+import {
+  InsufficientReplicasError,
+  LockHeldError,
+  LockManager,
+  StaleTokenError as FromMain,
+  type Lock,
+} from 'fencelock'
 import * as everything from 'fencelock'
 import {
   fencedFetch,
@@ -14,6 +20,22 @@ import {
 } from 'fencelock/guard'
 
 export const manager: LockManager = new LockManager()
+declare const url: string | undefined
+export const configured: LockManager = new LockManager({
+  ...(url && { redis: url }),
+  local: new URL('file:///l'),
+})
+// @ts-expect-error -- a variable that is not set must not choose a weaker guarantee
+new LockManager({ redis: url })
+// @ts-expect-error -- the same for a path
+new LockManager({ local: undefined })
+export const single: Promise<Lock | null> = manager.tryAcquire('a', { ttlMs: 50, waitMs: 0 })
+// @ts-expect-error -- a single attempt does not wait
+void manager.tryAcquire('a', { waitMs: 5 })
+export const made: 'LOCK_HELD' = new LockHeldError('held', { resource: 'a', remainingMs: 5 }).code
+export const required: number = new InsufficientReplicasError('too few', { cause: made }).required
+// @ts-expect-error -- not a field of this class
+new LockHeldError('held', { required: 5 })
 export const same: typeof LockManager = everything.LockManager
 
 // The guards, with clients that look like those of pg, postgres, mysql2, mariadb and SQLite.

@@ -4,7 +4,7 @@
  */
 
 export const javascriptLayers = [
-  ['lib/errors.js', 'lib/native/load-errors.js'],
+  ['lib/errors.js', 'lib/identity.js', 'lib/native/load-errors.js'],
   ['lib/options/validate.js', 'lib/options/names.js', 'lib/options/suggest.js'],
   // Below all that loads the addon.
   ['guard/core/'],

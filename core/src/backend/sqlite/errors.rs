@@ -26,7 +26,7 @@ pub fn io(action: &str, path: &Path, error: &io::Error) -> Error {
         }
         _ => "see the cause",
     };
-    Error::BackendUnavailable(Report::caused(
+    Error::BackendUnavailable(Report::caused_by_io(
         format!("cannot {action} {}: {hint}. Nothing was granted", path.display()),
         error,
     ))

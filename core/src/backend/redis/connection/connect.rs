@@ -8,7 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use super::errors::cannot_connect;
+use super::errors::{cannot_connect, cannot_reach, cannot_resolve};
 use super::handshake::handshake;
 use super::{Connection, Messages, Transport};
 use crate::backend::redis::config::Config;
@@ -109,10 +109,8 @@ async fn open_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = if let Ok(ip) = host.parse::<IpAddr>() {
         vec![SocketAddr::new(ip, port)]
     } else {
-        let found = tokio::net::lookup_host((host, port)).await.map_err(|error| {
-            cannot_connect(config, "the host name cannot be resolved", "check the URL and DNS", Some(&error))
-        })?;
-        found.collect()
+        let found = tokio::net::lookup_host((host, port)).await;
+        found.map_err(|error| cannot_resolve(config, &error))?.collect()
     };
     let stream = first_reachable(addresses).await.map_err(|error| unreachable(config, &error))?;
     // Best effort: without these options it works, but is slower and notices failures later.
@@ -166,7 +164,8 @@ async fn encrypt(config: &Config, tls: &Tls, stream: TcpStream) -> Result<Transp
 }
 
 fn timed_out(config: &Config) -> Error {
-    cannot_connect(
+    let cause = IoError::new(ErrorKind::TimedOut, "the time limit has passed");
+    cannot_reach(
         config,
         &format!("no connection within connectTimeoutMs ({} ms)", config.connect_timeout.as_millis()),
         match config.address {
@@ -176,7 +175,7 @@ fn timed_out(config: &Config) -> Error {
             }
             _ => "check the address, firewalls, and whether the server is overloaded",
         },
-        None,
+        &cause,
     )
 }
 
@@ -193,5 +192,5 @@ fn unreachable(config: &Config, error: &IoError) -> Error {
         }
         _ => ("the connection failed", "check the address and the network"),
     };
-    cannot_connect(config, what, remedy, Some(error))
+    cannot_reach(config, what, remedy, error)
 }
