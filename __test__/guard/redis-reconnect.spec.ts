@@ -3,7 +3,7 @@
  * again what they had sent before.
  */
 import { OutcomeUnknownError, StaleTokenError, redisGuard } from 'fencelock/guard'
-import { beforeAll, describe, expect, it } from 'vitest'
+import { beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { onCleanup } from '../fixtures/cleanup'
 import { ioredis, load, nodeRedis } from '../fixtures/examples/redis-clients'
@@ -143,6 +143,19 @@ it('ends the wait with the signal: with its reason before anything is sent, and 
   const error = await outcome
   expect(error).toBeInstanceOf(OutcomeUnknownError)
   expect(error.cause).toMatchObject({ cause: reason })
+})
+
+it('is not hurried by a test that turns its clock forward', async () => {
+  const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  onCleanup(() => vi.useRealTimers())
+  proxy.hold('toClient')
+  const call = guard.set({ resource, token: 5n }, resource, 'written')
+  vi.advanceTimersByTime(60_000)
+  vi.useRealTimers()
+  await eventually('it was written', holds(resource, 'written'))
+  proxy.flow()
+  expect(await call).toBe(true)
 })
 
 it('listens to a client once, however many guards it has', async () => {

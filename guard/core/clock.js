@@ -20,15 +20,23 @@ const never = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)
  * @param {number} ms
  */
 async function pause(ms) {
-  const { waitAsync } = /** @type {AsyncAtomics} */ (/** @type {unknown} */ (Atomics))
   // The timer keeps the process alive, the wait on memory does not. That is no timer of JavaScript.
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer
   const timeout = new Promise((resolve) => {
     timer = setTimeout(resolve, ms)
   })
-  await Promise.race([timeout, waitAsync(never, 0, 0, ms).value])
+  await Promise.race([timeout, elapsed(ms)])
   clearTimeout(timer)
+}
+
+/**
+ * The same, but does not keep the process alive, and no timer of JavaScript ends it early.
+ * @param {number} ms
+ */
+async function elapsed(ms) {
+  const { waitAsync } = /** @type {AsyncAtomics} */ (/** @type {unknown} */ (Atomics))
+  await waitAsync(never, 0, 0, ms).value
 }
 
 /**
@@ -37,4 +45,4 @@ async function pause(ms) {
  * @property {(cell: Int32Array, index: number, value: number, ms: number) => { value: unknown }} waitAsync
  */
 
-module.exports = { monotonic, pause }
+module.exports = { elapsed, monotonic, pause }
