@@ -34,6 +34,20 @@ describe('renewals of strong leases', () => {
     expect(signals.map((signal) => signal.aborted)).toEqual([false, false])
   })
 
+  it('are made again on a new connection in time, if their connection was dropped silently', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const keep = async (acks: number): Promise<Lock> => {
+      const lock = await strong(proxy.url).acquireStrong(unique(), { ttlMs: 2_000, renew: true, acks })
+      // Each on a connection that others use as well, or on one of its own.
+      await proxy.when(lock.owner, { act: 'swallow' })
+      await eventually('it is renewed', () => lock.remainingMs > 1_800)
+      await sleep(1_000)
+      return lock
+    }
+    const locks = await Promise.all([keep(0), keep(2)])
+    expect(locks.map((lock) => lock.held)).toEqual([true, true])
+  })
+
   it('end the lease when too few replicas acknowledge them, and the signal reports why', async () => {
     const own = await startPrimary({ replicaProxies: true })
     const locks = strong(own.url)

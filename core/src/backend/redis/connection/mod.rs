@@ -234,6 +234,12 @@ impl Response {
         }
     }
 
+    /// Of an exchange that was given up, on a connection that stays open.
+    pub fn late(limit: Duration) -> Self {
+        let why = format!("no reply within {} ms", limit.as_millis()).into();
+        Self { replies: Vec::new(), broken: Some(Break { sent: true, why }) }
+    }
+
     /// The only reply, or why there is none.
     pub fn single(self) -> Result<Value, Option<Break>> {
         self.replies.into_iter().next().ok_or(self.broken)

@@ -138,6 +138,15 @@ impl SharedConnection {
         current.kept = None;
     }
 
+    /// From now on uses another connection. What was sent on this one is still answered, if it is alive.
+    pub fn replace(&self, late: &Connection) {
+        let mut current = self.current.lock();
+        if current.connection.upgrade().is_some_and(|it| std::ptr::eq(&raw const *it, late)) {
+            current.connection = Weak::new();
+            current.kept = None;
+        }
+    }
+
     fn get_open(&self) -> Option<Arc<Connection>> {
         self.current.lock().connection.upgrade().filter(|connection| connection.is_open())
     }

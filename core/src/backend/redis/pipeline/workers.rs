@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle, settle_all};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
@@ -32,6 +33,12 @@ use crate::runtime::undo::IfMissing;
 /// How often a request is sent at most: the script may have to be loaded, and the request to be sent
 /// separately.
 const MAX_ROUND_TRIPS: u32 = 3;
+
+/// An extension is answered within this share of its TTL, or is made again on a new connection: it is due when a
+/// third of the TTL is over, so there is time for that even if a connection was dropped silently.
+const EXTENSION_SHARE: u32 = 4;
+/// How long a server that is alive may take to answer an extension, in addition to the acknowledgements.
+const SHORTEST_LIMIT: Duration = Duration::from_millis(250);
 
 /// The workers for one operation. They are started on demand; those with a connection of their own stay.
 pub(crate) struct Workers {
@@ -183,7 +190,7 @@ impl Workers {
     ) -> Completed {
         let context = self.context.reply_context(self.operation, policy.required);
         trip.separately |= self.separately.load(Ordering::Relaxed);
-        let SentBatch { at, sizes, scripts, wait } = match self.send(connection, policy, &trip) {
+        let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, policy, &trip) {
             Ok(sent) => sent,
             Err(broken) => {
                 settle_all(trip.batch, &LeaseOutcome::Refused(context.not_sent(&broken)));
@@ -192,7 +199,17 @@ impl Workers {
         };
         let _kicking = kicker.map(|kicker| kicker.guard(Duration::from_millis(policy.timeout_ms.into())));
         // The scripts' replies come before the WAIT ends, so busy requests do not wait for it.
-        let response = connection.receive(scripts).await;
+        let response = match early.filter(|_| policy.required == 0) {
+            None => connection.receive(scripts).await,
+            Some(early) => {
+                let in_time = timeout(early, connection.receive(scripts)).await;
+                in_time.unwrap_or_else(|_| {
+                    // Others may have more time for what they sent on it, so it is not closed.
+                    self.context.shared.replace(connection);
+                    Response::late(early)
+                })
+            }
+        };
         let (written, next) = self.sort(context, trip, sizes, response);
         if written.is_empty() && !next.batch.is_empty() {
             return Completed::NothingWritten(next);
@@ -217,6 +234,9 @@ impl Workers {
         let replies = [usize::from(trip.load_script) + sizes.len(), if policy.required > 0 { 2 } else { 0 }];
         let mut at = BootInstant::from_micros(0);
         let limit = Duration::from_millis(policy.timeout_ms.into()) + self.context.config.command_timeout;
+        let early = self.early_limit(policy, &trip.batch).filter(|&early| early < limit);
+        // Only a connection of our own is closed for a reply that is late for us.
+        let limit = early.filter(|_| policy.required > 0).unwrap_or(limit);
         let [scripts, wait] = connection.send(replies, limit, |packer, out| {
             at = self.context.clock.boot();
             if trip.load_script {
@@ -236,7 +256,17 @@ impl Workers {
                 packer.echo(out);
             }
         })?;
-        Ok(SentBatch { at, sizes, scripts, wait })
+        Ok(SentBatch { at, sizes, early, scripts, wait })
+    }
+
+    /// How long the replies to extensions may take; `None` for other operations.
+    fn early_limit(&self, policy: AckPolicy, batch: &[BatchEntry]) -> Option<Duration> {
+        if self.operation != Operation::Extend {
+            return None;
+        }
+        let shortest = batch.iter().map(|entry| entry.lease.ttl()).min()?;
+        let acknowledged = Duration::from_millis(policy.timeout_ms.into());
+        Some((shortest / EXTENSION_SHARE).max(acknowledged + SHORTEST_LIMIT))
     }
 
     /// Settles the requests that need no proof. Returns those that were written, and the round trip for those
@@ -299,6 +329,8 @@ struct SentBatch {
     at: BootInstant,
     /// The number of requests in each call.
     sizes: Vec<usize>,
+    /// After this long the replies come too late, though the connection may be in order.
+    early: Option<Duration>,
     scripts: Exchange,
     wait: Exchange,
 }

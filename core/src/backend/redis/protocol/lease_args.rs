@@ -1,5 +1,7 @@
 //! What a script gets for one lease, and how many leases go into one call.
 
+use std::time::Duration;
+
 use crate::backend::contract::Request;
 use crate::backend::waiter::Waiter;
 use crate::lease::token::FENCE_TTL_MS;
@@ -34,6 +36,11 @@ impl LeaseArgs {
 
     pub fn release(resources: &Resources, owner: Owner) -> Self {
         Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None }
+    }
+
+    /// The TTL of a grant or an extension.
+    pub const fn ttl(&self) -> Duration {
+        Duration::from_millis(self.numbers[0])
     }
 
     /// The number of resources.
