@@ -1,11 +1,13 @@
 //! Errors of this backend: what happened, what it means for the lease, what to do.
 
+use std::ffi::c_int;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::fs::paths;
 use crate::error::{Error, Report};
 
 /// The operating system refused something.
@@ -34,10 +36,19 @@ pub fn io(action: &str, path: &Path, error: &io::Error) -> Error {
 
 /// SQLite refused something, and nothing was committed.
 pub fn sql(path: &Path, error: &rusqlite::Error) -> Error {
+    refused(path, error, None)
+}
+
+/// SQLite refused something on this connection, just now, and nothing was committed.
+pub fn sql_on(path: &Path, error: &rusqlite::Error, connection: &Connection) -> Error {
+    refused(path, error, system_error(error, connection))
+}
+
+fn refused(path: &Path, error: &rusqlite::Error, system: Option<io::Error>) -> Error {
     let hint = match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => "cannot be opened; its directory must exist and be writable",
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "cannot be written; this process needs to write the file and its directory"
+            "cannot be written; this process needs to write the lock file, its -wal and -shm, and their directory"
         }
         Some(ErrorCode::DiskFull) => "cannot grow, because no space is left: free some",
         Some(ErrorCode::SystemIoFailure) => "cannot be read or written; the cause names what failed",
@@ -48,22 +59,145 @@ pub fn sql(path: &Path, error: &rusqlite::Error) -> Error {
         }
         _ => "cannot be used; see the cause",
     };
-    Error::BackendUnavailable(Report::caused(
-        format!("the lock file {} {hint}. Nothing was granted", path.display()),
-        error,
+    let subject = match concerned(path, error) {
+        Some(suffix) => format!("the file {}{suffix} beside the lock file", path.display()),
+        None => format!("the lock file {}", path.display()),
+    };
+    let message = format!("{subject} {hint}. Nothing was granted");
+    Error::BackendUnavailable(Report::caused(message, cause(error, system)))
+}
+
+/// What SQLite and the system say.
+fn cause(error: &rusqlite::Error, system: Option<io::Error>) -> String {
+    let code =
+        error.sqlite_error().map(|failure| format!(" (SQLite's code {})", code_name(failure.extended_code)));
+    let system = system.map(|system| format!(": {system}"));
+    format!("{error}{}{}", code.unwrap_or_default(), system.unwrap_or_default())
+}
+
+/// The system's error behind one of SQLite's.
+fn system_error(error: &rusqlite::Error, connection: &Connection) -> Option<io::Error> {
+    // SQLite keeps it for these only.
+    matches!(error.sqlite_error_code()?, ErrorCode::SystemIoFailure | ErrorCode::CannotOpen).then_some(())?;
+    // SAFETY: the handle is open for as long as `connection` is borrowed, and the function only reads it.
+    let number = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
+    (number != 0).then(|| io::Error::from_raw_os_error(number))
+}
+
+/// SQLite's code, with its name if it says which file failed. <https://sqlite.org/rescode.html>
+fn code_name(code: c_int) -> String {
+    let name = match code {
+        ffi::SQLITE_IOERR_READ => "IOERR_READ",
+        ffi::SQLITE_IOERR_SHORT_READ => "IOERR_SHORT_READ",
+        ffi::SQLITE_IOERR_WRITE => "IOERR_WRITE",
+        ffi::SQLITE_IOERR_FSYNC => "IOERR_FSYNC",
+        ffi::SQLITE_IOERR_DIR_FSYNC => "IOERR_DIR_FSYNC",
+        ffi::SQLITE_IOERR_TRUNCATE => "IOERR_TRUNCATE",
+        ffi::SQLITE_IOERR_FSTAT => "IOERR_FSTAT",
+        ffi::SQLITE_IOERR_LOCK => "IOERR_LOCK",
+        ffi::SQLITE_IOERR_UNLOCK => "IOERR_UNLOCK",
+        ffi::SQLITE_IOERR_SHMOPEN => "IOERR_SHMOPEN",
+        ffi::SQLITE_IOERR_SHMSIZE => "IOERR_SHMSIZE",
+        ffi::SQLITE_IOERR_SHMLOCK => "IOERR_SHMLOCK",
+        ffi::SQLITE_IOERR_SHMMAP => "IOERR_SHMMAP",
+        ffi::SQLITE_READONLY_RECOVERY => "READONLY_RECOVERY",
+        ffi::SQLITE_READONLY_CANTLOCK => "READONLY_CANTLOCK",
+        ffi::SQLITE_READONLY_CANTINIT => "READONLY_CANTINIT",
+        ffi::SQLITE_READONLY_DIRECTORY => "READONLY_DIRECTORY",
+        _ => return code.to_string(),
+    };
+    format!("{code}, {name}")
+}
+
+/// Which of the files beside the lock file SQLite failed with, if that can be told.
+fn concerned(path: &Path, error: &rusqlite::Error) -> Option<&'static str> {
+    match error.sqlite_error()?.extended_code {
+        ffi::SQLITE_IOERR_SHMOPEN
+        | ffi::SQLITE_IOERR_SHMSIZE
+        | ffi::SQLITE_IOERR_SHMLOCK
+        | ffi::SQLITE_IOERR_SHMMAP
+        | ffi::SQLITE_READONLY_CANTLOCK
+        | ffi::SQLITE_READONLY_CANTINIT => Some("-shm"),
+        // What is missing in the database itself reads as zeros.
+        ffi::SQLITE_IOERR_SHORT_READ => Some("-wal"),
+        _ if !matches!(
+            error.sqlite_error_code()?,
+            ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied
+        ) =>
+        {
+            None
+        }
+        _ if !paths::is_accessible(path) => None,
+        _ => ["-wal", "-shm", "-journal"]
+            .into_iter()
+            .find(|suffix| !paths::is_accessible(&paths::sibling(path, suffix))),
+    }
+}
+
+/// What an unknown outcome means to who asked for a lease.
+const MAY_BE_GRANTED: &str =
+    "What may have been granted is being released in the background; do not treat it as held";
+
+/// A commit failed, and it is not known whether it took effect.
+pub fn unknown(path: &Path, cause: &str) -> Error {
+    Error::OutcomeUnknown(Report::caused(
+        format!(
+            "a commit to the lock file {} failed midway; whether it took effect is unknown. {MAY_BE_GRANTED}",
+            path.display()
+        ),
+        cause,
     ))
 }
 
-/// A commit failed, and it is not known whether it took effect.
-pub fn unknown(path: &Path, error: &rusqlite::Error) -> Error {
-    Error::OutcomeUnknown(Report::caused(
-        format!(
-            "a commit to the lock file {} failed midway; whether it took effect is unknown. What may have \
-             been granted is being released in the background; do not treat it as held",
-            path.display()
-        ),
+/// The same error, for who asked for an extension: the messages of this backend speak of grants.
+pub fn of_extension(error: Error) -> Error {
+    retold(
         error,
-    ))
+        "he lease was not extended: it ends when it would have",
+        "The lease lasts until its old deadline at least",
+    )
+}
+
+/// The same error, for who asked for a release.
+pub fn of_release(error: Error) -> Error {
+    let goes_on = "he lease is being released in the background until it ends";
+    retold(error, goes_on, &format!("T{goes_on}"))
+}
+
+/// With another consequence: of being refused, without its first letter, and of an unknown outcome.
+fn retold(mut error: Error, refused: &str, unknown: &str) -> Error {
+    match &mut error {
+        Error::OutcomeUnknown(report) => report.message = report.message.replace(MAY_BE_GRANTED, unknown),
+        Error::BackendUnavailable(report) | Error::Unsupported(report) => {
+            for (first, nothing) in [("T", "Nothing was granted"), ("t", "nothing was granted")] {
+                report.message = report.message.replace(nothing, &format!("{first}{refused}"));
+            }
+        }
+        _ => {}
+    }
+    error
+}
+
+/// Whether the error speaks of the connection rather than of what was asked for: a new connection may work.
+pub fn is_of_connection(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::CannotOpen
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                // "no such table": the file was overwritten.
+                | ErrorCode::Unknown
+        )
+    )
+}
+
+/// Whether the error speaks of one row only: it has a value that this version did not write.
+pub fn is_of_row(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code().is_none()
 }
 
 /// Another connection has the lock at the moment; retrying helps.
@@ -75,12 +209,31 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Another process kept the write lock until our time ran out.
+/// Others were in the way until our time ran out.
 pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
+    // Without its first page there is nothing that could be locked for long.
+    let is_empty = matches!(paths::stat(path), Ok(Some(stat)) if stat.length == 0);
+    let (path, waited) = (path.display(), waited.as_millis());
+    Error::unavailable(if is_empty {
+        format!(
+            "the lock file {path} was emptied by another program, and for {waited} ms processes that have it \
+             open kept it from being created anew, so nothing was granted. They let go of it at their next \
+             call: find the program that emptied it"
+        )
+    } else {
+        format!(
+            "another process has held the write lock of the lock file {path} for {waited} ms, so nothing was \
+             granted. fencelock itself holds it for microseconds: look for a program that has the file open \
+             in a transaction, or for a stopped process"
+        )
+    })
+}
+
+/// Another thread of this process used the connection until our time ran out.
+pub fn used_by_other_thread(path: &Path, waited: Duration) -> Error {
     Error::unavailable(format!(
-        "another process has held the write lock of the lock file {} for {} ms, so nothing was granted. \
-         fencelock itself holds it for microseconds: look for a program that has the file open in a \
-         transaction, or for a stopped process",
+        "this process has been writing the lock file {} for {} ms, so nothing was granted: its disk does not \
+         answer",
         path.display(),
         waited.as_millis(),
     ))
@@ -98,4 +251,62 @@ pub fn replaced_too_often(path: &Path) -> Error {
 /// A row has a value that this version did not write.
 pub fn malformed(column: usize, name: &str) -> rusqlite::Error {
     rusqlite::Error::InvalidColumnType(column, name.to_owned(), rusqlite::types::Type::Blob)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(extended: c_int) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(extended), Some("disk I/O error".to_owned()))
+    }
+
+    #[test]
+    fn errors_name_the_file_that_failed_and_the_code() {
+        let path = Path::new("/d/locks.sqlite");
+        for (code, name, file) in [
+            (ffi::SQLITE_IOERR_SHMMAP, "IOERR_SHMMAP", "the file /d/locks.sqlite-shm beside the lock file"),
+            (
+                ffi::SQLITE_IOERR_SHORT_READ,
+                "IOERR_SHORT_READ",
+                "the file /d/locks.sqlite-wal beside the lock file",
+            ),
+            (ffi::SQLITE_IOERR_FSYNC, "IOERR_FSYNC", "the lock file /d/locks.sqlite cannot"),
+        ] {
+            let error = sql(path, &failure(code));
+            assert!(error.to_string().starts_with(file), "{error}");
+            let cause = error.cause().unwrap();
+            assert_eq!(cause, format!("disk I/O error (SQLite's code {code}, {name})"));
+        }
+    }
+
+    #[test]
+    fn errors_carry_the_number_of_the_system() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("none/locks.sqlite");
+        let connection = Connection::open_in_memory().unwrap();
+        let attach = connection.execute("ATTACH ?1 AS other", [path.to_str()]).unwrap_err();
+        let error = sql_on(&path, &attach, &connection);
+        assert!(error.cause().unwrap().contains("os error 2"), "{:?}", error.cause());
+    }
+
+    #[test]
+    fn a_failed_extension_or_release_does_not_speak_of_grants() {
+        let path = Path::new("/d/locks.sqlite");
+        let errors = [
+            sql(path, &failure(ffi::SQLITE_IOERR)),
+            busy_timeout(path, Duration::from_secs(2)),
+            used_by_other_thread(path, Duration::from_secs(2)),
+            replaced_too_often(path),
+            unknown(path, "?"),
+            io("lock", path, &io::ErrorKind::PermissionDenied.into()),
+        ];
+        for error in errors {
+            assert!(error.to_string().contains("granted"), "{error}");
+            for error in [of_extension(error.clone()), of_release(error)] {
+                let message = error.to_string();
+                assert!(!message.contains("granted") && message.contains("he lease "), "{message}");
+            }
+        }
+    }
 }

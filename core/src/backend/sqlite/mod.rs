@@ -114,6 +114,15 @@ impl SqliteBackend {
         }
     }
 
+    /// The file that this manager uses or has used, if it is still open.
+    fn known_file(&self) -> Option<Arc<LockFile>> {
+        match &*self.membership.lock() {
+            Membership::None => None,
+            Membership::Joined(user) => Some(Arc::clone(user.file())),
+            Membership::Closed(file) => file.upgrade(),
+        }
+    }
+
     fn environment(&self) -> &'static Environment {
         &self.registry.environment
     }
@@ -168,12 +177,7 @@ impl LockBackend for SqliteBackend {
     }
 
     async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
-        let file = match &*self.membership.lock() {
-            Membership::None => None,
-            Membership::Joined(user) => Some(Arc::clone(user.file())),
-            Membership::Closed(file) => file.upgrade(),
-        };
-        if let Some(file) = file {
+        if let Some(file) = self.known_file() {
             file.poller().leave_queue(resources, waiter).await;
         }
     }
@@ -190,7 +194,7 @@ impl LockBackend for SqliteBackend {
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
-        let sent = file.commits().submit(Needs::WRITE, absent, work).await??;
+        let sent = file.commits().submit(Needs::KEEP, absent, work).await.map_err(errors::of_extension)??;
         file.hold_until(sent + ttl.as_duration());
         Ok(sent)
     }
@@ -199,8 +203,10 @@ impl LockBackend for SqliteBackend {
         let file = self.file()?;
         let names = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner);
-        let released = file.commits().submit(Needs::WRITE, false, work).await;
-        released.inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
+        let released = file.commits().submit(Needs::END, false, work).await;
+        released
+            .inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
+            .map_err(errors::of_release)
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
@@ -226,6 +232,11 @@ impl LockBackend for SqliteBackend {
         };
         let access = describe::AccessFacts::read(path, &self.config);
         Ok(describe::guarantee(path, &facts, &access))
+    }
+
+    /// Those of all managers that share the file.
+    fn pending_cleanups(&self) -> usize {
+        self.known_file().map_or(0, |file| file.pending_undos())
     }
 
     /// The last manager of a file closes it for the process; leases that were not released expire.
@@ -270,6 +281,7 @@ impl SyncBackend for SqliteBackend {
         outcome
             .map(|_| released)
             .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
+            .map_err(errors::of_release)
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { task: Duration::from_secs(5), sync: Duration::from_secs(2), close: Duration::from_millis(500) }
+        Self { task: Duration::from_secs(2), sync: Duration::from_secs(2), close: Duration::from_millis(500) }
     }
 }
 

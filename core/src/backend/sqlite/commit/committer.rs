@@ -19,6 +19,9 @@ use crate::error::Result;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 
+/// How long a store is waited for that another thread looks up.
+const SLOT_PATIENCE: Duration = Duration::from_millis(50);
+
 /// Is notified by a committer, on the thread that noticed the event.
 pub trait CommitListener: Send + Sync {
     /// The file was opened. Must not use the committer, which is locked.
@@ -87,26 +90,42 @@ impl Committer {
         budget: &mut RetryBudget,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<bool> {
+        let mut has_reopened = false;
         loop {
+            // Dropped at the end of each turn: its connection must close before another one opens, because SQLite
+            // would share the old -shm between them.
             let Some(store) = self.store(needs, budget)? else { return Ok(false) };
             if self.full.load(Ordering::Relaxed) {
                 store.require_full();
             }
             if self.names(&store)? {
-                match store.transact(needs.access, &self.environment.clock, budget, work)? {
-                    Done::Committed { ended } => {
+                match store.transact(needs.access, &self.environment.clock, budget, work) {
+                    Ok(Done::Committed { ended }) => {
                         if ended {
                             self.listener.on_ended();
                         }
                         return Ok(true);
                     }
-                    Done::Replaced => store.abandon(),
+                    Ok(Done::Replaced) => store.abandon(),
+                    // A new connection may do what this one cannot, perhaps once other processes have closed
+                    // theirs, too.
+                    Ok(Done::Unusable(error)) => {
+                        store.retire();
+                        if std::mem::replace(&mut has_reopened, true) {
+                            return Err(error);
+                        }
+                        continue;
+                    }
+                    Err(error) => {
+                        if store.is_broken() {
+                            store.retire();
+                        }
+                        return Err(error);
+                    }
                 }
             } else {
-                self.forget(&store);
+                self.forget(&store, true);
             }
-            // Its connection must close before another one opens: SQLite would share the old -shm between
-            // them.
             drop(store);
             if !budget.pause() {
                 return Err(errors::replaced_too_often(&self.path));
@@ -135,7 +154,7 @@ impl Committer {
                 Ok(path) => path,
                 // Without its directory the lock file does not exist either, and there is nothing in it to
                 // end. Readers get the error.
-                Err(_) if needs == Needs::WRITE && matches!(paths::stat(&self.path), Ok(None)) => {
+                Err(_) if needs.only_changes() && matches!(paths::stat(&self.path), Ok(None)) => {
                     return Ok(None);
                 }
                 Err(error) => return Err(error),
@@ -171,13 +190,23 @@ impl Committer {
             store.abandon();
         } else if paths::is_replaced(&self.path, store.id()) {
             // A symbolic link on the way was changed.
-            self.forget(&store);
+            self.forget(&store, true);
         }
     }
 
-    /// The path no longer leads to the file of this store, or the file is damaged.
-    fn forget(&self, store: &Store) {
-        let mut slot = self.slot();
+    /// The store is not used any more. `is_lost`: neither are its leases, because the path no longer leads to its
+    /// file, or the file is damaged.
+    fn forget(&self, store: &Store, is_lost: bool) {
+        let mut budget = RetryBudget::new(SLOT_PATIENCE);
+        let mut slot = loop {
+            if let Some(slot) = self.slot.try_lock() {
+                break slot;
+            }
+            // Whoever has it locked for longer opens or closes the file: this store is not in it any more.
+            if !budget.pause() {
+                return;
+            }
+        };
         if slot.as_deref().is_none_or(|current| !std::ptr::eq(current, store)) {
             return; // another thread was faster
         }
@@ -185,7 +214,9 @@ impl Committer {
         // After every grant in it and, because opening another one takes longer, before every grant in that.
         let since = self.environment.clock.boot() + Duration::from_micros(1);
         drop(slot);
-        self.listener.on_replaced(since);
+        if is_lost {
+            self.listener.on_replaced(since);
+        }
     }
 
     /// Closes the file if `is_unused` returns true and no other committer has it open. A user who comes later
@@ -205,7 +236,7 @@ impl Committer {
 }
 
 impl StoreListener for Committer {
-    fn on_abandoned(&self, store: &Store) {
-        self.forget(store);
+    fn on_given_up(&self, store: &Store, is_lost: bool) {
+        self.forget(store, is_lost);
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::committer::Committer;
 use crate::backend::sqlite::retry::RetryBudget;
-use crate::backend::sqlite::store::access::{Access, Needs};
+use crate::backend::sqlite::store::access::{Access, Needs, Priority};
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
@@ -72,9 +72,35 @@ pub struct GroupCommit {
 
 #[derive(Default)]
 struct PendingOperations {
-    queue: VecDeque<Box<dyn PendingOperation>>,
+    /// By [`Priority`]: a renewal must not wait for a burst of acquires, nor for one of releases.
+    queues: [VecDeque<Box<dyn PendingOperation>>; 3],
     /// Whether a task is about to take them.
     is_running: bool,
+}
+
+impl PendingOperations {
+    fn queue_for(&mut self, operation: &dyn PendingOperation) -> &mut VecDeque<Box<dyn PendingOperation>> {
+        &mut self.queues[operation.needs().priority as usize]
+    }
+
+    fn add(&mut self, operation: Box<dyn PendingOperation>) {
+        self.queue_for(&*operation).push_back(operation);
+    }
+
+    /// Takes the next transaction's operations: at most [`MAX_BATCH`].
+    fn take_batch(&mut self) -> OperationBatch {
+        let mut batch = OperationBatch::new();
+        for queue in &mut self.queues {
+            let count = queue.len().min(MAX_BATCH - batch.len());
+            batch.extend(queue.drain(..count));
+        }
+        batch
+    }
+
+    /// Puts operations of a batch back in their places.
+    fn put_back(&mut self, batch: OperationBatch) {
+        batch.into_iter().rev().for_each(|operation| self.queue_for(&*operation).push_front(operation));
+    }
 }
 
 /// The result of [`GroupCommit::run_batch`].
@@ -94,7 +120,7 @@ enum BatchTransaction {
     Ended(Result<()>),
     /// An operation failed, as opposed to the begin or the commit.
     OperationFailed(Error),
-    /// No operation has run, because another process was in the way.
+    /// Nothing was done, because another process was in the way.
     Blocked(Error),
     /// No operation has run, because the file cannot be opened or created.
     NotOpened(Error),
@@ -123,7 +149,7 @@ impl GroupCommit {
         let is_running = {
             let mut pending = self.pending.lock();
             let submitted = Instant::now();
-            pending.queue.push_back(Box::new(Submission { needs, submitted, work, result: absent, reply }));
+            pending.add(Box::new(Submission { needs, submitted, work, result: absent, reply }));
             std::mem::replace(&mut pending.is_running, true)
         };
         if !is_running {
@@ -169,14 +195,14 @@ impl GroupCommit {
         }
     }
 
-    /// One transaction for the operations that have waited longest. Those that have waited longer than
-    /// `timeout` fail.
+    /// One transaction for the operations that go first, and for those that have waited longest. Those that
+    /// have waited longer than `timeout` fail.
     fn run_batch(&self, timeout: Duration) -> BatchResult {
         let mut batch: OperationBatch = {
             let mut pending = self.pending.lock();
-            let count = pending.queue.len().min(MAX_BATCH);
-            pending.is_running = count > 0;
-            pending.queue.drain(..count).collect()
+            let batch = pending.take_batch();
+            pending.is_running = !batch.is_empty();
+            batch
         };
         if batch.is_empty() {
             return BatchResult::Idle;
@@ -242,9 +268,7 @@ impl GroupCommit {
                 let (late, rest): (OperationBatch, OperationBatch) =
                     batch.into_iter().partition(|operation| operation.submitted().elapsed() >= timeout);
                 let is_blocked = !rest.is_empty();
-                let mut pending = self.pending.lock();
-                rest.into_iter().rev().for_each(|operation| pending.queue.push_front(operation));
-                drop(pending);
+                self.pending.lock().put_back(rest);
                 finish(late, &Err(error));
                 return if is_blocked { BatchResult::Blocked } else { BatchResult::Finished };
             }
@@ -262,9 +286,10 @@ impl GroupCommit {
                 Access::Read
             },
             create: batch.iter().any(|operation| operation.needs().create),
+            priority: Priority::Rest,
         };
-        // The first has waited longest.
-        let mut budget = RetryBudget::resumed(batch[0].submitted(), BLOCKING_LIMIT);
+        let oldest = batch.iter().map(|operation| operation.submitted()).min().unwrap_or_else(Instant::now);
+        let mut budget = RetryBudget::resumed(oldest, BLOCKING_LIMIT);
         let (mut has_begun, mut has_failed) = (false, false);
         let outcome = self.committer.transact(needs, &mut budget, &mut |tx| {
             has_begun = true;
@@ -272,7 +297,8 @@ impl GroupCommit {
         });
         match outcome {
             Err(error) if has_failed => BatchTransaction::OperationFailed(error),
-            Err(error) if !has_begun && budget.is_exhausted() => BatchTransaction::Blocked(error),
+            // At the begin or, with a rollback journal, at the commit: then it was rolled back.
+            Err(error) if budget.is_exhausted() => BatchTransaction::Blocked(error),
             Err(error) if !has_begun => BatchTransaction::NotOpened(error),
             outcome => BatchTransaction::Ended(outcome.map(|_| ())),
         }

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::backend::Waiter;
 use crate::backend::contract::{Attempt, Grant, Info, Request};
 use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
@@ -22,6 +21,9 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
         let token = token::next(0, tx.now.wall, request.min_token);
         if tx.grant_if_free(resource, token, request.owner, request.ttl)? {
             tx.granted += 1;
+            if tx.wants_granted_last {
+                tx.granted_last = Some(resource.clone());
+            }
             return Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }));
         }
     }
@@ -81,17 +83,6 @@ pub enum Eligible {
     Any,
     /// The head of its fair queue.
     Head(QueueEntry),
-}
-
-impl Eligible {
-    /// Whether it is this fair waiter or, for `None`, one that is not fair.
-    pub fn includes(&self, tx: &Tx<'_>, fair: Option<&Waiter>) -> bool {
-        match self {
-            Self::None => false,
-            Self::Any => true,
-            Self::Head(entry) => fair.is_some_and(|waiter| tx.queue_entry(waiter) == *entry),
-        }
-    }
 }
 
 /// Finds out which waiter may attempt to get a resource.

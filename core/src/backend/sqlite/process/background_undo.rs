@@ -67,6 +67,11 @@ impl BackgroundUndo {
         }
     }
 
+    /// How many leases are not released yet.
+    pub fn pending(&self) -> usize {
+        self.state.lock().queue.pending()
+    }
+
     /// Releases everything in one transaction, at once. Blocks the thread for at most this long.
     pub fn finish(&self, limit: Duration) {
         let undos = {
@@ -88,9 +93,8 @@ impl BackgroundUndo {
         let targets: Vec<_> = undos.iter().map(|undo| undo.target.clone()).collect();
         self.state.lock().attempted.clone_from(&targets);
         let releases = targets.into_iter().map(|target| {
-            self.commits.submit(Needs::WRITE, false, move |tx| {
-                operations::release(tx, &target.resources, target.owner)
-            })
+            self.commits
+                .submit(Needs::END, false, move |tx| operations::release(tx, &target.resources, target.owner))
         });
         let results = join_all(releases).await.into_iter().map(|released| match released {
             Ok(true) => UndoResult::Deleted,

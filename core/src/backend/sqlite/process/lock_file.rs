@@ -97,6 +97,11 @@ impl LockFile {
         }
     }
 
+    /// How many leases are being released in the background.
+    pub fn pending_undos(&self) -> usize {
+        self.undo.pending()
+    }
+
     /// The last user has left in good order: finishes what is pending and closes the file. Leases that are
     /// left then expire: they were not released, so their owners may still rely on them.
     fn close(&self) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::backend::sqlite::holders::liveness::{self, DeadHolder};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::access::Access;
+use crate::backend::sqlite::store::name::Name;
 use crate::backend::sqlite::store::{Done, Store};
 use crate::error::Result;
 use crate::runtime::clock::Clock;
@@ -42,7 +43,7 @@ pub async fn reap(store: Weak<Store>) {
 
 /// Removes what these left in the lock file; `false` if that cannot be done now.
 async fn reap_some(store: &Weak<Store>, dead: &[DeadHolder]) -> bool {
-    let (mut from, mut failures) = (String::new(), 0);
+    let (mut from, mut failures) = (Name::from(""), 0);
     loop {
         let Some(open) = store.upgrade() else { return false };
         let progress = free_leases(&open, dead, &from);
@@ -71,7 +72,7 @@ async fn reap_some(store: &Weak<Store>, dead: &[DeadHolder]) -> bool {
 /// How far reaping has come.
 enum ReapProgress {
     /// There may be more rows after this one.
-    More(String),
+    More(Name),
     /// All rows were checked.
     Done,
     /// The path names another file now, and nothing is known of the rows in that.
@@ -79,7 +80,7 @@ enum ReapProgress {
 }
 
 /// Frees the leases of the dead in the rows after this one.
-fn free_leases(store: &Store, dead: &[DeadHolder], from: &str) -> Result<ReapProgress> {
+fn free_leases(store: &Store, dead: &[DeadHolder], from: &Name) -> Result<ReapProgress> {
     let mut budget = RetryBudget::new(BLOCKING_LIMIT);
     // Reading without the write lock misses nothing, because the dead do not write.
     let (mut last, mut theirs) = (None, Vec::new());

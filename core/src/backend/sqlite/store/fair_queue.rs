@@ -5,10 +5,12 @@
 //! Each process regularly writes a heartbeat for all its waiters. The waiters of a process whose heartbeats
 //! have stopped are skipped, and the next process that writes removes them from the queue.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{ToSql, params};
 
+use super::name::Name;
 use super::transaction::{Tx, signed, unsigned};
 use crate::backend::Waiter;
 use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
@@ -24,6 +26,13 @@ pub const HEARTBEAT_VALIDITY: Duration = Duration::from_millis(1500);
 pub struct QueueEntry {
     process: i64,
     waiter: i64,
+}
+
+impl QueueEntry {
+    /// The number of the waiter, if it is one of this process.
+    pub fn waiter_of(&self, tx: &Tx<'_>) -> Option<u64> {
+        (self.process == tx.context.process).then(|| self.waiter.cast_unsigned())
+    }
 }
 
 impl Tx<'_> {
@@ -119,6 +128,17 @@ impl Tx<'_> {
         Ok(is_known)
     }
 
+    /// How many entries each waiter of this process has.
+    pub fn own_entries(&self) -> rusqlite::Result<HashMap<u64, usize>> {
+        let mut entries = HashMap::new();
+        let mut statement = self.connection.prepare_cached("SELECT waiter FROM queue WHERE process = ?1")?;
+        let mut rows = statement.query([self.context.process])?;
+        while let Some(row) = rows.next()? {
+            *entries.entry(row.get::<_, i64>(0)?.cast_unsigned()).or_default() += 1;
+        }
+        Ok(entries)
+    }
+
     fn write_heartbeat(&mut self) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
@@ -151,7 +171,7 @@ impl Tx<'_> {
     }
 
     fn remove_process(&mut self, process: i64) -> rusqlite::Result<()> {
-        let resources: Vec<String> = self
+        let resources: Vec<Name> = self
             .connection
             .prepare_cached("SELECT DISTINCT resource FROM queue WHERE process = ?1")?
             .query_map([process], |row| row.get(0))?
@@ -164,7 +184,7 @@ impl Tx<'_> {
     }
 
     /// Clears the flag in the resource's row if the queue has no entries for it any more.
-    fn clear_queued_if_empty(&self, resource: &str) -> rusqlite::Result<()> {
+    fn clear_queued_if_empty(&self, resource: impl ToSql) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "UPDATE leases SET queued = NULL
@@ -183,13 +203,16 @@ impl Tx<'_> {
         while let Some(row) = rows.next()? {
             let process = row.get(0)?;
             let holder = row.get_ref(3)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
-            let valid_until = LeaseEnd {
-                boot: unsigned(row, 1)?,
-                wall: unsigned(row, 2)?,
-                identity: holder.and_then(|holder| holder.identity),
+            let mark = holder.and_then(|holder| holder.mark);
+            let is_alive = match (unsigned(row, 1), unsigned(row, 2)) {
+                _ if process == self.context.process => true,
+                (Ok(boot), Ok(wall)) => {
+                    let identity = holder.and_then(|holder| holder.identity);
+                    self.is_alive(&LeaseEnd { boot, wall, identity }, mark)
+                }
+                // No process writes such an end.
+                _ => false,
             };
-            let is_alive = process == self.context.process
-                || self.is_alive(&valid_until, holder.and_then(|holder| holder.mark));
             if is_alive { live.push(process) } else { dead.push(process) }
         }
         Ok((live, dead))

@@ -1,11 +1,11 @@
 //! The SQL of leases, as functions of a transaction.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 
+use super::name::Name;
 use super::transaction::{Tx, signed, unsigned};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
@@ -35,7 +35,7 @@ pub struct Lease {
 
 impl Tx<'_> {
     /// Reads the row of a resource.
-    pub fn row(&self, resource: &str) -> rusqlite::Result<Option<Row>> {
+    pub fn row(&self, resource: impl ToSql) -> rusqlite::Result<Option<Row>> {
         self.connection
             .prepare_cached(
                 "SELECT token, owner, boot_us, wall_us, holder, queued FROM leases WHERE resource = ?1",
@@ -147,7 +147,7 @@ impl Tx<'_> {
     }
 
     /// Ends a lease. The row stays, because of its token.
-    pub fn free(&mut self, resource: &str) -> rusqlite::Result<()> {
+    pub fn free(&mut self, resource: impl ToSql) -> rusqlite::Result<()> {
         self.ended = true;
         self.connection
             .prepare_cached(
@@ -158,16 +158,17 @@ impl Tx<'_> {
             .map(|_| ())
     }
 
-    /// Ends the resource's lease if this is still its holder.
-    pub fn free_if_held_by(&mut self, resource: &str, mark: Mark) -> rusqlite::Result<()> {
-        match self.row(resource)?.and_then(|row| row.lease) {
-            Some(lease) if lease.mark == Some(mark) => self.free(resource),
-            _ => Ok(()),
+    /// Ends the resource's lease if this is still its holder. Not if the row cannot be read.
+    pub fn free_if_held_by(&mut self, resource: &Name, mark: Mark) -> rusqlite::Result<()> {
+        match self.row(resource) {
+            Ok(Some(Row { lease: Some(lease), .. })) if lease.mark == Some(mark) => self.free(resource),
+            Err(error) if errors::is_of_row(&error) => Ok(()),
+            row => row.map(|_| ()),
         }
     }
 
     /// At most `limit` rows after this resource, each with its holder's mark if it has one.
-    pub fn holders_after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(String, Option<Mark>)>> {
+    pub fn holders_after(&self, resource: &Name, limit: u32) -> rusqlite::Result<Vec<(Name, Option<Mark>)>> {
         let mark = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<Mark>> {
             let holder = row.get_ref(1)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
             Ok(holder.and_then(|holder| holder.mark))
@@ -198,7 +199,7 @@ impl Tx<'_> {
     }
 
     /// At most `limit` rows after this resource; `None` for a row that cannot be read.
-    pub fn rows_after(&self, resource: &str, limit: u32) -> rusqlite::Result<Vec<(Arc<str>, Option<Row>)>> {
+    pub fn rows_after(&self, resource: &Name, limit: u32) -> rusqlite::Result<Vec<(Name, Option<Row>)>> {
         self.connection
             .prepare_cached(
                 "SELECT resource, token, owner, boot_us, wall_us, holder, queued FROM leases
@@ -209,7 +210,7 @@ impl Tx<'_> {
     }
 
     /// Deletes the row of a resource, its token too, unless the queue has entries for it.
-    pub fn delete_row(&mut self, resource: &str) -> rusqlite::Result<()> {
+    pub fn delete_row(&mut self, resource: &Name) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached("DELETE FROM leases WHERE resource = ?1 AND queued IS NULL")?
             .execute([resource])

@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod connection;
 pub(crate) mod fair_queue;
 pub(crate) mod leases;
+pub(crate) mod name;
 pub(crate) mod prune;
 pub(crate) mod read_snapshot;
 pub(crate) mod stores;
@@ -26,18 +27,22 @@ use super::fs::kind::Kind;
 use super::fs::paths::{self, FileId};
 use super::holders::holder::{Holder, Now};
 use super::holders::liveness::{self, Liveness};
+use super::open::header::Content;
 use super::retry::RetryBudget;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::sync::Mutex;
 
 /// How long a close waits for other processes to remove entries that would expire anyway.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a commit at least waits for readers, with a rollback journal. No new ones come meanwhile: to roll back
+/// earlier would let them in again.
+const COMMIT_PATIENCE: Duration = Duration::from_millis(100);
 /// How often an unused snapshot is looked for.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(5);
 
 /// The result of a transaction that did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Done {
     /// It is committed.
     Committed {
@@ -47,6 +52,9 @@ pub enum Done {
     /// Nothing was done, because the path names another file now, or none, or the file's -wal or -shm were
     /// removed: this store is over, and so are its leases.
     Replaced,
+    /// Nothing was done, and this connection will not do anything again: only a new one may. The store is to
+    /// be retired.
+    Unusable(Error),
 }
 
 /// Shows whether a file has changed: it has if two markers differ.
@@ -58,10 +66,10 @@ pub struct ChangeMarker {
     ended: u64,
 }
 
-/// Is notified when a store is abandoned.
+/// Is notified when a store is given up.
 pub trait StoreListener: Send + Sync {
-    /// The store's file was replaced or damaged, and its leases are lost.
-    fn on_abandoned(&self, store: &Store);
+    /// The store is not used any more. `is_lost`: its file was replaced or damaged, and its leases are lost.
+    fn on_given_up(&self, store: &Store, is_lost: bool);
 }
 
 /// An open lock file.
@@ -85,6 +93,8 @@ pub struct Store {
     may_be_queued: AtomicBool,
     /// The number of this process's transactions that ended something.
     ended: AtomicU64,
+    /// Whether its connection failed in a way that only a new one may mend.
+    is_broken: AtomicBool,
     /// Notified when a snapshot is held, or the store is dropped.
     snapshot_held: Arc<Notify>,
     listeners: Mutex<Vec<Weak<dyn StoreListener>>>,
@@ -111,6 +121,7 @@ impl Store {
             process: liveness::nonce().cast_signed(),
             may_be_queued: AtomicBool::new(false),
             ended: AtomicU64::new(0),
+            is_broken: AtomicBool::new(false),
             snapshot_held: Arc::default(),
             listeners: Mutex::default(),
         }
@@ -167,11 +178,45 @@ impl Store {
     /// The file was replaced, and all leases in it are lost.
     pub fn abandon(&self) {
         self.unreleased.store(0, Ordering::Relaxed);
+        self.give_up(true);
+    }
+
+    /// The connection cannot be used any more. Its leases are lost only if a new one will not see them, because
+    /// the files that it had open have gone.
+    pub fn retire(&self) {
+        let is_lost = match paths::stat(&self.path) {
+            Ok(Some(stat)) if stat.id == self.id && stat.length > 0 => {
+                // Whoever has the connection will notice by itself.
+                let used = self.connection.try_lock();
+                used.is_some_and(|mut connection| !connection.wal_files.check(&self.path))
+            }
+            // Another file, or an empty one.
+            Ok(_) => true,
+            // Nothing is known yet.
+            Err(_) => false,
+        };
+        if is_lost { self.abandon() } else { self.give_up(false) }
+    }
+
+    fn give_up(&self, is_lost: bool) {
         // They lock their own state, so not while this is locked.
         let listeners = self.listeners.lock().clone();
         for listener in listeners.iter().filter_map(Weak::upgrade) {
-            listener.on_abandoned(self);
+            listener.on_given_up(self, is_lost);
         }
+    }
+
+    /// Whether the connection failed in a way that only a new one may mend: the store is to be retired.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// The error for what SQLite refused; remembers if that was because of the connection.
+    fn failure(&self, connection: &StoreConnection, error: &rusqlite::Error) -> Error {
+        if errors::is_of_connection(error) {
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        errors::sql_on(&self.path, error, &connection.connection)
     }
 
     /// Runs `work` in one transaction; calls it at most once, and only when it has the lock. An error rolls
@@ -189,7 +234,7 @@ impl Store {
             if self.kind.is_network() && !self.is_current()? {
                 return Ok(Done::Replaced);
             }
-            let mut connection = self.connection();
+            let mut connection = self.lock(budget)?;
             let sent = clock.boot();
             if !self.kind.is_network() {
                 if !connection.wal_files.may_be_used(&self.path, sent) {
@@ -201,8 +246,11 @@ impl Store {
             match connection.begin(access, self.full.load(Ordering::Relaxed)) {
                 Ok(()) => return self.run(&mut connection, clock, sent, budget, work),
                 Err(error) if errors::is_busy(&error) => {}
-                Err(error) if self.is_current()? => return Err(errors::sql(&self.path, &error)),
-                Err(_) => return Ok(Done::Replaced),
+                Err(_) if !self.is_current()? => return Ok(Done::Replaced),
+                Err(error) => {
+                    let failure = self.failure(&connection, &error);
+                    return if self.is_broken() { Ok(Done::Unusable(failure)) } else { Err(failure) };
+                }
             }
             drop(connection);
             if !self.is_current()? {
@@ -232,17 +280,27 @@ impl Store {
             connection.roll_back();
             return is_whole.map(|_| Done::Replaced);
         }
+        if let Err(error) = self.check_schema(connection) {
+            connection.roll_back();
+            return Err(error);
+        }
         let now = Now::read(clock, self.kind.is_network());
         let mut tx = Tx::new(&connection.connection, self.context(&now), sent, now);
-        let outcome = work(&mut tx).and_then(|()| connection.pruner.step(&mut tx));
+        tx.wants_granted_last = connection.pruner.needs_start(sent);
+        let outcome = work(&mut tx).and_then(|()| match connection.pruner.step(&mut tx) {
+            // Nothing that anybody asked for depends on pruning, so a row that it cannot read stops nobody.
+            Err(error) if connection.connection.is_autocommit() => Err(error),
+            _ => Ok(()),
+        });
         let (granted, released, ended) = (tx.granted, tx.released, tx.ended);
         if tx.entered_queue {
             self.may_be_queued.store(true, Ordering::Relaxed);
         }
         drop(tx);
         if let Err(error) = outcome {
+            let failure = self.failure(connection, &error);
             connection.roll_back();
-            return Err(errors::sql(&self.path, &error));
+            return Err(failure);
         }
         if connection.snapshot.keep(&connection.connection) {
             self.snapshot_held.notify_one();
@@ -255,22 +313,39 @@ impl Store {
         Ok(Done::Committed { ended })
     }
 
+    /// Whether this version of fencelock still knows the file's schema.
+    fn check_schema(&self, connection: &mut StoreConnection) -> Result<()> {
+        let version =
+            connection.changed_schema_version().map_err(|error| self.failure(connection, &error))?;
+        let Some(version) = version else { return Ok(()) };
+        let checked = Content::LockFile { version, is_wal: !self.kind.is_network() }.check(&self.path);
+        if checked.is_err() {
+            // Opening it again finds out what it is now.
+            self.is_broken.store(true, Ordering::Relaxed);
+        }
+        checked.map(|_| ())
+    }
+
     fn commit(&self, connection: &mut StoreConnection, budget: &mut RetryBudget) -> Result<()> {
+        let mut patience = RetryBudget::new(COMMIT_PATIENCE);
         loop {
             let Err(error) = connection.commit() else { return Ok(()) };
             // Only with a rollback journal: another process is reading. The transaction stays open meanwhile.
             if errors::is_busy(&error) && !connection.connection.is_autocommit() {
-                if budget.pause() {
+                if budget.pause() || patience.pause() {
                     continue;
                 }
                 connection.roll_back();
                 return Err(errors::busy_timeout(&self.path, budget.elapsed()));
             }
+            let failure = self.failure(connection, &error);
             connection.roll_back();
             // After an I/O error it is not certain that nothing was committed.
             return Err(match error.sqlite_error_code() {
-                Some(rusqlite::ErrorCode::SystemIoFailure) | None => errors::unknown(&self.path, &error),
-                Some(_) => errors::sql(&self.path, &error),
+                Some(rusqlite::ErrorCode::SystemIoFailure) | None => {
+                    errors::unknown(&self.path, failure.cause().unwrap_or_default())
+                }
+                Some(_) => failure,
             });
         }
     }
@@ -298,7 +373,7 @@ impl Store {
             return None;
         }
         let ended = self.ended.load(Ordering::Relaxed);
-        let data_version = self.connection().data_version().ok()?;
+        let data_version = self.connection.try_lock()?.data_version().ok()?;
         Some(ChangeMarker { data_version, ended })
     }
 
@@ -325,7 +400,7 @@ impl Store {
         if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.has_no_active_lease(), Ok(true)) {
             self.unreleased.store(0, Ordering::Relaxed);
         }
-        self.connection().checkpoint_on_close();
+        self.connection.lock().checkpoint_on_close();
     }
 
     /// Whether all leases that were not released have expired, were taken over, or were ended by force.
@@ -340,10 +415,19 @@ impl Store {
         Ok(has_none)
     }
 
-    fn connection(&self) -> MutexGuard<'_, StoreConnection> {
-        // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like any
-        // other.
-        self.connection.lock()
+    /// The connection, once no other thread of this process uses it. One that does may be in a commit to a disk
+    /// that does not answer.
+    fn lock(&self, budget: &mut RetryBudget) -> Result<MutexGuard<'_, StoreConnection>> {
+        loop {
+            // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like
+            // any other.
+            if let Some(connection) = self.connection.try_lock() {
+                return Ok(connection);
+            }
+            if !budget.pause() {
+                return Err(errors::used_by_other_thread(&self.path, budget.elapsed()));
+            }
+        }
     }
 }
 

@@ -40,6 +40,10 @@ pub struct Tx<'a> {
     probed: Vec<(Mark, ProcessState)>,
     /// The number of rows that were added, and the last of them.
     pub added: (u32, Option<Arc<str>>),
+    /// A resource that was granted, if [`Self::wants_granted_last`].
+    pub granted_last: Option<Arc<str>>,
+    /// Whether pruning needs a place to start.
+    pub wants_granted_last: bool,
     /// The number of rows that this process granted. Counts once the transaction is committed, as do the next
     /// two.
     pub granted: usize,
@@ -71,6 +75,8 @@ impl<'a> Tx<'a> {
             holder: context.holder.map(|holder| holder.encode()),
             probed: Vec::new(),
             added: (0, None),
+            granted_last: None,
+            wants_granted_last: false,
             granted: 0,
             released: 0,
             ended: false,

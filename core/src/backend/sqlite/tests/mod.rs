@@ -1,11 +1,13 @@
 //! The tests simulate several processes: a backend with a registry of its own is one, as far as SQLite allows
 //! that within one process. Where the kernel has to see several, this test binary starts itself in a role.
 
+mod bursts;
 mod clocks;
 mod contract;
 mod creation;
 #[cfg(unix)]
 mod damage;
+mod damaged_rows;
 mod death;
 mod fair_queue;
 mod file_watch;
@@ -19,6 +21,7 @@ mod snapshot;
 #[cfg(unix)]
 mod special_files;
 mod timeouts;
+mod unusable;
 mod waiting;
 
 use std::future::Future;
@@ -121,9 +124,9 @@ fn registry_with(environment: Environment) -> &'static Registry {
     Box::leak(Box::new(Registry::new(environment)))
 }
 
-/// A transaction that does not wait for the lock.
+/// A transaction of its own.
 fn transact(store: &Store, work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>) -> Result<Done> {
-    store.transact(Access::Write, &Clock::System, &mut RetryBudget::new(Duration::ZERO), work)
+    store.transact(Access::Write, &Clock::System, &mut RetryBudget::new(Duration::from_secs(5)), work)
 }
 
 fn raw(path: &Path) -> Connection {

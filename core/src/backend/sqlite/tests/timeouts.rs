@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::roles::ChildProcess;
-use super::{Process, TestDir, request};
+use super::{Process, TestDir, registry_with, request};
 use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
 use crate::backend::sqlite::environment::Environment;
+use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::retry::Timeouts;
+use crate::backend::sqlite::{Config, SqliteBackend};
 use crate::runtime::clock::Clock;
 
 fn process_with(dir: &TestDir, timeouts: Timeouts) -> Process {
@@ -39,7 +41,13 @@ fn a_stuck_writer_is_waited_for_within_bounds() {
     assert!(process.inspect("r").unwrap().is_some(), "a reader does not wait");
     assert_eq!(process.inspect("s").unwrap(), None, "nothing was granted");
 
-    assert_eq!(process.release(&lease).unwrap_err().code(), "BACKEND_UNAVAILABLE");
+    assert_eq!(process.backend.pending_cleanups(), 0);
+    for error in [process.extend(&lease, 60_000).map(|_| ()), process.release(&lease).map(|_| ())] {
+        let error = error.unwrap_err();
+        assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
+        assert!(!error.to_string().contains("granted"), "{error}");
+    }
+    assert_eq!(process.backend.pending_cleanups(), 1, "the release goes on");
     writer.resume();
     assert_eq!(writer.read_report(), "unlocked");
     process.acquire(&["s"], 1000);
@@ -48,6 +56,10 @@ fn a_stuck_writer_is_waited_for_within_bounds() {
         process.inspect("r").unwrap().is_none()
     });
     assert!(freed, "a failed release is retried in the background");
+    assert!((0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        process.backend.pending_cleanups() == 0
+    }));
 }
 
 #[test]
@@ -109,4 +121,33 @@ fn a_later_call_has_its_own_timeout() {
     assert_eq!(first.recv().unwrap().unwrap_err().code(), "BACKEND_UNAVAILABLE");
     writer.resume();
     assert!(matches!(second.recv().unwrap(), Ok(Attempt::Granted(_))));
+}
+
+#[test]
+fn a_commit_waits_for_readers_as_long_as_a_begin_does() {
+    let dir = TestDir::new();
+    let environment = Environment {
+        filesystem: |_| Ok(Kind::Network("NFS")),
+        timeouts: Timeouts { task: Duration::from_secs(10), ..Timeouts::default() },
+        ..Environment::new(Clock::System)
+    };
+    let config = Config { allow_network_filesystem: true, ..dir.config() };
+    let process = Process::new(SqliteBackend::in_registry(config, registry_with(environment)));
+    process.acquire(&["r"], 60_000);
+    let reader = dir.raw();
+    // With a rollback journal it keeps others from committing, though not from beginning.
+    reader.execute_batch("BEGIN").unwrap();
+    reader.query_row("SELECT count(*) FROM leases", [], |_| Ok(())).unwrap();
+    let requested = request(&["s"], 60_000);
+    let attempt = process.start(move |backend| async move { backend.acquire(&requested).await }).unwrap();
+    assert!(attempt.recv_timeout(Duration::from_millis(400)).is_err(), "it waits");
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(matches!(attempt.recv().unwrap(), Ok(Attempt::Granted(_))));
+    assert!(process.inspect("s").unwrap().is_some());
+}
+
+#[test]
+fn no_call_waits_longer_than_two_seconds() {
+    let Timeouts { task, sync, .. } = Timeouts::default();
+    assert_eq!([task, sync], [Duration::from_secs(2); 2], "as index.d.ts says");
 }

@@ -1,6 +1,7 @@
 //! The waiters of this process for leases in one lock file.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,8 +32,13 @@ pub struct LocalWaiters {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order in which they came.
-    waiting: Vec<LocalWaiter>,
+    /// By number.
+    waiting: HashMap<u64, LocalWaiter>,
+    /// The lines in which they wait, by what they wait for: whoever waits for the same may get it at the same
+    /// time. Numbers rise, so the first of a line came first. No line is empty.
+    lines: HashMap<Resources, BTreeSet<u64>>,
+    /// How many may have entries in the fair queue.
+    queued: usize,
     /// Waiters whose queue entries could not be removed yet.
     leaving: Vec<(Waiter, Resources)>,
     handoffs: HashMap<Arc<str>, Handoffs>,
@@ -48,12 +54,21 @@ struct Handoffs {
 }
 
 /// One waiter of this process.
-#[derive(Debug, Clone)]
-pub struct LocalWaiter {
-    pub waiter: Waiter,
-    pub resources: Resources,
+#[derive(Debug)]
+struct LocalWaiter {
+    waiter: Waiter,
+    resources: Resources,
     /// Whether it may have entries in the fair queue.
     may_be_queued: bool,
+}
+
+/// The waiters for the same resources.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// What they wait for.
+    pub resources: Resources,
+    /// The number of the one that came first.
+    pub first: u64,
 }
 
 impl LocalWaiters {
@@ -68,34 +83,49 @@ impl LocalWaiters {
         Arc::clone(&self.ended)
     }
 
-    /// Has all of them attempt, because what was known of the file is outdated.
+    /// Has all of them attempt, because what was known of the file is outdated. Those of a line in its order.
     pub fn wake_all(&self) {
-        self.state.lock().waiting.iter().for_each(|entry| entry.waiter.wake());
+        let state = self.state.lock();
+        state.lines.values().flatten().for_each(|number| state.wake(*number));
+    }
+
+    /// Has the first of each line attempt.
+    pub fn wake_first(&self) {
+        let state = self.state.lock();
+        state.lines.values().filter_map(BTreeSet::first).for_each(|number| state.wake(*number));
+    }
+
+    /// Has this one attempt, if it still waits.
+    pub fn wake(&self, number: u64) {
+        self.state.lock().wake(number);
     }
 
     /// Adds a waiter, unless it waits already. Returns whether the poller must be started.
     pub fn add(&self, waiter: &Waiter, resources: &Resources) -> bool {
         let mut state = self.state.lock();
-        if state.position(waiter).is_none() {
+        let number = waiter.number();
+        if let Entry::Vacant(vacant) = state.waiting.entry(number) {
             let (waiter, resources) = (waiter.clone(), resources.clone());
-            state.waiting.push(LocalWaiter { waiter, resources, may_be_queued: false });
+            vacant.insert(LocalWaiter { waiter, resources: resources.clone(), may_be_queued: false });
+            state.lines.entry(resources).or_default().insert(number);
         }
         !std::mem::replace(&mut state.is_polled, true)
     }
 
     /// Records that a fair waiter may have entered the queue.
     pub fn record_queued(&self, waiter: &Waiter) {
-        let mut state = self.state.lock();
-        if let Some(at) = state.position(waiter) {
-            state.waiting[at].may_be_queued = true;
+        let State { waiting, queued, .. } = &mut *self.state.lock();
+        if let Some(entry) = waiting.get_mut(&waiter.number())
+            && !std::mem::replace(&mut entry.may_be_queued, true)
+        {
+            *queued += 1;
         }
     }
 
     /// Records that a waiter was granted its lease.
     pub fn record_granted(&self, waiter: &Waiter) {
         let mut state = self.state.lock();
-        let Some(at) = state.position(waiter) else { return };
-        let granted = state.waiting.remove(at);
+        let Some(granted) = state.remove(waiter) else { return };
         if state.handoffs.len() >= MAX_COUNTED {
             state.handoffs.clear();
         }
@@ -106,9 +136,7 @@ impl LocalWaiters {
 
     /// Removes a waiter. Returns whether it may have entries in the fair queue; `None` if it was not waiting.
     pub fn remove(&self, waiter: &Waiter) -> Option<bool> {
-        let mut state = self.state.lock();
-        let at = state.position(waiter)?;
-        Some(state.waiting.remove(at).may_be_queued)
+        self.state.lock().remove(waiter).map(|removed| removed.may_be_queued)
     }
 
     /// Whether waiters of other processes should go first now.
@@ -130,9 +158,28 @@ impl LocalWaiters {
         false
     }
 
-    /// All of them, in the order in which they came.
-    pub fn snapshot(&self) -> Vec<LocalWaiter> {
-        self.state.lock().waiting.clone()
+    /// All lines, in the order in which the first of each came.
+    pub fn lines(&self) -> Vec<Line> {
+        let state = self.state.lock();
+        let mut lines: Vec<Line> = state
+            .lines
+            .iter()
+            .filter_map(|(resources, line)| {
+                line.first().map(|&first| Line { resources: resources.clone(), first })
+            })
+            .collect();
+        drop(state);
+        lines.sort_unstable_by_key(|line| line.first);
+        lines
+    }
+
+    /// Whether this one is a fair waiter for these resources.
+    pub fn is_in_line(&self, number: u64, resources: &Resources) -> bool {
+        let state = self.state.lock();
+        state
+            .waiting
+            .get(&number)
+            .is_some_and(|entry| entry.waiter.is_fair() && entry.resources == *resources)
     }
 
     /// Returns whether none is left; then the poller counts as stopped.
@@ -152,13 +199,22 @@ impl LocalWaiters {
 
     /// Whether any may have entries in the fair queue.
     pub fn may_be_queued(&self) -> bool {
-        self.state.lock().waiting.iter().any(|entry| entry.may_be_queued)
+        self.state.lock().queued > 0
     }
 
-    /// Has those attempt that may have entries in the fair queue.
-    pub fn wake_queued(&self) {
+    /// Has those attempt that may have entries in the fair queue, except the ones that still have all of
+    /// theirs. `entries`: how many each has.
+    pub fn wake_without_entries(&self, entries: &HashMap<u64, usize>) {
         let state = self.state.lock();
-        state.waiting.iter().filter(|entry| entry.may_be_queued).for_each(|entry| entry.waiter.wake());
+        for number in state.lines.values().flatten() {
+            let lacks_some = |entry: &LocalWaiter| {
+                let expected = entry.resources.as_slice().len();
+                entry.may_be_queued && entries.get(number).copied().unwrap_or(0) < expected
+            };
+            if state.waiting.get(number).is_some_and(lacks_some) {
+                state.wake(*number);
+            }
+        }
     }
 
     /// Keeps waiters whose queue entries could not be removed.
@@ -179,7 +235,21 @@ impl LocalWaiters {
 }
 
 impl State {
-    fn position(&self, waiter: &Waiter) -> Option<usize> {
-        self.waiting.iter().position(|entry| entry.waiter.number() == waiter.number())
+    fn wake(&self, number: u64) {
+        if let Some(entry) = self.waiting.get(&number) {
+            entry.waiter.wake();
+        }
+    }
+
+    fn remove(&mut self, waiter: &Waiter) -> Option<LocalWaiter> {
+        let removed = self.waiting.remove(&waiter.number())?;
+        self.queued -= usize::from(removed.may_be_queued);
+        if let Some(line) = self.lines.get_mut(&removed.resources) {
+            line.remove(&waiter.number());
+            if line.is_empty() {
+                self.lines.remove(&removed.resources);
+            }
+        }
+        Some(removed)
     }
 }

@@ -5,19 +5,19 @@
 //! the leases are read only if there was a commit. A holder that dies commits nothing, so the leases are also
 //! read at longer intervals.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use scopeguard::ScopeGuard;
 use tokio::task::JoinHandle;
 
-use super::local_waiters::{LocalWaiter, LocalWaiters};
+use super::local_waiters::{Line, LocalWaiters};
 use crate::backend::Waiter;
 use crate::backend::sqlite::commit::committer::Committer;
 use crate::backend::sqlite::commit::group_commit::GroupCommit;
 use crate::backend::sqlite::commit::operations::{self, Eligible};
+use crate::backend::sqlite::errors;
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::ChangeMarker;
 use crate::backend::sqlite::store::access::Needs;
@@ -40,8 +40,10 @@ const MAX_REST: Duration = Duration::from_millis(10);
 const READ_INTERVAL: Duration = Duration::from_millis(75);
 /// How often a process with fair waiters writes a heartbeat.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long reading the leases may block the thread, which other tasks need.
+/// How long reading the leases may block the thread at a time, which other tasks need.
 const BLOCKING_LIMIT: Duration = Duration::from_millis(2);
+/// After how many lines the clock is looked at for that.
+const CLOCK_INTERVAL: u32 = 16;
 
 /// Wakes the waiters for leases in one lock file. The task runs only while there are any, and does not keep
 /// the file.
@@ -95,8 +97,12 @@ async fn poll(poller: Weak<Poller>) {
             poller.waiters.record_stopped();
         }
     });
-    let mut task =
-        PollerTask { last_marker: None, last_read: Instant::now(), heartbeat: Heartbeats::default() };
+    let mut task = PollerTask {
+        last_marker: None,
+        last_read: Instant::now(),
+        pass: None,
+        heartbeat: Heartbeats::default(),
+    };
     loop {
         let Some(open) = poller.upgrade() else { break };
         if open.waiters.stop_polling_if_empty() {
@@ -105,6 +111,10 @@ async fn poll(poller: Weak<Poller>) {
         let pause = task.check(&open);
         let ended = open.waiters.ended();
         drop(open);
+        if pause.is_zero() {
+            tokio::task::yield_now().await;
+            continue;
+        }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = ended.notified() => task.last_marker = None,
@@ -118,11 +128,14 @@ struct PollerTask {
     /// The file's marker when the leases were read; `None` when they must be read again.
     last_marker: Option<ChangeMarker>,
     last_read: Instant,
+    /// Reading the leases, until all lines were looked at.
+    pass: Option<Pass>,
     heartbeat: Heartbeats,
 }
 
 impl PollerTask {
-    /// Does what is due. Returns the pause until the next check.
+    /// Does what is due. Returns the pause until the next check; zero if other tasks only have to get their
+    /// turn.
     fn check(&mut self, poller: &Poller) -> Duration {
         self.heartbeat.start_if_due(poller);
         let now = Instant::now();
@@ -131,58 +144,122 @@ impl PollerTask {
         let Some(store) = committer.open_store() else {
             // It was replaced, or is being opened. An attempt opens it; a task that only wakes must not.
             if is_due {
-                poller.waiters.wake_all();
+                poller.waiters.wake_first();
                 self.last_read = now;
             }
             return CHECK_INTERVAL;
         };
         let interval = if store.kind().is_network() { NETWORK_CHECK_INTERVAL } else { CHECK_INTERVAL };
-        // Before the leases are read, so that no commit is missed in between.
-        let marker = store.change_marker();
-        drop(store);
-        if !is_due && marker.is_some() && marker == self.last_marker {
-            return interval;
+        if self.pass.is_none() {
+            // Before the leases are read, so that no commit is missed in between.
+            let marker = store.change_marker();
+            if !is_due && marker.is_some() && marker == self.last_marker {
+                return interval;
+            }
+            self.last_read = now;
+            self.pass = Some(Pass::new(marker, poller.waiters.lines()));
         }
-        self.last_read = now;
-        self.last_marker = if wake_eligible(committer, &poller.waiters) { marker } else { None };
-        (now.elapsed() * REST_FACTOR).clamp(interval, interval.max(MAX_REST))
+        drop(store);
+        let Some(pass) = &mut self.pass else { return interval };
+        let is_over = pass.wake_eligible(committer, &poller.waiters);
+        pass.took += now.elapsed();
+        if !is_over {
+            return Duration::ZERO;
+        }
+        let rest = pass.took * REST_FACTOR;
+        self.last_marker = pass.marker.take();
+        self.pass = None;
+        rest.clamp(interval, interval.max(MAX_REST))
     }
 }
 
-/// Wakes for each resource the first waiter that may get it now. `false`: the leases must be read again soon.
-fn wake_eligible(committer: &Arc<Committer>, waiters: &LocalWaiters) -> bool {
-    let waiting = waiters.snapshot();
-    let (mut woken, mut is_settled) = (Vec::new(), true);
-    let read = committer.transact(Needs::READ, &mut RetryBudget::new(BLOCKING_LIMIT), &mut |tx| {
-        let mut eligible = HashMap::new();
-        for (at, LocalWaiter { waiter, resources, .. }) in waiting.iter().enumerate() {
-            let mut is_eligible = true;
-            for resource in resources.as_slice() {
-                let known: &Eligible = match eligible.entry(&**resource) {
-                    Occupied(known) => known.into_mut(),
-                    Vacant(vacant) => {
-                        let mut found = operations::eligible(tx, resource)?;
-                        if matches!(found, Eligible::Any) && waiters.should_yield(tx, resource) {
-                            (found, is_settled) = (Eligible::None, false);
-                        }
-                        vacant.insert(found)
-                    }
+/// One reading of the leases that are waited for, in transactions that are short however many there are.
+struct Pass {
+    /// The file's marker when it began; `None` when they must be read again soon.
+    marker: Option<ChangeMarker>,
+    /// Those that were not looked at yet.
+    lines: VecDeque<Line>,
+    /// The resources for which a waiter was woken.
+    taken: HashSet<Arc<str>>,
+    took: Duration,
+}
+
+impl Pass {
+    fn new(marker: Option<ChangeMarker>, lines: Vec<Line>) -> Self {
+        Self { marker, lines: lines.into(), taken: HashSet::new(), took: Duration::ZERO }
+    }
+
+    /// Wakes for each resource the first waiter that may get it now, in one transaction. Returns whether all
+    /// lines were looked at.
+    fn wake_eligible(&mut self, committer: &Arc<Committer>, waiters: &LocalWaiters) -> bool {
+        let mut woken = Vec::new();
+        let read = committer.transact(Needs::READ, &mut RetryBudget::new(BLOCKING_LIMIT), &mut |tx| {
+            let end = Instant::now() + BLOCKING_LIMIT;
+            let mut known = HashMap::new();
+            for count in 1.. {
+                let Some(line) = self.lines.pop_front() else { break };
+                let candidate = match self.candidate(tx, waiters, &line, &mut known) {
+                    // An attempt finds out what is wrong with a row; the other lines do not depend on it.
+                    Err(error) if errors::is_of_row(&error) => Some(line.first),
+                    candidate => candidate?,
                 };
-                is_eligible &= known.includes(tx, Some(waiter).filter(|waiter| waiter.is_fair()));
+                if let Some(number) = candidate {
+                    woken.push(number);
+                    self.taken.extend(line.resources.as_slice().iter().cloned());
+                }
+                if count % CLOCK_INTERVAL == 0 && Instant::now() >= end {
+                    break;
+                }
             }
-            if is_eligible {
-                woken.push(at);
-                eligible.extend(resources.as_slice().iter().map(|resource| (&**resource, Eligible::None)));
+            Ok(())
+        });
+        match read {
+            Ok(true) => woken.into_iter().for_each(|number| waiters.wake(number)),
+            // There is no file. An attempt creates it.
+            Ok(false) => waiters.wake_first(),
+            Err(_) => {
+                self.marker = None;
+                return true;
             }
         }
-        Ok(())
-    });
-    match read {
-        Ok(true) => woken.into_iter().for_each(|at| waiting[at].waiter.wake()),
-        Ok(false) => waiters.wake_all(),
-        Err(_) => return false,
+        self.lines.is_empty()
     }
-    is_settled
+
+    /// The waiter in this line that may get all it waits for, if there is one: the head of their fair queues,
+    /// or the first of the line where there is none.
+    fn candidate(
+        &mut self,
+        tx: &mut Tx<'_>,
+        waiters: &LocalWaiters,
+        line: &Line,
+        known: &mut HashMap<Arc<str>, Eligible>,
+    ) -> rusqlite::Result<Option<u64>> {
+        let mut head: Option<u64> = None;
+        for resource in line.resources.as_slice() {
+            if self.taken.contains(resource) {
+                return Ok(None);
+            }
+            if !known.contains_key(resource) {
+                let mut found = operations::eligible(tx, resource)?;
+                if matches!(found, Eligible::Any) && waiters.should_yield(tx, resource) {
+                    (found, self.marker) = (Eligible::None, None);
+                }
+                known.insert(resource.clone(), found);
+            }
+            match &known[resource] {
+                Eligible::None => return Ok(None),
+                Eligible::Any => {}
+                Eligible::Head(entry) => match entry.waiter_of(tx) {
+                    Some(number) if head.is_none_or(|head| head == number) => head = Some(number),
+                    _ => return Ok(None),
+                },
+            }
+        }
+        Ok(match head {
+            Some(number) => Some(number).filter(|number| waiters.is_in_line(*number, &line.resources)),
+            None => Some(line.first),
+        })
+    }
 }
 
 /// The heartbeats of this process, written while it has fair waiters.
@@ -215,12 +292,12 @@ async fn write_heartbeat(waiters: Arc<LocalWaiters>, commits: Arc<GroupCommit>, 
     let work = move |tx: &mut Tx<'_>| {
         entries.iter().try_for_each(|(waiter, resources)| tx.leave_queue(resources, waiter))?;
         tx.remove_dead_waiters()?;
-        tx.renew_heartbeat()
+        // Perhaps this process was stopped for a while: its waiters may have to enter the queue again.
+        if tx.renew_heartbeat()? && !is_late { Ok(None) } else { tx.own_entries().map(Some) }
     };
-    match commits.submit(Needs::WRITE, false, work).await {
-        Ok(true) if !is_late => {}
-        // Perhaps this process was stopped for a while: its waiters have to enter the queue again.
-        Ok(_) => waiters.wake_queued(),
+    match commits.submit(Needs::KEEP, None, work).await {
+        Ok(Some(entries)) => waiters.wake_without_entries(&entries),
+        Ok(None) => {}
         Err(_) => waiters.keep_leaving(leaving),
     }
 }
