@@ -92,6 +92,10 @@ export interface LocalOptions {
    * processes use them: cutting `-shm` (as `cp` onto it does) kills those with SIGBUS, because SQLite has it
    * mapped, unless they notice before their next access. Deleting is noticed within a second; then all leases
    * in the file are lost.
+   *
+   * Every name that was locked keeps a row (some 150 bytes for a short one), also when it is free; the rows of
+   * names that were not locked for seven days go, a few with each grant. So a file is about as large as the
+   * names of a week need. It never shrinks, because its space is used again.
    * @example
    * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
    * @default 'locks.sqlite'
@@ -445,7 +449,10 @@ export interface ManagerStats {
   readonly pending: number
   /** Those of them that may wait for another owner's lease to end: calls with `waitMs`. */
   readonly waiting: number
-  /** Unknown outcomes that are still being cleaned up in the background. */
+  /**
+   * Leases that are still being released in the background, after an unknown outcome or a failed release. Of local locks
+   * those of all managers of this process that use the file.
+   */
   readonly cleanups: number
   /** Attempts that got the lease. */
   readonly granted: number
@@ -522,7 +529,8 @@ export class LockManager implements AsyncDisposable {
 
   /**
    * Acquires a local lock, in one attempt or as many as `waitMs` allows. The lease of a process that died is
-   * taken over immediately.
+   * taken over immediately. If another program keeps the file busy, this and every other call on it gives up
+   * after two seconds.
    *
    * Rejects with {@link LockHeldError}, {@link BackendUnavailableError}, {@link UnsupportedError}.
    * @example
@@ -537,7 +545,8 @@ export class LockManager implements AsyncDisposable {
   tryAcquireLocal(resource: string | readonly string[], options?: TryOptions): Promise<LocalLock | null>
   /**
    * Like {@link LockManager.tryAcquireLocal}, on the calling thread. Blocks it for the time of a small SQLite
-   * transaction; for at most two seconds if another process keeps the file busy.
+   * transaction; for at most two seconds if another process keeps the file busy, or another thread of this one is
+   * writing to a disk that does not answer. Its own writing may take as long as the disk does.
    * @example
    * using lock = locks.tryAcquireLocalSync('compile-cache')
    */

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::fs::paths;
+use super::fs::permission;
 use crate::error::{Error, Report};
 
 /// The operating system refused something.
@@ -127,10 +127,12 @@ fn concerned(path: &Path, error: &rusqlite::Error) -> Option<&'static str> {
         {
             None
         }
-        _ if !paths::is_accessible(path) => None,
-        _ => ["-wal", "-shm", "-journal"]
-            .into_iter()
-            .find(|suffix| !paths::is_accessible(&paths::sibling(path, suffix))),
+        _ if !permission::may_write(path) => None,
+        _ => ["-wal", "-shm", "-journal"].into_iter().find(|suffix| {
+            let mut sibling = path.as_os_str().to_owned();
+            sibling.push(suffix);
+            !permission::may_write(Path::new(&sibling))
+        }),
     }
 }
 
@@ -212,7 +214,7 @@ pub fn is_busy(error: &rusqlite::Error) -> bool {
 /// Others were in the way until our time ran out.
 pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
     // Without its first page there is nothing that could be locked for long.
-    let is_empty = matches!(paths::stat(path), Ok(Some(stat)) if stat.length == 0);
+    let is_empty = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
     let (path, waited) = (path.display(), waited.as_millis());
     Error::unavailable(if is_empty {
         format!(

@@ -2,4 +2,5 @@
 
 pub(crate) mod kind;
 pub(crate) mod paths;
+pub(crate) mod permission;
 pub(crate) mod regular_file;

@@ -138,21 +138,6 @@ pub fn is_replaced(path: &Path, id: FileId) -> bool {
     }
 }
 
-/// Whether this process may read and write the file at this path, or there is none. Opens nothing.
-#[cfg(unix)]
-pub fn is_accessible(path: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    use rustix::io::Errno;
-    let access = accessat(CWD, path, Access::READ_OK | Access::WRITE_OK, AtFlags::EACCESS);
-    !matches!(access, Err(Errno::ACCESS | Errno::PERM | Errno::ROFS))
-}
-
-/// It is not known without opening it.
-#[cfg(not(unix))]
-pub const fn is_accessible(_path: &Path) -> bool {
-    true
-}
-
 /// The file next to the lock file with this suffix.
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
