@@ -62,8 +62,8 @@ async function losingAnswer(proxy: FaultProxy, call: () => Promise<unknown>, ran
 
 const holds = (key: string, value: string) => async () => (await redis.cmd('GET', key)) === value
 
-describe.each(Object.keys(clients))('%s as it comes', (name) => {
-  const connect = clients[name]!
+describe.each(Object.keys(clients))('%s as it comes', (kind) => {
+  const connect = clients[kind]!
 
   it('never reports a write that stands as refused, when its answer is lost and a newer holder follows', async () => {
     const { proxy, guard, resource } = await behindProxy(connect)
@@ -100,16 +100,18 @@ describe.each(Object.keys(clients))('%s as it comes', (name) => {
     expect(silent.message).toContain('none within 200 ms')
     proxy.refusing = true
     proxy.cut()
-    for (const call of [
-      () => guard.set(at, resource, 'x', { timeoutMs: 200 }),
-      () => guard.hset(at, unique(), { a: 1 }, { timeoutMs: 200 }),
-      () => guard.del(at, unique(), { timeoutMs: 200 }),
-      () => guard.run(at, 'return 1', { timeoutMs: 200 }),
-      () => guard.advance(at, { timeoutMs: 200 }),
-      () => guard.highWater(resource, { timeoutMs: 200 }),
-    ]) {
-      expect((await rejection(call())).name).toMatch(/OutcomeUnknownError|BackendUnavailableError/)
-    }
+    const limit = { timeoutMs: 200 }
+    const errors = await Promise.all(
+      [
+        guard.set(at, resource, 'x', limit),
+        guard.hset(at, unique(), { a: 1 }, limit),
+        guard.del(at, unique(), limit),
+        guard.run(at, 'return 1', limit),
+        guard.advance(at, limit),
+        guard.highWater(resource, limit),
+      ].map((call) => rejection(call)),
+    )
+    for (const { name } of errors) expect(name).toMatch(/OutcomeUnknownError|BackendUnavailableError/)
     expect(performance.now() - begin).toBeLessThan(10_000)
   })
 })
