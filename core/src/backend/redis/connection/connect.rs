@@ -2,6 +2,7 @@
 
 use std::io::{Error as IoError, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{SockRef, TcpKeepalive};
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::errors::{cannot_connect, cannot_reach, cannot_resolve};
 use super::handshake::handshake;
+use super::route::Route;
 use super::{Connection, Messages, Transport};
 use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
@@ -37,6 +39,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// caller within the pause immediately gets the last error: it is as accurate as a new one, no caller hangs,
 /// and a thousand callers do not become a thousand attempts against a server that is starting again.
 pub(crate) struct Connector {
+    route: Arc<Route>,
     pause: Mutex<Option<ConnectPause>>,
 }
 
@@ -47,8 +50,8 @@ struct ConnectPause {
 }
 
 impl Connector {
-    pub const fn new() -> Self {
-        Self { pause: Mutex::new(None) }
+    pub fn new() -> Self {
+        Self { route: Arc::default(), pause: Mutex::new(None) }
     }
 
     /// A connection that is ready for commands.
@@ -67,7 +70,14 @@ impl Connector {
         {
             return Err(pause.error.clone());
         }
+        let generation = self.route.generation();
         let outcome = match tokio::time::timeout(config.connect_timeout, open(config, messages)).await {
+            Ok(Ok(connection)) if !connection.join(&self.route, generation) => Err(cannot_connect(
+                config,
+                "the server was replaced while the connection was made",
+                "try again",
+                None,
+            )),
             Ok(outcome) => outcome,
             Err(_) => Err(timed_out(config)),
         };

@@ -31,6 +31,6 @@ pub(crate) fn cannot_resolve(config: &Config, cause: &io::Error) -> Error {
     })
 }
 
-fn message(config: &Config, what: &str, remedy: &str) -> String {
+pub(crate) fn message(config: &Config, what: &str, remedy: &str) -> String {
     format!("cannot connect to redis at {}: {what}; nothing was granted or changed; {remedy}", config.address)
 }

@@ -3,14 +3,14 @@
 
 use redis::{Cmd, ServerError, Value};
 
-use super::Connection;
-use super::errors::cannot_connect;
+use super::errors::{cannot_connect, message};
+use super::{Break, Connection};
 use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::refusals::refusal;
-use crate::backend::redis::protocol::values::error_text;
+use crate::backend::redis::protocol::values::{error_text, text, texts};
 use crate::error::{Error, Result};
 
 #[derive(Clone, Copy, PartialEq)]
@@ -19,38 +19,164 @@ enum HandshakeStep {
     Select,
     /// Optional; older servers and proxies lack it.
     SetName,
+    /// Tells what the server is. Older servers lack it; every user may ask.
+    Hello,
     Ping,
+}
+
+impl HandshakeStep {
+    const fn expected(self) -> ExpectedReply {
+        match self {
+            Self::Hello => ExpectedReply::Table,
+            _ => ExpectedReply::Text,
+        }
+    }
+
+    const fn is_optional(self) -> bool {
+        matches!(self, Self::SetName | Self::Hello)
+    }
 }
 
 pub(crate) async fn handshake(config: &Config, connection: Connection) -> Result<Connection> {
     let steps = steps(config);
+    let replies = exchange(config, &connection, &steps).await?;
+    let mut role = None;
+    for (&(step, _), reply) in steps.iter().zip(replies) {
+        match reply {
+            Value::ServerError(error) if !step.is_optional() => return Err(rejected(config, step, &error)),
+            reply if step == HandshakeStep::Hello => role = Role::from_hello(reply),
+            _ => {}
+        }
+    }
+    let role = match role {
+        Some(role) => role,
+        // A server before version 6 has no HELLO, and no users who may not ask for its role.
+        None => Role::from_role(ask(config, &connection, &["ROLE"], ExpectedReply::Table).await?),
+    };
+    match role {
+        Role::Primary => Ok(connection),
+        Role::Replica => {
+            Err(cannot_connect(config, "this server is a replica", "use the URL of the primary", None))
+        }
+        Role::Sentinel => Err(cannot_connect(
+            config,
+            "this is a Sentinel, which has no data",
+            "use the URL of the primary that it watches",
+            None,
+        )),
+        Role::ClusterNode => {
+            let info = ask(config, &connection, &["CLUSTER", "INFO"], ExpectedReply::Text).await?;
+            if text(info).is_some_and(|info| is_one_of_several(&info)) {
+                return Err(Error::unsupported(message(
+                    config,
+                    "this server is a node of a Redis Cluster, which has only some of the keys",
+                    "use a primary without cluster mode",
+                )));
+            }
+            Ok(connection)
+        }
+    }
+}
+
+/// What a server is, as far as it says.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    /// Or something that does not say what it is.
+    Primary,
+    Replica,
+    Sentinel,
+    ClusterNode,
+}
+
+impl Role {
+    /// From a list of names and values; `None` if there is no such list.
+    fn from_hello(reply: Value) -> Option<Self> {
+        let Value::Array(fields) = reply else { return None };
+        let field = |name: &[u8]| {
+            fields.chunks_exact(2).find_map(|pair| match pair {
+                [Value::BulkString(key), Value::BulkString(value)] if key == name => Some(value.as_slice()),
+                _ => None,
+            })
+        };
+        Some(match (field(b"mode"), field(b"role")) {
+            (Some(b"sentinel"), _) => Self::Sentinel,
+            (_, Some(b"replica" | b"slave")) => Self::Replica,
+            (Some(b"cluster"), _) => Self::ClusterNode,
+            _ => Self::Primary,
+        })
+    }
+
+    /// From the reply to ROLE.
+    fn from_role(reply: Value) -> Self {
+        match texts(reply).first().map(String::as_str) {
+            Some("slave") => Self::Replica,
+            Some("sentinel") => Self::Sentinel,
+            _ => Self::Primary,
+        }
+    }
+}
+
+/// Whether CLUSTER INFO tells of other primaries. A cluster of one serves all keys.
+fn is_one_of_several(info: &str) -> bool {
+    let size = info.lines().find_map(|line| line.strip_prefix("cluster_size:"));
+    size.and_then(|size| size.trim().parse::<u64>().ok()).is_some_and(|size| size > 1)
+}
+
+/// The replies to these steps, or why the connection cannot be used.
+async fn exchange(
+    config: &Config,
+    connection: &Connection,
+    steps: &[(HandshakeStep, Cmd)],
+) -> Result<Vec<Value>> {
     // The connector limits the time; this limit never elapses first.
     let sent = connection.send([steps.len()], config.connect_timeout * 2, |packer, out| {
-        for (_, cmd) in &steps {
-            packer.built(out, ExpectedReply::Text, cmd);
+        for (step, cmd) in steps {
+            packer.built(out, step.expected(), cmd);
         }
     });
     let response = match sent {
         Ok([exchange]) => connection.receive(exchange).await,
-        Err(broken) => return Err(closed_during_handshake(config, &broken.why)),
+        Err(broken) => return Err(closed_during_handshake(config, &broken)),
     };
+    let Some(broken) = response.broken else { return Ok(response.replies) };
+    // A server that turns a client away says why, whatever the client's first command is.
     for (&(step, _), reply) in steps.iter().zip(&response.replies) {
         if let Value::ServerError(error) = reply
-            && step != HandshakeStep::SetName
+            && !step.is_optional()
         {
             return Err(rejected(config, step, error));
         }
     }
-    match (response.broken, response.replies.last()) {
-        (None, _) => Ok(connection),
-        // A server that turns a client away says why, whatever the client's first command is.
-        (Some(_), Some(Value::ServerError(error))) => Err(rejected(config, HandshakeStep::Ping, error)),
-        (Some(broken), _) => Err(closed_during_handshake(config, &broken.why)),
+    match response.replies.last() {
+        Some(Value::ServerError(error)) => Err(rejected(config, HandshakeStep::Ping, error)),
+        _ => Err(closed_during_handshake(config, &broken)),
     }
 }
 
+/// The reply to one more command, which may be an error.
+async fn ask(
+    config: &Config,
+    connection: &Connection,
+    words: &[&str],
+    expected: ExpectedReply,
+) -> Result<Value> {
+    let sent = connection.send([1], config.connect_timeout * 2, |packer, out| {
+        packer.command(out, expected, |cmd| {
+            cmd.arg(words);
+        });
+    });
+    let reply = match sent {
+        Ok([exchange]) => connection.receive(exchange).await.single(),
+        Err(broken) => Err(Some(broken)),
+    };
+    reply.map_err(|broken| match broken {
+        Some(broken) => closed_during_handshake(config, &broken),
+        None => cannot_connect(config, "no reply", "try again", None),
+    })
+}
+
 fn steps(config: &Config) -> Vec<(HandshakeStep, Cmd)> {
-    let mut steps = Vec::with_capacity(6);
+    let mut steps = Vec::with_capacity(7);
     if let Some(Credentials { username, password }) = &config.credentials {
         let mut auth = redis::cmd("AUTH");
         auth.arg(username.as_deref()).arg(password.reveal());
@@ -70,6 +196,9 @@ fn steps(config: &Config) -> Vec<(HandshakeStep, Cmd)> {
         client.arg(words);
         steps.push((HandshakeStep::SetName, client));
     }
+    let mut hello = redis::cmd("HELLO");
+    hello.arg(2);
+    steps.push((HandshakeStep::Hello, hello));
     steps.push((HandshakeStep::Ping, redis::cmd("PING")));
     steps
 }
@@ -105,18 +234,22 @@ fn without_password(config: &Config, said: &str) -> String {
     }
 }
 
-fn closed_during_handshake(config: &Config, why: &str) -> Error {
+fn closed_during_handshake(config: &Config, broken: &Break) -> Error {
+    if let Some(other) = broken.why.strip_prefix("this is not Redis") {
+        let what = format!("this is not Redis{other}");
+        return cannot_connect(config, &what, "check the host and the port", None);
+    }
     cannot_connect(
         config,
-        &format!("the connection broke during the handshake: {why}"),
+        &format!("the connection broke during the handshake: {broken}"),
         match config.address {
             Address::Tls { .. } => {
                 "if the server requires a client certificate, pass tls: { cert, key }; \
-                 otherwise check its log"
+                 otherwise check its log, and that it is Redis"
             }
             _ => {
                 "if the server expects TLS on this port, use rediss://; \
-                 otherwise check its log (protected-mode, maxclients)"
+                 otherwise check its log (protected-mode, maxclients), and that it is Redis"
             }
         },
         None,

@@ -7,6 +7,7 @@ mod errors;
 mod handshake;
 pub(crate) mod messages;
 mod read_buffer;
+pub(crate) mod route;
 pub(crate) mod shared;
 mod stranger;
 #[cfg(test)]
@@ -26,10 +27,12 @@ use tokio::time::Instant;
 
 pub(crate) use self::messages::Messages;
 use self::read_buffer::ReadBuffer;
+use self::route::{Membership, Retire, Route};
 use self::stranger::{is_closed, not_redis};
 use self::timeout::ResettableTimeout;
 use super::protocol::decoder::{DecodeError, Decoder};
 use super::protocol::packer::Packer;
+use super::protocol::refusals::is_wrong_server;
 use super::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
 
@@ -104,6 +107,10 @@ struct State {
     messages: Option<Messages>,
     /// Whether the server has sent a reply yet.
     any_reply: bool,
+    /// Until its generation is over.
+    membership: Option<Membership>,
+    /// Why the server is not the right one: nothing is sent any more.
+    retired: Option<Arc<str>>,
     broken: Option<Arc<str>>,
     tasks: Vec<AbortHandle>,
 }
@@ -134,6 +141,8 @@ impl State {
             left: 0,
             messages,
             any_reply: false,
+            membership: None,
+            retired: None,
             broken: None,
             tasks: Vec::new(),
         }
@@ -163,7 +172,26 @@ impl Connection {
     /// Whether it is usable, as far as is known. A server that went away while the connection was idle is
     /// noticed, because the reader is always reading.
     pub fn is_open(&self) -> bool {
-        self.shared.state.lock().broken.is_none()
+        let state = self.shared.state.lock();
+        state.broken.is_none() && state.retired.is_none()
+    }
+
+    /// Joins the connections of a generation. `false`: it is over.
+    pub fn join(&self, route: &Arc<Route>, generation: u64) -> bool {
+        let membership = Membership { route: Arc::clone(route), generation };
+        self.shared.state.lock().membership = Some(membership);
+        route.add(&self.shared, generation)
+    }
+
+    /// The server is not the right one: sends nothing to it any more, on any connection.
+    pub fn leave_server(&self, why: &str) {
+        self.shared.state.lock().retired.get_or_insert_with(|| why.into());
+        self.shared.leave_wrong_server();
+    }
+
+    /// Why replies of this server prove nothing any more; `None` as long as it is the right one.
+    pub fn retired(&self) -> Option<Arc<str>> {
+        self.shared.state.lock().retired.clone()
     }
 
     /// Sends what `pack` appends, as one exchange for each number of replies, which may be 0. All bytes
@@ -179,7 +207,7 @@ impl Connection {
     ) -> Result<[Exchange; N], Break> {
         let mut guard = self.shared.state.lock();
         let state = &mut *guard;
-        if let Some(why) = &state.broken {
+        if let Some(why) = state.broken.as_ref().or(state.retired.as_ref()) {
             return Err(Break { sent: false, why: Arc::clone(why) });
         }
         let before = state.outbound.len();
@@ -257,7 +285,9 @@ impl Shared {
                 Err(error) if is_closed(&error) => return self.break_off("the server closed the connection"),
                 Err(error) => return self.break_off(&format!("cannot read: {error}")),
             }
-            if let Err(why) = self.deliver_all(&mut decoder, &mut buffer) {
+            let delivered = self.deliver_all(&mut decoder, &mut buffer);
+            self.leave_wrong_server();
+            if let Err(why) = delivered {
                 return self.break_off(&why);
             }
         }
@@ -290,6 +320,19 @@ impl Shared {
         Ok(())
     }
 
+    /// Ends the generation of this connection if its server has said that it is not the right one.
+    fn leave_wrong_server(&self) {
+        let (why, membership) = {
+            let mut state = self.state.lock();
+            let Some(why) = state.retired.clone() else { return };
+            (why, state.membership.take())
+        };
+        if let Some(membership) = membership {
+            membership.leave(&why);
+        }
+        self.retire(&why);
+    }
+
     /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then nobody knows which
     /// of the following replies belongs to which command.
     fn deliver(&self, state: &mut State, value: Value) -> Result<(), String> {
@@ -310,6 +353,9 @@ impl Shared {
         let Some(reply) = expected.accept(value) else {
             return Err("the server sent a reply that is not the answer to the command".to_owned());
         };
+        if state.membership.is_some() && state.retired.is_none() {
+            state.retired = wrong_server(&reply);
+        }
         let first = state.pending.front_mut().expect("an exchange expects this reply");
         first.replies.push(reply);
         first.missing -= 1;
@@ -395,4 +441,30 @@ impl Shared {
             let _ = done.send(Response { replies, broken });
         }
     }
+}
+
+impl Retire for Shared {
+    fn retire(&self, why: &Arc<str>) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.retired.get_or_insert_with(|| Arc::clone(why));
+            state.pending.is_empty()
+        };
+        if idle {
+            self.break_off(why);
+        }
+    }
+}
+
+/// Why a reply means that its server is not the right one.
+fn wrong_server(reply: &Value) -> Option<Arc<str>> {
+    let said = match reply {
+        Value::ServerError(error) => Some(error).filter(|error| is_wrong_server(error)),
+        Value::Array(items) => items.iter().find_map(|item| match item {
+            Value::ServerError(error) if is_wrong_server(error) => Some(error),
+            _ => None,
+        }),
+        _ => None,
+    };
+    said.map(|error| format!("this is not the right server any more: {}", error_text(error)).into())
 }

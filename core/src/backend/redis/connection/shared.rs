@@ -8,7 +8,7 @@ use super::connect::Connector;
 use super::{Break, Connection, Exchange, Response};
 use crate::backend::redis::config::Config;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::refusals::is_not_loaded;
+use crate::backend::redis::protocol::refusals::{is_not_loaded, is_wrong_server};
 use crate::backend::redis::protocol::scripts::Script;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
@@ -84,7 +84,8 @@ impl SharedConnection {
         pack: impl Fn(&mut Packer, &mut Vec<u8>),
     ) -> std::result::Result<Value, ExchangeError> {
         let reply = self.command(&pack).await?;
-        if !lacks_script(&reply) {
+        // What a server refuses that is not the right one, its successor may do.
+        if !lacks_script(&reply) && !is_refused_by_wrong_server(&reply) {
             return Ok(reply);
         }
         let response = self.exchange(2, |packer, out| {
@@ -154,6 +155,11 @@ impl SharedConnection {
 
 fn broken(broken: Option<Break>) -> ExchangeError {
     ExchangeError::Broken(broken.expect("only a break leaves a reply out"))
+}
+
+/// Whether a reply says that the server is not the right one.
+fn is_refused_by_wrong_server(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error) if is_wrong_server(error))
 }
 
 /// Whether a reply says that the server does not know the script.

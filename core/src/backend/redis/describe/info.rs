@@ -15,6 +15,11 @@ pub(crate) fn online_replicas(info: &str) -> u32 {
     info.lines().filter(online).count() as u32
 }
 
+/// Whether INFO replication is that of a replica.
+pub(crate) fn is_replica(info: &str) -> bool {
+    value(info, "role") == Some("slave")
+}
+
 /// The replies of CONFIG and TIME, and of a trial PUBLISH. `None`: the server did not say.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigReplies {

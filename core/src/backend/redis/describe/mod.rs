@@ -56,6 +56,18 @@ fn questions() -> Vec<(Section, Cmd)> {
 
 /// What a node guarantees to locks that require this number of acknowledgements.
 pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee> {
+    let (info, config) = ask(node).await?;
+    if !info::is_replica(&info) {
+        return Ok(info::assess(&node.config, &info, config, acks));
+    }
+    // It was demoted after the connection was made.
+    node.shared.get().await?.leave_server("this server became a replica");
+    let (info, config) = ask(node).await?;
+    Ok(info::assess(&node.config, &info, config, acks))
+}
+
+/// The sections of INFO, and the replies of CONFIG and TIME.
+async fn ask(node: &NodeContext) -> Result<(String, ConfigReplies)> {
     // Connected first, so that only the round trip of the questions counts for the clock.
     node.shared.get().await?;
     let questions = questions();
@@ -90,7 +102,7 @@ pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee>
         }
     }
     config.can_publish = can_publish(node).await;
-    Ok(info::assess(&node.config, &info, config, acks))
+    Ok((info, config))
 }
 
 /// Whether releases can be announced; `None`: the server did not say.

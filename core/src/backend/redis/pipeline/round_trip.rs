@@ -44,7 +44,7 @@ pub(crate) struct ReplySorter<'a> {
     load_error: Option<Error>,
     pub written: Vec<(BatchEntry, i64)>,
     pub resend: RequestBatch,
-    /// The server did not know the script.
+    /// The server did not know the script, or its successor will not.
     pub not_loaded: bool,
     /// The server does not accept keys of different slots in one call.
     pub crosses_slots: bool,
@@ -97,10 +97,15 @@ impl<'a> ReplySorter<'a> {
                 self.not_loaded = true;
                 return self.resend.push(entry);
             }
+            // The next connection leads to the right one, if there is one.
+            ScriptResult::WrongServer(_) if !self.last => {
+                self.not_loaded = true;
+                return self.resend.push(entry);
+            }
             // The reason why it cannot be loaded says more than that it is not loaded.
             ScriptResult::NotLoaded(error) => LeaseOutcome::Refused(self.load_error.clone().unwrap_or(error)),
             ScriptResult::Declined(reply) => LeaseOutcome::Declined(reply),
-            ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
+            ScriptResult::WrongServer(error) | ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
             // A proxy may have sent this reply while the server still executes the script.
             ScriptResult::Failed(error) => LeaseOutcome::Undo(error, IfMissing::KeepTrying),
         };

@@ -30,9 +30,9 @@ use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 use crate::runtime::undo::IfMissing;
 
-/// How often a request is sent at most: the script may have to be loaded, and the request to be sent
-/// separately.
-const MAX_ROUND_TRIPS: u32 = 3;
+/// How often a request is sent at most: the script may have to be loaded, the request to be sent separately, and
+/// to another server.
+const MAX_ROUND_TRIPS: u32 = 4;
 
 /// An extension is answered within this share of its TTL, or is made again on a new connection: it is due when a
 /// third of the TTL is over, so there is time for that even if a connection was dropped silently.
@@ -223,6 +223,11 @@ impl Workers {
             }
         } else {
             Acknowledgement::Received(0)
+        };
+        // A server that was replaced meanwhile proves nothing: its successor may not know what it has granted.
+        let acknowledgement = match connection.retired() {
+            Some(why) => Acknowledgement::Unknown(why.to_string()),
+            None => acknowledgement,
         };
         settle_written(written, at, &acknowledgement);
         if next.batch.is_empty() { Completed::Settled } else { Completed::Resend(next) }

@@ -106,6 +106,17 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
     Some(Refusal { kind, meaning, remedy })
 }
 
+/// Whether an error speaks of the server rather than of the request: it is a replica, or becomes one. After a
+/// failover the same name leads to another server, but this connection never will.
+pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
+    match code(error) {
+        // LOADING: it discards its data for those of a new primary, unless it has just started.
+        "READONLY" | "MASTERDOWN" | "UNBLOCKED" | "LOADING" => true,
+        "ERR" => error.details().is_some_and(|details| details.contains("cannot be used with replica")),
+        _ => false,
+    }
+}
+
 /// Whether the server does not know the script that was called.
 pub(crate) fn is_not_loaded(error: &ServerError) -> bool {
     error.code() == "NOSCRIPT"

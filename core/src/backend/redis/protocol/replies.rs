@@ -5,7 +5,9 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
-use super::refusals::{PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, refusal};
+use super::refusals::{
+    PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal,
+};
 use super::values::error_text;
 use crate::backend::redis::config::address::Address;
 use crate::error::{Error, Report, Shortfall};
@@ -53,6 +55,8 @@ pub(crate) enum ScriptResult {
     /// The server does not know the script; nothing was written, and a WAIT after it counted something else.
     /// The error applies when loading it does not help.
     NotLoaded(Error),
+    /// The server is not the primary, or not any more; nothing was written.
+    WrongServer(Error),
     /// The server refused before anything was written.
     Refused(Error),
     /// The script failed; something may have been written.
@@ -78,6 +82,7 @@ impl ReplyContext<'_> {
             Value::Int(number) => ScriptResult::Declined(*number),
             Value::ServerError(error) => match self.refused(error) {
                 Some(refused) if is_not_loaded(error) => ScriptResult::NotLoaded(refused),
+                Some(refused) if is_wrong_server(error) => ScriptResult::WrongServer(refused),
                 Some(refused) => ScriptResult::Refused(refused),
                 None => ScriptResult::Failed(self.error(reply)),
             },
@@ -88,6 +93,9 @@ impl ReplyContext<'_> {
     /// Classifies the reply to one lease in the list of a script: an error there has granted nothing.
     pub fn script_result_in_list(&self, reply: &Value) -> ScriptResult {
         match reply {
+            Value::ServerError(error) if is_wrong_server(error) => {
+                ScriptResult::WrongServer(self.error(reply))
+            }
             Value::ServerError(_) => ScriptResult::Refused(self.error(reply)),
             _ => self.script_result(reply),
         }

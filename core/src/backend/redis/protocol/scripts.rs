@@ -152,9 +152,10 @@ pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec
 /// Appends the EVALSHA of inspect.lua to `out`.
 pub(crate) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.script_call(out, ScriptReply::Record, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 2);
-        add_keys(cmd, keys, resources, KeyKind::Lock);
-        add_keys(cmd, keys, resources, KeyKind::Fence);
+        cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 3);
+        for kind in [KeyKind::Lock, KeyKind::Fence, KeyKind::Queue] {
+            add_keys(cmd, keys, resources, kind);
+        }
         cmd.arg(echo);
     });
 }

@@ -20,7 +20,7 @@ fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
 /// The error of a refusal, which proves that nothing was written.
 fn refused(line: &str) -> Error {
     match context(Operation::Acquire, 2).script_result(&error(line)) {
-        ScriptResult::Refused(error) => error,
+        ScriptResult::Refused(error) | ScriptResult::WrongServer(error) => error,
         other => panic!("{line}: {other:?}"),
     }
 }

@@ -1,6 +1,7 @@
 //! The backend against real servers.
 
 mod attempts;
+mod failover;
 mod faults;
 mod proxy;
 mod refusals;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
 
 /// What the proxy does to the traffic from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ const FAULTS: [Fault; 4] = [Fault::None, Fault::CutAfterFirstReply, Fault::CutBe
 
 pub struct Proxy {
     pub port: u16,
+    server: Arc<AtomicU16>,
     fault: Arc<AtomicU8>,
     /// Connections made so far.
     pub connections: Arc<AtomicUsize>,
@@ -33,11 +34,17 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let fault = Arc::new(AtomicU8::new(Fault::None as u8));
         let connections = Arc::new(AtomicUsize::new(0));
-        let proxy = Self { port, fault: Arc::clone(&fault), connections: Arc::clone(&connections) };
+        let server = Arc::new(AtomicU16::new(server));
+        let proxy = Self {
+            port,
+            server: Arc::clone(&server),
+            fault: Arc::clone(&fault),
+            connections: Arc::clone(&connections),
+        };
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 connections.fetch_add(1, Ordering::Relaxed);
-                let upstream = TcpStream::connect(("127.0.0.1", server)).unwrap();
+                let upstream = TcpStream::connect(("127.0.0.1", server.load(Ordering::SeqCst))).unwrap();
                 let fault = Arc::clone(&fault);
                 std::thread::spawn(move || serve(client, upstream, &fault));
             }
@@ -47,6 +54,11 @@ impl Proxy {
 
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Leads new connections to another server, as a name does after a failover.
+    pub fn switch(&self, server: u16) {
+        self.server.store(server, Ordering::SeqCst);
     }
 
     pub fn set(&self, fault: Fault) {

@@ -10,6 +10,7 @@ local time = try('TIME')
 local now_us = time.err and 0 or time[1] * 1000000 + time[2]
 local stamp = string.format('%.0f', now_us)
 local total_names = #KEYS / 3
+local wrote = false
 local has_waiters = redis.call('EXISTS', unpack(KEYS, 2 * total_names + 1)) > 0
 
 local function is_error(reply)
@@ -49,6 +50,7 @@ local function acquire(lock_base, names, owner, ttl_ms, min_token, fence_ms)
     stored = tonumber(stored)
     if stored and stored > last then last = stored end
   end
+  wrote = true
   if last < now_us then return now_us end
   -- A token ahead of the clock is kept at least until the clock has passed it.
   local token = last + 1
@@ -95,6 +97,11 @@ while ARGV[arg] do
     arg = arg + (waits and 2 or 1)
     lock_base, queue_base = lock_base + 2 * names, queue_base + names
   end
+end
+-- Removes nothing. Only a server that takes writes may say that a lock is held: a primary that was demoted has old data.
+if not wrote then
+  local write = try('ZREM', KEYS[2 * total_names + 1], '')
+  if is_error(write) and string.find(write.err, 'READONLY', 1, true) then return write end
 end
 replies[#replies + 1] = tonumber(ARGV[1])
 return replies
