@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+
+use crate::runtime::backoff::Backoff;
+use crate::runtime::sync::Mutex;
 
 /// A place in the queue for some resources. Cheap to clone; all clones are the same waiter.
 #[derive(Debug, Clone)]
@@ -14,6 +18,7 @@ struct Inner {
     number: u64,
     fair: bool,
     wake_up: Notify,
+    polls: Mutex<Backoff>,
 }
 
 impl Waiter {
@@ -21,7 +26,7 @@ impl Waiter {
     pub fn new(fair: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { number, fair, wake_up: Notify::new() }))
+        Self(Arc::new(Inner { number, fair, wake_up: Notify::new(), polls: Mutex::new(Backoff::POLL) }))
     }
 
     /// Identifies it within this process; never reused.
@@ -36,11 +41,37 @@ impl Waiter {
 
     /// Another attempt may succeed now. Remembered until the next [`Self::woken`].
     pub fn wake(&self) {
+        *self.0.polls.lock() = Backoff::POLL;
         self.0.wake_up.notify_one();
+    }
+
+    /// The shortest pause before an attempt that nobody woke it for: at the end of the current lease, which is
+    /// very often if that lease is short and renewed. Grows until the waiter is woken.
+    pub fn shortest_pause(&self) -> Duration {
+        self.0.polls.lock().next_pause()
     }
 
     /// Returns once it is woken.
     pub async fn woken(&self) {
         self.0.wake_up.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_that_nobody_asked_for_become_rare() {
+        let waiter = Waiter::new(false);
+        let mut in_a_minute = 0;
+        let mut time = Duration::ZERO;
+        while time < Duration::from_secs(60) {
+            time += waiter.shortest_pause();
+            in_a_minute += 1;
+        }
+        assert!(in_a_minute <= 20 * 60 + 10, "{in_a_minute}");
+        waiter.wake();
+        assert_eq!(waiter.shortest_pause(), Duration::from_millis(1));
     }
 }

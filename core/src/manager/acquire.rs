@@ -273,11 +273,11 @@ fn is_transient(error: &Error) -> bool {
     }
 }
 
-/// Returns when another attempt may succeed: once the waiter is woken, or after this long.
+/// Returns when another attempt may succeed: once the waiter is woken, or after this long, within reason.
 async fn woken(waiter: &Waiter, at_most: Option<Duration>) {
     let due = async {
         match at_most {
-            Some(at_most) => sleep(at_most).await,
+            Some(at_most) => sleep(at_most.max(waiter.shortest_pause())).await,
             None => std::future::pending().await,
         }
     };

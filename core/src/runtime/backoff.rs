@@ -18,6 +18,9 @@ impl Backoff {
     /// Between attempts to acquire from a backend that went away while its lease was waited for.
     pub const REACQUIRE: Self = Self::exact(Duration::from_millis(50), Duration::from_secs(1));
 
+    /// Between attempts of a waiter at the ends of short leases.
+    pub const POLL: Self = Self::exact(Duration::from_millis(1), Duration::from_millis(50));
+
     /// Exactly this long at first, then twice as long each time.
     pub const fn exact(first: Duration, limit: Duration) -> Self {
         Self { next: first, limit, jitter: false }
