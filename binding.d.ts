@@ -18,7 +18,7 @@ export declare class Bridge {
    */
   drain(records: Float64Array): number
   /** Takes a detail of the last drain: what does not fit into doubles. */
-  detail(index: number): string | Failure | Info | Guarantee
+  detail(index: number): string | Failure | Info | Guarantee | StillHeld
 }
 
 /** A manager of one environment. */
@@ -40,8 +40,22 @@ export declare class NativeManager {
   watch(lease: number): boolean | Failure
   /** A handle has taken this lease. Until then it is not renewed. */
   hold(lease: number): void
+  /**
+   * A routine runs under this lease: until it ends, or `leave` is called, the process is kept alive. Its
+   * end is reported, too. `false`: it is too late for that.
+   */
+  attend(lease: number): boolean | Failure
+  /** The reverse of `attend`. Not called by the report of the end. */
+  leave(): void
+  /** Why a lease ends or has ended; nothing while it is valid, and after its release. */
+  leaseEnd(lease: number): string | null
   /** Lets a lease expire whose handle was dropped. Returns its resource if the lease was still active. */
   forget(lease: number): string | null
+  /**
+   * Keeps a renewed lease whose handle was dropped. Returns its resource, and reports the end of the lease
+   * later; nothing if it is not renewed, or about to end.
+   */
+  keepDropped(lease: number): string | null
   /** For how many milliseconds a lease is still valid, rounded up; 0 if it is not. */
   remainingMs(lease: number): number
   /** Looks up the holder of a resource. */
@@ -54,8 +68,13 @@ export declare class NativeManager {
   connect(slot: number, strategy: number): void
   /** The counters so far. */
   stats(): Stats
-  /** Releases all locks and gives up the backends. */
-  close(slot: number): void
+  /**
+   * Accepts no acquire any more. Releases all locks and gives up the backends when the locks were
+   * released, or `drain_ms` milliseconds have passed.
+   */
+  close(slot: number, drainMs: number): void
+  /** Shortens the time that `close` waits for locks. */
+  shortenDrain(drainMs: number): void
 }
 
 /** The places of the fields of a record, which src/wire.rs describes. */
@@ -288,6 +307,14 @@ export interface Stats {
   extended: number
   released: number
   lost: number
+}
+
+/** Leases that were still held when the time to drain was over. */
+export interface StillHeld {
+  /** The first resource of some of them. */
+  named: Array<string>
+  /** How many there were. */
+  count: number
 }
 
 /** The numbers of the strategies, which core/src/lease/strategy.rs describes. */

@@ -202,9 +202,9 @@ export interface AcquireOptions {
    * Keeps the lease alive: a native thread extends it by `ttlMs` every third of `ttlMs`, with the same
    * `acks`. It does so even while the event loop is blocked. A failed renewal is retried until the lease is
    * about to end. Renewal ends when the lock is released or lost, the manager is closed, or a limit is
-   * reached: those of an object given here, or with `true` those of the manager's `defaults`. It also ends
-   * when the handle is garbage-collected, which does not happen earlier if its {@link Lock.signal} was read.
-   * It does not keep the process alive.
+   * reached: those of an object given here, or with `true` those of the manager's `defaults`. The manager
+   * keeps the lease even if the handle is garbage-collected, and a process warning
+   * (`FENCELOCK_LOCK_DROPPED`) then names it. It does not keep the process alive.
    * @default false, and true in {@link LockManager.withLock}
    * @example
    * const lock = await locks.acquire('migration', { ttlMs: 30_000, renew: { maxHoldMs: 3_600_000 } })
@@ -276,13 +276,14 @@ export interface Lock extends AsyncDisposable {
   readonly remainingMs: number
   /**
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, at most 500 ms) unless it
-   * is extended or renewed; as soon as a loss is known; and when the manager is closed. It does not abort on
-   * a release.
+   * is extended or renewed; as soon as a loss is known; and when the lock is still held at the end of
+   * {@link LockManager.close}. It does not abort on a release.
    *
    * Created on first access. Already aborted if the lease has ended or cannot be watched (see `reason`). If
    * first read after `release()`, it never aborts. A lock whose signal was read stays in memory until its
    * lease ends, so that listeners are called; a renewed lease ends when it is released, lost, or at a limit
-   * of `renew`. An extension does not undo an abort.
+   * of `renew`. An extension does not undo an abort. Waiting for it keeps the process alive only in a
+   * function of {@link LockManager.withLock}.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */
@@ -317,7 +318,8 @@ export interface Lock extends AsyncDisposable {
 /** The handle of a local lock, which can also be released on the calling thread. */
 export interface LocalLock extends Lock, Disposable {
   /**
-   * Like {@link Lock.release}, on the calling thread.
+   * Like {@link Lock.release}, on the calling thread. `false` also when `release()` was called before,
+   * whether or not it has finished.
    * @example
    * const lock = manager.tryAcquireLocalSync('cache')
    * if (lock) try { rebuild() } finally { lock.releaseSync() }
@@ -472,10 +474,21 @@ export interface ManagerStats {
   readonly lost: number
 }
 
+/** The options of {@link LockManager.close}. */
+export interface CloseOptions {
+  /**
+   * How long locks may still be held, in milliseconds: an integer from 0 to 86,400,000 (24 h), or `Infinity`.
+   * 0 releases all of them immediately, whatever still runs under them.
+   * @default 4_000
+   */
+  drainMs?: number | undefined
+}
+
 /**
  * Acquires locks. Create one per process and keep it: all its locks share its connections.
  *
- * Every asynchronous method rejects with a {@link ClosedError} after {@link LockManager.close}, and with a
+ * Every asynchronous method but `close` rejects with a {@link ClosedError} once the manager is closed (those
+ * that acquire, `forceRelease` and `connect` as soon as {@link LockManager.close} is called), and with a
  * `TypeError` or `RangeError` of code `'INVALID_OPTION'` for invalid arguments. A resource is a string of 1
  * to 512 bytes of well-formed Unicode. Of several resources (at most 1,000) either all are locked or none,
  * with one token.
@@ -572,9 +585,14 @@ export class LockManager implements AsyncDisposable {
    *
    * Resolves with what the function returned; rejects with what it threw, even if the lock was lost. If the
    * lock was lost before the function finished and it did not throw, rejects with a {@link LockLostError}
-   * whose `result` is what the function returned. An unreachable backend at the end is not an error: the
-   * lease is cleaned up in the background. Rejects like `acquire` if the lock cannot be acquired; the
-   * function is not called then. `signal` cancels the wait, not the function: use {@link Lock.signal} there.
+   * whose `result` is what the function returned, and whose `cause` says why. An unreachable backend at the
+   * end is not an error: the lease is cleaned up in the background. Rejects like `acquire` if the lock cannot
+   * be acquired; the function is not called then. `signal` cancels the wait, not the function: use
+   * {@link Lock.signal} there.
+   *
+   * While the function runs and the lock is held, the process is kept alive. Locks are not reentrant: an
+   * acquire of the same resource within the function waits until `waitMs` is over. After a second a process
+   * warning (`FENCELOCK_WAITS_FOR_ITSELF`) says so, and so does the {@link LockHeldError} (`byCaller`).
    * @example
    * const total = await locks.withLock('ledger', async (lock) => {
    *   const rows = await readAll({ signal: lock.signal })
@@ -628,20 +646,40 @@ export class LockManager implements AsyncDisposable {
    */
   stats(): ManagerStats
   /**
-   * Accepts no further calls, releases all locks, waits for attempts in flight, and closes connections and
-   * files. Never rejects; idempotent.
-   *
-   * With a backend that responds, that takes milliseconds. With one that does not, releases take up to their
-   * time limits (`connectTimeoutMs`, `commandTimeoutMs`), and attempts in flight up to 10 seconds more. What
-   * is left is cleaned up in the background, or expires.
+   * Aborts when {@link LockManager.close} is called; the reason is a {@link ClosedError}. Stop long work then:
+   * its lock is released at the latest when the time to drain is over.
    * @example
-   * process.once('SIGTERM', () => {
-   *   server.close() // whatever else keeps the process alive
-   *   void locks.close()
+   * await locks.withLock('consumer', async (lock) => {
+   *   const signal = AbortSignal.any([lock.signal, locks.closing])
+   *   while (!signal.aborted) await consume({ signal, token: lock.token })
    * })
    */
-  close(): Promise<void>
-  /** Called by `await using`: {@link LockManager.close}. */
+  readonly closing: AbortSignal
+  /**
+   * Closes the manager when its locks have been released.
+   *
+   * It accepts no acquires from now on, and ends all waiting: these calls reject with a {@link ClosedError}.
+   * Locks that are held go on, and are renewed, for at most `drainMs`: until they are released or lost, or
+   * their leases end. The functions of {@link LockManager.withLock} so run to their end. `extend`, `release`,
+   * `inspect`, `describe` and `stats` work meanwhile. Then what is still held is released, its
+   * {@link Lock.signal} aborts, and a process warning (`FENCELOCK_CLOSED_WHILE_HELD`) names it. At last
+   * attempts in flight are awaited, and connections and files closed. Renewed leases whose handles were
+   * garbage-collected are not waited for.
+   *
+   * Without locks, and with a backend that responds, that takes milliseconds. With one that does not,
+   * releases take up to their time limits (`connectTimeoutMs`, `commandTimeoutMs`), and attempts in flight up
+   * to 10 seconds more. What is left is cleaned up in the background, or expires.
+   *
+   * Keeps the process alive. All calls return the same promise; a later call with a shorter `drainMs` shortens
+   * the time. Rejects for invalid options only.
+   * @example
+   * process.once('SIGTERM', () => {
+   *   // What the server still answers may need its locks, so they are closed after it.
+   *   server.close(() => locks.close())
+   * })
+   */
+  close(options?: CloseOptions): Promise<void>
+  /** Called by `await using`: {@link LockManager.close} with its defaults. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -689,10 +727,19 @@ export abstract class LockError extends Error {
 
 /** Another owner holds the lock; nothing was granted. */
 export class LockHeldError extends LockError {
-  constructor(message: string, fields?: LockErrorFields & { remainingMs?: number | undefined })
+  /** Without it, `byCaller` is `false`. */
+  constructor(
+    message: string,
+    fields?: LockErrorFields & { remainingMs?: number | undefined; byCaller?: boolean | undefined },
+  )
   readonly code: 'LOCK_HELD'
   /** How long the holder's lease still lasts, in milliseconds, unless it is renewed; undefined if unknown. */
   readonly remainingMs: number | undefined
+  /**
+   * Whether the call was made in a function of {@link LockManager.withLock} that holds the lock: it waited
+   * for itself, unless the function went on without it.
+   */
+  readonly byCaller: boolean
 }
 
 /**
@@ -776,7 +823,7 @@ export class StaleTokenError extends LockError {
   readonly current: bigint
 }
 
-/** The manager was closed. */
+/** The manager is being closed, or was closed. */
 export class ClosedError extends LockError {
   readonly code: 'CLOSED'
 }

@@ -115,7 +115,7 @@ const byCode = {
  * @type {{ readonly [Code in Public.LockErrorCode]?: Readonly<Record<string, unknown>> }}
  */
 const OWN_FIELDS = {
-  LOCK_HELD: { remainingMs: undefined },
+  LOCK_HELD: { remainingMs: undefined, byCaller: false },
   INSUFFICIENT_REPLICAS: { required: 0, received: 0, connected: undefined, rolledBack: false },
   STALE_TOKEN: { token: 0n, current: 0n },
 }
@@ -200,8 +200,9 @@ function fromFailure({ code, message, cause, causeCode, ...fields }, strategy, r
  * @param {string} resource
  * @param {number} waitMs
  * @param {number | undefined} remainingMs undefined when the backend does not know
+ * @param {boolean} byCaller whether the routine of `withLock` holds it that the caller runs in
  */
-function held(strategy, resource, waitMs, remainingMs) {
+function held(strategy, resource, waitMs, remainingMs, byCaller) {
   const [still, waited, advice] =
     waitMs > 0
       ? ['still ', ` after waiting for ${waitMs} ms`, 'pass a longer waitMs']
@@ -210,10 +211,15 @@ function held(strategy, resource, waitMs, remainingMs) {
     remainingMs === undefined
       ? ', or other callers are queued for it'
       : ` (lease ends in ${remainingMs} ms unless renewed)`
+  const [owner, remedy] = byCaller
+    ? [
+        'the routine of withLock that this call was made in',
+        'Locks are not reentrant: pass the lock on instead of acquiring it again',
+      ]
+    : ['another owner', `Retry later, or ${advice}`]
   return new LockHeldError(
-    `${title(strategy, resource)} is ${still}held by another owner${waited}${until}; nothing was granted. ` +
-      `Retry later, or ${advice}`,
-    { resource, strategy, remainingMs },
+    `${title(strategy, resource)} is ${still}held by ${owner}${waited}${until}; nothing was granted. ${remedy}`,
+    { resource, strategy, remainingMs, byCaller },
   )
 }
 
@@ -232,4 +238,37 @@ function lost(strategy, resource, message, cause) {
   })
 }
 
-module.exports = { ...classes, fromFailure, held, invalid, lost }
+/**
+ * The routine of a `withLock` finished after its lock was lost.
+ * @param {unknown} result of the routine
+ * @param {Public.Strategy} strategy
+ * @param {string} resource
+ * @param {LockLostError} [known] why the lease ended; by default, its release found it missing
+ */
+function lostDuring(result, strategy, resource, known) {
+  const cause = known ?? lost(strategy, resource, MISSING)
+  const prefix = `${title(strategy, resource)}: `
+  const why = cause.message.startsWith(prefix) ? cause.message.slice(prefix.length) : cause.message
+  const error = lost(
+    strategy,
+    resource,
+    `the lock was lost before the routine finished: ${why}. Another holder may have worked at the same time, so ` +
+      'check what the routine wrote, or fence it; its return value is in `result`',
+    cause,
+  )
+  // Not enumerable: it may be large, secret, or impossible to write as JSON.
+  return Object.defineProperty(error, 'result', { value: result })
+}
+
+const MISSING =
+  'at its release the backend no longer had it, because another owner took it, it was released by force, or ' +
+  'the backend lost its data'
+
+/** The manager is being closed: the reason of `locks.closing`. */
+function closing() {
+  return new ClosedError(
+    'the lock manager is being closed: it accepts no acquires. Finish, and release locks',
+  )
+}
+
+module.exports = { ...classes, closing, fromFailure, held, invalid, lost, lostDuring }

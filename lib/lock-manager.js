@@ -2,14 +2,16 @@
 
 /** The manager: JavaScript idioms around the addon's calls. */
 
-const { fromFailure, held, lost } = require('./errors.js')
+const { closing, fromFailure, held, lost, lostDuring } = require('./errors.js')
+const { heldByCaller, noticeSelfWait, runHolding } = require('./held-by-caller.js')
 const { identify, throughProxies } = require('./identity.js')
-const { LocalLock, Lock, LockRegistry, wasReleased } = require('./lock.js')
+const { LocalLock, Lock, LockRegistry, attend, wasReleased, whyLost } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, Grant, Kind, attach, begin, submit } = require('./native/completions.js')
 const binding = require('./native/load.js')
 const wire = require('./native/wire.js')
 const { STRATEGIES } = require('./strategies.js')
+const { warnOfStillHeld } = require('./warnings.js')
 
 /** @import * as Native from '../binding.js' */
 /** @import * as Public from '../index.js' */
@@ -45,23 +47,6 @@ function detail(outcome) {
 }
 
 /**
- * The error for a routine that finished after its lock was lost.
- * @param {unknown} result
- * @param {Public.Strategy} strategy
- * @param {string} resource
- */
-function lostWith(result, strategy, resource) {
-  const error = lost(
-    strategy,
-    resource,
-    'the lock was lost before the routine finished, so another holder may have worked at the same time; ' +
-      'check what the routine wrote, or fence it; its return value is in `result`',
-  )
-  // Not enumerable: it may be large, secret, or impossible to write as JSON.
-  return Object.defineProperty(error, 'result', { value: result })
-}
-
-/**
  * The token is not enumerable: loggers, test runners and JSON.stringify fail on a bigint in a copy.
  * @param {Omit<Public.LockInfo, 'token' | 'toJSON'>} fields
  * @param {bigint} token
@@ -91,13 +76,17 @@ class LockManager {
   /** @type {Map<StrategyInfo, InstanceType<typeof LockRegistry>>} */
   #registries = new Map()
   /** @type {Promise<void> | undefined} */
-  #closing
+  #closed
+  /** @type {AbortController | undefined} */
+  #closer
 
   /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
     identify(this, 'a LockManager cannot be cloned')
-    this.#settings = this.#checks.managerSettings(options)
-    const native = binding.openManager(attach(), this.#settings.config)
+    // The configuration has secrets, which the addon alone keeps.
+    const { config, ...settings } = this.#checks.managerSettings(options)
+    this.#settings = settings
+    const native = binding.openManager(attach(), config)
     if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
     this.#calls = new ManagerCalls(native)
   }
@@ -170,19 +159,20 @@ class LockManager {
     }
     const { strategy } = this.#settings
     const lock = await this.#acquire(strategy, resource, options, true, this.#checks.SCOPED)
+    attend(lock)
     let result
     try {
-      result = await routine(lock)
+      result = await runHolding(this.#calls, lock, routine)
     } catch (error) {
       // Never rejects, so the caller gets the routine's own error.
       await lock[Symbol.asyncDispose]()
       throw error
     }
     // The routine may have released it itself. An unreachable backend is not a loss: cleanup continues.
-    const wasHeld = lock.held || wasReleased(lock)
+    const cause = lock.held || wasReleased(lock) ? undefined : whyLost(lock)
     const released = await lock.release().catch(() => true)
-    if (wasHeld && released) return result
-    throw lostWith(result, strategy.name, lock.resource)
+    if (cause === undefined && released) return result
+    throw lostDuring(result, strategy.name, lock.resource, cause)
   }
 
   /**
@@ -200,7 +190,9 @@ class LockManager {
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
     const { signal, acks, renew, waitMs } = request
     if (signal?.aborted) throw require('./abort.js').abortReason(signal)
-    const outcome = await this.#submit(strategy, names, request)
+    const call = this.#submit(strategy, names, request)
+    if (waitMs > 0) noticeSelfWait(call, this.#calls, strategy, names)
+    const outcome = await call
     if (outcome instanceof Grant) {
       if (!outcome.isLate) return this.#handle(strategy, names, outcome, acks, renew !== false)
       this.#discard(strategy, outcome)
@@ -213,7 +205,9 @@ class LockManager {
     }
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
     if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
-    throw held(strategy.name, first(names), waitMs, outcome.value < 0 ? undefined : outcome.value)
+    const remainingMs = outcome.value < 0 ? undefined : outcome.value
+    const own = heldByCaller(this.#calls, strategy, names)
+    throw held(strategy.name, own ?? first(names), waitMs, remainingMs, own !== undefined)
   }
 
   /**
@@ -347,9 +341,31 @@ class LockManager {
     return this.#calls.direct.stats()
   }
 
-  close() {
-    this.#closing ??= submit((slot) => this.#calls.direct.close(slot)).then(() => {})
-    return this.#closing
+  get closing() {
+    if (this.#closer === undefined) {
+      this.#closer = new AbortController()
+      if (this.#closed !== undefined) this.#closer.abort(closing())
+    }
+    return this.#closer.signal
+  }
+
+  /** @param {Public.CloseOptions} [options] */
+  close(options) {
+    let drainMs
+    try {
+      drainMs = this.#checks.drainTime(options)
+    } catch (error) {
+      return Promise.reject(error)
+    }
+    if (this.#closed === undefined) {
+      this.#closed = submit((slot) => this.#calls.direct.close(slot, drainMs)).then((outcome) =>
+        warnOfStillHeld(/** @type {Native.StillHeld | undefined} */ (detail(outcome))),
+      )
+      this.#closer?.abort(closing())
+    } else {
+      this.#calls.direct.shortenDrain(drainMs)
+    }
+    return this.#closed
   }
 
   [Symbol.asyncDispose]() {

@@ -3,96 +3,46 @@
 /** The handles of leases. */
 
 const { AsyncResource } = require('node:async_hooks')
-const { fromFailure, lost } = require('./errors.js')
+const { LockLostError, fromFailure, lost } = require('./errors.js')
 const { identify, throughProxies } = require('./identity.js')
+const { LockRegistry, droppedEnded } = require('./lock-registry.js')
 const { Completed, Failed, onEnd, submit } = require('./native/completions.js')
 
 /** @import * as Public from '../index.js' */
-/** @typedef {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} ManagerCalls */
+/** @typedef {InstanceType<typeof LockRegistry>} Registry */
 /** @typedef {InstanceType<typeof import('./native/completions.js').Grant>} Grant */
-/** @import { StrategyInfo } from './strategies.js' */
+
+/** Why a lease ended of which nothing more is known. */
+const ENDED = 'the lease has ended; stop working on what it protects, or fence it'
 
 const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
 
 /**
- * The locks whose signal was read, by lease, until the lease ends or is released. Strong references: a
- * listener may be all that is left of a lock, and must still be called. A whole program may depend on it, one
- * that is the leader until its signal aborts and awaits nothing else.
+ * The locks whose end is reported, by lease, until the lease ends or is released: those whose signal was
+ * read, and those of `withLock`. Strong references: a listener, or a routine that nothing else refers to, may
+ * be all that is left of a lock. A whole program may depend on it, one that is the leader until its signal
+ * aborts and awaits nothing else.
  * @type {Map<number, Lock>}
  */
 const watched = new Map()
 
+/**
+ * Those of them that keep the process alive.
+ * @type {Set<number>}
+ */
+const attended = new Set()
+
+/**
+ * The locks of `withLock`.
+ * @type {WeakSet<Lock>}
+ */
+const scoped = new WeakSet()
+
 onEnd((lease, message) => {
   const lock = watched.get(lease)
-  if (lock === undefined) return
-  watched.delete(lease)
-  abortSignal(lock, message)
+  if (lock === undefined) droppedEnded(lease)
+  else endOf(lock, message)
 })
-
-/**
- * The registries with handles in use. A finalization registry that is itself collected does not report its
- * handles.
- * @type {Set<LockRegistry>}
- */
-const inUse = new Set()
-
-/**
- * What the locks of one strategy share, and need after their manager was dropped: the calls of the manager,
- * and the registries that notice handles that are dropped without a release.
- */
-class LockRegistry {
-  #handles = 0
-  // All it holds for a handle is a number, which costs no object.
-  /** @type {FinalizationRegistry<number>} */
-  #finalization = new FinalizationRegistry((lease) => this.#dropped(lease))
-
-  /**
-   * @param {ManagerCalls} calls
-   * @param {StrategyInfo} strategy
-   */
-  constructor(calls, strategy) {
-    this.calls = calls
-    this.strategy = strategy
-  }
-
-  /**
-   * Notices from now on that the handle is dropped.
-   * @param {Lock} lock
-   * @param {number} lease
-   */
-  add(lock, lease) {
-    this.#finalization.register(lock, lease, lock)
-    if (this.#handles++ === 0) inUse.add(this)
-  }
-
-  /** @param {Lock} lock */
-  remove(lock) {
-    if (this.#finalization.unregister(lock)) this.#removed()
-  }
-
-  #removed() {
-    if (--this.#handles === 0) inUse.delete(this)
-  }
-
-  /** @param {number} lease */
-  #dropped(lease) {
-    this.#removed()
-    const resource = this.calls.direct.forget(lease)
-    if (resource !== null) warnOfDropped(resource)
-  }
-}
-
-/** @param {string} resource */
-function warnOfDropped(resource) {
-  process.emitWarning(
-    `a lock on ${JSON.stringify(resource)} was garbage-collected without release(); its lease will expire`,
-    {
-      type: 'FencelockWarning',
-      code: 'FENCELOCK_LOCK_DROPPED',
-      detail: 'Keep the lock until its work is done, then release it.',
-    },
-  )
-}
 
 /**
  * @param {number} number
@@ -103,10 +53,14 @@ function hex(number, digits) {
 }
 
 // Access to private members for this module and the manager. Static methods would be visible to users.
-/** @type {(lock: Lock, message: string, cause?: string) => void} */
-let abortSignal
+/** @type {(lock: Lock, message: string) => void} */
+let endOf
+/** @type {(lock: Lock) => void} */
+let attend
 /** @type {(lock: Lock) => boolean} */
 let wasReleased
+/** @type {(lock: Lock) => InstanceType<typeof LockLostError>} */
+let whyLost
 /** @type {(lock: Lock) => boolean} */
 let releaseNow
 
@@ -162,13 +116,15 @@ class Lock {
   #release
 
   static {
-    abortSignal = (lock, message, cause) => lock.#abort(message, cause)
+    endOf = (lock, message) => lock.#ended(message)
+    attend = (lock) => lock.#attend()
+    whyLost = (lock) => lock.#whyLost()
     wasReleased = (lock) => lock.#release !== undefined
     releaseNow = (lock) => lock.#releaseSync()
   }
 
   /**
-   * @param {LockRegistry} registry
+   * @param {Registry} registry
    * @param {string | readonly string[]} names a resource, or a frozen array of them
    * @param {Grant} grant
    * @param {number} required acknowledgements
@@ -228,19 +184,47 @@ class Lock {
     const ending = new Ending(this)
     this.#ending = ending
     // After a release the lease has no end to report, whenever the signal is first read.
-    if (this.#release !== undefined) return ending
+    if (this.#release !== undefined || watched.has(this.#lease)) return ending
     watched.set(this.#lease, this)
-    const watching = this.#registry.calls.direct.watch(this.#lease)
+    const { direct } = this.#registry.calls
+    const watching = direct.watch(this.#lease)
     if (watching === true) return ending
     watched.delete(this.#lease)
     if (watching === false) {
-      this.#abort('the lease has ended, or is about to; stop working on what it protects, or fence it')
+      this.#abort(direct.leaseEnd(this.#lease) ?? ENDED)
     } else {
       // The lease is active, but its end would not be reported.
       const { message, cause } = watching
       this.#abort(`the end of the lease cannot be reported: ${message}; stop working, and release it`, cause)
     }
     return ending
+  }
+
+  /** The lock of a routine: until its lease ends, it is kept, and keeps the process alive. */
+  #attend() {
+    scoped.add(this)
+    if (this.#registry.calls.attend(this.#lease) !== true) return
+    attended.add(this.#lease)
+    watched.set(this.#lease, this)
+  }
+
+  #unwatch() {
+    if (watched.delete(this.#lease) && attended.delete(this.#lease)) this.#registry.calls.leave()
+  }
+
+  /** @param {string} message */
+  #ended(message) {
+    this.#unwatch()
+    this.#abort(message)
+  }
+
+  /** The error that says why the lease has ended; of a signal that aborted, its reason. */
+  #whyLost() {
+    /** @type {unknown} */
+    const reason = this.#ending?.signal.reason
+    if (reason instanceof LockLostError) return reason
+    const message = this.#registry.calls.direct.leaseEnd(this.#lease) ?? ENDED
+    return lost(this.strategy, this.resource, message)
   }
 
   /**
@@ -262,6 +246,8 @@ class Lock {
     const { calls, strategy } = this.#registry
     const outcome = await submit((slot) => calls.direct.extend(slot, strategy.number, this.#lease, ttl))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, this.strategy, this.resource)
+    // Its end may have been announced before.
+    if (scoped.has(this) && !attended.has(this.#lease)) this.#attend()
   }
 
   release() {
@@ -284,7 +270,7 @@ class Lock {
   /** No end of the lease, and no dropped handle, is reported from now on. */
   #unregister() {
     this.#registry.remove(this)
-    watched.delete(this.#lease)
+    this.#unwatch()
   }
 
   #releaseSync() {
@@ -348,4 +334,4 @@ class LocalLock extends Lock {
 throughProxies(Lock)
 throughProxies(LocalLock)
 
-module.exports = { LocalLock, Lock, LockRegistry, wasReleased }
+module.exports = { LocalLock, Lock, LockRegistry, attend, wasReleased, whyLost }

@@ -80,7 +80,7 @@ impl Bridge {
     }
 
     /// Takes a detail of the last drain: what does not fit into doubles.
-    #[napi(catch_unwind, ts_return_type = "string | Failure | Info | Guarantee")]
+    #[napi(catch_unwind, ts_return_type = "string | Failure | Info | Guarantee | StillHeld")]
     pub fn detail(&mut self, index: u32) -> Result<Detail> {
         let detail = self.details.get_mut(index as usize).and_then(Option::take);
         detail.ok_or_else(|| Error::new(Status::InvalidArg, "there is no such detail"))

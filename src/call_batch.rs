@@ -12,6 +12,7 @@ use crate::convert::wanted::{resources, wanted};
 use crate::manager::{NativeManager, PreparedCall};
 use crate::wire::Call;
 use fencelock_core::lease::Owner;
+use fencelock_core::manager::Manager;
 use fencelock_core::runtime::executor::{Executor, Job};
 
 #[napi]
@@ -61,7 +62,7 @@ impl NativeManager {
         // Read even if the call fails, because the names of the next one follow.
         let resources = resources(call, names);
         let slot = call.slot as u32;
-        self.prepare(env, slot, call.strategy as u32, |manager, strategy| {
+        self.prepare(env, slot, call.strategy as u32, Manager::open_executor, |manager, strategy| {
             let wanted = wanted(call, resources?, owner)?;
             let cancellable = self.cancellations.register(slot, !wanted.wait.is_zero());
             let acquire = manager.acquire(strategy, wanted, cancellable.cancel());
@@ -80,7 +81,8 @@ impl NativeManager {
             self.queue.complete(slot, Outcome::Flag(false));
             return None;
         };
-        self.prepare(env, slot, call.strategy as u32, |_, _| {
+        // The lease is taken out already, so it must be released, even if the manager was closed just now.
+        self.prepare(env, slot, call.strategy as u32, Manager::used_executor, |_, _| {
             Ok(released.map(|released| released.map(Outcome::Flag)))
         })
     }

@@ -18,8 +18,7 @@ use napi::{Env, Result};
 use crate::convert::outcome::Outcome;
 use crate::listener::Listener;
 use crate::wake_up::{Callbacks, WakeUp};
-use fencelock_core::manager::Heartbeat;
-use fencelock_core::manager::Manager;
+use fencelock_core::manager::{Heartbeat, LeaseEnd, Manager};
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 use fencelock_core::runtime::deadline_queue::{DeadlineQueue, Timed};
 use fencelock_core::runtime::executor::{Executor, Job};
@@ -133,8 +132,8 @@ impl CompletionQueue {
     }
 
     /// Reports to JavaScript that a watched lease ends.
-    pub(crate) fn report_end(&self, lease: u64, message: String) {
-        self.push(Some((lease as f64, Outcome::LeaseEnds(message))));
+    pub(crate) fn report_end(&self, lease: u64, end: LeaseEnd) {
+        self.push(Some((lease as f64, Outcome::LeaseEnds(end))));
     }
 
     /// Notes that JavaScript's thread is here, and so is not blocked.

@@ -13,7 +13,6 @@ use napi::bindgen_prelude::{FnArgs, Function, JsObjectValue, Object};
 use napi::{Env, Result, check_status, sys};
 
 use crate::completion_queue::CompletionQueue;
-use fencelock_core::manager::Manager;
 
 /// How long the end of the process may wait for the releases of what is still held.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -118,7 +117,13 @@ fn close(attached: &[Arc<Attached>], patience: Duration) {
         // Releases among them, which nothing else would do.
         one.queue.flush();
         for manager in one.queue.take_managers() {
-            close_manager(&manager, finished.clone());
+            let finished = finished.clone();
+            let done = move || drop(finished);
+            if patience.is_zero() {
+                manager.close(Duration::ZERO, |_| done());
+            } else {
+                manager.close_at_exit(done);
+            }
         }
     }
     drop(finished);
@@ -126,8 +131,4 @@ fn close(attached: &[Arc<Attached>], patience: Duration) {
         // Nothing is ever sent: it ends when every manager has dropped its sender, or in time.
         let _ = all.recv_timeout(patience);
     }
-}
-
-fn close_manager(manager: &Arc<Manager>, finished: mpsc::Sender<()>) {
-    manager.close(move || drop(finished));
 }

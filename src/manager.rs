@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use napi::Env;
@@ -17,9 +18,8 @@ use crate::convert::failure::Failure;
 use crate::convert::millis;
 use crate::convert::outcome::{Outcome, grant};
 use crate::convert::stats::Stats;
-use crate::convert::wanted::{resources, strategy, wanted};
+use crate::convert::wanted::{limit, resources, strategy, wanted};
 use crate::wire::Call;
-use fencelock_core::backend::contract::LockBackend;
 use fencelock_core::error::{Error, Report, Result};
 use fencelock_core::lease::{Owner, Strategy, Ttl};
 use fencelock_core::manager::Heartbeat;
@@ -38,7 +38,7 @@ pub struct NativeManager {
 impl ObjectFinalize for NativeManager {
     /// It was collected, and its locks with it; or the environment ends.
     fn finalize(self, _env: Env) -> napi::Result<()> {
-        self.manager.close(|| {});
+        self.manager.close(Duration::ZERO, |_| {});
         Ok(())
     }
 }
@@ -53,7 +53,7 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
     };
     let listener = {
         let queue = Arc::clone(&queue);
-        Box::new(move |lease, message| queue.report_end(lease, message))
+        Box::new(move |lease, end| queue.report_end(lease, end))
     };
     let manager = Manager::new(backends, Clock::System, listener, Arc::clone(&queue) as Arc<dyn Heartbeat>);
     queue.adopt(&manager);
@@ -72,7 +72,7 @@ impl NativeManager {
     ) where
         F: Future<Output = Result<Outcome>> + Send + 'static,
     {
-        match self.prepare(env, slot, strategy, start) {
+        match self.prepare(env, slot, strategy, Manager::open_executor, start) {
             None => {}
             Some(PreparedCall { executor, job }) if executor.is_io() => self.queue.send(job),
             Some(PreparedCall { executor, job }) => executor.run([job]),
@@ -85,6 +85,7 @@ impl NativeManager {
         env: Env,
         slot: u32,
         number: u32,
+        executor: impl FnOnce(&Manager, Strategy) -> Result<Executor>,
         start: impl FnOnce(Arc<Manager>, Strategy) -> Result<F>,
     ) -> Option<PreparedCall>
     where
@@ -94,8 +95,7 @@ impl NativeManager {
         let mut completion = PendingCompletion { queue: Arc::clone(&self.queue), slot: Some(slot) };
         let prepared = strategy(number).and_then(|strategy| {
             let call = start(Arc::clone(&self.manager), strategy)?;
-            // A closed manager starts no thread.
-            Ok((self.manager.open_backend(strategy)?.executor()?, call))
+            Ok((executor(&self.manager, strategy)?, call))
         });
         match prepared {
             Err(error) => {
@@ -209,10 +209,40 @@ impl NativeManager {
         self.manager.hold(lease as u64);
     }
 
+    /// A routine runs under this lease: until it ends, or `leave` is called, the process is kept alive. Its
+    /// end is reported, too. `false`: it is too late for that.
+    #[napi(catch_unwind)]
+    pub fn attend(&self, env: Env, lease: f64) -> Either<bool, Failure> {
+        let watching = self.manager.watch(lease as u64);
+        if matches!(watching, Ok(true)) {
+            self.queue.begin(env);
+        }
+        either(watching)
+    }
+
+    /// The reverse of `attend`. Not called by the report of the end.
+    #[napi(catch_unwind)]
+    pub fn leave(&self, env: Env) {
+        self.queue.settled(env, 1);
+    }
+
+    /// Why a lease ends or has ended; nothing while it is valid, and after its release.
+    #[napi(catch_unwind)]
+    pub fn lease_end(&self, lease: f64) -> Option<String> {
+        self.manager.lease_end(lease as u64).map(|end| end.message(Clock::System.boot()))
+    }
+
     /// Lets a lease expire whose handle was dropped. Returns its resource if the lease was still active.
     #[napi(catch_unwind)]
     pub fn forget(&self, lease: f64) -> Option<String> {
         self.manager.forget(lease as u64)
+    }
+
+    /// Keeps a renewed lease whose handle was dropped. Returns its resource, and reports the end of the lease
+    /// later; nothing if it is not renewed, or about to end.
+    #[napi(catch_unwind)]
+    pub fn keep_dropped(&self, lease: f64) -> Option<String> {
+        self.manager.keep_dropped(lease as u64)
     }
 
     /// For how many milliseconds a lease is still valid, rounded up; 0 if it is not.
@@ -261,13 +291,21 @@ impl NativeManager {
         self.manager.stats().into()
     }
 
-    /// Releases all locks and gives up the backends.
+    /// Accepts no acquire any more. Releases all locks and gives up the backends when the locks were
+    /// released, or `drain_ms` milliseconds have passed.
     #[napi(catch_unwind)]
-    pub fn close(&self, env: Env, slot: u32) {
+    pub fn close(&self, env: Env, slot: u32, drain_ms: f64) {
         self.queue.begin(env);
         self.queue.flush();
         let queue = Arc::clone(&self.queue);
-        self.manager.close(move || queue.complete(slot, Outcome::Done));
+        self.manager.close(limit(drain_ms), move |held| queue.complete(slot, Outcome::Closed(held.clone())));
+    }
+
+    /// Shortens the time that `close` waits for locks.
+    #[napi(catch_unwind)]
+    pub fn shorten_drain(&self, drain_ms: f64) {
+        self.queue.flush();
+        self.manager.close(limit(drain_ms), |_| {});
     }
 }
 

@@ -193,11 +193,22 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       expect(error).toBeInstanceOf(LockLostError)
       expect(error).toMatchObject({ code: 'LOCK_LOST', resource, strategy: subject().strategy })
       expect(error.result).toEqual({ huge: 1n })
+      expect(error.cause).toBeInstanceOf(LockLostError)
+      expect(error.message).toContain('it was released by force')
       expect(JSON.parse(JSON.stringify(error))).not.toHaveProperty('result')
       expect((await ended).result).toBe('late')
+      expect((await ended).message).toMatch(/ended \d+ ms ago: it was not extended/)
+      expect((await ended).cause).toMatchObject({ code: 'LOCK_LOST' })
+      let reason: unknown
+      const noticed = locks.withLock(unique(), { ttlMs: 200, renew: false }, async ({ signal }) => {
+        await new Promise((resolve) => signal.addEventListener('abort', resolve))
+        reason = signal.reason
+        await sleep(100)
+      })
+      expect((await rejection(noticed)).cause).toBe(reason)
       const own = subject().manager()
       const closed = own.withLock(unique(), async () => {
-        await own.close()
+        await own.close({ drainMs: 0 })
         return 'closed'
       })
       expect((await rejection<LockLostError>(closed)).result).toBe('closed')
@@ -294,7 +305,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
       await sleep(400)
       expect(late.signal.aborted).toBe(true)
       expect(late.signal.reason).toMatchObject({ code: 'LOCK_LOST' })
-      expect((late.signal.reason as Error).message).toMatch(/has ended.*stop working/)
+      expect((late.signal.reason as Error).message).toMatch(/ended \d+ ms ago.*Stop working/)
       expect(signal.aborted).toBe(false)
       expect(readAfterwards.signal.aborted).toBe(false)
     })

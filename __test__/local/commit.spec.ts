@@ -120,7 +120,7 @@ it(
         'the liveness file of the killed process is removed',
         () => readdirSync(dir).filter((name) => name.includes('-live-')).length === 1,
       )
-      await locks.close()
+      await locks.close({ drainMs: 0 })
       expect(readdirSync(dir)).toEqual(['locks.sqlite'])
     }
     // Commits carried many operations, and most of the killed processes held leases.

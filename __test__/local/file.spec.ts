@@ -37,7 +37,7 @@ describe('the file', () => {
       `const { LockManager } = await import('fencelock')
        const locks = new LockManager({ local: ${JSON.stringify(path)} })
        say({ busy: (await locks.tryAcquireLocal('x')) === null, free: (globalThis.kept = await locks.tryAcquireLocal('y')) !== null })
-       await locks.close()`,
+       await locks.close({ drainMs: 0 })`,
     )
     expect(child.stderr).toBe('')
     expect(JSON.parse(child.stdout)).toEqual({ busy: true, free: true })
@@ -52,7 +52,7 @@ describe('the file', () => {
        const locks = new LockManager()
        mkdirSync('sub'); process.chdir('sub')
        say((globalThis.kept = await locks.acquireLocal('x')).held)
-       await locks.close()`,
+       await locks.close({ drainMs: 0 })`,
     )
     expect(child.stderr).toBe('')
     expect(existsSync(join(dir, 'locks.sqlite'))).toBe(true)
@@ -62,9 +62,9 @@ describe('the file', () => {
     const dir = tempDir()
     const [one, two] = [manager(join(dir, 'locks.sqlite')), manager(join(dir, 'locks.sqlite'))]
     await Promise.all([one.acquireLocal('a'), two.acquireLocal('b')])
-    await one.close()
+    await one.close({ drainMs: 0 })
     expect(await two.tryAcquireLocal('a')).not.toBeNull()
-    await two.close()
+    await two.close({ drainMs: 0 })
     expect(readdirSync(dir)).toEqual(['locks.sqlite'])
     const again = manager(join(dir, 'locks.sqlite'))
     expect(await again.inspect('b')).toBeNull()
@@ -74,7 +74,7 @@ describe('the file', () => {
     const path = join(tempDir(), 'locks.sqlite')
     const one = manager(path)
     const high = await one.acquireLocal('x', { minToken: BigInt(Date.now() + 3_600_000) * 1000n })
-    await one.close()
+    await one.close({ drainMs: 0 })
     expect((await manager(path).acquireLocal('x')).token).toBe(high.token + 1n)
   })
 
@@ -131,7 +131,7 @@ describe('an unusable file', () => {
     const path = join(dir, 'locks.sqlite')
     const locks = manager(path)
     await Promise.all(Array.from({ length: 200 }, (_, index) => locks.acquireLocal(`r${index}`)))
-    await locks.close()
+    await locks.close({ drainMs: 0 })
     const bytes = readFileSync(path)
     bytes.fill(0x5a, 512)
     writeFileSync(path, bytes)
@@ -184,7 +184,7 @@ describe('a file that is replaced while it is open', () => {
       `const { LockManager } = await import('fencelock')
        const locks = new LockManager({ local: ${JSON.stringify(path)} })
        say(await locks.tryAcquireLocal('x'))
-       await locks.close()`,
+       await locks.close({ drainMs: 0 })`,
     )
     expect(JSON.parse(child.stdout)).toBeNull()
     expect(child.stderr).toBe('')
@@ -195,7 +195,7 @@ describe('a file that is replaced while it is open', () => {
     const path = join(dir, 'locks.sqlite')
     const first = manager(path)
     await (await first.acquireLocal('x')).release()
-    await first.close()
+    await first.close({ drainMs: 0 })
     copyFileSync(path, join(dir, 'backup'))
     const locks = manager(path)
     const lock = await locks.acquireLocal('x', { ttlMs: 30_000 })

@@ -3,9 +3,8 @@ import { LockManager, type ManagerOptions, type RenewOptions } from 'fencelock'
 import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
-import { onCleanup } from '../fixtures/cleanup'
 import { collectUntil } from '../fixtures/leaks'
-import { closing, unique } from '../fixtures/locks'
+import { closing, fencelockWarnings, unique } from '../fixtures/locks'
 import { type Script, startCode } from '../fixtures/processes/processes'
 import { strategies } from '../fixtures/strategies'
 import { eventually, sleep, tempDir } from '../fixtures/temp'
@@ -108,23 +107,51 @@ describe.each(strategies)('a $name lease', ({ start }) => {
     expect(next.token).toBeGreaterThan(token)
     child.resume()
     child.tell('go')
-    expect(await child.next()).toMatchObject({ held: false, aborted: true })
+    const end = await child.next<{ why: string }>()
+    expect(end).toMatchObject({ held: false, aborted: true })
+    expect(end.why).toMatch(/the lease ended \d{3,} ms ago: .*(stopped|not answered)/)
     expect(await child.next()).toBe(false)
     expect(next.held).toBe(true)
     expect(await locks.inspect(resource)).toMatchObject({ owner: next.owner })
   })
 
-  it('is no longer renewed once its handle was dropped, and a warning names it', async () => {
-    const [one, two] = [manager(), manager()]
-    const warnings: Error[] = []
-    const listener = (warning: Error): void => void warnings.push(warning)
-    process.on('warning', listener)
-    onCleanup(() => process.off('warning', listener))
+  it('goes on being renewed once its handle and its manager were dropped, and a warning names it', async () => {
+    const two = manager()
+    const warnings = fencelockWarnings()
+    const ours = (): Error[] => warnings.filter(({ message }) => message.includes(name))
     const name = unique('dropped')
-    await (async () => void (await one.acquire(name, { ttlMs: 1_500, renew: true })))()
-    expect(await collectUntil(() => one.stats().held === 0)).toBe(true)
-    await eventually('the warning', () => warnings.some((warning) => warning.message.includes(name)))
-    await eventually('the lease ends', () => two.tryAcquire(name), 4_000)
+    const { ended } = await (async () => {
+      const own = new LockManager(options)
+      await own.acquire(name, { ttlMs: 900, renew: { maxHoldMs: 2_500 } })
+      return { ended: new WeakRef(own) }
+    })()
+    expect(await collectUntil(() => ours().length > 0)).toBe(true)
+    expect(ours()[0]).toMatchObject({ code: 'FENCELOCK_LOCK_DROPPED' })
+    expect(ours()[0]!.message).toContain('its lease goes on')
+    const began = performance.now()
+    expect(await collectUntil(() => false, 1_000)).toBe(false)
+    expect(await two.tryAcquire(name)).toBeNull()
+    await eventually('the lease ends at maxHoldMs', () => two.tryAcquire(name), 5_000)
+    expect(performance.now() - began).toBeGreaterThan(1_000)
+    expect(await collectUntil(() => ended.deref() === undefined, 5_000)).toBe(true)
+    expect(ours()).toHaveLength(1)
+  })
+
+  it('of a routine that waits for ever is kept, although nothing else refers to either', async () => {
+    const [one, two] = [manager(), manager()]
+    const warnings = fencelockWarnings()
+    const name = unique('for ever')
+    for (const renew of [true, false]) {
+      let runs = false
+      void one.withLock([name, unique()], { ttlMs: 900, renew }, () => {
+        runs = true
+        return new Promise(() => {})
+      })
+      await eventually('the routine runs', () => runs)
+      expect(await collectUntil(() => warnings.length > 0, renew ? 1_500 : 300)).toBe(false)
+      if (renew) expect(await two.tryAcquire(name)).toBeNull()
+      await two.forceRelease(name)
+    }
   })
 
   it('is renewed, and its loss reported, when only a listener of its signal is left', async () => {

@@ -51,7 +51,7 @@ describe('a process', () => {
     ],
     [
       'that closed its manager',
-      `const locks = new LockManager(options); globalThis.held = await locks.acquireStrong(name); await locks.close()`,
+      `const locks = new LockManager(options); globalThis.held = await locks.acquireStrong(name); await locks.close({ drainMs: 0 })`,
     ],
     [
       'with a call in flight that is not awaited',
@@ -213,7 +213,7 @@ describe('workers', () => {
        const lock = await locks.acquireLocal('shared')
        say(await Promise.all([1, 2, 3].map(() => event(start({ action: 'look', resource: 'shared' }), 'message'))))
        await lock.release()
-       await locks.close()`,
+       await locks.close({ drainMs: 0 })`,
     )
     expect(ending).toMatchObject({ code: 0, stderr: '' })
     expect(JSON.parse(ending.stdout)).toEqual([null, null, null])

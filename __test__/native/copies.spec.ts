@@ -66,7 +66,7 @@ async function heldIn(path: string, ...resources: string[]): Promise<unknown> {
      const held = []
      for (const name of ${JSON.stringify(resources)}) held.push((await locks.inspect(name)) !== null)
      await (await locks.acquireLocal('something else')).release()
-     await locks.close() // it may take itself for the last one
+     await locks.close({ drainMs: 0 }) // it may take itself for the last one
      say(held)`,
   )
   expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
@@ -90,7 +90,7 @@ describe.each([
        const error = await b.acquireStrong(name).catch((error) => error)
        const released = await lock.release()
        const next = await b.acquireStrong(name)
-       await a.close()
+       await a.close({ drainMs: 0 })
        const closed = await a.acquireStrong(name).catch((error) => error)
        say({
          apart: one.LockManager !== two.LockManager && one.LockHeldError !== two.LockHeldError,
@@ -103,7 +103,7 @@ describe.each([
          risen: next.token > lock.token,
          still: next.held && (await next.release()),
        })
-       await b.close()`,
+       await b.close({ drainMs: 0 })`,
     )
     expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
     expect(JSON.parse(ending.stdout)).toEqual({
@@ -134,7 +134,7 @@ describe.each([
              errors.push(await b.acquireLocal('before').catch((error) => error))
              errors.push(await b.inspect('before').catch((error) => error))
              try { errors.push(b.tryAcquireLocalSync('free')) } catch (error) { errors.push(error) }
-             await b.close()
+             await b.close({ drainMs: 0 })
            }
            return errors.map((error) => [error.code, error instanceof one.UnsupportedError, /copy/.test(error.message)].join())
          },
@@ -144,11 +144,11 @@ describe.each([
            return held.every((lock) => lock.held)
          },
          async swap() {
-           await a.close()
+           await a.close({ drainMs: 0 })
            const b = new two.LockManager({ local })
            const lock = await b.acquireLocal('before')
            const refused = await new one.LockManager({ local }).acquireLocal('free').catch((error) => error.code)
-           await b.close()
+           await b.close({ drainMs: 0 })
            return { risen: lock.token > held[0].token, refused }
          },
        }
@@ -194,7 +194,7 @@ describe.each([
        say(await Promise.all([run(0, '/a'), run(1, '/b'), run(1, '/a'), run(0, '/b')]))
        for (const lock of locals) await lock.extend()
        say([await strong.release(), ...await Promise.all(locals.map((lock) => lock.release()))])
-       await Promise.all([a.close(), b.close()])`,
+       await Promise.all([a.close({ drainMs: 0 }), b.close({ drainMs: 0 })])`,
     )
     expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
     const own = ['LOCK_HELD', 'LOCK_HELD', true]

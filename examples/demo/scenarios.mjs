@@ -115,6 +115,6 @@ export async function missingAcknowledgement(options, replica) {
     result(`with acks: 1 the healthy replica is enough: token ${lock.token}`)
     replica?.resume()
   } finally {
-    await manager.close()
+    await manager.close({ drainMs: 0 })
   }
 }

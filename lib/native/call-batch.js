@@ -206,6 +206,19 @@ class ManagerCalls {
   }
 
   /**
+   * Keeps the process alive until the lease ends, or `leave` is called. No gathered call has to go first.
+   * @param {number} lease
+   */
+  attend(lease) {
+    return this.#native.attend(lease)
+  }
+
+  /** The reverse of `attend`. */
+  leave() {
+    this.#native.leave()
+  }
+
+  /**
    * The manager's native side, for every other call. Gathered calls were made before it, so they go first.
    */
   get direct() {

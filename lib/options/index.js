@@ -8,6 +8,7 @@
 const { invalid } = require('../errors.js')
 const { STRATEGIES, byPrecedence, names } = require('../strategies.js')
 const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl } = require('./acquire.js')
+const { drainTime } = require('./close.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
@@ -91,6 +92,7 @@ module.exports = {
   ATTEMPT,
   SCOPED,
   acquireRequest,
+  drainTime,
   extendTtl,
   managerSettings,
   resourceName,

@@ -45,6 +45,9 @@ const acknowledgement = { acks: true, ackTimeoutMs: true }
 /** @type {Record<keyof NonNullable<Public.ManagerOptions['defaults']>, true>} */
 const defaults = { ttlMs: true, waitMs: true, fair: true, renew: true, acks: true, ackTimeoutMs: true }
 
+/** @type {Record<keyof Public.CloseOptions, true>} */
+const close = { drainMs: true }
+
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)
 const TLS_KEYS = keysOf(tls)
@@ -53,6 +56,7 @@ const RENEW_KEYS = keysOf(renew)
 const ACQUIRE_KEYS = keysOf(acquire)
 const ACKNOWLEDGEMENT_KEYS = keysOf(acknowledgement)
 const DEFAULTS_KEYS = keysOf(defaults)
+const CLOSE_KEYS = keysOf(close)
 
 /** Where each option belongs, for one that was given in another place. */
 const PLACES = [
@@ -63,6 +67,7 @@ const PLACES = [
   { keys: TLS_KEYS, place: 'the manager’s option redis.tls' },
   { keys: LOCAL_KEYS, place: 'the manager’s option local' },
   { keys: RENEW_KEYS, place: 'the option renew of an acquire, or of the manager’s defaults' },
+  { keys: CLOSE_KEYS, place: 'the options of close' },
 ]
 
 /** @param {string} key */
@@ -76,6 +81,7 @@ function elsewhere(key) {
 module.exports = {
   ACKNOWLEDGEMENT_KEYS,
   ACQUIRE_KEYS,
+  CLOSE_KEYS,
   DEFAULTS_KEYS,
   LOCAL_KEYS,
   MANAGER_KEYS,

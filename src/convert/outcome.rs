@@ -1,6 +1,7 @@
 //! The outcome of a call, written as a record of doubles, with a detail for what is not a number.
 
-use napi::bindgen_prelude::Either4;
+use napi::bindgen_prelude::Either5;
+use napi_derive::napi;
 
 use super::failure::Failure;
 use super::guarantees::Guarantee;
@@ -10,7 +11,7 @@ use crate::wire::{Completion, Grant, KIND};
 use fencelock_core::backend::{contract, guarantees};
 use fencelock_core::error::Error;
 use fencelock_core::lease::{Acks, Owner};
-use fencelock_core::manager::{Acquired, LeaseId};
+use fencelock_core::manager::{self, Acquired, LeaseEnd, LeaseId};
 use fencelock_core::runtime::clock::BootInstant;
 
 /// The outcome of one call, or the end of a watched lease.
@@ -21,11 +22,21 @@ pub(crate) enum Outcome {
     Info(Option<contract::Info>),
     Guarantee(Box<guarantees::Guarantee>),
     Failed(Error),
-    LeaseEnds(String),
+    LeaseEnds(LeaseEnd),
+    Closed(manager::StillHeld),
 }
 
 /// A message or an object.
-pub(crate) type Detail = Either4<String, Failure, Info, Guarantee>;
+pub(crate) type Detail = Either5<String, Failure, Info, Guarantee, StillHeld>;
+
+/// Leases that were still held when the time to drain was over.
+#[napi(object, object_from_js = false)]
+pub struct StillHeld {
+    /// The first resource of some of them.
+    pub named: Vec<String>,
+    /// How many there were.
+    pub count: u32,
+}
 
 impl Outcome {
     pub(crate) const fn settles_a_call(&self) -> bool {
@@ -48,11 +59,16 @@ impl Outcome {
             Self::Acquired(Acquired::Busy(remaining)) => (KIND.busy, value(remaining.map_or(-1.0, millis))),
             Self::Done => (KIND.value, value(0.0)),
             Self::Flag(flag) => (KIND.value, value(f64::from(u8::from(flag)))),
-            Self::Info(None) => (KIND.nothing, value(0.0)),
-            Self::Info(Some(info)) => detail(KIND.detail, Either4::C(info.into())),
-            Self::Guarantee(guarantee) => detail(KIND.detail, Either4::D((*guarantee).into())),
-            Self::Failed(error) => detail(KIND.failed, Either4::B(error.into())),
-            Self::LeaseEnds(message) => detail(KIND.lease_ends, Either4::A(message)),
+            Self::Info(None) | Self::Closed(manager::StillHeld { count: 0, .. }) => {
+                (KIND.nothing, value(0.0))
+            }
+            Self::Info(Some(info)) => detail(KIND.detail, Either5::C(info.into())),
+            Self::Guarantee(guarantee) => detail(KIND.detail, Either5::D((*guarantee).into())),
+            Self::Failed(error) => detail(KIND.failed, Either5::B(error.into())),
+            Self::LeaseEnds(end) => detail(KIND.lease_ends, Either5::A(end.message(now))),
+            Self::Closed(manager::StillHeld { named, count }) => {
+                detail(KIND.detail, Either5::E(StillHeld { named, count: count as u32 }))
+            }
         };
         Completion { slot, kind, numbers }
     }

@@ -49,6 +49,7 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
     })
 }
 
-fn limit(ms: f64) -> Duration {
+/// A time limit in milliseconds; may be infinite.
+pub(crate) fn limit(ms: f64) -> Duration {
     if ms.is_finite() { Duration::from_millis(ms as u64) } else { RenewalLimits::FOREVER }
 }

@@ -78,7 +78,7 @@ export async function hold(strategy, { url, folder, malloc }, counts) {
     })
     if (locks.stats().held !== count) throw new Error(`${locks.stats().held} held instead of ${count}`)
   }
-  await locks.close()
+  await locks.close({ drainMs: 0 })
   return points
 }
 

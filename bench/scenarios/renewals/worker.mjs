@@ -52,5 +52,5 @@ export async function idle({ seconds }) {
 }
 
 export async function close() {
-  await locks.close()
+  await locks.close({ drainMs: 0 })
 }

@@ -126,6 +126,9 @@ pub trait LockBackend {
 
 /// What a backend also does on the calling thread, without its executor.
 pub trait SyncBackend {
+    /// Is used again after [`LockBackend::close`]: the process exits, but its exit listeners still run.
+    fn reopen(&self);
+
     /// The synchronous variant of [`LockBackend::acquire`]. Blocks for two seconds at most.
     fn acquire_sync(&self, request: &Request) -> Result<Attempt>;
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::held_lease::{HeldLease, LOST, LeaseId};
-use super::renewal::policy::Renewal;
+use super::lease_end::LeaseEnd;
 use super::stats::count;
 use super::{FILE_GONE, Manager};
 use crate::error::Result;
@@ -58,23 +58,37 @@ impl Manager {
         if now < warning {
             return Some(warning);
         }
-        let left = now.until(held.deadline()).as_millis();
-        let why = held.renewal().and_then(Renewal::obstacle);
-        let why = why.as_deref().unwrap_or("it was not extended");
-        (self.listener)(
-            held.id,
-            format!("the lease ends in {left} ms: {why}. Stop working on what it protects, or fence it"),
-        );
+        (self.listener)(held.id, held.expires());
         None
     }
 
     /// The lease is lost. Does nothing if it had ended before.
     pub(super) fn mark_lost(&self, held: &HeldLease, why: &str) {
+        if held.lose(why) {
+            self.report_loss(held, || LeaseEnd::Lost { why: why.to_owned() });
+        }
+    }
+
+    /// The deadline of the lease has passed. Does nothing if it had ended before.
+    pub(super) fn mark_expired(&self, held: &HeldLease) {
         if held.end(LOST) {
-            count(&self.counters.lost);
-            if held.watched.load(Ordering::SeqCst) {
-                (self.listener)(held.id, format!("the lease is lost: {why}"));
-            }
+            self.report_loss(held, || held.expires());
+        }
+    }
+
+    fn report_loss(&self, held: &HeldLease, end: impl FnOnce() -> LeaseEnd) {
+        count(&self.counters.lost);
+        if held.watched.load(Ordering::SeqCst) {
+            (self.listener)(held.id, end());
+        }
+        self.closing.lease_ended();
+    }
+
+    /// Why a lease ends or has ended, for its holder; `None` while it counts, and if it was released.
+    pub fn lease_end(&self, id: LeaseId) -> Option<LeaseEnd> {
+        match self.find(id) {
+            Some(held) => held.lease_end(self.clock.boot()),
+            None => self.closed_end(),
         }
     }
 

@@ -21,7 +21,7 @@ impl Manager {
     pub(super) async fn extend_held(&self, held: &HeldLease, ttl: Ttl) -> Result<()> {
         let turn = held.extending().lock().await;
         if held.remaining(self.clock.boot()).is_zero() {
-            self.mark_lost(held, "its deadline passed");
+            self.mark_expired(held);
             return Err(ended());
         }
         let backend = self.open_backend(held.strategy)?;
@@ -36,7 +36,7 @@ impl Manager {
             // The reply came too late: the holder was notified that the lease is lost, so it stays lost.
             Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
                 let _ = backend.release(&held.resources, held.owner, held.longest()).await;
-                self.mark_lost(held, "its deadline passed before an extension was acknowledged");
+                self.mark_expired(held);
                 Err(ended())
             }
             Ok(sent) => {

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::lease_end::LeaseEnd;
 use super::renewal::policy::{Renewal, RenewalLimits, Times};
 use crate::backend::contract::Request;
 use crate::lease::{AckPolicy, Owner, Resources, Strategy, Ttl};
@@ -57,6 +58,8 @@ pub struct HeldLease {
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
     pub(crate) watched: AtomicBool,
+    /// Its handle was garbage-collected, and it is renewed all the same.
+    pub(crate) dropped: AtomicBool,
     /// Made when it is needed: most leases are neither extended nor renewed, and a service may hold very
     /// many.
     extras: OnceLock<Box<Extras>>,
@@ -69,6 +72,8 @@ struct Extras {
     extending: tokio::sync::Mutex<()>,
     /// For leases that are renewed.
     renewal: Option<Renewal>,
+    /// Why it was lost before its deadline.
+    lost_because: OnceLock<String>,
 }
 
 /// The lease counts until its deadline.
@@ -102,6 +107,7 @@ impl HeldLease {
             longest: AtomicU32::new(request.ttl.as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
+            dropped: AtomicBool::new(false),
             extras: extras.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
@@ -178,6 +184,45 @@ impl HeldLease {
     /// How long the lease may last on the backend, counted from now.
     pub(crate) fn longest(&self) -> Ttl {
         Ttl::from_millis(self.longest.load(Ordering::Acquire)).unwrap_or(self.ttl)
+    }
+
+    /// Whether its holder may still work, and can release it.
+    pub(crate) fn is_awaited(&self, now: BootInstant) -> bool {
+        !self.dropped.load(Ordering::SeqCst) && !self.remaining(now).is_zero()
+    }
+
+    /// It was lost before its deadline. Returns whether this call ended it.
+    pub(crate) fn lose(&self, why: &str) -> bool {
+        // Before the state changes: who sees that it is lost sees why. The first reason counts.
+        let _ = self.extras.get_or_init(Box::default).lost_because.set(why.to_owned());
+        self.end(LOST)
+    }
+
+    /// Why it ends or has ended, if it was not released. `None` while it counts.
+    pub(crate) fn lease_end(&self, now: BootInstant) -> Option<LeaseEnd> {
+        if self.is_released() {
+            return None;
+        }
+        if let (false, Some(why)) = (self.is_active(), self.lost_because()) {
+            return Some(LeaseEnd::Lost { why });
+        }
+        (now >= self.warning()).then(|| self.expires())
+    }
+
+    /// How it ends if it is not extended any more.
+    pub(crate) fn expires(&self) -> LeaseEnd {
+        let why = match self.renewal() {
+            None => "it was not extended in time".to_owned(),
+            Some(renewal) => renewal.obstacle().unwrap_or_else(|| {
+                "it was not renewed in time, because this process was stopped, suspended or starved"
+                    .to_owned()
+            }),
+        };
+        LeaseEnd::Expires { deadline: self.deadline(), why }
+    }
+
+    fn lost_because(&self) -> Option<String> {
+        self.extras.get()?.lost_because.get().cloned()
     }
 
     /// Leaves the state HELD, once. Returns whether this call did it.

@@ -2,9 +2,11 @@
 
 mod acquire;
 mod close;
+mod closing;
 mod expiry;
 mod extend;
 mod held_lease;
+mod lease_end;
 mod renewal;
 mod stats;
 #[cfg(test)]
@@ -22,8 +24,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::acquire::Wanted;
 use self::acquire::{Cancellation, Settled, Wait};
+pub use self::closing::StillHeld;
+use self::closing::{Closing, Phase};
 pub use self::held_lease::{HeldLease, LeaseId};
 use self::held_lease::{LeaseHasher, RELEASED};
+pub use self::lease_end::LeaseEnd;
 pub use self::renewal::policy::{Heartbeat, RenewalLimits};
 pub use self::stats::Stats;
 use self::stats::{Counted, Counters, count};
@@ -34,11 +39,12 @@ use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{Acks, Owner, PerStrategy, Strategy};
 use crate::runtime::clock::{BootInstant, Clock};
+use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
 
 /// Is notified that a watched lease ends: which one, and why. Called from any thread; must not block or call
 /// back.
-pub type ExpiryListener = Box<dyn Fn(LeaseId, String) + Send + Sync>;
+pub type ExpiryListener = Box<dyn Fn(LeaseId, LeaseEnd) + Send + Sync>;
 
 /// What an acquire returns to its caller.
 #[derive(Debug)]
@@ -70,8 +76,9 @@ pub struct Manager {
     counters: Counters,
     /// Notified when the last pending call ends.
     idle: tokio::sync::Notify,
+    closing: Closing,
     /// Ends all waiting.
-    closing: CancellationToken,
+    stop_waiting: CancellationToken,
 }
 
 /// A backend, and what its manager knows of it.
@@ -107,7 +114,21 @@ impl Configured {
 
 struct Leases {
     held: HashMap<LeaseId, Arc<HeldLease>, BuildHasherDefault<LeaseHasher>>,
-    closed: bool,
+    phase: Phase,
+    /// The process ends: synchronous calls still get leases.
+    exiting: bool,
+}
+
+impl Leases {
+    /// Whether new leases are held.
+    fn accepts(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether those of synchronous calls are.
+    fn accepts_sync(&self) -> bool {
+        self.accepts() || self.exiting
+    }
 }
 
 impl std::fmt::Debug for Manager {
@@ -151,10 +172,11 @@ impl Manager {
             clock,
             listener,
             heartbeat,
-            leases: Mutex::new(Leases { held: HashMap::default(), closed: false }),
+            leases: Mutex::new(Leases { held: HashMap::default(), phase: Phase::Open, exiting: false }),
             counters: Counters::default(),
             idle: tokio::sync::Notify::new(),
-            closing: CancellationToken::new(),
+            closing: Closing::default(),
+            stop_waiting: CancellationToken::new(),
         });
         for (strategy, configured) in manager.backends.iter() {
             let Some(configured) = configured else { continue };
@@ -179,8 +201,9 @@ impl Manager {
         Ok(configured)
     }
 
-    fn open(&self, strategy: Strategy) -> Result<&Configured> {
-        if self.leases.lock().closed {
+    /// What a strategy acquires with, unless the manager drains or was closed.
+    fn accepting(&self, strategy: Strategy) -> Result<&Configured> {
+        if !self.leases.lock().accepts() {
             return Err(Error::Closed);
         }
         self.used_backend(strategy)
@@ -188,7 +211,20 @@ impl Manager {
 
     /// The backend of a strategy, unless the manager was closed.
     pub fn open_backend(&self, strategy: Strategy) -> Result<&Arc<Backend>> {
-        Ok(&self.open(strategy)?.backend)
+        if self.leases.lock().phase == Phase::Closed {
+            return Err(Error::Closed);
+        }
+        Ok(&self.used_backend(strategy)?.backend)
+    }
+
+    /// The thread of a strategy's backend. A closed manager starts none.
+    pub fn open_executor(&self, strategy: Strategy) -> Result<Executor> {
+        self.open_backend(strategy)?.executor()
+    }
+
+    /// The thread of a backend that leases were acquired from.
+    pub fn used_executor(&self, strategy: Strategy) -> Result<Executor> {
+        self.used_backend(strategy)?.backend.executor()
     }
 
     /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. The call is
@@ -204,7 +240,7 @@ impl Manager {
         if !wanted.wait.is_zero() {
             return Either::Right(Box::pin(async move {
                 let manager = &pending.0;
-                let configured = manager.open(strategy)?;
+                let configured = manager.accepting(strategy)?;
                 let outcome = manager.wait(configured, &wanted, &cancel.unwrap_or_default()).await;
                 manager.settle(strategy, wanted.renew, outcome).await
             }));
@@ -213,7 +249,7 @@ impl Manager {
         let (request, renew) = (wanted.first(), wanted.renew);
         Either::Left(async move {
             let manager = &pending.0;
-            let backend = manager.open_backend(strategy)?;
+            let backend = &manager.accepting(strategy)?.backend;
             let attempt = acquire::attempt(backend, &manager.clock, &request).await;
             let outcome = attempt.map(|attempt| Settled::new(request, attempt));
             manager.settle(strategy, renew, outcome).await
@@ -227,7 +263,7 @@ impl Manager {
         call: &CancellationToken,
     ) -> Result<Settled> {
         let _waiting = Counted::new(&self.counters.waiting);
-        let cancellation = Cancellation { call, manager: &self.closing };
+        let cancellation = Cancellation { call, manager: &self.stop_waiting };
         Wait::new(backend, queues, &self.clock, wanted, cancellation).run().await
     }
 
@@ -240,7 +276,7 @@ impl Manager {
     ) -> Result<Acquired> {
         match outcome {
             Ok(Settled::Granted(request, grant)) => {
-                let registered = self.register(strategy, &request, &grant, renew);
+                let registered = self.register(strategy, &request, &grant, renew, Leases::accepts);
                 if matches!(registered, Err(Error::Closed)) {
                     acquire::release_unused(&self.used_backend(strategy)?.backend, request).await;
                 }
@@ -254,9 +290,21 @@ impl Manager {
     /// Makes one attempt on the calling thread, with a strategy whose backend can.
     pub fn acquire_sync(self: &Arc<Self>, strategy: Strategy, wanted: &Wanted) -> Result<Acquired> {
         let request = &wanted.first();
-        let backend = self.open(strategy)?.sync()?;
+        let phase = {
+            let leases = self.leases.lock();
+            if !leases.accepts_sync() {
+                return Err(Error::Closed);
+            }
+            leases.phase
+        };
+        let backend = self.used_backend(strategy)?.sync()?;
+        if phase == Phase::Closed {
+            backend.reopen();
+        }
         match acquire::check_deadline(backend.acquire_sync(request), &self.clock, request) {
-            Ok(Attempt::Granted(grant)) => self.register(strategy, request, &grant, wanted.renew),
+            Ok(Attempt::Granted(grant)) => {
+                self.register(strategy, request, &grant, wanted.renew, Leases::accepts_sync)
+            }
             Ok(Attempt::Busy(remaining)) => Ok(self.record_busy(remaining)),
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
@@ -267,19 +315,20 @@ impl Manager {
         }
     }
 
-    /// Holds a granted lease from now on. [`Error::Closed`]: the manager was closed meanwhile, so it cannot.
+    /// Holds a granted lease from now on. [`Error::Closed`]: the manager does not accept it any more.
     fn register(
         self: &Arc<Self>,
         strategy: Strategy,
         request: &Request,
         grant: &Grant,
         renew: Option<RenewalLimits>,
+        accepts: impl FnOnce(&Leases) -> bool,
     ) -> Result<Acquired> {
         let deadline = request.ttl.deadline(grant.sent);
         let held = HeldLease::new(strategy, request, grant.sent, deadline, renew);
         let held = {
             let mut leases = self.leases.lock();
-            if leases.closed {
+            if !accepts(&leases) {
                 return Err(Error::Closed);
             }
             // Under the lock: a thread that marks leases lost sees this one, or is seen here.
@@ -322,8 +371,9 @@ impl Manager {
         self: &Arc<Self>,
         id: LeaseId,
     ) -> Option<impl Future<Output = Result<bool>> + Send + use<>> {
-        let held = self.take_out(id)?;
+        // From before the lease ends: a manager that drains waits for both.
         let pending = PendingCall::new(self);
+        let held = self.take_out(id)?;
         Some(async move {
             let manager = &pending.0;
             let backend = &manager.used_backend(held.strategy)?.backend;
@@ -332,7 +382,8 @@ impl Manager {
     }
 
     /// Ends a lease on the calling thread, with a strategy whose backend can.
-    pub fn release_sync(&self, id: LeaseId) -> Result<bool> {
+    pub fn release_sync(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
+        let _pending = PendingCall::new(self);
         let Some(held) = self.take_out(id) else { return Ok(false) };
         let backend = self.used_backend(held.strategy)?.sync()?;
         self.record_release(backend.release_sync(&held.resources, held.owner))
@@ -352,13 +403,32 @@ impl Manager {
     pub fn forget(&self, id: LeaseId) -> Option<String> {
         let held = self.leases.lock().held.remove(&id)?;
         let was_active = held.end(RELEASED) && self.clock.boot() < held.deadline();
+        self.closing.lease_ended();
         was_active.then(|| held.resources.first().to_owned())
+    }
+
+    /// Keeps a renewed lease whose handle was dropped: it is held and renewed as before, but no holder is
+    /// left that could release it, so a manager that drains does not wait for it. Its end is reported to the
+    /// listener. Returns the resource; `None` if the lease is not renewed, or about to end.
+    pub fn keep_dropped(self: &Arc<Self>, id: LeaseId) -> Option<String> {
+        let held = self.find(id)?;
+        held.renewal()?;
+        matches!(self.watch(id), Ok(true)).then_some(())?;
+        held.dropped.store(true, Ordering::SeqCst);
+        self.closing.lease_ended();
+        Some(held.resources.first().to_owned())
     }
 
     /// Takes a lease out of those that are held. Only one caller gets it.
     fn take_out(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
-        let held = self.leases.lock().held.remove(&id)?;
+        let (held, phase) = {
+            let mut leases = self.leases.lock();
+            (leases.held.remove(&id)?, leases.phase)
+        };
         held.end(RELEASED);
+        if phase != Phase::Open {
+            self.closing.lease_ended();
+        }
         Some(held)
     }
 
@@ -373,7 +443,7 @@ impl Manager {
 
     /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, strategy: Strategy, resource: &str) -> Result<bool> {
-        self.open_backend(strategy)?.force_release(resource).await
+        self.accepting(strategy)?.backend.force_release(resource).await
     }
 
     /// What a strategy guarantees on this deployment to locks that require this many acknowledgements.
@@ -383,7 +453,7 @@ impl Manager {
 
     /// Connects the backend of a strategy.
     pub async fn connect(&self, strategy: Strategy) -> Result<()> {
-        self.open_backend(strategy)?.connect().await
+        self.accepting(strategy)?.backend.connect().await
     }
 
     /// What this manager has done so far.

@@ -4,7 +4,7 @@
  */
 
 export const javascriptLayers = [
-  ['lib/errors.js', 'lib/identity.js', 'lib/native/load-errors.js'],
+  ['lib/errors.js', 'lib/identity.js', 'lib/native/load-errors.js', 'lib/warnings.js'],
   ['lib/options/validate.js', 'lib/options/names.js', 'lib/options/suggest.js'],
   // Below all that loads the addon.
   ['guard/core/'],
@@ -15,7 +15,8 @@ export const javascriptLayers = [
   ['lib/strategies.js'],
   ['lib/options/'],
   ['lib/native/'],
-  ['lib/abort.js', 'lib/lock.js'],
+  ['lib/lock-registry.js'],
+  ['lib/abort.js', 'lib/held-by-caller.js', 'lib/lock.js'],
   ['lib/lock-manager.js'],
   ['index.js'],
   ['scripts/lib/'],

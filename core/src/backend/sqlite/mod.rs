@@ -258,6 +258,13 @@ impl LockBackend for SqliteBackend {
 }
 
 impl SyncBackend for SqliteBackend {
+    fn reopen(&self) {
+        let mut membership = self.membership.lock();
+        if let Membership::Closed(_) = *membership {
+            *membership = Membership::None;
+        }
+    }
+
     fn acquire_sync(&self, request: &Request) -> Result<Attempt> {
         let file = self.file()?;
         let mut attempt = Attempt::Busy(None);

@@ -1,5 +1,6 @@
 //! A manager with a lock file and a fake clock.
 
+mod close;
 mod renewal;
 
 use std::sync::mpsc;
@@ -55,16 +56,12 @@ impl Stage {
 
     fn at(time: Clock, clock: Arc<FakeClock>) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = Config {
-            path: directory.path().join("locks.sqlite"),
-            durability: Durability::Normal,
-            allow_network_filesystem: false,
-            mode: None,
-            is_relative: false,
-        };
+        let config = config(&directory);
         let notified = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&notified);
-        let listener = Box::new(move |lease, message| record.lock().push((lease, message)));
+        let reader = time.clone();
+        let listener =
+            Box::new(move |lease, end: LeaseEnd| record.lock().push((lease, end.message(reader.boot()))));
         let local = Backend::Sqlite(SqliteBackend::new(config, time.clone()));
         let heartbeat = Arc::new(FakeHeartbeat::default());
         let manager = Manager::new(
@@ -83,7 +80,7 @@ impl Stage {
     ) -> mpsc::Receiver<T> {
         let (done, answer) = mpsc::channel();
         let manager = Arc::clone(&self.manager);
-        let executor = self.manager.open_backend(Strategy::Local).unwrap().executor().unwrap();
+        let executor = self.manager.used_executor(Strategy::Local).unwrap();
         executor.spawn(async move {
             let _ = done.send(call(manager).await);
         });
@@ -117,6 +114,16 @@ impl Stage {
         let connection = Connection::open(self.directory.path().join("locks.sqlite")).unwrap();
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         connection
+    }
+}
+
+fn config(directory: &tempfile::TempDir) -> Config {
+    Config {
+        path: directory.path().join("locks.sqlite"),
+        durability: Durability::Normal,
+        allow_network_filesystem: false,
+        mode: None,
+        is_relative: false,
     }
 }
 
@@ -220,21 +227,6 @@ fn a_grant_that_arrives_past_its_deadline_does_not_count() {
     let late = acquire::check_deadline(answer(), &clock.clock(), &asked).unwrap_err();
     assert_eq!(late.code(), "LOCK_LOST");
     assert!(late.to_string().contains("988 ms"), "{late}");
-}
-
-#[test]
-fn closing_releases_the_leases_and_refuses_new_calls() {
-    let stage = Stage::new();
-    let id = stage.acquire("r", 60_000);
-    assert!(stage.manager.watch(id).unwrap());
-    let (done, closed) = mpsc::channel();
-    stage.manager.close(move || done.send(()).unwrap());
-    closed.recv_timeout(Duration::from_secs(10)).unwrap();
-    assert_eq!(stage.manager.remaining(id), Duration::ZERO);
-    assert!(stage.notified.lock()[0].1.contains("closed"));
-    assert_eq!(stage.manager.acquire_sync(Strategy::Local, &wanted("r", 10)).unwrap_err().code(), "CLOSED");
-    let names: Vec<_> = std::fs::read_dir(stage.directory.path()).unwrap().collect();
-    assert_eq!(names.len(), 1, "no side files, no liveness file: {names:?}");
 }
 
 #[test]

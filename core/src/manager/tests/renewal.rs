@@ -205,6 +205,7 @@ fn a_renewal_that_finds_another_owner_notifies_at_once() {
     let thief = stage.acquire("r", 10_000);
     stage.renew(&held).recv().unwrap();
     assert!(stage.notified.lock()[0].1.contains("another owner took it"));
+    assert!(matches!(stage.manager.lease_end(held.id), Some(LeaseEnd::Lost { .. })));
     assert_eq!(stage.manager.remaining(held.id), Duration::ZERO);
     assert!(stage.manager.remaining(thief) > Duration::ZERO);
 }
@@ -218,6 +219,44 @@ fn the_notification_says_why_a_lease_was_not_renewed() {
     stage.manager.warn_if_due(&held);
     let message = stage.notified.lock()[0].1.clone();
     assert!(message.contains("ends in 398 ms") && message.contains("maxHoldMs (1)"), "{message}");
+}
+
+#[test]
+fn the_notification_after_a_long_stop_says_when_the_lease_ended() {
+    let stage = Stage::new();
+    let (kept, left) = (stage.renewed("kept", 10_000, FOREVER), stage.held(stage.acquire("left", 10_000)));
+    for held in [&kept, &left] {
+        assert!(stage.manager.watch(held.id).unwrap());
+        assert_eq!(stage.manager.lease_end(held.id), None);
+    }
+    // No thread of the process ran meanwhile.
+    stage.clock.advance(ms(9_898 + 8_000));
+    for held in [&kept, &left] {
+        stage.manager.warn_if_due(held);
+        let message = stage.manager.lease_end(held.id).unwrap().message(stage.clock.clock().boot());
+        assert!(message.contains("ended 8000 ms ago"), "{message}");
+        let notified = stage.notified.lock();
+        assert!(notified.iter().any(|(lease, told)| *lease == held.id && *told == message), "{notified:?}");
+    }
+    let message = |held: &HeldLease| held.expires().message(stage.clock.clock().boot());
+    assert!(message(&kept).contains("stopped, suspended or starved"), "{}", message(&kept));
+    assert!(message(&left).contains("it was not extended in time"), "{}", message(&left));
+    // What is found by an extension reads the same.
+    assert_eq!(stage.extend(left.id, 10_000).recv().unwrap().unwrap_err().code(), "LOCK_LOST");
+    let end = stage.manager.lease_end(left.id).unwrap();
+    assert!(matches!(end, LeaseEnd::Expires { .. }), "{end:?}");
+}
+
+#[test]
+fn why_a_lease_was_lost_is_remembered() {
+    let stage = Stage::new();
+    let id = stage.acquire("r", 10_000);
+    stage.manager.mark_lost(&stage.held(id), "its file burnt");
+    stage.manager.mark_lost(&stage.held(id), "and something else");
+    stage.clock.advance(ms(60_000));
+    let message = stage.manager.lease_end(id).unwrap().message(stage.clock.clock().boot());
+    assert!(message.contains("the lease is lost: its file burnt"), "{message}");
+    assert_eq!(stage.notified.lock().len(), 0, "no one watched it");
 }
 
 #[test]

@@ -1,0 +1,170 @@
+/** What running routines and closing managers mean for the process, and the reverse. */
+import { LockManager } from 'fencelock'
+import { join } from 'node:path'
+import { beforeAll, describe, expect, it } from 'vitest'
+
+import { closing, fencelockWarnings, rejection, unique } from '../fixtures/locks'
+import { runCode, startCode } from '../fixtures/processes/processes'
+import { onBun } from '../fixtures/processes/runtimes'
+import { startPrimary, type Deployment } from '../fixtures/servers/redis'
+import { sleep, tempDir } from '../fixtures/temp'
+
+let redis: Deployment
+let path: string
+beforeAll(async () => {
+  redis = await startPrimary()
+  path = join(tempDir(), 'locks.sqlite')
+})
+
+/** A manager in the code of a child. */
+const manager = (): string =>
+  `const { LockManager } = await import('fencelock')
+   const locks = new LockManager({ redis: ${JSON.stringify(redis.url)}, local: ${JSON.stringify(path)}, strategy: 'local' })
+   const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+  `
+const local = (): LockManager => closing(new LockManager({ local: path }))
+
+describe('a process', () => {
+  it('is kept alive by a routine that only waits for the end of its lock, until that', async () => {
+    const resource = unique('leader')
+    const leader = startCode(
+      `${manager()}
+       const lost = await locks.withLock(${JSON.stringify(resource)}, { ttlMs: 600 }, async ({ signal }) => {
+         say('leads')
+         await new Promise((resolve) => signal.addEventListener('abort', resolve))
+         return 'resigned'
+       }).catch((error) => error)
+       say([lost.code, lost.result, lost.cause.message])`,
+    )
+    expect(await leader.next()).toBe('leads')
+    await sleep(1_500)
+    expect(await local().tryAcquire(resource)).toBeNull()
+    expect(await local().forceRelease(resource)).toBe(true)
+    expect(await leader.next()).toEqual([
+      'LOCK_LOST',
+      'resigned',
+      expect.stringContaining('the lease is lost'),
+    ])
+    expect(await leader.ended).toMatchObject({ code: 0, signal: null, stderr: '' })
+  })
+
+  it('is not kept alive by a routine whose lock has ended', async () => {
+    const { code, stdout } = await runCode(
+      `${manager()}
+       void locks.withLock('ended', { ttlMs: 300, renew: false }, () => new Promise(() => {}))
+       process.on('exit', () => say('exits'))`,
+      { limitMs: 10_000 },
+    )
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '"exits"\n' })
+  })
+
+  it('is kept alive while a manager drains, and ends when it has', async () => {
+    const resource = unique()
+    const ending = await runCode(
+      `${manager()}
+       const lock = await locks.acquire(${JSON.stringify(resource)}, { ttlMs: 60_000 })
+       void locks.close().then(() => say('closed'))
+       setTimeout(() => lock.release().then(say), 700).unref()`,
+      { limitMs: 10_000 },
+    )
+    expect(ending).toMatchObject({ code: 0, stderr: '', stdout: 'true\n"closed"\n' })
+  })
+
+  it('that exits while a manager closes or drains leaves no lock behind', async () => {
+    for (const drainMs of [0, 60_000]) {
+      const prefix = unique()
+      const ending = await runCode(
+        `${manager()}
+         const names = Array.from({ length: 400 }, (_, index) => ${JSON.stringify(prefix)} + index)
+         await Promise.all(names.map((name) => locks.acquireStrong(name, { ttlMs: 60_000, ackTimeoutMs: 2_000 })))
+         void locks.close({ drainMs: ${drainMs} })
+         process.exit(7)`,
+      )
+      expect(ending).toMatchObject({ code: 7, stderr: '' })
+      const strong = closing(new LockManager({ redis: redis.url }))
+      const held = await Promise.all(
+        Array.from({ length: 400 }, (_, index) => strong.inspect(prefix + index)),
+      )
+      expect(held.filter((info) => info !== null)).toHaveLength(0)
+    }
+  })
+
+  it('can use synchronous locks in its exit listeners, whenever they were registered', async () => {
+    const resource = unique()
+    const ending = await runCode(
+      `${manager()}
+       await locks.acquire(${JSON.stringify(resource)}, { ttlMs: 60_000 })
+       process.on('exit', () => {
+         const lock = locks.tryAcquireLocalSync(${JSON.stringify(resource)})
+         say([lock.held, lock.releaseSync()])
+         say(locks.tryAcquireLocalSync(${JSON.stringify(resource)}).held)
+       })
+       process.exit(0)`,
+    )
+    expect(ending).toMatchObject({ code: 0, stderr: '', stdout: '[true,true]\ntrue\n' })
+    // The holder is dead.
+    expect(await local().tryAcquire(resource)).not.toBeNull()
+    const refused = await runCode(
+      `${manager()}
+       await locks.connect()
+       await locks.close()
+       process.on('exit', () => {
+         try { locks.tryAcquireLocalSync('x') } catch (error) { say(error.code) }
+       })`,
+    )
+    expect(refused).toMatchObject({ code: 0, stderr: '', stdout: '"CLOSED"\n' })
+  })
+
+  it.skipIf(onBun)('keeps no password of a manager on its heap', async () => {
+    const ending = await runCode(
+      `const { LockManager } = await import('fencelock')
+       const { getHeapSnapshot } = await import('node:v8')
+       const secret = (number) => Buffer.from([0x73, 0x65, 0x63, 0x72, 0x65, 0x74, 0x2d, 0x30 + number]).toString()
+       const locks = (() => new LockManager({ redis: { url: 'redis://127.0.0.1:1', password: secret(1) } }))()
+       globalThis.kept = { locks, control: secret(2) }
+       let heap = ''
+       for await (const chunk of getHeapSnapshot()) heap += chunk
+       say([1, 2].map((number) => heap.includes(secret(number))))`,
+    )
+    expect(ending).toMatchObject({ code: 0, stderr: '', stdout: '[false,true]\n' })
+  })
+})
+
+describe('a routine that waits for the lock it holds', () => {
+  const waitMs = 1_400
+
+  it('is told so after a second, and by the error', async () => {
+    const [locks, warnings, resource] = [local(), fencelockWarnings(), unique('own')]
+    const outer = locks.withLock(resource, () =>
+      // The routine around it holds it, not the innermost one.
+      locks.withLock(unique(), async () => {
+        await sleep(1)
+        return rejection(locks.withLock([unique(), resource], { waitMs }, () => 1))
+      }),
+    )
+    const error = await outer
+    expect(error).toMatchObject({ code: 'LOCK_HELD', byCaller: true, resource })
+    expect(error.message).toContain('held by the routine of withLock that this call was made in')
+    expect(warnings).toHaveLength(1)
+    expect(warnings[0]).toMatchObject({ code: 'FENCELOCK_WAITS_FOR_ITSELF' })
+    expect(warnings[0]!.message).toContain(resource)
+  })
+
+  it('is told nothing when it waits rightly', async () => {
+    const [locks, other, warnings, resource] = [local(), local(), fencelockWarnings(), unique('own')]
+    // Work that the routine starts and does not await gets the lock after it.
+    let started: Promise<number> | undefined
+    await locks.withLock(resource, async () => {
+      started = locks.withLock(resource, () => 1)
+      await sleep(50)
+    })
+    expect(await started).toBe(1)
+    // A routine of another context holds it.
+    await other.withLock(resource, async () => {
+      const error = await rejection(locks.withLock(unique(), () => locks.acquire(resource, { waitMs })))
+      expect(error).toMatchObject({ code: 'LOCK_HELD', byCaller: false })
+      expect(error.message).toContain('held by another owner')
+    })
+    expect(warnings).toHaveLength(0)
+  })
+})
