@@ -218,9 +218,9 @@ pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
     let (path, waited) = (path.display(), waited.as_millis());
     Error::unavailable(if is_empty {
         format!(
-            "the lock file {path} was emptied by another program, and for {waited} ms processes that have it \
-             open kept it from being created anew, so nothing was granted. They let go of it at their next \
-             call: find the program that emptied it"
+            "the lock file {path} is empty, and for {waited} ms a process has kept it from being created, so \
+             nothing was granted. If a program emptied it, the processes that have it open let go of it at \
+             their next call; otherwise look for a stopped process"
         )
     } else {
         format!(
