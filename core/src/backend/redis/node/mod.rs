@@ -104,7 +104,9 @@ impl Node {
             LeaseOutcome::Refused(error) => Err(error),
             LeaseOutcome::Undo(error, if_missing) => {
                 let undone = Box::pin(self.roll_back(request, if_missing)).await;
-                Err(if undone { error } else { context.unknown(resources.first(), &error) })
+                // Its cause only: its message says that nothing was granted.
+                let why = error.cause().unwrap_or("the server returned an error").to_owned();
+                Err(if undone { error } else { context.unknown(resources.first(), &why) })
             }
             LeaseOutcome::Unknown(why) => {
                 self.rollbacks.add(resources, *owner, *ttl, IfMissing::KeepTrying);

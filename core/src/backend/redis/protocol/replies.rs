@@ -128,7 +128,7 @@ impl ReplyContext<'_> {
                     _ => Acknowledgement::Unknown(format!("WAIT failed: {said}")),
                 }
             }
-            other => Acknowledgement::Unknown(format!("WAIT returned an unexpected reply, {other:?}")),
+            _ => Acknowledgement::Unknown("WAIT returned an unexpected reply".to_owned()),
         }
     }
 
@@ -201,7 +201,8 @@ impl ReplyContext<'_> {
                 Some(refused) => return refused,
                 None => ("the server returned an error", error_text(error)),
             },
-            other => ("the server sent an unexpected reply", format!("{other:?}")),
+            // Not quoted: it may be anything, and of any length.
+            _ => ("the server sent an unexpected reply", "its reply has another type".to_owned()),
         };
         // The words about a command that the user may not run inside a script differ between versions of
         // Redis.
