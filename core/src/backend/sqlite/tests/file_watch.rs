@@ -18,7 +18,6 @@ fn is_notified(process: &Process, lease: &GrantedLease) -> bool {
 }
 
 #[test]
-#[cfg(unix)]
 fn the_loss_of_the_file_is_noticed_without_a_call() {
     type Fault = fn(&TestDir);
     let faults: [(&str, Fault); 6] = [

@@ -10,6 +10,7 @@ mod damage;
 mod damaged_rows;
 mod death;
 mod fair_queue;
+#[cfg(unix)]
 mod file_watch;
 mod foreign;
 mod names;

@@ -55,7 +55,9 @@ impl ChildProcess {
         use std::os::unix::process::CommandExt;
         // The other user may have no way to where this binary is.
         let run = tempfile::Builder::new().prefix("role").tempfile_in("/tmp").unwrap().into_temp_path();
-        std::fs::copy(std::env::current_exe().unwrap(), &run).unwrap();
+        // By another process: a child that this one starts meanwhile would have the copy open for writing.
+        let copied = Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&run).status().unwrap();
+        assert!(copied.success());
         std::fs::set_permissions(&run, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", r#"umask "$1" && shift && exec "$@""#, "sh", umask]).arg(&run).current_dir("/");
