@@ -8,6 +8,7 @@ use napi::bindgen_prelude::Float64ArraySlice;
 use napi_derive::napi;
 
 use crate::convert::outcome::Outcome;
+use crate::convert::too_short;
 use crate::convert::wanted::{resources, wanted};
 use crate::manager::{NativeManager, PreparedCall};
 use crate::wire::Call;
@@ -19,9 +20,16 @@ use fencelock_core::runtime::executor::{Executor, Job};
 impl NativeManager {
     /// Starts the first `count` of these calls. `names` are the resources of the acquires among them.
     #[napi(catch_unwind)]
-    pub fn call(&self, env: Env, count: u32, records: Float64ArraySlice<'_>, names: Vec<String>) {
+    pub fn call(
+        &self,
+        env: Env,
+        count: u32,
+        records: Float64ArraySlice<'_>,
+        names: Vec<String>,
+    ) -> napi::Result<()> {
         let (records, _) = records.as_chunks::<{ Call::STRIDE }>();
-        let calls = records[..count as usize].iter().map(Call::read);
+        let records = records.get(..count as usize).ok_or_else(|| too_short("records"))?;
+        let calls = records.iter().map(Call::read);
         let mut owners = Owner::several(calls.clone().filter(Call::is_acquire).count());
         let mut names = names.into_iter();
         let mut by_thread = ByThread::default();
@@ -42,6 +50,7 @@ impl NativeManager {
             }
         }
         by_thread.start();
+        Ok(())
     }
 }
 

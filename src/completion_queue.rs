@@ -223,6 +223,13 @@ impl CompletionQueue {
         managers.push(Arc::downgrade(manager));
     }
 
+    /// Takes a manager out, to close it. `false`: it was taken before.
+    pub(crate) fn disown(&self, manager: &Arc<Manager>) -> bool {
+        let mut managers = self.managers.lock();
+        let place = managers.iter().position(|one| one.as_ptr() == Arc::as_ptr(manager));
+        place.map(|place| managers.swap_remove(place)).is_some()
+    }
+
     /// Takes the managers, to close them.
     pub(crate) fn take_managers(&self) -> Vec<Arc<Manager>> {
         std::mem::take(&mut *self.managers.lock()).iter().filter_map(Weak::upgrade).collect()

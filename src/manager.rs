@@ -15,11 +15,11 @@ use crate::cancellations::Cancellations;
 use crate::completion_queue::CompletionQueue;
 use crate::config::ManagerConfig;
 use crate::convert::failure::Failure;
-use crate::convert::millis;
 use crate::convert::outcome::{Outcome, grant};
 use crate::convert::stats::Stats;
 use crate::convert::wanted::{limit, resources, strategy, wanted};
-use crate::wire::Call;
+use crate::convert::{millis, too_short};
+use crate::wire::{Call, Grant};
 use fencelock_core::error::{Error, Report, Result};
 use fencelock_core::lease::{Owner, Strategy, Ttl};
 use fencelock_core::manager::Heartbeat;
@@ -38,7 +38,9 @@ pub struct NativeManager {
 impl ObjectFinalize for NativeManager {
     /// It was collected, and its locks with it; or the environment ends.
     fn finalize(self, _env: Env) -> napi::Result<()> {
-        self.manager.close(Duration::ZERO, |_| {});
+        if self.queue.disown(&self.manager) {
+            self.manager.close(Duration::ZERO, |_| {});
+        }
         Ok(())
     }
 }
@@ -159,7 +161,11 @@ impl NativeManager {
         first: String,
         others: Option<Vec<String>>,
         mut granted: Float64ArraySlice<'_>,
-    ) -> Either<bool, Failure> {
+    ) -> napi::Result<Either<bool, Failure>> {
+        // Before anything is granted.
+        if granted.len() != Grant::STRIDE {
+            return Err(too_short("granted"));
+        }
         self.queue.seen(Clock::System.boot());
         // Nearly always one name, and an array of one would cost several steps into the runtime.
         let mut names = std::iter::once(first).chain(others.into_iter().flatten());
@@ -170,7 +176,7 @@ impl NativeManager {
                     self.manager.acquire_sync(strategy(call.strategy as u32)?, &wanted)
                 },
             );
-        match acquired {
+        Ok(match acquired {
             Err(error) => Either::B(error.into()),
             Ok(Acquired::Busy(_)) => Either::A(false),
             Ok(Acquired::Granted { id, owner, token, held, .. }) => {
@@ -179,7 +185,7 @@ impl NativeManager {
                 unsafe { granted.as_mut() }.copy_from_slice(&grant(id, token, None, owner).write());
                 Either::A(true)
             }
-        }
+        })
     }
 
     /// Extends a lease; without a TTL, by the one it was granted with.

@@ -6,7 +6,7 @@
  * shipped, and reports every failure as a missing binding. load-errors.js explains what failed here.
  */
 
-const { closeSync, existsSync, openSync, readSync } = require('node:fs')
+const { closeSync, existsSync, openSync, readSync, statSync } = require('node:fs')
 const { join, resolve } = require('node:path')
 const { version } = require('../../package.json')
 
@@ -89,6 +89,35 @@ function requireFile(file, wanted) {
   }
 }
 
+/**
+ * The addon from this file, which each process loads once, however often this package is loaded again: the
+ * runtimes keep some of what each loading of an addon defines.
+ * @param {string} file
+ * @param {() => Addon} loadIt
+ */
+function once(file, loadIt) {
+  const { ino, mtimeMs } = statSync(file)
+  const key = Symbol.for(`fencelock addon ${file} ${ino} ${mtimeMs}`)
+  const loaded = /** @type {Addon | undefined} */ (Reflect.get(process, key))
+  if (loaded) return loaded
+  const addon = loadIt()
+  // An object of the addon, which refers to nothing of this copy of the package.
+  Reflect.defineProperty(process, key, { value: addon })
+  return addon
+}
+
+/**
+ * The file of this system's package, if that can be told before it is loaded.
+ * @param {string} wanted
+ */
+function packageFile(wanted) {
+  try {
+    return require.resolve(`@fencelock/binding-${wanted}`)
+  } catch {
+    return undefined
+  }
+}
+
 /** The addon, what it was built for, and its file if that is known without looking. */
 function load() {
   const wanted = target()
@@ -96,9 +125,14 @@ function load() {
   const named = process.env.FENCELOCK_NATIVE_PATH
   // In a clone the build leaves it here.
   const built = join(__dirname, '../..', `fencelock.${wanted}.node`)
-  if (!named && !existsSync(built)) return { addon: requirePackage(wanted), wanted }
+  if (!named && !existsSync(built)) {
+    const file = packageFile(wanted)
+    const loadIt = () => requirePackage(wanted)
+    return { addon: file !== undefined && existsSync(file) ? once(file, loadIt) : loadIt(), wanted }
+  }
   const file = named ? resolve(named) : built
-  return { addon: requireFile(file, wanted), wanted, file }
+  const loadIt = () => requireFile(file, wanted)
+  return { addon: existsSync(file) ? once(file, loadIt) : loadIt(), wanted, file }
 }
 
 const { addon, wanted, file } = load()

@@ -13,3 +13,8 @@ use std::time::Duration;
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_micros().div_ceil(1000) as f64
 }
+
+/// An array is not as long as what it is for.
+pub(crate) fn too_short(what: &str) -> napi::Error {
+    napi::Error::new(napi::Status::InvalidArg, format!("{what}: the array has the wrong length"))
+}

@@ -62,6 +62,23 @@ fn a_lease_is_renewed_at_a_third_of_its_ttl_and_a_third_after_each_renewal() {
 }
 
 #[test]
+fn what_was_delivered_is_renewed_only_once_it_is_taken() {
+    let (start, heartbeat) = start();
+    let held = lease(start, FOREVER);
+    let due = start + ms(10_000);
+    // On its way to a holder whose event loop is blocked, say.
+    assert_eq!(decide(&held, due, &heartbeat), Decision::Renew);
+    held.deliver();
+    let Decision::Wait(next) = decide(&held, due, &heartbeat) else { panic!("nobody has taken it") };
+    assert!(next > due && next < due + ms(2_000), "it may be taken any moment");
+    assert_eq!(decide(&held, held.warning(), &heartbeat), Decision::Stop);
+    held.renewal().unwrap().take();
+    assert_eq!(decide(&held, next, &heartbeat), Decision::Renew);
+    held.deliver();
+    assert_eq!(decide(&held, next, &heartbeat), Decision::Renew, "taken once and for all");
+}
+
+#[test]
 fn a_renewal_comes_before_the_margin_or_not_at_all() {
     let (start, heartbeat) = start();
     let held = lease(start, FOREVER);

@@ -1,0 +1,156 @@
+/** Copies of the package that come and go in one process, as with test runners and hot reloading. */
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+
+import { runCode } from '../fixtures/processes/processes'
+import { onBun } from '../fixtures/processes/runtimes'
+import { root, tempDir } from '../fixtures/temp'
+
+/** Code with a function that loads a new copy of the package, and one that collects garbage. */
+const reloading = (): string => `
+  const { createRequire } = await import('node:module')
+  const entry = ${JSON.stringify(join(root, 'index.js'))}
+  const path = ${JSON.stringify(join(tempDir(), 'locks.sqlite'))}
+  // Each with a require of its own, which would keep what it loaded.
+  const load = () => createRequire(entry)(entry)
+  // After its use: parts of it are loaded when they are needed.
+  const unload = () => {
+    const { cache } = createRequire(entry)
+    for (const key of Object.keys(cache)) if (key.startsWith(${JSON.stringify(root)})) delete cache[key]
+  }
+  const collect = async (rounds = 5) => {
+    for (let round = 0; round < rounds; round++) {
+      globalThis.Bun ? Bun.gc(true) : gc()
+      await new Promise((resolve) => setTimeout(resolve, 2))
+    }
+  }
+`
+
+const nodeArgs = ['--expose-gc']
+
+async function run(code: string): Promise<unknown> {
+  const ending = await runCode(reloading() + code, { nodeArgs })
+  expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
+  return JSON.parse(ending.stdout)
+}
+
+it('a copy whose managers were closed is collected', async () => {
+  const kept = await run(`
+    const use = async () => {
+      const { LockManager } = load()
+      const locks = new LockManager({ local: path })
+      const lock = await locks.acquireLocal('a', { renew: true })
+      lock.signal.addEventListener('abort', () => {})
+      await lock.release()
+      await locks.close()
+      unload()
+    }
+    const used = async (times) => {
+      for (let round = 0; round < times; round++) {
+        await use()
+        if (round % 5 === 0) await collect(1)
+      }
+      await collect()
+      return process.memoryUsage().heapUsed
+    }
+    const before = await used(20)
+    say((await used(40) - before) / 40)`)
+  // A copy is about 100 KB. What remains of it is the runtime's own, for its modules.
+  expect(kept).toBeLessThan(onBun ? 10_000 : 5_000)
+})
+
+it('a copy that was dropped with locks is collected, and its leases are released', async () => {
+  const after = await run(`
+    const copies = []
+    const drop = async (name) => {
+      const { LockManager } = load()
+      copies.push(new WeakRef(LockManager))
+      const locks = new LockManager({ local: path })
+      const renewed = await locks.acquireLocal(name + ' renewed', { ttlMs: 60_000, renew: true })
+      renewed.signal.addEventListener('abort', () => {})
+      // Not dropped before its manager: then it would expire.
+      locks.kept = await locks.acquireLocal(name, { ttlMs: 60_000 })
+      unload()
+    }
+    for (const name of ['a', 'b', 'c', 'd']) await drop(name)
+    const { LockManager } = load()
+    const locks = new LockManager({ local: path })
+    const held = async () => {
+      const infos = ['a', 'b', 'c'].flatMap((name) => [locks.inspect(name), locks.inspect(name + ' renewed')])
+      return (await Promise.all(infos)).filter((info) => info !== null).length
+    }
+    for (let round = 0; round < 100 && (await held()) > 0; round++) await collect(2)
+    say({ copies: copies.slice(0, 3).filter((copy) => copy.deref()).length, held: await held() })
+    await locks.close()`)
+  expect(after).toEqual({ copies: 0, held: 0 })
+})
+
+it('a manager that was dropped without locks is collected, and its copy is not', async () => {
+  const after = await run(`
+    const { LockManager } = load()
+    const locks = new LockManager({ local: path })
+    const managers = []
+    const drop = async () => {
+      const other = new LockManager({ local: path })
+      managers.push(new WeakRef(other))
+      await (await other.acquireLocal('a')).release()
+    }
+    for (let round = 0; round < 5; round++) await drop()
+    for (let round = 0; round < 50 && managers.some((one) => one.deref()); round++) await collect(2)
+    const lock = await locks.acquireLocal('a')
+    say({ left: managers.slice(0, 4).filter((one) => one.deref()).length, released: await lock.release() })
+    await locks.close()`)
+  expect(after).toEqual({ left: 0, released: true })
+})
+
+it.skipIf(onBun)('what looks for open handles finds none but calls in progress', async () => {
+  const seen = await run(`
+    const { createHook } = await import('node:async_hooks')
+    const handles = new Map()
+    // As Jest does for --detectOpenHandles.
+    const hook = createHook({
+      init(id, type, _trigger, resource) {
+        if (/^fencelock/i.test(type)) handles.set(id, 'hasRef' in resource ? () => resource.hasRef() : () => true)
+      },
+      destroy(id) { handles.delete(id) },
+    })
+    hook.enable()
+    const open = () => [...handles.values()].filter((isOpen) => isOpen()).length
+    const { LockManager } = load()
+    const locks = new LockManager({ local: path })
+    const call = locks.acquireLocal('a')
+    const during = open()
+    const lock = await call
+    lock.signal
+    const after = open()
+    await lock.release()
+    await locks.close()
+    say({ seen: handles.size > 0, during, after, closed: open() })`)
+  expect(seen).toEqual({ seen: true, during: 1, after: 0, closed: 0 })
+})
+
+it('at process.exit locks are released, even if the package was loaded with another process object', async () => {
+  const ending = await runCode(
+    `${reloading()}
+     const real = globalThis.process
+     // As test runners do: events of the real one are not seen.
+     const sandbox = Object.create(real, Object.fromEntries(['on', 'once'].map((name) => [name, { value: () => sandbox }])))
+     Object.defineProperty(globalThis, 'process', { value: sandbox, configurable: true, writable: true })
+     const { LockManager } = load()
+     globalThis.process = real
+     const locks = new LockManager({ local: path })
+     await locks.acquireLocal('kept', { ttlMs: 60_000 })
+     void (await locks.acquireLocal('released', { ttlMs: 60_000 })).release()
+     say(path)
+     process.exit(3)`,
+    { nodeArgs },
+  )
+  expect(ending).toMatchObject({ code: 3, signal: null, stderr: '' })
+  const held = await runCode(
+    `const { LockManager } = await import('fencelock')
+     const locks = new LockManager({ local: ${ending.stdout.trim()} })
+     say([await locks.inspect('kept'), await locks.inspect('released')])
+     await locks.close()`,
+  )
+  expect(held).toMatchObject({ code: 0, stdout: '[null,null]\n' })
+})
