@@ -112,7 +112,7 @@ export interface CompletionPlaces {
   slot: number
   /** One of [`Kinds`]. */
   kind: number
-  /** Where the numbers begin: a grant, or one value. */
+  /** Where the numbers begin: a grant, or one value, and for [`Kinds::busy`] a second one. */
   numbers: number
 }
 
@@ -180,7 +180,10 @@ export interface Kinds {
   granted: number
   /** A lease was granted, but had ended before JavaScript came to take it. */
   late: number
-  /** Another owner holds the lock; the value is how long, in milliseconds, or -1 if that is unknown. */
+  /**
+   * Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the second
+   * one is the index of the resource that is held.
+   */
   busy: number
   /** A number, or 0 or 1. */
   value: number

@@ -493,6 +493,10 @@ export interface CloseOptions {
  * to 512 bytes of well-formed Unicode. Of several resources (at most 1,000) either all are locked or none,
  * with one token.
  *
+ * The store remembers the last token of each resource: Redis in a key that stays for at least seven days after
+ * the last lease, a lock file in a row. So names that are made from ids, each locked once, let the store grow by
+ * as many entries as are locked within that time.
+ *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })
  * const lock = await locks.acquire('invoice:42', { ttlMs: 30_000 })
@@ -713,7 +717,7 @@ export interface LockErrorFields {
 export abstract class LockError extends Error {
   constructor(message: string, fields?: LockErrorFields)
   readonly code: LockErrorCode
-  /** The (first) resource, if there is one. */
+  /** The resource, if there is one; of several the first, unless the error is about another one. */
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
   /**
@@ -725,14 +729,23 @@ export abstract class LockError extends Error {
   toJSON(): object
 }
 
-/** Another owner holds the lock; nothing was granted. */
+/**
+ * Another owner holds the lock; nothing was granted. Of several resources, `resource` is the one that is held, or
+ * for which others are queued; the one whose lease lasts longest, if several are held.
+ */
 export class LockHeldError extends LockError {
   /** Without it, `byCaller` is `false`. */
   constructor(
     message: string,
-    fields?: LockErrorFields & { remainingMs?: number | undefined; byCaller?: boolean | undefined },
+    fields?: LockErrorFields & {
+      resources?: readonly string[] | undefined
+      remainingMs?: number | undefined
+      byCaller?: boolean | undefined
+    },
   )
   readonly code: 'LOCK_HELD'
+  /** All resources that were asked for, in that order; empty for an error that was made without them. */
+  readonly resources: readonly string[]
   /** How long the holder's lease still lasts, in milliseconds, unless it is renewed; undefined if unknown. */
   readonly remainingMs: number | undefined
   /**

@@ -115,7 +115,7 @@ const byCode = {
  * @type {{ readonly [Code in Public.LockErrorCode]?: Readonly<Record<string, unknown>> }}
  */
 const OWN_FIELDS = {
-  LOCK_HELD: { remainingMs: undefined, byCaller: false },
+  LOCK_HELD: { resources: Object.freeze([]), remainingMs: undefined, byCaller: false },
   INSUFFICIENT_REPLICAS: { required: 0, received: 0, connected: undefined, rolledBack: false },
   STALE_TOKEN: { token: 0n, current: 0n },
 }
@@ -195,14 +195,15 @@ function fromFailure({ code, message, cause, causeCode, ...fields }, strategy, r
 }
 
 /**
- * Another owner holds it.
+ * Another owner holds one of the resources.
  * @param {Public.Strategy} strategy
- * @param {string} resource
+ * @param {string} resource the one that is held
+ * @param {readonly string[]} resources all that were asked for
  * @param {number} waitMs
  * @param {number | undefined} remainingMs undefined when the backend does not know
  * @param {boolean} byCaller whether the routine of `withLock` holds it that the caller runs in
  */
-function held(strategy, resource, waitMs, remainingMs, byCaller) {
+function held(strategy, resource, resources, waitMs, remainingMs, byCaller) {
   const [still, waited, advice] =
     waitMs > 0
       ? ['still ', ` after waiting for ${waitMs} ms`, 'pass a longer waitMs']
@@ -219,7 +220,7 @@ function held(strategy, resource, waitMs, remainingMs, byCaller) {
     : ['another owner', `Retry later, or ${advice}`]
   return new LockHeldError(
     `${title(strategy, resource)} is ${still}held by ${owner}${waited}${until}; nothing was granted. ${remedy}`,
-    { resource, strategy, remainingMs, byCaller },
+    { resource, resources, strategy, remainingMs, byCaller },
   )
 }
 

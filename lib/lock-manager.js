@@ -205,9 +205,11 @@ class LockManager {
     }
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
     if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
+    const all = typeof names === 'string' ? [names] : names
     const remainingMs = outcome.value < 0 ? undefined : outcome.value
     const own = heldByCaller(this.#calls, strategy, names)
-    throw held(strategy.name, own ?? first(names), waitMs, remainingMs, own !== undefined)
+    const resource = own ?? all[outcome.second] ?? first(names)
+    throw held(strategy.name, resource, all, waitMs, remainingMs, own !== undefined)
   }
 
   /**

@@ -132,7 +132,7 @@ pub struct CompletionPlaces {
     pub slot: u32,
     /// One of [`Kinds`].
     pub kind: u32,
-    /// Where the numbers begin: a grant, or one value.
+    /// Where the numbers begin: a grant, or one value, and for [`Kinds::busy`] a second one.
     pub numbers: u32,
 }
 
@@ -143,7 +143,8 @@ pub struct Kinds {
     pub granted: u32,
     /// A lease was granted, but had ended before JavaScript came to take it.
     pub late: u32,
-    /// Another owner holds the lock; the value is how long, in milliseconds, or -1 if that is unknown.
+    /// Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the second
+    /// one is the index of the resource that is held.
     pub busy: u32,
     /// A number, or 0 or 1.
     pub value: u32,

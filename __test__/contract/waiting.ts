@@ -66,6 +66,24 @@ export const waitingContract: Chapter = ({ manager }) => {
       expect(a!.token).not.toBe(b!.token)
     })
 
+    it('names the one of several resources that is held', async () => {
+      const [one, two] = [manager(), manager()]
+      const resources = [unique(), unique(), unique()] as const
+      const [first, second, third] = resources
+      await one.acquire(third, { ttlMs: 60_000 })
+      const held = { code: 'LOCK_HELD', resource: third, resources }
+      const calls = [{}, { waitMs: 50 }, { waitMs: 50, fair: true }].map((options) =>
+        rejection(two.acquire(resources, options)),
+      )
+      for (const error of await Promise.all(calls)) {
+        expect(error).toMatchObject(held)
+        expect(String(error)).toContain(JSON.stringify(third))
+      }
+      await eventually('the queue is empty', () => one.tryAcquire(second, { ttlMs: 5_000 }))
+      expect(await rejection(two.acquire(resources))).toMatchObject(held)
+      expect(await rejection(two.acquire([first, second]))).toMatchObject({ resource: second })
+    })
+
     it('gives up with LOCK_HELD after waitMs, and leaves nothing behind', async () => {
       const [one, two] = [manager(), manager()]
       for (const fair of [false, true]) {

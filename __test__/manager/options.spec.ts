@@ -359,7 +359,7 @@ describe('the module', () => {
     }
     require.cache[path] = original
     expect(copy.LockHeldError).not.toBe(LockHeldError)
-    const error = copy.held('local', 'x', 0, 5)
+    const error = copy.held('local', 'x', ['w', 'x'], 0, 5)
     expect(error).toBeInstanceOf(LockHeldError)
     expect(error).toBeInstanceOf(LockError)
     expect(error).toBeInstanceOf(Error)
@@ -370,6 +370,7 @@ describe('the module', () => {
       name: 'LockHeldError',
       code: 'LOCK_HELD',
       resource: 'x',
+      resources: ['w', 'x'],
       strategy: 'local',
       remainingMs: 5,
     })

@@ -75,6 +75,15 @@ describe('the keys on the server', () => {
     await redis.primary.cmd('LPUSH', fenceKey(other), 'not a token')
     expect(await rejection(locks.acquireStrong(other))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     expect(await redis.primary.cmd('EXISTS', lockKey(other))).toBe(0)
+    const third = unique()
+    for (const text of ['not a token', '9007199254740991']) {
+      await redis.primary.cmd('SET', fenceKey(third), text)
+      const error = await rejection(locks.acquireStrong(third))
+      expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE', resource: third })
+      expect(String(error)).toContain(`the stored token of "${third}" is "${text}", so tokens cannot rise`)
+      expect(await redis.primary.cmd('GET', fenceKey(third))).toBe(text)
+      expect(await redis.primary.cmd('EXISTS', lockKey(third))).toBe(0)
+    }
   })
 })
 

@@ -47,11 +47,14 @@ class Completed {
   /**
    * @param {number} kind
    * @param {number} value
+   * @param {number} second
    * @param {Detail | undefined} detail
    */
-  constructor(kind, value, detail) {
+  constructor(kind, value, second, detail) {
     this.kind = kind
     this.value = value
+    /** Which resource is held, if one is. */
+    this.second = second
     this.detail = detail
   }
 }
@@ -207,10 +210,12 @@ function drain() {
 function outcome(from, kind, at) {
   if (kind === GRANTED || kind === LATE) return new Grant(kind, records, at)
   const value = number(records, at)
-  if (kind !== FAILED && kind !== DETAIL) return new Completed(kind, value, undefined)
+  const second = number(records, at + 1)
+  if (kind !== FAILED && kind !== DETAIL) return new Completed(kind, value, second, undefined)
   try {
     const detail = from.detail(value)
-    return kind === FAILED ? new Failed(/** @type {Failure} */ (detail)) : new Completed(kind, value, detail)
+    if (kind === FAILED) return new Failed(/** @type {Failure} */ (detail))
+    return new Completed(kind, value, second, detail)
   } catch (error) {
     return new Failed({
       code: 'OUTCOME_UNKNOWN',

@@ -8,7 +8,8 @@ use super::guarantees::Guarantee;
 use super::info::Info;
 use super::millis;
 use crate::wire::{Completion, Grant, KIND};
-use fencelock_core::backend::{contract, guarantees};
+use fencelock_core::backend::contract::{self, Busy};
+use fencelock_core::backend::guarantees;
 use fencelock_core::error::Error;
 use fencelock_core::lease::{Acks, Owner};
 use fencelock_core::manager::{self, Acquired, LeaseEnd, LeaseId};
@@ -56,7 +57,11 @@ impl Outcome {
                 let kind = if now < held.deadline() { KIND.granted } else { KIND.late };
                 (kind, grant(id, token, acks, owner).write())
             }
-            Self::Acquired(Acquired::Busy(remaining)) => (KIND.busy, value(remaining.map_or(-1.0, millis))),
+            Self::Acquired(Acquired::Busy(Busy { resource, remaining })) => {
+                let mut numbers = value(remaining.map_or(-1.0, millis));
+                numbers[1] = resource as f64;
+                (KIND.busy, numbers)
+            }
             Self::Done => (KIND.value, value(0.0)),
             Self::Flag(flag) => (KIND.value, value(f64::from(u8::from(flag)))),
             Self::Info(None) | Self::Closed(manager::StillHeld { count: 0, .. }) => {

@@ -161,8 +161,18 @@ pub struct Request {
 pub enum Attempt {
     /// The lease is ours.
     Granted(Grant),
-    /// Another owner has it, for this much longer if the backend can tell.
-    Busy(Option<Duration>),
+    /// Another owner has it.
+    Busy(Busy),
+}
+
+/// Why an attempt was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Busy {
+    /// Which of the request's resources is held, or has others queued for it; the one whose lease lasts
+    /// longest, if several are held.
+    pub resource: usize,
+    /// For how much longer all of them are held, if the backend can tell.
+    pub remaining: Option<Duration>,
 }
 
 /// A proved lease.

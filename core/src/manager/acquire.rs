@@ -1,19 +1,19 @@
-//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if it
-//! arrives before its deadline.
+//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if its
+//! token is above the caller's high-water mark, and if it arrives before its deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::renewal::policy::RenewalLimits;
 use super::wait_queue::{Ticket, WaitQueues};
-use crate::backend::contract::{Attempt, Grant, LockBackend, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, LockBackend, Request};
 use crate::backend::{Backend, Waiter};
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl, token};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::clock::Clock;
 
@@ -53,23 +53,30 @@ impl Wanted {
     }
 }
 
-/// Makes one attempt. A grant that arrives past its deadline is released, not returned.
+/// Makes one attempt. A grant that the caller cannot use is released, not returned.
 pub async fn attempt(backend: &Backend, clock: &Clock, request: &Request) -> Result<Attempt> {
-    let attempt = check_deadline(backend.acquire(request).await, clock, request);
-    if matches!(attempt, Err(Error::LockLost(_))) {
+    let attempt = backend.acquire(request).await?;
+    if let Err(error) = check(&attempt, clock, request) {
         release_unused(backend, request.clone()).await;
+        return Err(error);
     }
-    attempt
+    Ok(attempt)
 }
 
-/// Passes an attempt on unless its grant arrived past the deadline. [`Error::LockLost`]: it did, and is to be
-/// released.
-pub fn check_deadline(attempt: Result<Attempt>, clock: &Clock, request: &Request) -> Result<Attempt> {
-    let attempt = attempt?;
-    let Attempt::Granted(grant) = &attempt else { return Ok(attempt) };
+/// Whether the caller can use what this attempt granted, if it did. An error: it is to be released.
+pub fn check(attempt: &Attempt, clock: &Clock, request: &Request) -> Result<()> {
+    let Attempt::Granted(grant) = attempt else { return Ok(()) };
+    if !token::is_valid(grant.token, request.min_token) {
+        return Err(Error::unavailable(format!(
+            "it granted the token {}, but each has to be above minToken ({}) and below 2^53; the lease was \
+             released. Make sure that this is the right server or file, and that nothing between alters its \
+             replies",
+            grant.token, request.min_token
+        )));
+    }
     let now = clock.boot();
     if now < request.ttl.deadline(grant.sent) {
-        return Ok(attempt);
+        return Ok(());
     }
     Err(Error::lost(format!(
         "the grant took {} ms to arrive, longer than a lease of {} ms may last, so it was released. \
@@ -96,8 +103,8 @@ pub fn release_unused<'a>(
 pub enum Settled {
     /// This attempt was granted, in time.
     Granted(Request, Grant),
-    /// Another owner has it, for this much longer if the backend can tell.
-    Busy(Option<Duration>),
+    /// Another owner has it.
+    Busy(Busy),
 }
 
 impl Settled {
@@ -105,7 +112,7 @@ impl Settled {
     pub fn new(request: Request, attempt: Attempt) -> Self {
         match attempt {
             Attempt::Granted(grant) => Self::Granted(request, grant),
-            Attempt::Busy(remaining) => Self::Busy(remaining),
+            Attempt::Busy(busy) => Self::Busy(busy),
         }
     }
 }
@@ -149,39 +156,38 @@ impl<'a> Wait<'a> {
     /// The caller waits, never an attempt: one that was sent is always completed.
     pub async fn run(self) -> Result<Settled> {
         // Fair callers queue at the backend, each of its own.
-        let ticket = (!self.wanted.fair).then(|| self.queues.join(&self.wanted.resources));
+        let Wanted { resources, acks, fair, .. } = self.wanted;
+        let ticket = (!fair).then(|| self.queues.join(resources, *acks));
         let at_once = ticket.as_ref().is_none_or(Ticket::is_first);
-        if let Some(ticket) = &ticket {
+        if let Some(ticket) = ticket.as_ref().filter(|_| !at_once) {
             match self.pause(ticket.first()).await {
                 Pause::Done => {}
-                // The error of the queue's head holds for everyone in it.
-                Pause::TimeOver => return ticket.last_error().map_or(Ok(Settled::Busy(None)), Err),
-                Pause::Cancelled => return Ok(Settled::Busy(None)),
+                // What stopped the queue's head stopped everyone in it.
+                Pause::TimeOver => return ticket.last_outcome().map(Settled::Busy),
+                Pause::Cancelled => return Ok(Settled::Busy(Busy::default())),
                 Pause::Closed => return Err(Error::Closed),
             }
         }
-        let mut was_busy = false;
+        let mut busy = None;
         if at_once {
             // Mostly it is free, and the backend need not know of a waiter.
             let request = self.wanted.first();
             match attempt(self.backend, self.clock, &request).await? {
                 Attempt::Granted(grant) => return Ok(Settled::Granted(request, grant)),
-                Attempt::Busy(_) => was_busy = true,
+                Attempt::Busy(found) => busy = Some(found),
             }
+            report(ticket.as_ref(), busy.map(Ok));
         }
-        let waiter = Waiter::new(self.wanted.fair);
+        let waiter = Waiter::new(*fair);
         // A waiter leaves the backend's queue however its wait ends.
         let _leave = scopeguard::guard((), |()| self.leave_queue(&waiter));
         let mut joined = Ok(());
-        match self
-            .pause(async { joined = self.backend.join_queue(&self.wanted.resources, &waiter).await })
-            .await
-        {
+        match self.pause(async { joined = self.backend.join_queue(resources, &waiter).await }).await {
             Pause::Done => joined?,
-            Pause::TimeOver | Pause::Cancelled => return Ok(Settled::Busy(None)),
+            Pause::TimeOver | Pause::Cancelled => return Ok(Settled::Busy(busy.unwrap_or_default())),
             Pause::Closed => return Err(Error::Closed),
         }
-        self.retry(&waiter, ticket.as_ref(), was_busy).await
+        self.retry(&waiter, ticket.as_ref(), busy.is_some()).await
     }
 
     /// Attempts whenever the waiter is woken.
@@ -191,30 +197,25 @@ impl<'a> Wait<'a> {
         ticket: Option<&Ticket<'_>>,
         mut was_busy: bool,
     ) -> Result<Settled> {
-        let report = |error| {
-            if let Some(ticket) = ticket {
-                ticket.set_error(error);
-            }
-        };
         let mut backoff = Backoff::REACQUIRE;
         loop {
             let request = self.wanted.retry(waiter);
             let outcome = attempt(self.backend, self.clock, &request).await;
             let pause = match &outcome {
-                Ok(Attempt::Busy(remaining)) => {
+                Ok(Attempt::Busy(busy)) => {
                     (was_busy, backoff) = (true, Backoff::REACQUIRE);
-                    report(None);
-                    *remaining
+                    report(ticket, Some(Ok(*busy)));
+                    busy.remaining
                 }
                 // The backend worked a moment ago, and may work again in a moment.
                 Err(error) if was_busy && is_transient(error) => {
-                    report(Some(error.clone()));
+                    report(ticket, Some(Err(error.clone())));
                     Some(backoff.next_pause())
                 }
                 _ => {
                     if outcome.is_ok() {
                         // What stopped the head of the queue no longer stops those behind it.
-                        report(None);
+                        report(ticket, None);
                     }
                     return outcome.map(|attempt| Settled::new(request, attempt));
                 }
@@ -222,26 +223,27 @@ impl<'a> Wait<'a> {
             match self.pause(woken(waiter, pause)).await {
                 Pause::Done => {}
                 Pause::TimeOver => return outcome.map(|attempt| Settled::new(request, attempt)),
-                Pause::Cancelled => return Ok(Settled::Busy(None)),
+                Pause::Cancelled => return Ok(Settled::Busy(Busy::default())),
                 Pause::Closed => return Err(Error::Closed),
             }
         }
     }
 
+    /// Whatever ends a wait is looked at first: what is waited for may be there every time, and the wait would
+    /// never end.
     async fn pause(&self, until_done: impl Future<Output = ()>) -> Pause {
-        let in_time = async {
-            if let Some(until) = self.until {
-                timeout_at(until, until_done).await.is_ok()
-            } else {
-                until_done.await;
-                true
+        let time_over = async {
+            match self.until {
+                Some(until) => sleep_until(until).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {
             biased;
             () = self.cancellation.manager.cancelled() => Pause::Closed,
             () = self.cancellation.call.cancelled() => Pause::Cancelled,
-            done = in_time => if done { Pause::Done } else { Pause::TimeOver },
+            () = time_over => Pause::TimeOver,
+            () = until_done => Pause::Done,
         }
     }
 
@@ -253,6 +255,13 @@ impl<'a> Wait<'a> {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move { backend.leave_queue(&resources, &waiter).await });
         }
+    }
+}
+
+/// Tells those behind the head of a queue what stopped it, or that nothing does any more.
+fn report(ticket: Option<&Ticket<'_>>, outcome: Option<Result<Busy>>) {
+    if let Some(ticket) = ticket {
+        ticket.report(outcome);
     }
 }
 
@@ -284,5 +293,48 @@ async fn woken(waiter: &Waiter, at_most: Option<Duration>) {
     tokio::select! {
         () = waiter.woken() => {}
         () = due => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::sqlite::{Config, Durability, SqliteBackend};
+
+    #[tokio::test]
+    async fn a_wait_ends_in_time_even_if_it_is_woken_all_the_time() {
+        let path = "/nowhere/locks.sqlite".into();
+        let config = Config { path, durability: Durability::Normal, allow_network_filesystem: false };
+        let backend = Arc::new(Backend::Sqlite(SqliteBackend::new(config, Clock::System)));
+        let (queues, call, manager) =
+            (WaitQueues::default(), CancellationToken::new(), CancellationToken::new());
+        let wanted = Wanted {
+            resources: Resources::one("r").unwrap(),
+            mode: Mode::Exclusive,
+            owner: Owner::random(),
+            ttl: Ttl::from_millis(1_000).unwrap(),
+            min_token: 0,
+            acks: AckPolicy::default(),
+            wait: Duration::from_millis(20),
+            fair: false,
+            renew: None,
+        };
+        let cancellation = Cancellation { call: &call, manager: &manager };
+        let wait = Wait::new(&backend, &queues, &Clock::System, &wanted, cancellation);
+        let waiter = Waiter::new(false);
+        let start = Instant::now();
+        let mut attempts = 0_u64;
+        let end = loop {
+            waiter.wake();
+            match wait.pause(woken(&waiter, None)).await {
+                Pause::Done if start.elapsed() < Duration::from_secs(5) => attempts += 1,
+                end => break end,
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(matches!(end, Pause::TimeOver), "after {attempts} attempts");
+        assert!(attempts > 0);
+        call.cancel();
+        assert!(matches!(wait.pause(async {}).await, Pause::Cancelled));
     }
 }

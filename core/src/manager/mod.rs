@@ -34,7 +34,7 @@ pub use self::stats::Stats;
 use self::stats::{Counted, Counters, count};
 use self::wait_queue::WaitQueues;
 use crate::backend::Backend;
-use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, LockBackend, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{Acks, Owner, PerStrategy, Strategy};
@@ -62,8 +62,8 @@ pub enum Acquired {
         /// What proved it, for backends with replicas.
         acks: Option<Acks>,
     },
-    /// Another owner has it, for this much longer if the backend can tell.
-    Busy(Option<Duration>),
+    /// Another owner has it.
+    Busy(Busy),
 }
 
 /// The leases of one `LockManager`, and the backends that keep them.
@@ -282,7 +282,7 @@ impl Manager {
                 }
                 registered
             }
-            Ok(Settled::Busy(remaining)) => Ok(self.record_busy(remaining)),
+            Ok(Settled::Busy(busy)) => Ok(self.record_busy(busy)),
             Err(error) => Err(self.record_failure(error)),
         }
     }
@@ -301,17 +301,16 @@ impl Manager {
         if phase == Phase::Closed {
             backend.reopen();
         }
-        match acquire::check_deadline(backend.acquire_sync(request), &self.clock, request) {
-            Ok(Attempt::Granted(grant)) => {
+        let attempt = backend.acquire_sync(request).map_err(|error| self.record_failure(error))?;
+        if let Err(error) = acquire::check(&attempt, &self.clock, request) {
+            let _ = backend.release_sync(&request.resources, request.owner);
+            return Err(self.record_failure(error));
+        }
+        match attempt {
+            Attempt::Granted(grant) => {
                 self.register(strategy, request, &grant, wanted.renew, Leases::accepts_sync)
             }
-            Ok(Attempt::Busy(remaining)) => Ok(self.record_busy(remaining)),
-            Err(error) => {
-                if matches!(error, Error::LockLost(_)) {
-                    let _ = backend.release_sync(&request.resources, request.owner);
-                }
-                Err(self.record_failure(error))
-            }
+            Attempt::Busy(busy) => Ok(self.record_busy(busy)),
         }
     }
 
@@ -345,9 +344,9 @@ impl Manager {
         Ok(Acquired::Granted { id: held.id, owner: held.owner, token, held, acks })
     }
 
-    fn record_busy(&self, remaining: Option<Duration>) -> Acquired {
+    fn record_busy(&self, busy: Busy) -> Acquired {
         count(&self.counters.busy);
-        Acquired::Busy(remaining)
+        Acquired::Busy(busy)
     }
 
     fn record_failure(&self, error: Error) -> Error {

@@ -9,6 +9,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::fs::permission;
 use crate::error::{Error, Report};
+use crate::lease::token;
 
 /// The operating system refused something.
 pub fn io(action: &str, path: &Path, error: &io::Error) -> Error {
@@ -239,6 +240,26 @@ pub fn used_by_other_thread(path: &Path, waited: Duration) -> Error {
         path.display(),
         waited.as_millis(),
     ))
+}
+
+/// There is no token above the stored one of this resource, or the clock (µs since 1970).
+pub fn no_next_token(path: &Path, resource: &str, stored: u64, clock_us: u64) -> Error {
+    Error::unavailable(if clock_us >= token::TOKEN_LIMIT {
+        token::cannot_rise(
+            format_args!("the clock of this host is at {clock_us} µs since 1970"),
+            "Set the clock, and try again",
+        )
+    } else {
+        token::cannot_rise(
+            format_args!("the stored token of {resource:?} is {stored}"),
+            format_args!(
+                "Find what wrote it, for example a clock that was far ahead; then delete the row of this \
+                 resource in the table `leases` of the lock file {}: its tokens go on from the clock. Guards \
+                 that have seen a higher token refuse them until their fence is reset, too",
+                path.display()
+            ),
+        )
+    })
 }
 
 /// The file is deleted or replaced faster than it can be opened.

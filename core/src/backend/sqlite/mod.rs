@@ -49,7 +49,7 @@ use self::retry::RetryBudget;
 use self::store::access::Needs;
 use self::store::transaction::Tx;
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Info, LockBackend, LossListener, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Busy, Info, LockBackend, LossListener, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
@@ -159,7 +159,8 @@ impl LockBackend for SqliteBackend {
         let file = self.file()?;
         let requested = request.clone();
         let work = move |tx: &mut Tx<'_>| operations::acquire(tx, &requested);
-        let outcome = file.commits().submit(Needs::CREATE, Attempt::Busy(None), work).await;
+        let absent = Ok(Attempt::Busy(Busy::default()));
+        let outcome = file.commits().submit(Needs::CREATE, absent, work).await.flatten();
         let waiters = file.poller().waiters();
         match &request.waiter {
             Some(waiter) if matches!(outcome, Ok(Attempt::Granted(_))) => waiters.record_granted(waiter),
@@ -267,13 +268,13 @@ impl SyncBackend for SqliteBackend {
 
     fn acquire_sync(&self, request: &Request) -> Result<Attempt> {
         let file = self.file()?;
-        let mut attempt = Attempt::Busy(None);
+        let mut attempt = Ok(Attempt::Busy(Busy::default()));
         let outcome = file.committer().transact(Needs::CREATE, &mut self.sync_budget(), &mut |tx| {
             attempt = operations::acquire(tx, request)?;
             Ok(())
         });
         outcome
-            .map(|_| attempt)
+            .and(attempt)
             .inspect(|attempt| hold(&file, attempt, request))
             .inspect_err(|error| undo_grant(&file, error, request))
     }

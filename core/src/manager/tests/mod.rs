@@ -9,7 +9,7 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
-use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl, token};
 use crate::runtime::clock::fake::FakeClock;
 
 struct Stage {
@@ -220,13 +220,31 @@ fn a_grant_that_arrives_past_its_deadline_does_not_count() {
     let clock = FakeClock::new();
     let asked = wanted("r", 1_000).first();
     let grant = Grant { token: 1, sent: clock.clock().boot(), acks: None };
-    let answer = || Ok(Attempt::Granted(grant.clone()));
+    let granted = Attempt::Granted(grant);
     clock.advance(ms(987));
-    assert!(matches!(acquire::check_deadline(answer(), &clock.clock(), &asked), Ok(Attempt::Granted(_))));
+    acquire::check(&granted, &clock.clock(), &asked).unwrap();
     clock.advance(ms(1));
-    let late = acquire::check_deadline(answer(), &clock.clock(), &asked).unwrap_err();
+    let late = acquire::check(&granted, &clock.clock(), &asked).unwrap_err();
     assert_eq!(late.code(), "LOCK_LOST");
     assert!(late.to_string().contains("988 ms"), "{late}");
+}
+
+#[test]
+fn a_token_that_is_not_above_the_high_water_mark_or_too_high_does_not_count() {
+    let clock = FakeClock::new();
+    let asked = Wanted { min_token: 41, ..wanted("r", 1_000) }.first();
+    let check = |token| {
+        let grant = Grant { token, sent: clock.clock().boot(), acks: None };
+        acquire::check(&Attempt::Granted(grant), &clock.clock(), &asked)
+    };
+    for token in [42, token::TOKEN_LIMIT - 1] {
+        check(token).unwrap();
+    }
+    for token in [0, 41, token::TOKEN_LIMIT, u64::MAX] {
+        let error = check(token).unwrap_err();
+        assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
+        assert!(error.to_string().contains(&format!("the token {token}, ")), "{error}");
+    }
 }
 
 #[test]

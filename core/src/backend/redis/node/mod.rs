@@ -20,7 +20,7 @@ use super::pipeline::workers::Workers;
 use super::protocol::lease_args::LeaseArgs;
 use super::protocol::replies::Operation;
 use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
-use crate::backend::contract::{Attempt, Grant, Info, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::redis::node_context::NodeContext;
 use crate::error::{Error, Result};
@@ -81,7 +81,7 @@ impl Node {
         if let Some(waiter) = waiter
             && let Some(held) = Box::pin(self.wait_queue.enqueue_if_held(resources, waiter)).await
         {
-            return Ok(Attempt::Busy(remaining(held)));
+            return Ok(Attempt::Busy(busy(held)));
         }
         let outcome = self.acquire.run(finite(*acks), LeaseArgs::acquire(request)).await;
         if let (LeaseOutcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
@@ -100,7 +100,7 @@ impl Node {
                 let rolled_back = Box::pin(self.roll_back(request, IfMissing::Done)).await;
                 Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back))
             }
-            LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(remaining(reply))),
+            LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(busy(reply))),
             LeaseOutcome::Refused(error) => Err(error),
             LeaseOutcome::Undo(error, if_missing) => {
                 let undone = Box::pin(self.roll_back(request, if_missing)).await;
@@ -213,9 +213,16 @@ fn finite(acks: AckPolicy) -> AckPolicy {
     AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
 }
 
-/// How long another owner's lease still lasts, from the reply of acquire.lua.
-fn remaining(reply: i64) -> Option<Duration> {
-    (reply < 0).then(|| Duration::from_millis((-1 - reply).unsigned_abs()))
+/// The reply of acquire.lua for a request that is busy: how long another owner's lease still lasts, and the place
+/// of the resource.
+fn busy(reply: i64) -> Busy {
+    const UNKNOWN_MS: u64 = (1 << 40) - 1;
+    let encoded = (-1 - reply).unsigned_abs();
+    let left_ms = encoded & UNKNOWN_MS;
+    Busy {
+        resource: usize::try_from(encoded >> 40).unwrap_or(0),
+        remaining: (left_ms < UNKNOWN_MS).then(|| Duration::from_millis(left_ms)),
+    }
 }
 
 #[cfg(test)]
@@ -223,9 +230,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_remaining_time_is_unknown_for_a_lock_without_ttl() {
-        assert_eq!(remaining(0), None);
-        assert_eq!(remaining(-1), Some(Duration::ZERO));
-        assert_eq!(remaining(-501), Some(Duration::from_millis(500)));
+    fn a_busy_reply_has_the_place_of_the_resource_and_its_time_if_that_is_known() {
+        let of = |resource, remaining: Option<u64>| Busy {
+            resource,
+            remaining: remaining.map(Duration::from_millis),
+        };
+        assert_eq!(busy(-1), of(0, Some(0)));
+        assert_eq!(busy(-501), of(0, Some(500)));
+        assert_eq!(busy(-(1 << 40)), of(0, None), "a lock without a TTL");
+        assert_eq!(busy(-501 - (999 << 40)), of(999, Some(500)));
+        assert_eq!(busy(-(1 << 40) - (2 << 40)), of(2, None));
     }
 }

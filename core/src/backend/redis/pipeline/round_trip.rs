@@ -63,7 +63,10 @@ impl<'a> ReplySorter<'a> {
         match reply {
             Value::Array(replies) if replies.len() == entries.len() => {
                 for (entry, reply) in entries.into_iter().zip(replies) {
-                    let result = self.context.script_result_in_list(&reply);
+                    let result = match self.context.no_token(entry.lease.resources(), &reply) {
+                        Some(error) => ScriptResult::Refused(error),
+                        None => self.context.script_result_in_list(&reply),
+                    };
                     self.add(entry, result);
                 }
             }

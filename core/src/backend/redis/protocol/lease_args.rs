@@ -43,6 +43,11 @@ impl LeaseArgs {
         Duration::from_millis(self.numbers[0])
     }
 
+    /// The resources.
+    pub const fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     /// The number of resources.
     pub fn names(&self) -> usize {
         self.resources.as_slice().len()

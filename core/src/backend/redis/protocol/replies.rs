@@ -11,6 +11,7 @@ use super::refusals::{
 use super::values::error_text;
 use crate::backend::redis::config::address::Address;
 use crate::error::{Error, Report, Shortfall};
+use crate::lease::{Resources, token};
 
 /// The operation a reply belongs to, and its server; for classification and messages.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +100,26 @@ impl ReplyContext<'_> {
             Value::ServerError(_) => ScriptResult::Refused(self.error(reply)),
             _ => self.script_result(reply),
         }
+    }
+
+    /// The error for a request that acquire.lua refused because there is no next token; `None` for other replies.
+    pub fn no_token(&self, resources: &Resources, reply: &Value) -> Option<Error> {
+        let Value::ServerError(error) = reply else { return None };
+        let (place, value) = error.details().filter(|_| error.code() == "NOTOKEN")?.split_once(' ')?;
+        let place = place.parse::<usize>().ok()?;
+        let message = match place.checked_sub(1).and_then(|index| resources.as_slice().get(index)) {
+            Some(resource) => token::cannot_rise(
+                format_args!("redis at {}: the stored token of {resource:?} is {value:?}", self.address),
+                "Find what wrote it, for example another program with this prefix, or a clock that was far \
+                 ahead; then delete the fence key of this resource: its tokens go on from the clock. Guards \
+                 that have seen a higher token refuse them until their fence is reset, too",
+            ),
+            None => token::cannot_rise(
+                format_args!("redis at {}: its clock is at {value} µs since 1970", self.address),
+                "Set the clock of the server, and try again",
+            ),
+        };
+        Some(Error::BackendUnavailable(Report::caused(message, error_text(error))))
     }
 
     /// Classifies the reply of WAIT.

@@ -18,7 +18,8 @@ fn a_grant_is_on_both_replicas_and_busy_says_for_how_long() {
         assert_eq!(server.run::<String>(&["GET", &lock_key("order:5")]), first.owner.to_string());
         assert_eq!(server.run::<u64>(&["GET", &fence_key("order:5")]), grant.token);
     }
-    let Ok(Attempt::Busy(Some(left))) = acquire(&backend, &request(one("order:5"), 1_000, acks(2, 1_000)))
+    let Ok(Attempt::Busy(Busy { remaining: Some(left), .. })) =
+        acquire(&backend, &request(one("order:5"), 1_000, acks(2, 1_000)))
     else {
         panic!("it must be busy");
     };
@@ -77,8 +78,10 @@ fn several_resources_are_all_granted_or_none() {
     granted(acquire(&backend, &short));
 
     let all = request(many(&["a", "b", "c"]), 60_000, acks(0, 0));
-    let Ok(Attempt::Busy(Some(left))) = acquire(&backend, &all) else { panic!("two of them are held") };
-    assert!(left > Duration::from_secs(30), "the longest counts: {left:?}");
+    let Ok(Attempt::Busy(Busy { resource, remaining: Some(left) })) = acquire(&backend, &all) else {
+        panic!("two of them are held")
+    };
+    assert!(left > Duration::from_secs(30) && resource == 2, "the longest counts: {left:?} {resource}");
     assert!(!server.exists(&lock_key("a")) && !server.exists(&fence_key("a")), "nothing was written");
 
     release(&backend, &short).unwrap();
@@ -113,6 +116,74 @@ fn keys_of_another_type_are_errors_and_nothing_is_written() {
     let error = acquire(&backend, &attempt).unwrap_err();
     assert!(error.to_string().contains("another type"), "{error}");
     assert!(!release(&backend, &attempt).unwrap());
+}
+
+/// What no fence of ours holds, and the two highest tokens.
+const BAD_FENCES: [&str; 19] = [
+    "abc",
+    "",
+    "-5",
+    "1e309",
+    "nan",
+    "inf",
+    "-inf",
+    "0x1fffffffffffff",
+    " 5 ",
+    "5abc",
+    "1e15",
+    "\u{1b}[31m",
+    "9007199254740991",
+    "9007199254740992",
+    "10000000000000000",
+    "9223372036854775807",
+    "9300000000000000000",
+    "99999999999999999999999",
+    "1.5",
+];
+
+#[test]
+fn a_fence_without_a_next_token_refuses_its_own_request_only_and_stays() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let backend = backend(&server.url(), 0);
+    for (number, &bad) in BAD_FENCES.iter().enumerate() {
+        server.run::<()>(&["SET", &fence_key("bad"), bad, "PX", "5000000"]);
+        let mut names: Vec<_> = (0..62).map(|i| one(&format!("n{number}:{i}"))).collect();
+        names.insert(7, one("bad"));
+        names.insert(40, Resources::many(vec![format!("m{number}"), "bad".into()]).unwrap());
+        let attempts: Vec<_> = names.iter().map(|names| request(names.clone(), 60_000, acks(0, 0))).collect();
+        let outcomes = acquire_together(&backend, &attempts);
+        for (outcome, names) in outcomes.into_iter().zip(&names) {
+            if names.as_slice().iter().all(|name| &**name != "bad") {
+                granted(outcome);
+                continue;
+            }
+            let error = outcome.unwrap_err();
+            assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+            let words = "the stored token of \"bad\" is ";
+            assert!(
+                error.to_string().contains(words) && error.to_string().contains("cannot rise"),
+                "{error}"
+            );
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
+        assert!(
+            !server.exists(&lock_key("bad")) && !server.exists(&lock_key(&format!("m{number}"))),
+            "{bad}"
+        );
+        assert_eq!(server.run::<String>(&["GET", &fence_key("bad")]), bad);
+        let left_ms: i64 = server.run(&["PTTL", &fence_key("bad")]);
+        let is_number = !bad.is_empty() && bad.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(!is_number || left_ms > 5_000_000, "until the clock has passed it: {left_ms}");
+        server.run::<()>(&["SET", &lock_key("bad"), "other", "PX", "60000"]);
+        let held = acquire(&backend, &request(one("bad"), 60_000, acks(0, 0)));
+        assert!(matches!(held, Ok(Attempt::Busy(_))), "a held lock is busy, whatever its fence: {held:?}");
+        server.run::<()>(&["DEL", &lock_key("bad")]);
+    }
+    server.run::<()>(&["SET", &fence_key("bad"), "9007199254740990"]);
+    assert_eq!(granted(acquire(&backend, &request(one("bad"), 10, acks(0, 0)))).token, (1 << 53) - 1);
 }
 
 #[test]

@@ -170,7 +170,7 @@ fn busy_in_a_batch_that_breaks_is_busy() {
         let free = request(one("free"), 10_000, acks(1, 1_000));
         tokio::join!(both.acquire(&held), both.acquire(&free))
     });
-    assert!(matches!(held, Ok(Attempt::Busy(Some(_)))), "{held:?}");
+    assert!(matches!(held, Ok(Attempt::Busy(Busy { remaining: Some(_), .. }))), "{held:?}");
     assert_eq!(code(&free.unwrap_err()), "OUTCOME_UNKNOWN");
     eventually("the key is deleted", || !primary.exists(&lock_key("free")));
     assert!(primary.exists(&lock_key("held")));

@@ -13,8 +13,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
+
 use super::{Config, Options, RedisBackend};
-use crate::backend::contract::{Attempt, Grant, LockBackend, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, LockBackend, Request};
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::Clock;
@@ -85,6 +87,12 @@ fn request(resources: Resources, ttl_ms: u32, acks: AckPolicy) -> Request {
 fn acquire(backend: &Arc<RedisBackend>, request: &Request) -> Result<Attempt> {
     let (backend, request) = (Arc::clone(backend), request.clone());
     on_io(async move { backend.acquire(&request).await })
+}
+
+/// Attempts of one moment, which share a call.
+fn acquire_together(backend: &Arc<RedisBackend>, requests: &[Request]) -> Vec<Result<Attempt>> {
+    let (backend, requests) = (Arc::clone(backend), requests.to_vec());
+    on_io(async move { join_all(requests.iter().map(|request| backend.acquire(request))).await })
 }
 
 fn granted(outcome: Result<Attempt>) -> Grant {

@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::backend::contract::{Attempt, Grant, Info, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
+use crate::backend::sqlite::errors;
 use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::error::{Error, Result};
@@ -11,53 +12,59 @@ use crate::lease::token;
 use crate::lease::{Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 
-/// Makes one attempt to get a lease: all resources with one token, or none.
-pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> {
+/// Makes one attempt to get a lease: all resources with one token, or none. The inner error: a stored token or
+/// the clock is so high that there is no next token; nothing was written.
+pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Result<Attempt>> {
     // The only mode that the tables have.
     let Mode::Exclusive = request.mode;
     let resources = request.resources.as_slice();
-    if let [resource] = resources {
+    if let [resource] = resources
         // Usually above the last token too, because the clock is.
-        let token = token::next(0, tx.now.wall, request.min_token);
-        if tx.grant_if_free(resource, token, request.owner, request.ttl)? {
-            tx.granted += 1;
-            if tx.wants_granted_last {
-                tx.granted_last = Some(resource.clone());
-            }
-            return Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }));
+        && let Some(token) = token::next(0, tx.now.wall, request.min_token)
+        && tx.grant_if_free(resource, token, request.owner, request.ttl)?
+    {
+        tx.granted += 1;
+        if tx.wants_granted_last {
+            tx.granted_last = Some(resource.clone());
         }
+        return Ok(Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None })));
     }
     let fair = request.waiter.as_ref().filter(|waiter| waiter.is_fair());
-    let (mut last, mut busy, mut added) = (0, None, (0, None));
-    let (mut queued, mut behind) = (false, false);
-    for resource in resources {
+    let (mut last, mut held, mut added) = ((0, 0), None, (0, None));
+    let (mut queued, mut behind) = (false, None);
+    for (index, resource) in resources.iter().enumerate() {
         let Some(row) = tx.row(resource)? else {
             added = (added.0 + 1, Some(resource.clone()));
             continue;
         };
-        last = last.max(row.token);
+        last = last.max((row.token, index));
         if let Some(lease) = row.lease {
             // All must be free at the same time, so the one that ends last counts.
-            busy = busy.max(tx.remaining(&lease));
+            held = held.max(tx.remaining(&lease).map(|remaining| (remaining, index)));
         }
         if row.queued {
             queued = true;
             tx.remove_dead_waiters()?;
-            behind |= tx
-                .queue_head(resource)?
-                .is_some_and(|head| fair.map(|waiter| tx.queue_entry(waiter)) != Some(head));
+            let first = tx.queue_head(resource)?;
+            if first.is_some_and(|first| fair.map(|waiter| tx.queue_entry(waiter)) != Some(first)) {
+                behind.get_or_insert(index);
+            }
         }
     }
-    if busy.is_some() || behind {
+    if held.is_some() || behind.is_some() {
         if let Some(waiter) = fair {
             tx.enter_queue(&request.resources, waiter)?;
             record_added(tx, added);
         }
         // A waiter behind others is woken in its turn: at the end of the lease all of them would attempt at
         // once.
-        return Ok(Attempt::Busy(busy.filter(|_| request.waiter.is_none() || !behind)));
+        let remaining = held.filter(|_| request.waiter.is_none() || behind.is_none()).map(|held| held.0);
+        let resource = held.map(|held| held.1).or(behind).unwrap_or_default();
+        return Ok(Ok(Attempt::Busy(Busy { resource, remaining })));
     }
-    let token = token::next(last, tx.now.wall, request.min_token);
+    let Some(token) = token::next(last.0, tx.now.wall, request.min_token) else {
+        return Ok(Err(errors::no_next_token(tx.context.path, &resources[last.1], last.0, tx.now.wall)));
+    };
     for resource in resources {
         tx.grant(resource, token, request.owner, request.ttl)?;
     }
@@ -66,7 +73,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Attempt> 
     }
     tx.granted += resources.len();
     record_added(tx, added);
-    Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None }))
+    Ok(Ok(Attempt::Granted(Grant { token, sent: tx.sent, acks: None })))
 }
 
 /// Records the number of new rows, and the last of them.

@@ -4,7 +4,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::{Process, TestDir, granted, registry, request};
-use crate::backend::contract::{Attempt, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Busy, LockBackend, Request, SyncBackend};
 use crate::backend::sqlite::store::access::Needs;
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
@@ -71,6 +71,44 @@ fn tokens_rise_above_the_last_one_the_clock_and_the_minimum() {
 }
 
 #[test]
+fn nothing_is_granted_without_a_token_above_the_last_one() {
+    let dir = TestDir::new();
+    let clock = FakeClock::new();
+    let process = dir.process_at(clock.clock());
+    for name in ["r", "s"] {
+        process.release(&process.acquire(&[name], 1000)).unwrap();
+    }
+    let store = |token: i64| {
+        dir.raw().execute("UPDATE leases SET token = ?1 WHERE resource = 'r'", [token]).unwrap();
+    };
+    let highest = (1 << 53) - 1;
+    store(highest - 1);
+    let last = process.acquire(&["r"], 1000);
+    assert_eq!(last.token, highest as u64);
+    assert!(process.busy_for("r") > Duration::ZERO, "a held lock is busy, whatever its token");
+    process.release(&last).unwrap();
+    for stored in [highest, highest + 1, i64::MAX] {
+        store(stored);
+        for names in [&["r"][..], &["s", "r"], &["r", "new"]] {
+            let error = process.attempt(names, 1000).unwrap_err();
+            assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
+            let words = format!("the stored token of \"r\" is {stored}, so tokens cannot rise");
+            assert!(error.to_string().contains(&words), "{error}");
+        }
+        let sync = process.backend.acquire_sync(&request(&["r"], 1000)).unwrap_err();
+        assert!(sync.to_string().contains("cannot rise"), "{sync}");
+        assert_eq!(process.inspect("r").unwrap(), None, "nothing was written");
+        assert_eq!(process.inspect("new").unwrap(), None);
+        let kept = dir.raw().query_row("SELECT token FROM leases WHERE resource = 'r'", [], |row| row.get(0));
+        assert_eq!(kept, Ok(stored));
+        process.release(&process.acquire(&["s"], 1000)).unwrap();
+    }
+    clock.step_wall(1 << 53);
+    let error = process.attempt(&["s"], 1000).unwrap_err();
+    assert!(error.to_string().contains("the clock of this host"), "{error}");
+}
+
+#[test]
 fn several_resources_are_granted_together_or_not_at_all() {
     let dir = TestDir::new();
     let clock = FakeClock::new();
@@ -86,7 +124,7 @@ fn several_resources_are_granted_together_or_not_at_all() {
     let (_, attempt) = process.attempt(&["x", "a", "d", "y"], 1000).unwrap();
     assert_eq!(
         attempt,
-        Attempt::Busy(Some(Duration::from_secs(9))),
+        Attempt::Busy(Busy { resource: 2, remaining: Some(Duration::from_secs(9)) }),
         "for as long as the last of them is taken"
     );
     assert_eq!(process.inspect("x").unwrap(), None, "nothing was written");
@@ -248,7 +286,10 @@ fn synchronous_calls_and_tasks_share_the_leases() {
     assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
     assert!(!process.backend.release_sync(&lease.resources, lease.owner).unwrap());
     let lease = process.acquire(&["r"], 60_000);
-    assert!(matches!(process.backend.acquire_sync(&requested).unwrap(), Attempt::Busy(Some(_))));
+    assert!(matches!(
+        process.backend.acquire_sync(&requested).unwrap(),
+        Attempt::Busy(Busy { remaining: Some(_), .. })
+    ));
     assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::roles::ChildProcess;
 use super::waiting::TestWaiter;
 use super::{Process, TestDir, registry, request};
-use crate::backend::contract::{Attempt, LockBackend, SyncBackend};
+use crate::backend::contract::{Attempt, Busy, LockBackend, SyncBackend};
 use crate::runtime::clock::fake::FakeClock;
 
 /// The number of entries in the queue, and the number of processes and resources recorded for it.
@@ -37,7 +37,7 @@ fn waiters_are_served_in_the_order_in_which_they_came() {
         holder.release(&lease).unwrap();
         for (other, later) in rest.as_slice() {
             assert!(
-                matches!(later.attempt(other), Attempt::Busy(None)),
+                matches!(later.attempt(other), Attempt::Busy(Busy { remaining: None, .. })),
                 "not before its turn, and without a time to retry at"
             );
         }
@@ -56,12 +56,15 @@ fn no_request_overtakes_the_queue_for_a_free_resource() {
     let waiting = TestWaiter::behind(&other, &["r"], true);
     holder.release(&lease).unwrap();
     for process in [&holder, &other] {
-        assert_eq!(process.attempt(&["r"], 1000).unwrap().1, Attempt::Busy(None));
-        assert_eq!(process.attempt(&["s", "r"], 1000).unwrap().1, Attempt::Busy(None));
+        assert_eq!(process.attempt(&["r"], 1000).unwrap().1, Attempt::Busy(Busy::default()));
+        assert_eq!(
+            process.attempt(&["s", "r"], 1000).unwrap().1,
+            Attempt::Busy(Busy { resource: 1, remaining: None })
+        );
         let sync = process.backend.acquire_sync(&request(&["r"], 1000)).unwrap();
-        assert_eq!(sync, Attempt::Busy(None), "nor the synchronous variant");
+        assert_eq!(sync, Attempt::Busy(Busy::default()), "nor the synchronous variant");
         let (hurried, attempt) = TestWaiter::start(process, &["r"], false);
-        assert_eq!(attempt, Attempt::Busy(None), "nor a waiter that is not fair");
+        assert_eq!(attempt, Attempt::Busy(Busy::default()), "nor a waiter that is not fair");
         hurried.leave(process);
     }
     let taken = waiting.take(&other);
@@ -97,7 +100,11 @@ fn a_queue_for_several_resources_has_one_order() {
     let third = TestWaiter::behind(&process, &["c"], true);
     assert_eq!(entries(&dir), (5, 1, 3));
     process.release(&lease).unwrap();
-    assert_eq!(third.attempt(&process), Attempt::Busy(None), "c is free, but the second waits for it");
+    assert_eq!(
+        third.attempt(&process),
+        Attempt::Busy(Busy::default()),
+        "c is free, but the second waits for it"
+    );
     let lease = first.take(&process);
     process.release(&lease).unwrap();
     let lease = second.take(&process);

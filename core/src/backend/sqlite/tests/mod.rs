@@ -201,7 +201,7 @@ impl Process {
     /// How long the resource stays taken.
     fn busy_for(&self, name: &str) -> Duration {
         match self.attempt(&[name], 1000).unwrap().1 {
-            Attempt::Busy(remaining) => remaining.expect("SQLite knows"),
+            Attempt::Busy(busy) => busy.remaining.expect("SQLite knows"),
             granted @ Attempt::Granted(_) => panic!("{name} was free: {granted:?}"),
         }
     }

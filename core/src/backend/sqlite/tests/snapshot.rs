@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::{Process, TestDir, granted, registry, registry_with, request, transact};
-use crate::backend::contract::{Attempt, SyncBackend};
+use crate::backend::contract::{Attempt, Busy, SyncBackend};
 use crate::backend::sqlite::commit::operations;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::kind::Kind;
@@ -120,7 +120,7 @@ fn commits_of_other_processes_are_seen_at_once() {
         let lease = granted(theirs.clone(), other.backend.acquire_sync(&theirs).unwrap());
         assert!(lease.token > last);
         let ours = process.backend.acquire_sync(&request(&["r"], 60_000)).unwrap();
-        assert!(matches!(ours, Attempt::Busy(Some(_))), "{ours:?}");
+        assert!(matches!(ours, Attempt::Busy(Busy { remaining: Some(_), .. })), "{ours:?}");
         assert!(other.backend.release_sync(&lease.resources, lease.owner).unwrap());
 
         hold(&process, "r", &raw);
@@ -189,7 +189,7 @@ fn a_transaction_that_fails_in_a_burst_is_rolled_back() {
     let doomed = request(&["r", "s"], 60_000);
     hold(&process, "r", &raw);
     let failed = transact(&store, &mut |tx| {
-        assert!(matches!(operations::acquire(tx, &doomed)?, Attempt::Granted(_)));
+        assert!(matches!(operations::acquire(tx, &doomed)?, Ok(Attempt::Granted(_))));
         Err(rusqlite::Error::QueryReturnedNoRows)
     });
     assert_eq!(failed.unwrap_err().code(), "BACKEND_UNAVAILABLE");
@@ -199,7 +199,7 @@ fn a_transaction_that_fails_in_a_burst_is_rolled_back() {
     hold(&process, "r", &raw);
     let panicked = std::panic::catch_unwind(AssertUnwindSafe(|| {
         transact(&store, &mut |tx| {
-            assert!(matches!(operations::acquire(tx, &doomed)?, Attempt::Granted(_)));
+            assert!(matches!(operations::acquire(tx, &doomed)?, Ok(Attempt::Granted(_))));
             panic!("on purpose");
         })
     }));

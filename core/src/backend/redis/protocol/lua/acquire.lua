@@ -1,35 +1,67 @@
 -- KEYS for each request n locks, n fences; then for all of them n queues
 -- ARGV echo; then for each run of requests that are alike: their number, n, ttl_ms, min_token, fence_ms, 1 if they have waiters;
 --      then the owner of each request, and its waiter if it has one
--- ⇒ a list with one reply a request: token > 0 granted | -1 - left_ms held | 0 held without a known end
---   | an error, nothing granted; then the echo
+-- ⇒ a list with one reply a request: token > 0 granted | -1 - left_ms - 2^40 * (place - 1) the name at this place is
+--   held, or has others queued for it; left_ms is 2^40 - 1 if its end is not known | an error, nothing granted;
+--   then the echo
 -- A waiter is in the queues if its request was not granted, and in none of them if it was.
 
-local try = redis.pcall
+local try, find, number = redis.pcall, string.find, tonumber
 local time = try('TIME')
 local now_us = time.err and 0 or time[1] * 1000000 + time[2]
 local stamp = string.format('%.0f', now_us)
 local total_names = #KEYS / 3
 local wrote = false
 local has_waiters = redis.call('EXISTS', unpack(KEYS, 2 * total_names + 1)) > 0
+-- Every token is below 2^53, so that doubles hold it exactly: from this one on there is no next token.
+local LAST_TOKEN = 2 ^ 53 - 1
 
 local function is_error(reply)
   return type(reply) == 'table' and reply.err
 end
 
+-- There is no token above the clock (place 0), or above what the fence at this place holds.
+local function no_token(place, value)
+  return redis.error_reply('NOTOKEN ' .. place .. ' ' .. string.gsub(string.sub(value, 1, 40), '[^ -~]', '?'))
+end
+
+-- Why nothing can be granted.
+local refusal = time.err and time or now_us > LAST_TOKEN and no_token(0, stamp)
+
+-- The reply for several names of which one is held, or has a fence that is not a token of ours; nil if there is none.
+local function refuse_several(lock_base, names)
+  for i = lock_base + 1, lock_base + names do
+    if redis.call('EXISTS', KEYS[i]) == 1 then return held_reply(lock_base, names) end
+  end
+  for place = 1, names do
+    local stored = try('GET', KEYS[lock_base + names + place])
+    if is_error(stored) then return stored end
+    local token = stored and number(stored)
+    if stored and (not token or token >= LAST_TOKEN or find(stored, '%D')) then return no_token(place, stored) end
+  end
+end
+
+-- Undoes the grant of a single name whose fence is not a token of ours, or a key of another type, which was not written.
+local function refuse_single(lock, fence, stored)
+  redis.call('DEL', lock)
+  if is_error(stored) then return stored end
+  local token = not find(stored, '%D') and number(stored)
+  if token then
+    -- As below: until the clock has passed it, or nearly for ever.
+    local left_ms = math.min((token - now_us) / 1000, LAST_TOKEN)
+    redis.call('SET', fence, stored, 'PX', string.format('%.0f', math.max(left_ms, 1)))
+  else
+    redis.call('SET', fence, stored)
+  end
+  return no_token(1, stored)
+end
+
 local function acquire(lock_base, names, owner, ttl_ms, min_token, fence_ms)
-  if time.err then return time end
+  if refusal then return refusal end
   local fence_base = lock_base + names
   -- A single lock needs no check beforehand: NX is the check, and a failed SET has written nothing.
-  if names > 1 then
-    for i = lock_base + 1, lock_base + names do
-      if redis.call('EXISTS', KEYS[i]) == 1 then return held_reply(lock_base, names) end
-    end
-    for i = fence_base + 1, fence_base + names do
-      local stored = try('GET', KEYS[i])
-      if is_error(stored) then return stored end
-    end
-  end
+  local refused = names > 1 and refuse_several(lock_base, names)
+  if refused then return refused end
   for i = lock_base + 1, lock_base + names do
     local set = try('SET', KEYS[i], owner, 'PX', ttl_ms, 'NX')
     if not set then return held_reply(lock_base, names) end
@@ -43,12 +75,13 @@ local function acquire(lock_base, names, owner, ttl_ms, min_token, fence_ms)
   local last = min_token
   for i = fence_base + 1, fence_base + names do
     local stored = try('SET', KEYS[i], stamp, 'PX', fence_ms, 'GET')
-    if is_error(stored) then
-      redis.call('DEL', unpack(KEYS, lock_base + 1, lock_base + names))
-      return stored
+    if stored then
+      local token = number(stored)
+      if not token or token >= LAST_TOKEN or find(stored, '%D') then
+        return refuse_single(KEYS[lock_base + 1], KEYS[i], stored)
+      end
+      if token > last then last = token end
     end
-    stored = tonumber(stored)
-    if stored and stored > last then last = stored end
   end
   wrote = true
   if last < now_us then return now_us end
@@ -66,8 +99,7 @@ end
 local function acquire_in_turn(lock_base, queue_base, names, waiter, ...)
   local ok, behind = pcall(must_wait, queue_base, names, waiter, now_us)
   if not ok then return error_reply(behind) end
-  -- A waiter behind others need not know when the lease ends: it is woken when its turn comes.
-  local reply = behind and 0 or acquire(lock_base, names, ...)
+  local reply = behind and behind_reply(behind, lock_base, names) or acquire(lock_base, names, ...)
   if not waiter then return reply end
   if type(reply) == 'number' and reply > 0 then
     -- If this fails, the entry is soon taken for dead.

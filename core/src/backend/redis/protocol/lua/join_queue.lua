@@ -5,6 +5,6 @@
 local names, now_us, echo = #KEYS / 2, clock_us(), tonumber(ARGV[1])
 local behind = must_wait(names, names, ARGV[2], now_us)
 if not behind and redis.call('EXISTS', unpack(KEYS, 1, names)) == 0 then return { 1, echo } end
-local reply = behind and 0 or held_reply(0, names)
+local reply = behind and behind_reply(behind, 0, names) or held_reply(0, names)
 if type(reply) == 'number' then enqueue(0, names, names, ARGV[2], now_us) end
 return { reply, echo }

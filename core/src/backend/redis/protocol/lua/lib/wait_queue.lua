@@ -136,19 +136,34 @@ local function error_reply(caught)
   return type(caught) == 'table' and caught or redis.error_reply(caught)
 end
 
--- The reply for held locks KEYS[lock_base + 1 …]: the longest remaining time, because all must be free; or an error if
--- one of them is not ours, because it never ends by itself.
+-- The reply for a request that is busy because of the name at this place among its own, for left_ms more.
+local UNKNOWN_MS = 2 ^ 40 - 1
+local function busy_reply(place, left_ms)
+  return -1 - left_ms - (place - 1) * (UNKNOWN_MS + 1)
+end
+
+-- The reply for held locks KEYS[lock_base + 1 …]: the one that lasts longest counts, because all must be free; or an
+-- error if one of them is not ours, because it never ends by itself.
 local function held_reply(lock_base, names)
-  local longest = 0
-  for i = lock_base + 1, lock_base + names do
-    local left_ms = redis.call('PTTL', KEYS[i])
+  local longest_ms, place = 0, 1
+  for i = 1, names do
+    local left_ms = redis.call('PTTL', KEYS[lock_base + i])
     if left_ms == -1 then
-      local stored = redis.pcall('GET', KEYS[i])
+      local stored = redis.pcall('GET', KEYS[lock_base + i])
       return type(stored) == 'table' and stored or redis.error_reply('NOTTL The lock has no TTL')
     end
-    longest = math.max(longest, left_ms)
+    if left_ms > longest_ms then longest_ms, place = math.min(left_ms, UNKNOWN_MS), i end
   end
-  return -1 - longest
+  return busy_reply(place, longest_ms)
+end
+
+-- The reply for a request that is behind others in the queue of the name at this place. It names a lock that is held, if
+-- one is, but not for how long: the waiter is woken when its turn comes.
+local function behind_reply(place, lock_base, names)
+  for i = 1, names > 1 and names or 0 do
+    if redis.call('EXISTS', KEYS[lock_base + i]) == 1 then return busy_reply(i, UNKNOWN_MS) end
+  end
+  return busy_reply(place, UNKNOWN_MS)
 end
 
 -- Puts a waiter into the queues KEYS[queue_base + 1 …] with the same score in all of them: if two waiters were in two
@@ -185,13 +200,13 @@ local function enqueue(lock_base, queue_base, names, waiter, now_us)
   end
 end
 
--- Whether a fair waiter is first in one of these queues, other than this waiter. If that cannot be told yet, it may be.
+-- The place of the first of these queues in which a fair waiter is first, other than this waiter, or may be, because that
+-- cannot be told yet; nil if there is none.
 local function must_wait(queue_base, names, waiter, now_us)
   local now_ms = to_ms(now_us)
   for i = queue_base + 1, queue_base + names do
     local entry, more = first_alive(KEYS[i], now_ms)
     if more then request_heartbeat(KEYS[i], now_ms) end
-    if more or (entry and entry ~= waiter and is_fair(entry)) then return true end
+    if more or (entry and entry ~= waiter and is_fair(entry)) then return i - queue_base end
   end
-  return false
 end
