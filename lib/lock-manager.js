@@ -208,8 +208,8 @@ class LockManager {
     const all = typeof names === 'string' ? [names] : names
     const remainingMs = outcome.value < 0 ? undefined : outcome.value
     const own = heldByCaller(this.#calls, strategy, names)
-    const resource = own ?? all[outcome.second] ?? first(names)
-    throw held(strategy.name, resource, all, waitMs, remainingMs, own !== undefined)
+    const heldName = own ?? all[outcome.second] ?? first(names)
+    throw held(strategy.name, heldName, all, waitMs, remainingMs, own !== undefined)
   }
 
   /**

@@ -359,7 +359,7 @@ describe('the module', () => {
     }
     require.cache[path] = original
     expect(copy.LockHeldError).not.toBe(LockHeldError)
-    const error = copy.held('local', 'x', ['w', 'x'], 0, 5)
+    const error = copy.held('local', 'x', ['w', 'x'], 0, 5, false)
     expect(error).toBeInstanceOf(LockHeldError)
     expect(error).toBeInstanceOf(LockError)
     expect(error).toBeInstanceOf(Error)

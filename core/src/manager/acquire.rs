@@ -304,7 +304,13 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_in_time_even_if_it_is_woken_all_the_time() {
         let path = "/nowhere/locks.sqlite".into();
-        let config = Config { path, durability: Durability::Normal, allow_network_filesystem: false };
+        let config = Config {
+            path,
+            durability: Durability::Normal,
+            allow_network_filesystem: false,
+            mode: None,
+            is_relative: false,
+        };
         let backend = Arc::new(Backend::Sqlite(SqliteBackend::new(config, Clock::System)));
         let (queues, call, manager) =
             (WaitQueues::default(), CancellationToken::new(), CancellationToken::new());

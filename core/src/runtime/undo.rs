@@ -14,8 +14,9 @@ const MAX_PENDING: usize = 10_000;
 pub(crate) enum IfMissing {
     /// It is undone: whatever was sent has been executed.
     Done,
-    /// Nothing: what was sent may still be executed. Only a deletion or the TTL ends the undo.
-    KeepTrying,
+    /// Nothing: what was sent may still be executed, and lasts from then on. Only a deletion ends the undo, or this
+    /// much time after the backend first answered again.
+    KeepTrying(Duration),
 }
 
 /// The result of one attempt to undo.
@@ -33,11 +34,28 @@ pub(crate) enum UndoResult {
 pub(crate) struct Undo<T> {
     pub target: T,
     pub if_missing: IfMissing,
-    /// It expires by itself at this time.
+    /// At this time it has expired by itself, or is given up.
     pub until: BootInstant,
+    /// Whether the backend has answered an attempt.
+    pub answered: bool,
     /// The next attempt.
     pub due: BootInstant,
     pub backoff: Backoff,
+}
+
+impl<T> Undo<T> {
+    /// The backend answered that there is nothing to delete. Returns whether that ends the undo.
+    fn missing(&mut self, now: BootInstant) -> bool {
+        match self.if_missing {
+            IfMissing::Done => true,
+            IfMissing::KeepTrying(time) => {
+                if !std::mem::replace(&mut self.answered, true) {
+                    self.until = self.until.min(now + time);
+                }
+                false
+            }
+        }
+    }
 }
 
 /// What is to be undone. One worker attempts it, and runs only while there is something.
@@ -134,7 +152,7 @@ impl<T> UndoQueue<T> {
         for mut undo in attempted {
             let done = match results.next() {
                 Some(UndoResult::Deleted) => true,
-                Some(UndoResult::Missing) => undo.if_missing == IfMissing::Done,
+                Some(UndoResult::Missing) => undo.missing(now),
                 Some(UndoResult::Failed) | None => false,
             };
             if !done {
@@ -151,8 +169,10 @@ mod tests {
 
     fn undo(until_ms: u64, if_missing: IfMissing) -> Undo<()> {
         let (until, due) = (at(until_ms), at(0));
-        Undo { target: (), if_missing, until, due, backoff: Backoff::UNDO }
+        Undo { target: (), if_missing, until, answered: false, due, backoff: Backoff::UNDO }
     }
+
+    const KEEP_TRYING: IfMissing = IfMissing::KeepTrying(Duration::from_millis(300));
 
     fn queue() -> UndoQueue<()> {
         UndoQueue::new(256)
@@ -172,17 +192,43 @@ mod tests {
     #[test]
     fn missing_is_done_only_if_nothing_can_be_executed_later() {
         let mut queue = queue();
-        assert!(queue.add(undo(1_000, IfMissing::KeepTrying)), "the first entry starts the worker");
+        assert!(queue.add(undo(1_000, KEEP_TRYING)), "the first entry starts the worker");
         assert!(!queue.add(undo(1_000, IfMissing::Done)));
         let undos = take(&mut queue, at(1));
         queue.settle(undos, [UndoResult::Missing; 2], at(1));
         assert_eq!(queue.waiting.len(), 1);
-        assert_eq!(queue.waiting[0].if_missing, IfMissing::KeepTrying);
+        assert_eq!(queue.waiting[0].if_missing, KEEP_TRYING);
         assert!(matches!(queue.step(at(2)), UndoStep::Sleep(_)), "not again immediately");
         let undos = take(&mut queue, at(60));
         queue.settle(undos, [UndoResult::Deleted], at(60));
         assert!(matches!(queue.step(at(61)), UndoStep::Exit), "a deletion ends the undo");
         assert!(!queue.is_running());
+    }
+
+    #[test]
+    fn what_may_be_executed_later_is_undone_until_its_time_after_the_first_answer() {
+        let mut queue = queue();
+        queue.add(undo(100_000, KEEP_TRYING));
+        let (mut attempts_without_answer, mut last) = (0, 0);
+        for ms in 0..20_000 {
+            let undos = take(&mut queue, at(ms));
+            if undos.is_empty() {
+                continue;
+            }
+            last = ms;
+            let answers = ms >= 9_000;
+            attempts_without_answer += usize::from(!answers);
+            queue.settle(undos, answers.then_some(UndoResult::Missing), at(ms));
+        }
+        assert!(attempts_without_answer > 5 && last >= 9_000, "{attempts_without_answer} {last}");
+        assert!(queue.waiting.is_empty());
+        queue.add(undo(100_000, KEEP_TRYING));
+        let undos = take(&mut queue, at(50_000));
+        queue.settle(undos, [UndoResult::Missing], at(50_000));
+        assert_eq!(queue.waiting[0].until, at(50_300));
+        let undos = take(&mut queue, at(50_200));
+        queue.settle(undos, [UndoResult::Missing], at(50_200));
+        assert_eq!(queue.waiting[0].until, at(50_300), "counted from the first answer");
     }
 
     #[test]
@@ -203,7 +249,7 @@ mod tests {
     fn memory_is_bounded_and_the_entry_that_expires_first_is_dropped() {
         let mut queue = queue();
         for ms in 0..=MAX_PENDING as u64 {
-            queue.add(undo(10_000 + ms, IfMissing::KeepTrying));
+            queue.add(undo(10_000 + ms, KEEP_TRYING));
         }
         assert_eq!(queue.waiting.len(), MAX_PENDING);
         assert!(queue.waiting.iter().all(|undo| undo.until > at(10_000)));

@@ -77,7 +77,7 @@ pub struct Queueing(Scheduler);
 
 impl Default for Queueing {
     fn default() -> Self {
-        Self(Scheduler::new(WorkerLimits { workers: 8, per_policy: 2 }))
+        Self(Scheduler::new(WorkerLimits { workers: 8, per_class: 2 }))
     }
 }
 
@@ -85,11 +85,11 @@ impl Queueing {
     /// Adds every request; a worker takes all of them and is done. Returns how many it took.
     pub fn pass(&mut self, requests: &[Request]) -> usize {
         for request in requests {
-            let entry = BatchEntry { lease: LeaseArgs::acquire(request), done: oneshot::channel().0 };
-            let _ = self.0.push(request.acks, entry);
+            let lease = LeaseArgs::acquire(request);
+            let _ = self.0.push(BatchEntry { lease, acks: request.acks, done: oneshot::channel().0 });
         }
-        let Assignment::Send(policy, batch) = self.0.next(true).0 else { return 0 };
-        self.0.done(policy);
+        let Assignment::Send(class, batch) = self.0.next(true).0 else { return 0 };
+        self.0.done(class);
         batch.len()
     }
 }
@@ -120,7 +120,7 @@ impl Replies {
             .iter()
             .map(|request| {
                 let (done, outcome) = oneshot::channel();
-                (BatchEntry { lease: LeaseArgs::acquire(request), done }, outcome)
+                (BatchEntry { lease: LeaseArgs::acquire(request), acks: request.acks, done }, outcome)
             })
             .unzip();
         let sent = self.connection.send([1, 2], LIMIT, |packer, out| {

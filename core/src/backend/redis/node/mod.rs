@@ -14,7 +14,7 @@ use self::rollback::Rollbacks;
 pub(crate) use self::wait_queue::WaitQueue;
 use super::config::Config;
 use super::describe;
-use super::pipeline::batch::LeaseOutcome;
+use super::pipeline::batch::{Late, LeaseOutcome};
 use super::pipeline::scheduler::WorkerLimits;
 use super::pipeline::workers::Workers;
 use super::protocol::lease_args::LeaseArgs;
@@ -26,15 +26,13 @@ use crate::backend::redis::node_context::NodeContext;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Acks, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
-use crate::runtime::undo::IfMissing;
 
-/// Two workers a policy keep client and server busy at the same time, and eight leave room for policies whose
-/// replicas lag.
-const ACQUIRE_WORKERS: WorkerLimits = WorkerLimits { workers: 8, per_policy: 2 };
+/// Two workers a class keep client and server busy at the same time.
+const ACQUIRE_WORKERS: WorkerLimits = WorkerLimits { workers: 8, per_class: 2 };
 /// Extensions have their own workers, because they must not wait behind grants.
-const EXTEND_WORKERS: WorkerLimits = WorkerLimits { workers: 4, per_policy: 1 };
+const EXTEND_WORKERS: WorkerLimits = WorkerLimits { workers: 4, per_class: 1 };
 /// Releases use the shared connection, one batch at a time: meanwhile the next batch grows.
-const RELEASE_WORKERS: WorkerLimits = WorkerLimits { workers: 1, per_policy: 1 };
+const RELEASE_WORKERS: WorkerLimits = WorkerLimits { workers: 1, per_class: 1 };
 
 /// One server. Connections are made on demand.
 pub(crate) struct Node {
@@ -97,19 +95,19 @@ impl Node {
                 }))
             }
             LeaseOutcome::Written { acks: received, .. } => {
-                let rolled_back = Box::pin(self.roll_back(request, IfMissing::Done)).await;
+                let rolled_back = Box::pin(self.roll_back(request, Late::Impossible)).await;
                 Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back))
             }
             LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(busy(reply))),
             LeaseOutcome::Refused(error) => Err(error),
-            LeaseOutcome::Undo(error, if_missing) => {
-                let undone = Box::pin(self.roll_back(request, if_missing)).await;
+            LeaseOutcome::Undo(error, late) => {
+                let undone = Box::pin(self.roll_back(request, late)).await;
                 // Its cause only: its message says that nothing was granted.
                 let why = error.cause().unwrap_or("the server returned an error").to_owned();
                 Err(if undone { error } else { context.unknown(resources.first(), &why) })
             }
             LeaseOutcome::Unknown(why) => {
-                self.rollbacks.add(resources, *owner, *ttl, IfMissing::KeepTrying);
+                self.rollbacks.add(resources, *owner, *ttl, Late::Possible);
                 Err(context.unknown(resources.first(), &why))
             }
         }
@@ -144,7 +142,7 @@ impl Node {
             Err(error) => error,
         };
         // It was granted long ago, so nothing of it can be executed later.
-        self.rollbacks.add(resources, owner, ttl, IfMissing::Done);
+        self.rollbacks.add(resources, owner, ttl, Late::Impossible);
         Err(error)
     }
 
@@ -186,12 +184,12 @@ impl Node {
 
     /// Undoes a grant that was written, or may have been, and is not proved. Returns whether that is
     /// confirmed. Never a plain DEL: the lease may have expired, and another owner may have it.
-    async fn roll_back(&self, request: &Request, if_missing: IfMissing) -> bool {
+    async fn roll_back(&self, request: &Request, late: Late) -> bool {
         let Request { resources, owner, ttl, .. } = request;
         let deleted = self.delete(resources, *owner).await;
-        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || if_missing == IfMissing::Done);
+        let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || late == Late::Impossible);
         if !confirmed {
-            self.rollbacks.add(resources, *owner, *ttl, if_missing);
+            self.rollbacks.add(resources, *owner, *ttl, late);
         }
         confirmed
     }

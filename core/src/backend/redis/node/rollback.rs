@@ -7,6 +7,7 @@ use redis::Value;
 use tokio::sync::Notify;
 
 use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::pipeline::batch::Late;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::backend::redis::protocol::scripts::RELEASE;
 use crate::lease::{Owner, Resources, Ttl};
@@ -18,6 +19,10 @@ use crate::runtime::undo::{IfMissing, Undo, UndoQueue, UndoResult, UndoStep};
 const MAX_BATCH: usize = 256;
 /// In addition to the TTL, for the time a command is in flight.
 const SLACK: Duration = Duration::from_millis(250);
+
+/// How long an answer of the server is waited for. A request that a stopped server has received is executed whenever
+/// the server goes on, but one that is away for a day will not come back with it.
+const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The leases of one node that are to be undone. One task works on all of them, and runs only while there are
 /// any. It outlives the manager, and ends with the process.
@@ -39,13 +44,20 @@ impl Rollbacks {
         Self { context, state, added: Notify::new() }
     }
 
-    /// Compares and deletes until the lease is certainly gone, or `ttl` has passed from now.
-    pub fn add(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl, if_missing: IfMissing) {
+    /// Compares and deletes until the lease is certainly gone: deleted, or over. A grant that may still be executed
+    /// begins only then: it is over a TTL after the server first answered again.
+    pub fn add(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
         let now = self.context.clock.boot();
+        let lasts = ttl.as_duration() + SLACK;
+        let (if_missing, until) = match late {
+            Late::Impossible => (IfMissing::Done, now + lasts),
+            Late::Possible => (IfMissing::KeepTrying(lasts), now + GIVE_UP + lasts),
+        };
         let undo = Undo {
             target: LeaseArgs::release(resources, owner),
             if_missing,
-            until: now + ttl.as_duration() + SLACK,
+            until,
+            answered: false,
             due: now,
             backoff: Backoff::UNDO,
         };

@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::error::Error;
+use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
-use crate::runtime::undo::IfMissing;
 
 /// Requests, in the order of their arrival.
 pub(crate) type RequestBatch = Vec<BatchEntry>;
@@ -15,6 +15,8 @@ pub(crate) type RequestBatch = Vec<BatchEntry>;
 /// One request of a batch.
 pub(crate) struct BatchEntry {
     pub lease: LeaseArgs,
+    /// How many replicas must acknowledge it, and by when.
+    pub acks: AckPolicy,
     pub done: oneshot::Sender<LeaseOutcome>,
 }
 
@@ -28,9 +30,17 @@ pub(crate) enum LeaseOutcome {
     /// Nothing was written, or even sent.
     Refused(Error),
     /// Perhaps written, and it cannot be proved: undo it. The error is for the caller.
-    Undo(Error, IfMissing),
+    Undo(Error, Late),
     /// Unknown, for this reason.
     Unknown(Arc<str>),
+}
+
+/// Whether a request may still be executed when its server has answered a later one: it may be on its way in a
+/// connection that broke, or in a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Late {
+    Possible,
+    Impossible,
 }
 
 pub(crate) fn settle(entry: BatchEntry, outcome: LeaseOutcome) {

@@ -2,10 +2,9 @@
 
 use redis::Value;
 
-use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
+use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle};
 use crate::backend::redis::protocol::replies::{ReplyContext, ScriptResult};
 use crate::error::Error;
-use crate::runtime::undo::IfMissing;
 
 /// A batch on its way to the server and back.
 pub(crate) struct RoundTrip {
@@ -110,7 +109,7 @@ impl<'a> ReplySorter<'a> {
             ScriptResult::Declined(reply) => LeaseOutcome::Declined(reply),
             ScriptResult::WrongServer(error) | ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
             // A proxy may have sent this reply while the server still executes the script.
-            ScriptResult::Failed(error) => LeaseOutcome::Undo(error, IfMissing::KeepTrying),
+            ScriptResult::Failed(error) => LeaseOutcome::Undo(error, Late::Possible),
         };
         settle(entry, outcome);
     }

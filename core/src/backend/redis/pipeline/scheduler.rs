@@ -11,23 +11,43 @@ pub(crate) const MAX_BATCH: usize = 128;
 /// A request with more resources than this gets a batch of its own, so that no batch becomes huge.
 const LARGE: usize = 16;
 
-/// How many workers there may be.
+/// How many workers there may be. Each class of requests gets its first one whatever the others do: a WAIT that
+/// stalls on a lagging replica keeps its worker, and must not keep those with other requirements from theirs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WorkerLimits {
-    /// In total.
+    /// A class gets a second worker only while fewer than half of these are busy. Workers beyond them exit when
+    /// they are idle.
     pub workers: usize,
-    /// For requests of one policy, so that a policy that stalls on a lagging replica leaves workers for the
-    /// others. A policy gets a second worker only while fewer than half of all workers are busy.
-    pub per_policy: usize,
+    /// For the requests of one class.
+    pub per_class: usize,
 }
 
-/// Requests that wait for a worker. Requests of one policy share a WAIT, so they form a batch: batches grow
+/// Requests that share a WAIT: they need the same number of acknowledgements, and none of them allows twice the
+/// time of another one, so none waits long behind another. There are at most 27 such classes for each number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaitClass {
+    /// How many acknowledgements they need; 0: there is no WAIT.
+    pub required: u32,
+    magnitude: u32,
+}
+
+impl WaitClass {
+    pub const fn of(acks: AckPolicy) -> Self {
+        let magnitude = match acks.timeout_ms.checked_ilog2() {
+            Some(magnitude) if acks.required > 0 => magnitude,
+            _ => 0,
+        };
+        Self { required: acks.required, magnitude }
+    }
+}
+
+/// Requests that wait for a worker. Requests of one class share a WAIT, so they form a batch: batches grow
 /// while workers are busy, and an idle worker takes a whole one. Nothing is ever delayed in order to grow a
 /// batch.
 pub(crate) struct Scheduler {
     limits: WorkerLimits,
-    /// The policies with waiting or sent requests; the next one to serve comes first.
-    groups: VecDeque<PolicyGroup>,
+    /// The classes with waiting or sent requests; the next one to serve comes first.
+    groups: VecDeque<ClassGroup>,
     /// Workers that exist.
     workers: usize,
     /// Workers that have a batch.
@@ -35,10 +55,10 @@ pub(crate) struct Scheduler {
     closed: bool,
 }
 
-struct PolicyGroup {
-    policy: AckPolicy,
+struct ClassGroup {
+    class: WaitClass,
     batches: VecDeque<RequestBatch>,
-    /// Workers that have batches of this policy.
+    /// Workers that have batches of this class.
     workers: usize,
 }
 
@@ -54,7 +74,7 @@ pub(crate) enum Scale {
 
 /// What a worker does next.
 pub(crate) enum Assignment {
-    Send(AckPolicy, RequestBatch),
+    Send(WaitClass, RequestBatch),
     Wait,
     Exit,
 }
@@ -69,13 +89,14 @@ impl Scheduler {
     }
 
     /// Adds a request, unless the scheduler is closed.
-    pub fn push(&mut self, policy: AckPolicy, entry: BatchEntry) -> Option<Scale> {
+    pub fn push(&mut self, entry: BatchEntry) -> Option<Scale> {
         if self.closed {
             return None;
         }
-        // A process has only a few policies, so a linear search is cheapest.
-        let at = self.groups.iter().position(|group| group.policy == policy).unwrap_or_else(|| {
-            self.groups.push_back(PolicyGroup { policy, batches: VecDeque::new(), workers: 0 });
+        let class = WaitClass::of(entry.acks);
+        // A process has only a few classes, so a linear search is cheapest.
+        let at = self.groups.iter().position(|group| group.class == class).unwrap_or_else(|| {
+            self.groups.push_back(ClassGroup { class, batches: VecDeque::new(), workers: 0 });
             self.groups.len() - 1
         });
         let batches = &mut self.groups[at].batches;
@@ -92,29 +113,29 @@ impl Scheduler {
 
     /// What an idle worker does next. After [`Assignment::Send`] it is busy until [`Self::done`]. After
     /// [`Assignment::Exit`] it is no longer counted. A worker with a connection of its own `stays` when there
-    /// is no work.
+    /// is no work, unless there are too many.
     pub fn next(&mut self, stays: bool) -> (Assignment, Scale) {
         let Some(at) = self.groups.iter().position(|group| self.may_take(group)) else {
-            if stays && !self.closed {
+            if stays && !self.closed && self.workers <= self.limits.workers {
                 return (Assignment::Wait, Scale::Keep);
             }
             self.workers -= 1;
             return (Assignment::Exit, Scale::Keep);
         };
-        // Behind the other policies.
+        // Behind the other classes.
         let mut group = self.groups.remove(at).expect("its position was just found");
         let batch = group.batches.pop_front().expect("may_take checked for a batch");
-        let policy = group.policy;
+        let class = group.class;
         group.workers += 1;
         self.groups.push_back(group);
         self.busy += 1;
-        (Assignment::Send(policy, batch), self.scale())
+        (Assignment::Send(class, batch), self.scale())
     }
 
-    /// A worker is done with a batch of this policy.
-    pub fn done(&mut self, policy: AckPolicy) {
+    /// A worker is done with a batch of this class.
+    pub fn done(&mut self, class: WaitClass) {
         self.busy -= 1;
-        if let Some(at) = self.groups.iter().position(|group| group.policy == policy) {
+        if let Some(at) = self.groups.iter().position(|group| group.class == class) {
             self.groups[at].workers -= 1;
             if self.groups[at].workers == 0 && self.groups[at].batches.is_empty() {
                 self.groups.remove(at);
@@ -138,8 +159,8 @@ impl Scheduler {
         self.workers
     }
 
-    fn may_take(&self, group: &PolicyGroup) -> bool {
-        let spare = group.workers < self.limits.per_policy && self.busy * 2 < self.limits.workers;
+    fn may_take(&self, group: &ClassGroup) -> bool {
+        let spare = group.workers < self.limits.per_class && self.busy * 2 < self.limits.workers;
         !group.batches.is_empty() && (group.workers == 0 || spare)
     }
 
@@ -148,11 +169,9 @@ impl Scheduler {
             Scale::Keep
         } else if self.busy < self.workers {
             Scale::Wake
-        } else if self.workers < self.limits.workers {
+        } else {
             self.workers += 1;
             Scale::Spawn
-        } else {
-            Scale::Keep
         }
     }
 }
@@ -165,25 +184,29 @@ mod tests {
     use crate::backend::redis::protocol::lease_args::LeaseArgs;
     use crate::lease::{Owner, Resources};
 
-    const LIMITS: WorkerLimits = WorkerLimits { workers: 4, per_policy: 2 };
+    const LIMITS: WorkerLimits = WorkerLimits { workers: 4, per_class: 2 };
 
     fn policy(required: u32) -> AckPolicy {
         AckPolicy { required, timeout_ms: 50 }
     }
 
     fn push(scheduler: &mut Scheduler, required: u32) -> Scale {
-        scheduler.push(policy(required), entry()).unwrap()
+        scheduler.push(entry(policy(required))).unwrap()
     }
 
-    fn entry() -> BatchEntry {
+    fn entry(acks: AckPolicy) -> BatchEntry {
         let lease = LeaseArgs::release(&Resources::one("r").unwrap(), Owner::random());
-        BatchEntry { lease, done: oneshot::channel().0 }
+        BatchEntry { lease, acks, done: oneshot::channel().0 }
     }
 
-    /// What the next worker sends: policy and number of requests.
+    fn class(required: u32) -> WaitClass {
+        WaitClass::of(policy(required))
+    }
+
+    /// What the next worker sends: the acknowledgements it needs, and the number of requests.
     fn take(scheduler: &mut Scheduler) -> Option<(u32, usize)> {
         match scheduler.next(true).0 {
-            Assignment::Send(policy, batch) => Some((policy.required, batch.len())),
+            Assignment::Send(class, batch) => Some((class.required, batch.len())),
             Assignment::Wait | Assignment::Exit => None,
         }
     }
@@ -194,13 +217,13 @@ mod tests {
         assert_eq!(push(&mut scheduler, 2), Scale::Spawn);
         assert_eq!(push(&mut scheduler, 2), Scale::Wake, "the starting worker takes both");
         assert_eq!(take(&mut scheduler), Some((2, 2)));
-        assert_eq!(push(&mut scheduler, 2), Scale::Spawn, "a second worker for the same policy");
+        assert_eq!(push(&mut scheduler, 2), Scale::Spawn, "a second worker for the same class");
         assert_eq!(take(&mut scheduler), Some((2, 1)));
         for _ in 0..3 {
             assert_eq!(push(&mut scheduler, 2), Scale::Keep, "but no third");
         }
         assert_eq!(take(&mut scheduler), None);
-        scheduler.done(policy(2));
+        scheduler.done(class(2));
         assert_eq!(take(&mut scheduler), Some((2, 3)), "what gathered becomes one batch");
     }
 
@@ -217,43 +240,73 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_stalls_leaves_workers_for_the_others() {
+    fn a_class_that_stalls_leaves_workers_for_the_others() {
         let mut scheduler = Scheduler::new(LIMITS);
         for required in [2, 2, 2] {
             push(&mut scheduler, required);
             take(&mut scheduler);
         }
-        assert_eq!(take(&mut scheduler), None, "policy 2 has its two workers");
+        assert_eq!(take(&mut scheduler), None, "class 2 has its two workers");
         push(&mut scheduler, 2);
         assert_eq!(push(&mut scheduler, 1), Scale::Spawn);
         assert_eq!(
             take(&mut scheduler),
             Some((1, 1)),
-            "overtakes requests that wait for a worker of policy 2"
+            "overtakes requests that wait for a worker of class 2"
         );
         push(&mut scheduler, 1);
-        assert_eq!(
-            take(&mut scheduler),
-            None,
-            "half of the workers are busy, so no policy gets a second one"
-        );
+        assert_eq!(take(&mut scheduler), None, "half of the workers are busy, so no class gets a second one");
         assert_eq!(push(&mut scheduler, 3), Scale::Spawn);
         assert_eq!(take(&mut scheduler), Some((3, 1)));
-        assert_eq!(push(&mut scheduler, 4), Scale::Keep, "all four workers are busy");
-        scheduler.done(policy(1));
-        scheduler.done(policy(3));
+        assert_eq!(push(&mut scheduler, 4), Scale::Spawn, "a fifth worker, for a class that has none");
+        assert_eq!(take(&mut scheduler), Some((4, 1)));
+        assert_eq!(scheduler.workers(), 5);
+        assert_eq!(push(&mut scheduler, 4), Scale::Keep, "but no second one");
+        for required in [1, 3, 4] {
+            scheduler.done(class(required));
+        }
         let turns = [take(&mut scheduler), take(&mut scheduler)];
-        assert_eq!(turns, [Some((1, 1)), Some((4, 1))], "in the order of arrival, overtaking policy 2");
+        assert_eq!(turns, [Some((1, 1)), Some((4, 1))], "in the order of arrival, overtaking class 2");
+        assert!(matches!(scheduler.next(true).0, Assignment::Exit), "one worker too many");
+        assert!(matches!(scheduler.next(true).0, Assignment::Wait));
     }
 
     #[test]
-    fn finished_policies_leave_nothing_behind() {
+    fn requests_without_acknowledgements_and_of_each_class_always_get_a_worker() {
+        let mut scheduler = Scheduler::new(LIMITS);
+        let mut lone = |required, timeout_ms| {
+            scheduler.push(entry(AckPolicy { required, timeout_ms })).unwrap();
+            matches!(scheduler.next(true).0, Assignment::Send(class, _) if class.required == required)
+        };
+        for magnitude in 0..26 {
+            assert!(lone(2, 1 << magnitude), "{magnitude}");
+        }
+        assert!(lone(0, 0), "every other worker stalls");
+        assert!(lone(1, 50));
+    }
+
+    #[test]
+    fn requests_that_need_the_same_acknowledgements_within_a_similar_time_share_a_batch() {
+        let mut scheduler = Scheduler::new(LIMITS);
+        for timeout_ms in [4_096, 8_191, 5_000, 6_000] {
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms })).unwrap();
+        }
+        for timeout_ms in [4_095, 8_192] {
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms })).unwrap();
+        }
+        let sizes = [(); 3].map(|()| take(&mut scheduler).map(|(_, requests)| requests));
+        assert_eq!(sizes, [Some(4), Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn finished_classes_leave_nothing_behind() {
         let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in 1..100 {
             let one_off = AckPolicy { required: 1, timeout_ms };
-            scheduler.push(one_off, entry()).unwrap();
-            assert!(matches!(scheduler.next(true).0, Assignment::Send(policy, _) if policy == one_off));
-            scheduler.done(one_off);
+            scheduler.push(entry(one_off)).unwrap();
+            let Assignment::Send(class, _) = scheduler.next(true).0 else { panic!("no batch") };
+            assert_eq!(class, WaitClass::of(one_off));
+            scheduler.done(class);
         }
         assert!(scheduler.groups.is_empty());
         assert_eq!(scheduler.workers(), 1);
@@ -264,7 +317,7 @@ mod tests {
         let mut scheduler = Scheduler::new(LIMITS);
         assert_eq!(push(&mut scheduler, 0), Scale::Spawn);
         assert!(matches!(scheduler.next(false).0, Assignment::Send(..)));
-        scheduler.done(policy(0));
+        scheduler.done(class(0));
         assert!(matches!(scheduler.next(false).0, Assignment::Exit));
         assert_eq!(scheduler.workers(), 0);
         assert_eq!(push(&mut scheduler, 0), Scale::Spawn, "the next request starts another worker");
@@ -275,7 +328,7 @@ mod tests {
         let mut scheduler = Scheduler::new(LIMITS);
         push(&mut scheduler, 1);
         assert_eq!(scheduler.close().len(), 1);
-        assert!(scheduler.push(policy(1), entry()).is_none());
+        assert!(scheduler.push(entry(policy(1))).is_none());
         assert!(matches!(scheduler.next(true).0, Assignment::Exit));
     }
 }

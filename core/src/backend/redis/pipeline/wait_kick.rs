@@ -30,9 +30,9 @@ impl WaitKicker {
         Self { timeout, task: task.abort_handle() }
     }
 
-    /// Watches a WAIT with this timeout that was just sent, until the guard is dropped.
-    pub fn guard(&self, timeout: Duration) -> impl Drop {
-        self.timeout.set(Instant::now() + timeout + FIRST_PAUSE);
+    /// Watches a WAIT that is to end at this moment, until the guard is dropped.
+    pub fn guard(&self, due: Instant) -> impl Drop {
+        self.timeout.set(due + FIRST_PAUSE);
         scopeguard::guard((), |()| self.timeout.clear())
     }
 }

@@ -1,4 +1,4 @@
-//! The workers of a node: tasks that send one batch at a time, in a few calls of a script followed by one
+//! The workers of a node: tasks that send one batch at a time, in a few calls of a script followed by a
 //! WAIT.
 //!
 //! WAIT covers the writes of its own connection, so scripts and WAIT travel together on a connection without
@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle, settle_all};
+use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle, settle_all};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
 use super::wait_kick::WaitKicker;
@@ -22,13 +22,13 @@ use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::lease_args::{LeaseArgs, call_sizes};
+use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::Script;
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
-use crate::runtime::undo::IfMissing;
 
 /// How often a request is sent at most: the script may have to be loaded, the request to be sent separately, and
 /// to another server.
@@ -67,9 +67,9 @@ impl Workers {
     }
 
     /// Runs the script for one request and waits for its proof, unless no acknowledgements are required.
-    pub async fn run(self: &Arc<Self>, policy: AckPolicy, lease: LeaseArgs) -> LeaseOutcome {
+    pub async fn run(self: &Arc<Self>, acks: AckPolicy, lease: LeaseArgs) -> LeaseOutcome {
         let (done, outcome) = oneshot::channel();
-        let scale = self.scheduler.lock().push(policy, BatchEntry { lease, done });
+        let scale = self.scheduler.lock().push(BatchEntry { lease, acks, done });
         let Some(scale) = scale else { return LeaseOutcome::Refused(Error::Closed) };
         self.scale(scale);
         // A worker settles every request; it can only disappear with its runtime.
@@ -116,12 +116,12 @@ impl Workers {
             let (assignment, scale) = self.scheduler.lock().next(own.is_some());
             self.scale(scale);
             match assignment {
-                Assignment::Send(policy, batch) => {
-                    let _done = scopeguard::guard((), |()| self.scheduler.lock().done(policy));
-                    if policy.required == 0 {
-                        self.send_unproved(policy, batch).await;
+                Assignment::Send(class, batch) => {
+                    let _done = scopeguard::guard((), |()| self.scheduler.lock().done(class));
+                    if class.required == 0 {
+                        self.send_unproved(batch).await;
                     } else {
-                        self.send_proved(&mut own, policy, batch).await;
+                        self.send_proved(&mut own, class.required, batch).await;
                     }
                 }
                 Assignment::Wait => self.work.notified().await,
@@ -136,7 +136,7 @@ impl Workers {
     }
 
     /// A batch with a WAIT, on the worker's own connection.
-    async fn send_proved(&self, own: &mut Option<WorkerConnection>, policy: AckPolicy, batch: RequestBatch) {
+    async fn send_proved(&self, own: &mut Option<WorkerConnection>, required: u32, batch: RequestBatch) {
         let mut trip = RoundTrip::first(batch);
         loop {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
@@ -153,7 +153,7 @@ impl Workers {
                 trip.load_script = true;
             }
             let WorkerConnection { connection, kicker } = own.as_ref().expect("it exists or was just made");
-            match self.round_trip(connection, Some(kicker), policy, trip).await {
+            match self.round_trip(connection, Some(kicker), required, trip).await {
                 Completed::Settled => return,
                 Completed::Resend(next) => trip = next,
                 Completed::NothingWritten(next) => {
@@ -166,14 +166,14 @@ impl Workers {
     }
 
     /// A batch without WAIT, on the shared connection.
-    async fn send_unproved(&self, policy: AckPolicy, batch: RequestBatch) {
+    async fn send_unproved(&self, batch: RequestBatch) {
         let mut trip = RoundTrip::first(batch);
         loop {
             let connection = match self.context.shared.get().await {
                 Ok(connection) => connection,
                 Err(error) => return settle_all(trip.batch, &LeaseOutcome::Refused(error)),
             };
-            match self.round_trip(&connection, None, policy, trip).await {
+            match self.round_trip(&connection, None, 0, trip).await {
                 Completed::Settled => return,
                 Completed::Resend(next) | Completed::NothingWritten(next) => trip = next,
             }
@@ -185,21 +185,20 @@ impl Workers {
         &self,
         connection: &Connection,
         kicker: Option<&WaitKicker>,
-        policy: AckPolicy,
+        required: u32,
         mut trip: RoundTrip,
     ) -> Completed {
-        let context = self.context.reply_context(self.operation, policy.required);
+        let context = self.context.reply_context(self.operation, required);
         trip.separately |= self.separately.load(Ordering::Relaxed);
-        let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, policy, &trip) {
+        let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, required, &trip) {
             Ok(sent) => sent,
             Err(broken) => {
                 settle_all(trip.batch, &LeaseOutcome::Refused(context.not_sent(&broken)));
                 return Completed::Settled;
             }
         };
-        let _kicking = kicker.map(|kicker| kicker.guard(Duration::from_millis(policy.timeout_ms.into())));
         // The scripts' replies come before the WAIT ends, so busy requests do not wait for it.
-        let response = match early.filter(|_| policy.required == 0) {
+        let response = match early.filter(|_| required == 0) {
             None => connection.receive(scripts).await,
             Some(early) => {
                 let in_time = timeout(early, connection.receive(scripts)).await;
@@ -214,34 +213,63 @@ impl Workers {
         if written.is_empty() && !next.batch.is_empty() {
             return Completed::NothingWritten(next);
         }
-        let acknowledgement = if policy.required > 0 {
-            let Response { mut replies, broken } = connection.receive(wait).await;
-            match broken {
-                // The echo came, so the reply before it is the answer to this WAIT.
-                None if !replies.is_empty() => context.acknowledgement(&replies.swap_remove(0)),
-                broken => Acknowledgement::Unknown(reason(broken).to_string()),
-            }
-        } else {
-            Acknowledgement::Received(0)
-        };
-        // A server that was replaced meanwhile proves nothing: its successor may not know what it has granted.
-        let acknowledgement = match connection.retired() {
-            Some(why) => Acknowledgement::Unknown(why.to_string()),
-            None => acknowledgement,
-        };
-        settle_written(written, at, &acknowledgement);
+        match kicker {
+            Some(kicker) => self.prove(connection, kicker, context, (written, at), wait).await,
+            None => settle_written(written, at, &proved_now(connection, Acknowledgement::Received(0))),
+        }
         if next.batch.is_empty() { Completed::Settled } else { Completed::Resend(next) }
     }
 
+    /// Waits for the acknowledgements of what was written, and settles the requests: all of them once enough
+    /// replicas have acknowledged, otherwise each when its own time is over.
+    async fn prove(
+        &self,
+        connection: &Connection,
+        kicker: &WaitKicker,
+        context: ReplyContext<'_>,
+        (mut written, sent): (Vec<(BatchEntry, i64)>, BootInstant),
+        mut wait: SentWait,
+    ) {
+        let required = context.required;
+        loop {
+            let _kicking = kicker.guard(wait.due);
+            let Response { mut replies, broken } = connection.receive(wait.exchange).await;
+            let acknowledgement = match broken {
+                // The echo came, so the reply before it is the answer to this WAIT.
+                None if !replies.is_empty() => context.acknowledgement(&replies.swap_remove(0)),
+                broken => Acknowledgement::Unknown(reason(broken).to_string()),
+            };
+            let acknowledgement = proved_now(connection, acknowledgement);
+            let too_few = matches!(acknowledgement, Acknowledgement::Received(acks) if acks < required);
+            let (rest, over): (Vec<_>, Vec<_>) =
+                written.into_iter().partition(|(entry, _)| too_few && entry.acks.timeout_ms > wait.ends_ms);
+            settle_written(over, sent, &acknowledgement);
+            let Some(ends_ms) = shortest(rest.iter().map(|(entry, _)| entry)) else { return };
+            written = rest;
+            // Covers all that the connection has written, like the one before.
+            let timeout_ms = ends_ms - wait.ends_ms;
+            let limit = millis(timeout_ms) + self.context.config.command_timeout;
+            let pack = |packer: &mut Packer, out: &mut Vec<u8>| pack_wait(packer, out, required, timeout_ms);
+            wait = match connection.send([2], limit, pack) {
+                Ok([exchange]) => SentWait { exchange, ends_ms, due: Instant::now() + millis(timeout_ms) },
+                Err(broken) => {
+                    return settle_written(written, sent, &Acknowledgement::Unknown(broken.to_string()));
+                }
+            };
+        }
+    }
+
     /// Sends the calls of the script, and the WAIT.
-    fn send(&self, connection: &Connection, policy: AckPolicy, trip: &RoundTrip) -> Result<SentBatch, Break> {
+    fn send(&self, connection: &Connection, required: u32, trip: &RoundTrip) -> Result<SentBatch, Break> {
         let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.separately);
-        let replies = [usize::from(trip.load_script) + sizes.len(), if policy.required > 0 { 2 } else { 0 }];
+        let replies = [usize::from(trip.load_script) + sizes.len(), if required > 0 { 2 } else { 0 }];
+        // The next ones are for those that allow more time.
+        let timeout_ms = if required > 0 { shortest(&trip.batch).unwrap_or_default() } else { 0 };
         let mut at = BootInstant::from_micros(0);
-        let limit = Duration::from_millis(policy.timeout_ms.into()) + self.context.config.command_timeout;
-        let early = self.early_limit(policy, &trip.batch).filter(|&early| early < limit);
+        let limit = millis(timeout_ms) + self.context.config.command_timeout;
+        let early = self.early_limit(timeout_ms, &trip.batch).filter(|&early| early < limit);
         // Only a connection of our own is closed for a reply that is late for us.
-        let limit = early.filter(|_| policy.required > 0).unwrap_or(limit);
+        let limit = early.filter(|_| required > 0).unwrap_or(limit);
         let [scripts, wait] = connection.send(replies, limit, |packer, out| {
             at = self.context.clock.boot();
             if trip.load_script {
@@ -254,24 +282,21 @@ impl Workers {
                 let leases = call.iter().map(|entry| &entry.lease);
                 self.script.pack(&self.context.config.keys, leases, packer, out);
             }
-            if policy.required > 0 {
-                packer.command(out, ExpectedReply::Integer, |cmd| {
-                    cmd.arg("WAIT").arg(policy.required).arg(policy.timeout_ms);
-                });
-                packer.echo(out);
+            if required > 0 {
+                pack_wait(packer, out, required, timeout_ms);
             }
         })?;
+        let wait = SentWait { exchange: wait, ends_ms: timeout_ms, due: Instant::now() + millis(timeout_ms) };
         Ok(SentBatch { at, sizes, early, scripts, wait })
     }
 
     /// How long the replies to extensions may take; `None` for other operations.
-    fn early_limit(&self, policy: AckPolicy, batch: &[BatchEntry]) -> Option<Duration> {
+    fn early_limit(&self, timeout_ms: u32, batch: &[BatchEntry]) -> Option<Duration> {
         if self.operation != Operation::Extend {
             return None;
         }
         let shortest = batch.iter().map(|entry| entry.lease.ttl()).min()?;
-        let acknowledged = Duration::from_millis(policy.timeout_ms.into());
-        Some((shortest / EXTENSION_SHARE).max(acknowledged + SHORTEST_LIMIT))
+        Some((shortest / EXTENSION_SHARE).max(millis(timeout_ms) + SHORTEST_LIMIT))
     }
 
     /// Settles the requests that need no proof. Returns those that were written, and the round trip for those
@@ -316,10 +341,18 @@ fn settle_written(written: Vec<(BatchEntry, i64)>, sent: BootInstant, acknowledg
     for (entry, reply) in written {
         let outcome = match acknowledgement {
             Acknowledgement::Received(acks) => LeaseOutcome::Written { reply, sent, acks: *acks },
-            Acknowledgement::Impossible(error) => LeaseOutcome::Undo(error.clone(), IfMissing::Done),
+            Acknowledgement::Impossible(error) => LeaseOutcome::Undo(error.clone(), Late::Impossible),
             Acknowledgement::Unknown(why) => LeaseOutcome::Unknown(why.as_str().into()),
         };
         settle(entry, outcome);
+    }
+}
+
+/// A server that was replaced meanwhile proves nothing: its successor may not know what it has granted.
+fn proved_now(connection: &Connection, acknowledgement: Acknowledgement) -> Acknowledgement {
+    match connection.retired() {
+        Some(why) => Acknowledgement::Unknown(why.to_string()),
+        None => acknowledgement,
     }
 }
 
@@ -337,7 +370,32 @@ struct SentBatch {
     /// After this long the replies come too late, though the connection may be in order.
     early: Option<Duration>,
     scripts: Exchange,
-    wait: Exchange,
+    wait: SentWait,
+}
+
+/// A WAIT in flight; without one, its exchange has ended.
+struct SentWait {
+    exchange: Exchange,
+    /// How long after the requests it ends, in milliseconds, if too few replicas acknowledge them.
+    ends_ms: u32,
+    /// When that is.
+    due: Instant,
+}
+
+/// The shortest time that one of these requests allows for its acknowledgements, in milliseconds.
+fn shortest<'a>(entries: impl IntoIterator<Item = &'a BatchEntry>) -> Option<u32> {
+    entries.into_iter().map(|entry| entry.acks.timeout_ms).min()
+}
+
+fn pack_wait(packer: &mut Packer, out: &mut Vec<u8>, required: u32, timeout_ms: u32) {
+    packer.command(out, ExpectedReply::Integer, |cmd| {
+        cmd.arg("WAIT").arg(required).arg(timeout_ms);
+    });
+    packer.echo(out);
+}
+
+fn millis(ms: u32) -> Duration {
+    Duration::from_millis(ms.into())
 }
 
 /// The connection of a worker that sends WAITs.

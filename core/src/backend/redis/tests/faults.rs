@@ -4,7 +4,7 @@ use super::proxy::{Fault, Proxy};
 use super::server::{Server, available};
 use super::*;
 
-fn shortfall(outcome: Result<Attempt>) -> crate::error::Shortfall {
+pub fn shortfall(outcome: Result<Attempt>) -> crate::error::Shortfall {
     match outcome {
         Err(Error::InsufficientReplicas(shortfall)) => shortfall,
         other => panic!("{other:?}"),
@@ -240,13 +240,19 @@ fn a_grant_that_is_executed_late_is_undone_even_after_close() {
     });
     granted(acquire(&backend, &request(one("warm"), 10_000, acks(1, 1_000))));
     primary.pause();
-    let error = acquire(&backend, &request(one("r"), 600_000, acks(1, 100))).unwrap_err();
-    assert_eq!(code(&error), "OUTCOME_UNKNOWN");
+    let attempts = [request(one("r"), 600_000, acks(1, 100)), request(one("short"), 200, acks(1, 100))];
+    for outcome in acquire_together(&backend, &attempts) {
+        assert_eq!(code(&outcome.unwrap_err()), "OUTCOME_UNKNOWN");
+    }
     let closing = Arc::clone(&backend);
     on_io(async move { closing.close().await });
-    assert_eq!(backend.pending_cleanups(), 1);
+    // For longer than the shorter TTL, which has not begun.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(backend.pending_cleanups(), 2);
     primary.resume();
-    eventually("it was granted", || primary.exists(&fence_key("r")));
+    eventually("both were granted", || {
+        primary.exists(&fence_key("r")) && primary.exists(&fence_key("short"))
+    });
     eventually("the key is deleted", || !primary.exists(&lock_key("r")));
     eventually("cleanup is done", || backend.pending_cleanups() == 0);
     eventually("its connections are closed", || {

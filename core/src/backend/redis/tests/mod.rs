@@ -6,6 +6,7 @@ mod faults;
 mod proxy;
 mod refusals;
 mod server;
+mod stalls;
 mod tls;
 mod wait_queue;
 

@@ -55,6 +55,7 @@ impl BackgroundUndo {
             // What was submitted before has run.
             if_missing: IfMissing::Done,
             until: now + limit,
+            answered: false,
             // The first attempt has just failed.
             due: now + backoff.next_pause(),
             backoff,

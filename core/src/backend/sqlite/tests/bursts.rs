@@ -130,6 +130,6 @@ fn a_lock_is_handed_over_while_thousands_wait_for_others() {
         assert!(backend.release(&name, held.owner, ttl).await?);
         backend.acquire(&super::Request { resources: other, ..request(&["x"], 1000) }).await
     });
-    assert!(matches!(ended.unwrap(), Attempt::Busy(Some(_))));
+    assert!(matches!(ended.unwrap(), Attempt::Busy(busy) if busy.remaining.is_some()));
     woken.recv_timeout(LONG).unwrap();
 }
