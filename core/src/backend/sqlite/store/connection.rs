@@ -1,5 +1,7 @@
 //! The connection of an open lock file, and how its transactions begin and end.
 
+use std::ptr;
+
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
@@ -120,12 +122,12 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 /// for a small part of what a statement costs. <https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>
 fn page_version(connection: &Connection) -> Option<u32> {
     let mut version = 0_u32;
-    // SAFETY: the handle is open for as long as `connection` is borrowed, the name is NUL-terminated, and this
-    // operation writes one `unsigned int` to its argument.
+    // SAFETY: the handle is open for as long as `connection` is borrowed, no name stands for the main database
+    // and saves its look-up, and this operation writes one `unsigned int` to its argument.
     let code = unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),
-            c"main".as_ptr(),
+            ptr::null(),
             ffi::SQLITE_FCNTL_DATA_VERSION,
             (&raw mut version).cast(),
         )
