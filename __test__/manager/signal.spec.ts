@@ -118,7 +118,7 @@ it('little stack leaves no lease that nobody holds', async () => {
      await new Promise((resolve) => setTimeout(resolve, 20))
      controller.abort('enough')
      say({ asked, held, heard: await second })
-     await locks.close()`,
+     await locks.close({ drainMs: 0 })`,
   )
   // Node itself complains of promises that are rejected so deep.
   expect(ending).toMatchObject({ code: 0, signal: null })
