@@ -112,6 +112,7 @@ fn reply(words: &[&str]) -> String {
             format!("*{}\r\n{}:{echo}\r\n", count + 1, each.repeat(count))
         }
         ["WAIT", replicas, ..] => format!(":{replicas}\r\n"),
+        ["HELLO", ..] => "*4\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n".to_owned(),
         ["PING"] => "+PONG\r\n".to_owned(),
         ["PING", echo] => format!("${}\r\n{echo}\r\n", echo.len()),
         _ => "+OK\r\n".to_owned(),
