@@ -74,7 +74,7 @@ class Ending extends AsyncResource {
   /** @param {Lock} lock */
   constructor(lock) {
     super('FENCELOCK_SIGNAL')
-    // Whoever has the signal waits for its end, which is reported to nobody once the locks of a copy of this
+    // Code that has the signal waits for its end, which is no longer reported once the locks of a copy of this
     // module were collected.
     Object.defineProperty(this.controller.signal, Symbol('fencelock.lock'), { value: lock })
   }
@@ -246,8 +246,9 @@ class Lock {
     const { calls, strategy } = this.#registry
     const outcome = await submit((slot) => calls.direct.extend(slot, strategy.number, this.#lease, ttl))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, this.strategy, this.resource)
-    // Its end may have been announced before.
-    if (scoped.has(this) && !attended.has(this.#lease)) this.#attend()
+    // Its end may have been announced before. After a release no end is reported, so the lock would be kept,
+    // and the process alive, for ever.
+    if (this.#release === undefined && scoped.has(this) && !attended.has(this.#lease)) this.#attend()
   }
 
   release() {

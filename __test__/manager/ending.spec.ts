@@ -58,6 +58,28 @@ describe('a process', () => {
     expect({ code, stdout }).toEqual({ code: 0, stdout: '"exits"\n' })
   })
 
+  it('is not kept alive by a lock that was released while it was extended', async () => {
+    const { code, stdout } = await runCode(
+      `${manager()}
+       const block = (ms) => { for (const end = performance.now() + ms; performance.now() < end; ); }
+       await locks.withLock(${JSON.stringify(unique())}, { ttlMs: 1_000, renew: false }, async (lock) => {
+         lock.signal.addEventListener('abort', () => {
+           // The release does not leave before the answer to the extension is taken.
+           void locks.tryAcquire(${JSON.stringify(unique())})
+           void lock.release()
+         })
+         // Both wait to be taken: that the lease is about to end, and then the answer.
+         block(930)
+         const extended = lock.extend(60_000)
+         block(50)
+         await extended
+       })
+       process.on('exit', () => say('exits'))`,
+      { limitMs: 10_000 },
+    )
+    expect({ code, stdout }).toEqual({ code: 0, stdout: '"exits"\n' })
+  })
+
   it('is kept alive while a manager drains, and ends when it has', async () => {
     const resource = unique()
     const ending = await runCode(
