@@ -19,7 +19,7 @@ const waiting = new WeakMap()
  * @returns {() => void} unsubscribes; never throws
  */
 function whenAborted(signal, onAbort) {
-  const entry = waiting.get(signal) ?? listen(signal)
+  const entry = waiting.get(signal) ?? listen(signal, onAbort)
   const { calls, listener } = entry
   calls.add(onAbort)
   return () => {
@@ -34,10 +34,12 @@ function whenAborted(signal, onAbort) {
   }
 }
 
-/** @param {AbortSignal} signal */
-function listen(signal) {
-  /** @type {Set<() => void>} */
-  const calls = new Set()
+/**
+ * @param {AbortSignal} signal
+ * @param {() => void} first a signal of the caller's own making may call its listener at once
+ */
+function listen(signal, first) {
+  const calls = new Set([first])
   const listener = () => {
     waiting.delete(signal)
     for (const call of calls) call()
@@ -80,7 +82,6 @@ function abortable(signal, { start, cancel, discard }) {
       reject(abortReason(signal))
       if (isStarted) cancel()
     })
-    // A signal of the caller's own making may abort while it is asked to report that.
     if (isAborted) return
     isStarted = true
     try {
@@ -96,4 +97,4 @@ function abortable(signal, { start, cancel, discard }) {
   })
 }
 
-module.exports = { abortReason, abortable }
+module.exports = { abortReason, abortable, whenAborted }

@@ -81,6 +81,14 @@ describe('a signal without a reason', () => {
     await lock.release()
   })
 
+  it('that aborts while it is asked to report that is heard', async () => {
+    const locks = manager()
+    const signal = foreign({ addEventListener: (_: string, listener: () => void) => listener() })
+    const resource = unique()
+    await expect(locks.acquireLocal(resource, { signal })).rejects.toMatchObject(AbortError)
+    expect(await locks.inspect(resource)).toBeNull()
+  })
+
   it('is not one with a reason that is null', async () => {
     const signal = AbortSignal.abort(null)
     expect(
@@ -91,7 +99,7 @@ describe('a signal without a reason', () => {
   })
 })
 
-it('little stack leaves no lease that nobody holds', async () => {
+it('little stack leaves no lease without a holder', async () => {
   const path = join(tempDir(), 'locks.sqlite')
   const ending = await runCode(
     `const { LockManager } = await import('fencelock')
