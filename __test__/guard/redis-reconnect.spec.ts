@@ -147,6 +147,31 @@ it('ends the wait with the signal: with its reason before anything is sent, and 
   expect(error.cause).toMatchObject({ cause: reason })
 })
 
+it('listens to a signal once, however many calls wait on it, and no longer than they do', async () => {
+  const { guard, resource } = await behindProxy(clients.ioredis!)
+  const { signal } = new AbortController()
+  const listen = vi.spyOn(signal, 'addEventListener')
+  const unlisten = vi.spyOn(signal, 'removeEventListener')
+  const write = () => guard.set({ resource, token: 5n }, resource, 'x', { signal })
+  await Promise.all(Array.from({ length: 20 }, write))
+  expect(listen).toHaveBeenCalledTimes(1)
+  expect(unlisten).toHaveBeenCalledTimes(1)
+})
+
+it('never reports a script as failed that failed because of what its first, unanswered run wrote', async () => {
+  const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
+  const key = unique()
+  const script = `if redis.call('EXISTS', KEYS[1]) == 1 then error('exists') end redis.call('SET', KEYS[1], 'mine')`
+  const run = (at = key) => guard.run({ resource, token: 5n }, script, { keys: [at] })
+  await run(unique()) // The server knows the script from now on.
+  const { outcome, breakConnection } = await losingAnswer(proxy, () => run(), holds(key, 'mine'))
+  breakConnection()
+  const error = await outcome
+  expect(error).toBeInstanceOf(OutcomeUnknownError)
+  expect(error.message).toContain('exists')
+  expect((await rejection(run())).message).toContain('exists')
+})
+
 it('is not hurried by a test that turns its clock forward', async () => {
   const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })

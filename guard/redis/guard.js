@@ -4,6 +4,7 @@
 
 const { isMap } = require('node:util').types
 
+const { abortReason } = require('../../lib/abort.js')
 const { invalid } = require('../../lib/errors.js')
 const { identify, throughProxies } = require('../../lib/identity.js')
 const { keyPrefix, resourceName } = require('../../lib/options/names.js')
@@ -266,8 +267,10 @@ class RedisGuard {
       }
       case 'odd':
         throw notAToken(fences[detail - 1], names[detail - 1], lease.strategy)
-      case 'failed':
-        throw new Error(String(detail))
+      case 'failed': {
+        const error = new Error(String(detail))
+        throw broke ? resent(error, lease) : error
+      }
       default:
         throw failure('unknown', new Error('the client’s answer is not one of the script’s'), lease)
     }
@@ -284,7 +287,7 @@ class RedisGuard {
   async #send(script, keys, args, patience, lease) {
     const runner = this.#runner
     const { signal } = patience
-    if (signal?.aborted) throw signal.reason ?? new DOMException('The operation was aborted', 'AbortError')
+    if (signal?.aborted) throw abortReason(signal)
     if (runner.isEnded()) throw failure('unsent', new Error('the client is closed'), lease)
     const { breaks } = runner.watch
     /** @param {unknown} error */

@@ -2,6 +2,7 @@
 
 /** How long a guard waits for a client, which may wait for its server for ever. */
 
+const { whenAborted } = require('../../lib/abort.js')
 const { elapsed, monotonic } = require('../core/clock.js')
 
 /** @import { ConnectionWatch } from './connection-watch.js' */
@@ -9,7 +10,7 @@ const { elapsed, monotonic } = require('../core/clock.js')
 /** Timers may fire a little early, and the clock of `monotonic` ticks every 10 ms on some systems. */
 const EARLY_MS = 50
 
-/** There is no answer, and nobody waits for it any more. */
+/** There is no answer, and the call does not wait for one any more. */
 class NoAnswer extends Error {}
 
 /**
@@ -32,13 +33,12 @@ function patiently(exchange, { timeoutMs, signal }, dropping) {
     let isOver = false
     /** @type {NodeJS.Timeout | undefined} */
     let timer
-    /** @type {(() => void) | undefined} */
-    let unwatch
+    /** What ends the subscriptions. @type {(() => void)[]} */
+    const ends = []
     const end = () => {
       isOver = true
       clearTimeout(timer)
-      signal?.removeEventListener('abort', onAbort)
-      unwatch?.()
+      for (const each of ends) each()
     }
     /**
      * @param {string} why
@@ -48,8 +48,11 @@ function patiently(exchange, { timeoutMs, signal }, dropping) {
       end()
       reject(new NoAnswer(why, { cause }))
     }
-    const onAbort = () => giveUp('its signal aborted', signal?.reason)
     const onTimeout = () => isOver || giveUp(`none within ${timeoutMs} ms`)
+    if (signal !== undefined) {
+      ends.push(whenAborted(signal, () => giveUp('its signal aborted', signal.reason)))
+    }
+    if (dropping !== undefined) ends.push(dropping.onBreak(() => giveUp('the connection was closed')))
     if (timeoutMs !== Infinity) {
       const limit = monotonic() + timeoutMs
       timer = setTimeout(() => {
@@ -59,8 +62,6 @@ function patiently(exchange, { timeoutMs, signal }, dropping) {
         else onTimeout()
       }, timeoutMs)
     }
-    signal?.addEventListener('abort', onAbort)
-    unwatch = dropping?.onBreak(() => giveUp('the connection was closed'))
     exchange(() => isOver)
       .then(resolve, reject)
       .finally(end)

@@ -4,7 +4,7 @@
  */
 
 export const javascriptLayers = [
-  ['lib/errors.js', 'lib/identity.js', 'lib/native/load-errors.js', 'lib/warnings.js'],
+  ['lib/abort.js', 'lib/errors.js', 'lib/identity.js', 'lib/native/load-errors.js', 'lib/warnings.js'],
   ['lib/options/validate.js', 'lib/options/names.js', 'lib/options/suggest.js'],
   // Below all that loads the addon.
   ['guard/core/'],
@@ -16,7 +16,7 @@ export const javascriptLayers = [
   ['lib/options/'],
   ['lib/native/'],
   ['lib/lock-registry.js'],
-  ['lib/abort.js', 'lib/held-by-caller.js', 'lib/lock.js'],
+  ['lib/held-by-caller.js', 'lib/lock.js'],
   ['lib/lock-manager.js'],
   ['index.js'],
   ['scripts/lib/'],
