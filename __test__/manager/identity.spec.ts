@@ -1,6 +1,6 @@
 /** Locks and managers as objects: compared, copied, and wrapped by a Proxy. */
 import { LockManager } from 'fencelock'
-import { redisGuard, sqliteGuard } from 'fencelock/guard'
+import { fencingHeaders, httpFence, redisGuard, sqliteGuard } from 'fencelock/guard'
 import assert from 'node:assert'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
@@ -87,6 +87,15 @@ it('a guard works behind a transparent Proxy', async () => {
   expect(await transparent(sqliteGuard({ adapter })).run({ resource: 'r', token: 1n }, () => 'ran')).toBe(
     'ran',
   )
+})
+
+it('the fence of an HTTP service works behind a transparent Proxy', async () => {
+  const fence = transparent(httpFence({ advance: async () => {} }))
+  const fencing = { resource: 'r', resources: ['r'], token: 1n }
+  expect(await fence.check(new Headers(fencingHeaders(fencing)))).toEqual({ passed: true, fencing })
+  const handle = fence.fetch((_: Request, { token }) => new Response(String(token)))
+  const response = await handle(new Request('http://localhost', { headers: fencingHeaders(fencing) }))
+  expect(await response.text()).toBe('1')
 })
 
 it('the methods keep their names', () => {

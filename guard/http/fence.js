@@ -3,6 +3,7 @@
 /** The service's side: checks the token of a request before its handler runs. */
 
 const { invalid } = require('../../lib/errors.js')
+const { identify, throughProxies } = require('../../lib/identity.js')
 const {
   integerOrInfinity,
   keysOf,
@@ -73,6 +74,7 @@ class HttpFence {
    * @param {number} maxAheadMs
    */
   constructor(guard, resource, maxAheadMs) {
+    identify(this, 'a fence cannot be cloned')
     this.#guard = guard
     this.#resource = resource
     this.#maxAheadMs = maxAheadMs
@@ -107,7 +109,7 @@ class HttpFence {
 
   /**
    * Why the token is not for what the request is about. A resource too many is one whose fence the caller would
-   * raise without any right to it: with a high token, nobody else could ever write there.
+   * raise without any right to it: with a high token, no other caller could ever write there.
    * @param {readonly string[]} resources of the token
    * @param {unknown} request
    */
@@ -220,6 +222,8 @@ class HttpFence {
     }
   }
 }
+
+throughProxies(HttpFence)
 
 /** @param {Public.FencingProblem} problem */
 function toResponse({ status, headers, body }) {
