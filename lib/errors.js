@@ -47,8 +47,9 @@ class LockError extends Error {
     this.code = code
     this.resource = resource
     this.strategy = strategy
-    for (const [field, value] of Object.entries({ ...own, ...rest })) {
+    for (const [field, given] of Object.entries({ ...own, ...rest })) {
       if (RESERVED.has(field)) continue
+      const value = given === undefined ? own[field] : given
       // Loggers, test runners and JSON.stringify fail on a bigint in what they copy from an error.
       const enumerable = typeof value !== 'bigint'
       Object.defineProperty(this, field, { value, enumerable, writable: true, configurable: true })

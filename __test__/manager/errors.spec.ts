@@ -65,6 +65,14 @@ describe('an error that a program makes', () => {
     })
   })
 
+  it('has the same fields with undefined ones as without them', () => {
+    const held = new LockHeldError('held', { byCaller: undefined, resources: undefined })
+    expect(held).toMatchObject({ byCaller: false, resources: [] })
+    const stale = new StaleTokenError('stale', { token: undefined, current: 3n })
+    expect([stale.token, stale.current]).toEqual([0n, 3n])
+    expect(Object.keys(stale)).not.toContain('token')
+  })
+
   it('is refused with fields that are no object, and of the class that has no code', () => {
     expect(() => new LockHeldError('held', 'invoice:42' as never)).toThrow(/object of fields/)
     expect(() => new LockHeldError('held', null as never)).toThrow(/object of fields/)
