@@ -68,7 +68,7 @@ export interface HttpFenceOptions {
   /**
    * How far a token may be ahead of this service's clock, in milliseconds: an integer from 0, or `Infinity`. If
    * it is more, the response is 400. The tokens of fencelock are microseconds of a clock, unless a `minToken`
-   * or an earlier clock was ahead; a caller who sends a much higher one shuts out everybody after it.
+   * or an earlier clock was ahead; a caller who sends a much higher one shuts out all others after it.
    * @default Infinity
    */
   maxAheadMs?: number | undefined

@@ -86,7 +86,7 @@ export interface SqlGuard<Tx> {
    *
    * Rejects with
    * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
-   * - {@link UnsupportedError}: the table does not exist, because nobody has called {@link SqlGuard.migrate}
+   * - {@link UnsupportedError}: the table does not exist, because {@link SqlGuard.migrate} was not called
    * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost
    *   meanwhile
    * - {@link OutcomeUnknownError}: COMMIT got no clear answer (the connection broke, or with SQLite the disk

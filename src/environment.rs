@@ -56,7 +56,7 @@ impl Attached {
     /// environment ends.
     pub(crate) fn detach(self: &Arc<Self>, env: Env) {
         let hook = Arc::as_ptr(self);
-        // Whoever removes it from the list takes back the hook's reference.
+        // The one that removes it from the list takes back the hook's reference.
         let is_attached = ATTACHED.with_borrow_mut(|all| {
             let before = all.len();
             all.retain(|one| one.as_ptr() != hook);

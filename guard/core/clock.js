@@ -12,7 +12,7 @@ function monotonic() {
   return uptime.call(process) * 1000
 }
 
-/** What nobody notifies, to wait on with a time limit. */
+/** Memory that is never notified, to wait on with a time limit. */
 const never = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
 
 /**

@@ -89,7 +89,7 @@ function number(numbers, at) {
 
 /**
  * No asynchronous context: what is created here lives as long as the process, and must not keep the context
- * of whoever happens to make the first call, nor run what it calls in it.
+ * of the code that happens to make the first call, nor run what it calls in it.
  */
 class Outside extends AsyncResource {
   constructor() {
@@ -241,7 +241,7 @@ function endMessage(from, at) {
 
 /**
  * Starts a call of the addon under a new slot. Nothing can fail from then on: a failure that is reported as
- * the call's own would leave a lease that nobody holds.
+ * the call's own would leave a lease without a holder.
  * @param {(slot: number) => void} start
  * @param {Settle} settle gets the outcome; failures are outcomes
  * @throws what `start` throws

@@ -72,7 +72,7 @@ function notAPath(hint) {
  */
 function fileMode(name, value) {
   if (typeof value !== 'number') throw wrongType(name, 'a number', value)
-  // The creator has to read and write the file, and nobody to execute it.
+  // The creator has to read and write the file; it is not a program.
   if (Number.isInteger(value) && value >= 0o600 && value <= 0o666 && (value & ~0o066) === 0o600) return value
   throw invalid(
     RangeError,

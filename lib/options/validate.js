@@ -137,8 +137,7 @@ function integerOrInfinity(name, value, min) {
  * @param {unknown} value
  * @param {readonly Key[]} keys
  * @param {{ hint?: string, elsewhere?: (key: string) => string | undefined }} [more] `hint` is added when it
- *   is not an
- *   object; `elsewhere` says where an unknown key belongs
+ *   is not an object; `elsewhere` says where an unknown key belongs
  * @returns {{ readonly [K in Key]?: unknown }}
  */
 function object(name, value, keys, { hint, elsewhere } = {}) {

@@ -46,7 +46,7 @@ export function guardSuite(subject: Subject): void {
     isMysql ? `\`${name.replaceAll('`', '``')}\`` : `"${name.replaceAll('"', '""')}"`
   const createSchema = subject.sync ? "ATTACH ':memory:' AS ?" : `CREATE ${isMysql ? 'DATABASE' : 'SCHEMA'} ?`
 
-  it('says what to do when nobody has migrated, and passes on a missing table of the callback', async () => {
+  it('says what to do without a migration, and passes on a missing table of the callback', async () => {
     const lock = { resource: unique(), token: 1n }
     const bare = client.guard({ table: unique('never') })
     for (const call of [

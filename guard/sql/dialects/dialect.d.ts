@@ -25,7 +25,7 @@ export interface Dialect {
   readonly isConflict: (error: unknown) => boolean
   /** Another process is creating the table at the same time. */
   readonly isConcurrentCreate: (error: unknown) => boolean
-  /** The table of the fences does not exist: nobody has migrated. */
+  /** The table of the fences does not exist: the guard was not migrated. */
   readonly isMissingTable: (error: unknown) => boolean
   /** An error at COMMIT that says that nothing was committed. */
   readonly isRefusal: (error: unknown) => boolean
