@@ -102,9 +102,9 @@ describe('with a proxy in front of the primary', () => {
       proxy.cut()
     }
     const refused = await eventually('a call over a new connection', async () => {
-      // The cut may become visible only after something was sent.
+      // The cut may become visible only when something is sent, or after it was.
       const error = await rejection<Error & { code?: string }>(call())
-      return error.code !== 'OUTCOME_UNKNOWN' && error
+      return error.code === 'INSUFFICIENT_REPLICAS' && error
     })
     expect(proxy.accepted).toBeGreaterThan(before)
     expect(refused).toBeInstanceOf(InsufficientReplicasError)

@@ -83,7 +83,6 @@ describe('plain', () => {
     ['redis://', ''],
     ['redis://localhost:99999', ''],
     ['redis://localhost/abc', ''],
-    ['', ''],
   ])('refuses the URL %j at once', (url, hint) => {
     expect(() => new LockManager({ redis: url })).toThrow(
       expect.objectContaining({

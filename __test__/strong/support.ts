@@ -4,7 +4,7 @@ import { LockManager, type RedisOptions } from 'fencelock'
 import { onCleanup } from '../fixtures/cleanup'
 import { closing, unique } from '../fixtures/locks'
 import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
-import { eventually } from '../fixtures/temp'
+import { eventually, sleep } from '../fixtures/temp'
 
 /** A manager that is connected, with its scripts loaded. */
 export async function connected(redis: string | RedisOptions): Promise<LockManager> {
@@ -46,5 +46,19 @@ export async function replicationIsIdle({ primary, replicas }: Deployment): Prom
   await eventually('the replicas have acknowledged everything', async () => {
     const { master_repl_offset: all, ...info } = await primary.info('replication')
     return replicas.every((_, index) => info[`slave${index}`]?.includes(`,offset=${all},`))
+  })
+}
+
+/**
+ * Waits until no script was called for a moment: a waiter that was queued has made its attempts. One that breaks
+ * an attempt that is under way makes its outcome unknown, and ends the wait.
+ */
+export async function scriptsAreDone(server: RedisServer): Promise<void> {
+  const calls = async (): Promise<string | undefined> =>
+    /cmdstat_evalsha:calls=\d+/.exec(String(await server.cmd('INFO', 'commandstats')))?.[0]
+  await eventually('no more scripts are called', async () => {
+    const before = await calls()
+    await sleep(50)
+    return before === (await calls())
   })
 }

@@ -9,7 +9,7 @@ import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startRedis } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { connected, queueKey, lockKey } from './support'
+import { connected, lockKey, queueKey, scriptsAreDone } from './support'
 
 it('continues when the server was restarted and lost its data', async () => {
   const server = await startRedis()
@@ -19,6 +19,7 @@ it('continues when the server was restarted and lost its data', async () => {
   await one.acquireStrong(resource, { ttlMs: 60_000 })
   const next = two.acquireStrong(resource, { waitMs: 30_000 })
   await eventually('it is queued', () => server.cmd('EXISTS', queueKey(resource)))
+  await scriptsAreDone(server)
   await server.kill()
   await sleep(300)
   await server.start()
@@ -32,6 +33,7 @@ it('reports that the server is down to all waiters, if it still is when their ti
   await locks.acquireStrong(resource, { ttlMs: 60_000 })
   const waits = [1, 2, 3].map(() => rejection(locks.acquireStrong(resource, { waitMs: 3_000 })))
   await eventually('one is queued', () => server.cmd('EXISTS', queueKey(resource)))
+  await scriptsAreDone(server)
   await server.kill()
   for (const error of await Promise.all(waits)) expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
 })
