@@ -21,8 +21,9 @@ const SUSPICIOUS_MS = 1_000
 /**
  * A running routine.
  * @typedef {object} Running
- * @property {ManagerCalls} calls of the lock's manager
- * @property {Public.Lock | undefined} lock undefined once the routine has settled
+ * @property {ManagerCalls | undefined} calls of the lock's manager
+ * @property {Public.Lock | undefined} lock both are undefined once the routine has settled: a socket or a
+ *   timer that it opened may keep this for as long as the process lives
  * @property {Running | undefined} outer the routine around this one
  */
 
@@ -61,6 +62,7 @@ async function runHolding(calls, lock, routine) {
   try {
     return await storage.run(running, routine, lock)
   } finally {
+    running.calls = undefined
     running.lock = undefined
     // Before Node 24 an enabled storage slows down every promise of the process.
     if (--routines === 0) storage.disable()

@@ -7,7 +7,7 @@ import { closing, fencelockWarnings, rejection, unique } from '../fixtures/locks
 import { runCode, startCode } from '../fixtures/processes/processes'
 import { onBun } from '../fixtures/processes/runtimes'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
-import { sleep, tempDir } from '../fixtures/temp'
+import { root, sleep, tempDir } from '../fixtures/temp'
 
 let redis: Deployment
 let path: string
@@ -150,6 +150,31 @@ describe('a process', () => {
     )
     expect(ending).toMatchObject({ code: 0, stderr: '', stdout: '[false,true]\n' })
   })
+})
+
+it.skipIf(onBun)('a manager can be collected although a timer of a routine goes on', async () => {
+  const { code, stdout } = await runCode(
+    `const { LockManager } = await import('fencelock')
+     const { createRequire } = await import('node:module')
+     const { queryObjects } = await import('node:v8')
+     const { NativeManager } = createRequire(import.meta.url)(${JSON.stringify(join(root, 'lib/native/load.js'))})
+     const goOn = () => { setInterval(() => {}, 1e6).unref() }
+     const one = async () => {
+       const locks = new LockManager({ local: ${JSON.stringify(path)} })
+       await locks.withLock(${JSON.stringify(unique())}, goOn)
+       await locks.close()
+     }
+     const left = async () => {
+       for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => { gc(); setTimeout(resolve, 10) })
+       return queryObjects(NativeManager)
+     }
+     await one()
+     const before = await left()
+     for (let count = 0; count < 5; count++) await one()
+     say((await left()) - before)`,
+    { nodeArgs: ['--expose-gc'] },
+  )
+  expect({ code, stdout }).toEqual({ code: 0, stdout: '0\n' })
 })
 
 describe('a routine that waits for the lock it holds', () => {
