@@ -158,6 +158,18 @@ it('listens to a signal once, however many calls wait on it, and no longer than 
   expect(unlisten).toHaveBeenCalledTimes(1)
 })
 
+it('sends nothing if a signal cannot be listened to, and rejects with its error', async () => {
+  const { guard, resource } = await behindProxy(clients.ioredis!)
+  const failure = new Error('no listeners today')
+  const addEventListener = (): never => {
+    throw failure
+  }
+  const signal = { aborted: false, addEventListener, removeEventListener: () => {} } as never
+  await redis.resetStats()
+  expect(await rejection(guard.set({ resource, token: 5n }, resource, 'x', { signal }))).toBe(failure)
+  expect((await redis.calls()).evalsha).toBeUndefined()
+})
+
 it('never reports a script as failed that failed because of what its first, unanswered run wrote', async () => {
   const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
   const key = unique()

@@ -23,7 +23,7 @@ const { few, parts, redisKey } = require('../core/options.js')
 const { assertHeld, readLock, stale } = require('../core/token.js')
 const { isClient, meaning, scriptRunner } = require('./clients.js')
 const { failure, notAToken, resent } = require('./errors.js')
-const { patiently } = require('./patience.js')
+const { NoAnswer, patiently } = require('./patience.js')
 const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
 /** @import * as Public from '../redis.js' */
@@ -302,14 +302,19 @@ class RedisGuard {
         return await runner.evalSha(script.sha, keys, args)
       } catch (error) {
         const isUnloaded = meaning(error) === 'unloaded' && runner.watch.breaks === breaks
-        if (!isUnloaded || isOver()) throw error
+        if (!isUnloaded || isOver()) throw failed(error)
       }
-      return runner.eval(script.text, keys, args)
+      try {
+        return await runner.eval(script.text, keys, args)
+      } catch (error) {
+        throw failed(error)
+      }
     }
     try {
       return await patiently(exchange, patience, runner.isDropping() ? runner.watch : undefined)
     } catch (error) {
-      throw failed(error)
+      // Any other error is that of the exchange, or of a signal that cannot be listened to: nothing was sent.
+      throw error instanceof NoAnswer ? failure('unknown', error, lease) : error
     }
   }
 }

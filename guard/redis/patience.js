@@ -68,4 +68,4 @@ function patiently(exchange, { timeoutMs, signal }, dropping) {
   })
 }
 
-module.exports = { patiently }
+module.exports = { NoAnswer, patiently }
