@@ -44,6 +44,8 @@ pub struct Committer {
     // Locked while the file is opened or closed, and to look up the store; not during transactions.
     slot: Mutex<Option<Arc<Store>>>,
     full: AtomicBool,
+    /// Whether a store was given up whose leases are not lost: its successor does not count them.
+    has_left_leases: AtomicBool,
     /// The mode of a file that is created; 0: as the umask says.
     permissions: AtomicU32,
 }
@@ -57,8 +59,9 @@ impl Committer {
         allow_network: bool,
         listener: Box<dyn CommitListener>,
     ) -> Self {
-        let (slot, full, permissions) = (Mutex::default(), AtomicBool::new(false), AtomicU32::new(0));
-        Self { environment, stores, path, allow_network, listener, slot, full, permissions }
+        let (slot, permissions) = (Mutex::default(), AtomicU32::new(0));
+        let (full, has_left_leases) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { environment, stores, path, allow_network, listener, slot, full, has_left_leases, permissions }
     }
 
     /// The environment of the file.
@@ -92,8 +95,8 @@ impl Committer {
     ) -> Result<bool> {
         let mut has_reopened = false;
         loop {
-            // Dropped at the end of each turn: its connection must close before another one opens, because SQLite
-            // would share the old -shm between them.
+            // Dropped at the end of each turn: its connection must close before another one opens, because
+            // SQLite would share the old -shm between them.
             let Some(store) = self.store(needs, budget)? else { return Ok(false) };
             if self.full.load(Ordering::Relaxed) {
                 store.require_full();
@@ -179,11 +182,15 @@ impl Committer {
     /// Whether this process may have leases in the file that is open now.
     pub fn may_hold_leases(&self) -> bool {
         // Locked: it is being opened, or looked up.
-        self.slot.try_lock().is_none_or(|slot| slot.as_ref().is_some_and(|store| store.may_hold_leases()))
+        self.has_left_leases.load(Ordering::SeqCst)
+            || self
+                .slot
+                .try_lock()
+                .is_none_or(|slot| slot.as_ref().is_some_and(|store| store.may_hold_leases()))
     }
 
-    /// Finds out between transactions whether the file was deleted or replaced, or a -wal or -shm of it. If so,
-    /// its leases are lost.
+    /// Finds out between transactions whether the file was deleted or replaced, or a -wal or -shm of it. If
+    /// so, its leases are lost.
     pub fn check_files(&self) {
         let Some(store) = self.open_store() else { return };
         if store.is_replaced() {
@@ -194,15 +201,16 @@ impl Committer {
         }
     }
 
-    /// The store is not used any more. `is_lost`: neither are its leases, because the path no longer leads to its
-    /// file, or the file is damaged.
+    /// The store is not used any more. `is_lost`: neither are its leases, because the path no longer leads to
+    /// its file, or the file is damaged.
     fn forget(&self, store: &Store, is_lost: bool) {
         let mut budget = RetryBudget::new(SLOT_PATIENCE);
         let mut slot = loop {
             if let Some(slot) = self.slot.try_lock() {
                 break slot;
             }
-            // Whoever has it locked for longer opens or closes the file: this store is not in it any more.
+            // A thread that has it locked for longer opens or closes the file: this store is not in it any
+            // more.
             if !budget.pause() {
                 return;
             }
@@ -213,6 +221,11 @@ impl Committer {
         *slot = None;
         // After every grant in it and, because opening another one takes longer, before every grant in that.
         let since = self.environment.clock.boot() + Duration::from_micros(1);
+        if is_lost {
+            self.has_left_leases.store(false, Ordering::SeqCst);
+        } else if store.may_hold_leases() {
+            self.has_left_leases.store(true, Ordering::SeqCst);
+        }
         drop(slot);
         if is_lost {
             self.listener.on_replaced(since);

@@ -107,9 +107,33 @@ pub struct Liveness {
     path: PathBuf,
     // Holds the lock; dropped after the name is removed.
     file: File,
+    /// Whether leases may be left that carry its mark, beside those of the store that has it.
+    is_kept: bool,
 }
 
+/// Those that stay locked until the process exits, or until a store takes them over.
+static KEPT: Mutex<Vec<Liveness>> = Mutex::new(Vec::new());
+
 impl Liveness {
+    /// Takes over the file that this process keeps for leases that are left, or creates one: so there is only
+    /// one, however often the lock file has to be opened anew.
+    pub fn take_kept_or_create(database: &Path, permissions: Permissions) -> Result<Self> {
+        let kept = {
+            let mut kept = KEPT.lock();
+            let found = kept.iter().position(|liveness| liveness.path == liveness.mark.path(database));
+            found.map(|index| kept.swap_remove(index))
+        };
+        match kept {
+            Some(liveness) if is_named(&liveness.path, &liveness.file) => Ok(liveness),
+            kept => {
+                let created = Self::create(database, permissions);
+                // Without its name it proves nothing now; its directory may be renamed back.
+                kept.into_iter().for_each(Self::keep_until_exit);
+                created
+            }
+        }
+    }
+
     /// Creates and locks a file for this process next to the lock file.
     pub fn create(database: &Path, permissions: Permissions) -> Result<Self> {
         // A reaper may see the file after it is created and before it is locked, take it for that of a dead
@@ -128,7 +152,7 @@ impl Liveness {
                 Ok(Some(file)) => {
                     let metadata = file.metadata().map_err(|error| errors::io("use", &path, &error))?;
                     mark.inode = FileId::of(&metadata).inode();
-                    return Ok(Self { mark, path, file });
+                    return Ok(Self { mark, path, file, is_kept: false });
                 }
                 Ok(None) => {
                     ours().remove(&mark.nonce);
@@ -158,9 +182,14 @@ impl Liveness {
 
     /// Keeps the file locked until the process exits: leases are left that a user may still rely on. No other
     /// process may take them over until then, and all may from then on.
-    pub fn keep_until_exit(self) {
-        static KEPT: Mutex<Vec<Liveness>> = Mutex::new(Vec::new());
+    pub fn keep_until_exit(mut self) {
+        self.is_kept = true;
         KEPT.lock().push(self);
+    }
+
+    /// Whether an earlier store of the lock file left leases.
+    pub const fn is_kept(&self) -> bool {
+        self.is_kept
     }
 }
 
@@ -191,9 +220,14 @@ fn claim(path: &Path, permissions: Permissions) -> io::Result<Option<File>> {
             return Err(error);
         }
     }
-    let still_named = std::fs::metadata(path)
-        .is_ok_and(|named| file.metadata().is_ok_and(|locked| FileId::of(&named) == FileId::of(&locked)));
-    Ok(still_named.then_some(file))
+    let is_named = is_named(path, &file);
+    Ok(is_named.then_some(file))
+}
+
+/// Whether this path leads to this file.
+fn is_named(path: &Path, file: &File) -> bool {
+    std::fs::metadata(path)
+        .is_ok_and(|named| file.metadata().is_ok_and(|open| FileId::of(&named) == FileId::of(&open)))
 }
 
 /// What is known about a process.
@@ -268,8 +302,8 @@ impl DeadHolder {
     }
 }
 
-/// The files that dead processes left next to the lock file. Each is opened when it is asked for: there may be
-/// more than a process may have open.
+/// The files that dead processes left next to the lock file. Each is opened when it is asked for: there may
+/// be more than a process may have open.
 pub fn dead_holders(database: &Path) -> Result<impl Iterator<Item = DeadHolder> + use<>> {
     Ok(others(database)?.into_iter().filter_map(|(mark, path)| {
         let file = regular_file::open(&path).ok()?;
@@ -279,8 +313,8 @@ pub fn dead_holders(database: &Path) -> Result<impl Iterator<Item = DeadHolder> 
     }))
 }
 
-/// How many other processes have files that this one may not read. When such a process dies, its leases have to
-/// expire.
+/// How many other processes have files that this one may not read. When such a process dies, its leases have
+/// to expire.
 pub fn unreadable(database: &Path) -> Result<usize> {
     let is_unreadable = |path: &Path| {
         regular_file::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)

@@ -101,7 +101,7 @@ impl<'a> Probed<'a> {
         let mut alive = Alive { liveness: None, probed: self };
         if !kind.is_network() {
             // Who may use the lock file must be able to see whether its other users are alive.
-            alive.liveness = Some(Liveness::create(path, Permissions::beside(path))?);
+            alive.liveness = Some(Liveness::take_kept_or_create(path, Permissions::beside(path))?);
             // Two copies that get here at the same time see each other, and both refuse.
             liveness::refuse_second_copy(path)?;
         }

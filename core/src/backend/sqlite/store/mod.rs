@@ -35,8 +35,8 @@ use crate::runtime::sync::Mutex;
 
 /// How long a close waits for other processes to remove entries that would expire anyway.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long a commit at least waits for readers, with a rollback journal. No new ones come meanwhile: to roll back
-/// earlier would let them in again.
+/// How long a commit at least waits for readers, with a rollback journal. No new ones come meanwhile: to roll
+/// back earlier would let them in again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(100);
 /// How often an unused snapshot is looked for.
 const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(5);
@@ -152,8 +152,8 @@ impl Store {
         Ok(paths::stat(&self.path)?.is_some_and(|stat| stat.id == self.id))
     }
 
-    /// Whether it is certain, between transactions, that the file was deleted or replaced, or its -wal or -shm.
-    /// A transaction that is under way finds out by itself.
+    /// Whether it is certain, between transactions, that the file was deleted or replaced, or its -wal or
+    /// -shm. A transaction that is under way finds out by itself.
     pub fn is_replaced(&self) -> bool {
         if paths::is_replaced(&self.path, self.id) {
             return true;
@@ -181,12 +181,12 @@ impl Store {
         self.give_up(true);
     }
 
-    /// The connection cannot be used any more. Its leases are lost only if a new one will not see them, because
-    /// the files that it had open have gone.
+    /// The connection cannot be used any more. Its leases are lost only if a new one will not see them,
+    /// because the files that it had open have gone.
     pub fn retire(&self) {
         let is_lost = match paths::stat(&self.path) {
             Ok(Some(stat)) if stat.id == self.id && stat.length > 0 => {
-                // Whoever has the connection will notice by itself.
+                // A thread that has the connection will notice by itself.
                 let used = self.connection.try_lock();
                 used.is_some_and(|mut connection| !connection.wal_files.check(&self.path))
             }
@@ -288,7 +288,7 @@ impl Store {
         let mut tx = Tx::new(&connection.connection, self.context(&now), sent, now);
         tx.wants_granted_last = connection.pruner.needs_start(sent);
         let outcome = work(&mut tx).and_then(|()| match connection.pruner.step(&mut tx) {
-            // Nothing that anybody asked for depends on pruning, so a row that it cannot read stops nobody.
+            // Nothing that was asked for depends on pruning, so a row that it cannot read fails no call.
             Err(error) if connection.connection.is_autocommit() => Err(error),
             _ => Ok(()),
         });
@@ -387,7 +387,7 @@ impl Store {
     }
 
     /// Closes in good order: the WAL is copied into the database, and the last process removes it.
-    pub fn close(self) {
+    pub fn close(mut self) {
         if !self.is_current().unwrap_or(false) {
             return;
         }
@@ -397,10 +397,16 @@ impl Store {
             let _ =
                 self.transact(Access::Write, &Clock::System, &mut budget, &mut |tx| tx.leave_all_queues());
         }
-        if self.unreleased.load(Ordering::Relaxed) > 0 && matches!(self.has_no_active_lease(), Ok(true)) {
+        if self.must_keep_liveness() && matches!(self.has_no_active_lease(), Ok(true)) {
             self.unreleased.store(0, Ordering::Relaxed);
+            self.liveness.take();
         }
         self.connection.lock().checkpoint_on_close();
+    }
+
+    /// Whether leases may be left that carry the mark of the liveness file.
+    fn must_keep_liveness(&self) -> bool {
+        self.may_hold_leases() || self.liveness.as_ref().is_some_and(Liveness::is_kept)
     }
 
     /// Whether all leases that were not released have expired, were taken over, or were ended by force.
@@ -415,8 +421,8 @@ impl Store {
         Ok(has_none)
     }
 
-    /// The connection, once no other thread of this process uses it. One that does may be in a commit to a disk
-    /// that does not answer.
+    /// The connection, once no other thread of this process uses it. One that does may be in a commit to a
+    /// disk that does not answer.
     fn lock(&self, budget: &mut RetryBudget) -> Result<MutexGuard<'_, StoreConnection>> {
         loop {
             // A panic leaves at worst an open transaction, which `begin` ends; its snapshot is released like
@@ -435,7 +441,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         // Ends the task that releases snapshots.
         self.snapshot_held.notify_one();
-        if *self.unreleased.get_mut() > 0
+        if self.must_keep_liveness()
             && let Some(liveness) = self.liveness.take()
         {
             liveness.keep_until_exit();

@@ -47,7 +47,7 @@ fn a_file_that_was_emptied_is_created_anew() {
     let error = one.attempt(&["r"], 60_000).unwrap_err();
     assert!(error.to_string().contains("emptied"), "the other process has it open: {error}");
     assert!(one.was_notified_of_loss(&lease));
-    assert!(is_granted(&two, "r"), "nobody has it open");
+    assert!(is_granted(&two, "r"), "no process has it open");
     assert!(!is_granted(&one, "r") && is_granted(&one, "another"), "they share the new one");
 }
 
@@ -121,4 +121,49 @@ fn a_thread_that_stands_in_a_transaction_is_waited_for_within_bounds() {
         drop(end);
     });
     process.acquire(&["r"], 1000);
+}
+
+/// Has the next write fail in a way that speaks of the connection, as a damaged page would.
+fn break_connection(process: &Process, dir: &TestDir) {
+    let raw = dir.raw();
+    let (away, back) = ("ALTER TABLE leases RENAME TO away", "ALTER TABLE away RENAME TO leases");
+    raw.execute_batch(away).unwrap();
+    process.attempt(&["other"], 60_000).unwrap_err();
+    raw.execute_batch(back).unwrap();
+}
+
+#[test]
+fn a_connection_that_is_opened_anew_keeps_one_liveness_file_for_all_leases() {
+    let dir = TestDir::new();
+    let process = dir.process();
+    let mut leases = Vec::new();
+    for number in 0..3 {
+        leases.push(process.acquire(&[&format!("r{number}")], 60_000));
+        break_connection(&process, &dir);
+    }
+    leases.push(process.acquire(&["r"], 60_000));
+    let kept = dir.names().into_iter().filter(|name| name.contains("-live-")).count();
+    assert_eq!(kept, 1, "{:?}", dir.names());
+    for lease in &leases {
+        assert!(process.release(lease).unwrap());
+    }
+    drop(process);
+}
+
+#[test]
+fn the_file_is_watched_for_leases_of_a_connection_that_was_given_up() {
+    let dir = TestDir::new();
+    let process = dir.process();
+    let lease = process.acquire(&["r"], 60_000);
+    break_connection(&process, &dir);
+    // The new connection has released all that it granted.
+    let other = process.acquire(&["s"], 60_000);
+    assert!(process.release(&other).unwrap());
+    assert!(!process.was_notified_of_loss(&lease));
+    std::fs::remove_file(&dir.path).unwrap();
+    let began = std::time::Instant::now();
+    while !process.was_notified_of_loss(&lease) {
+        assert!(began.elapsed() < Duration::from_secs(10), "the loss is noticed without a call");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
