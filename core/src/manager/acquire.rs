@@ -1,5 +1,5 @@
-//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if its
-//! token is above the caller's high-water mark, and if it arrives before its deadline.
+//! Getting a lease: one attempt, or as many as it takes while another owner has it. A grant counts only if
+//! its token is above the caller's high-water mark, and if it arrives before its deadline.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -229,8 +229,8 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Whatever ends a wait is looked at first: what is waited for may be there every time, and the wait would
-    /// never end.
+    /// Whatever ends a wait is looked at first: what is waited for may be there every time, and the wait
+    /// would never end.
     async fn pause(&self, until_done: impl Future<Output = ()>) -> Pause {
         let time_over = async {
             match self.until {

@@ -57,8 +57,8 @@ impl Ticket<'_> {
         }
     }
 
-    /// What stopped the head's last attempt: another owner, or an error. When the lease ends is not passed on,
-    /// because it may have changed since.
+    /// What stopped the head's last attempt: another owner, or an error. When the lease ends is not passed
+    /// on, because it may have changed since.
     pub fn last_outcome(&self) -> Result<Busy> {
         let last = self.queues.0.lock().get(&self.key).and_then(|queue| queue.last.clone());
         last.map_or_else(|| Ok(Busy::default()), |last| last.map(|busy| Busy { remaining: None, ..busy }))

@@ -14,8 +14,8 @@ const MAX_PENDING: usize = 10_000;
 pub(crate) enum IfMissing {
     /// It is undone: whatever was sent has been executed.
     Done,
-    /// Nothing: what was sent may still be executed, and lasts from then on. Only a deletion ends the undo, or this
-    /// much time after the backend first answered again.
+    /// Nothing: what was sent may still be executed, and lasts from then on. Only a deletion ends the undo,
+    /// or this much time after the backend first answered again.
     KeepTrying(Duration),
 }
 

@@ -15,7 +15,8 @@
 //! Three rules keep the data intact. They are necessary because POSIX locks belong to a process, and the
 //! system drops them when *any* of its descriptors of the file is closed
 //! (<https://sqlite.org/howtocorrupt.html>, section 2.2):
-//! - The database, its -wal and its -shm are opened through SQLite only, never with `std::fs`.
+//! - The database, its -wal and its -shm are opened through SQLite only, never with `std::fs`. The one
+//!   exception is a -wal without a database ([`open::leftovers`]), because SQLite locks no -wal.
 //! - A file that is not a lock file, or that another copy of fencelock in this process uses, is never closed
 //!   once a descriptor is open ([`open::header`]); a second copy refuses ([`holders::liveness`]).
 //! - A file that was replaced is closed without touching any file by name ([`open`]).

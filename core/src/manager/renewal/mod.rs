@@ -52,7 +52,7 @@ impl Manager {
         let renewal = held.renewal()?;
         match renewal.decide(&held.times(), self.clock.boot(), &*self.heartbeat) {
             Decision::Stop => {
-                // Nobody would ever release it.
+                // No holder would ever release it.
                 if renewal.is_abandoned() {
                     self.forget(held.id);
                 }

@@ -85,7 +85,7 @@ pub struct Renewal {
 
 /// The lease has not reached its holder yet.
 const UNDELIVERED: u8 = 0;
-/// It was passed on, but nobody has taken it.
+/// It was passed on, but not taken yet.
 const DELIVERED: u8 = 1;
 /// It has a holder.
 const TAKEN: u8 = 2;
@@ -124,7 +124,7 @@ impl Renewal {
         self.passage.store(TAKEN, Ordering::Release);
     }
 
-    /// Whether the lease was passed on, but nobody has taken it.
+    /// Whether the lease was passed on, but not taken yet.
     pub fn is_abandoned(&self) -> bool {
         self.passage.load(Ordering::Acquire) == DELIVERED
     }

@@ -69,7 +69,7 @@ fn what_was_delivered_is_renewed_only_once_it_is_taken() {
     // On its way to a holder whose event loop is blocked, say.
     assert_eq!(decide(&held, due, &heartbeat), Decision::Renew);
     held.deliver();
-    let Decision::Wait(next) = decide(&held, due, &heartbeat) else { panic!("nobody has taken it") };
+    let Decision::Wait(next) = decide(&held, due, &heartbeat) else { panic!("it is not taken yet") };
     assert!(next > due && next < due + ms(2_000), "it may be taken any moment");
     assert_eq!(decide(&held, held.warning(), &heartbeat), Decision::Stop);
     held.renewal().unwrap().take();

@@ -12,8 +12,8 @@ use crate::lease::token;
 use crate::lease::{Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 
-/// Makes one attempt to get a lease: all resources with one token, or none. The inner error: a stored token or
-/// the clock is so high that there is no next token; nothing was written.
+/// Makes one attempt to get a lease: all resources with one token, or none. The inner error: a stored token
+/// or the clock is so high that there is no next token; nothing was written.
 pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Result<Attempt>> {
     // The only mode that the tables have.
     let Mode::Exclusive = request.mode;

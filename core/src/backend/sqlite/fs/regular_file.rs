@@ -1,6 +1,6 @@
-//! Opens the files next to the lock file that are ours: liveness files, the lock of a creation. Anybody who may
-//! write the directory can put something else at their names: a FIFO, which blocks whoever opens it, or a link
-//! to a file elsewhere. So none of these is opened by any other means.
+//! Opens the files next to the lock file that are ours: liveness files, the lock of a creation. Anybody who
+//! may write the directory can put something else at their names: a FIFO, which blocks any process that opens
+//! it, or a link to a file elsewhere. So none of these is opened by any other means.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -38,8 +38,8 @@ pub fn create(path: &Path, permissions: Permissions) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens a file, or creates it. Never opens with permission to create what exists already: in a directory that
-/// is sticky and writable for all, Linux refuses that for another user's file (`fs.protected_regular`).
+/// Opens a file, or creates it. Never opens with permission to create what exists already: in a directory
+/// that is sticky and writable for all, Linux refuses that for another user's file (`fs.protected_regular`).
 pub fn open_or_create(path: &Path, permissions: Permissions) -> io::Result<File> {
     loop {
         match open(path) {
@@ -92,7 +92,7 @@ impl Permissions {
         std::fs::metadata(path).map_or_else(|_| Self::default(), |metadata| Self::of(&metadata))
     }
 
-    /// Those of an existing file, for the files next to it: whoever may use the one needs the others.
+    /// Those of an existing file, for the files next to it: the users of the one need the others.
     #[cfg(unix)]
     pub fn of(metadata: &Metadata) -> Self {
         use std::os::unix::fs::MetadataExt;
@@ -113,8 +113,8 @@ impl Permissions {
         use std::os::unix::fs::PermissionsExt;
 
         if self.group.is_some() || self.user.is_some() {
-            // Only some processes may. If this one may not, others have to wait for its leases to expire when it
-            // dies, which `describe` reports.
+            // Only some processes may. If this one may not, others have to wait for its leases to expire when
+            // it dies, which `describe` reports.
             let _ = std::os::unix::fs::fchown(file, self.user, self.group);
         }
         match self.mode {

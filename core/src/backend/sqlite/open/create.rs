@@ -18,9 +18,8 @@ use crate::error::Result;
 
 const SCHEMA: &str = include_str!("../store/schema.sql");
 
-/// Creates the lock file at a path that names nothing, or an empty file, with this mode or what the umask leaves
-/// of 0666. Succeeds too if another process
-/// created it.
+/// Creates the lock file at a path that names nothing, or an empty file, with this mode or what the umask
+/// leaves of 0666. Succeeds too if another process created it.
 pub fn create(path: &Path, kind: Kind, mode: Option<u32>, budget: &mut RetryBudget) -> Result<()> {
     let permissions = Permissions { mode, ..Permissions::default() };
     // On a network file system, file locks may not work. Only SQLite's own locks are used there, which is

@@ -1,6 +1,6 @@
 //! The -journal, -wal and -shm next to a path that names nothing, or an empty file. A lock file that was
-//! deleted left them there; or they belong to another application, which is creating its database, or has lost
-//! it. Only the first may be removed.
+//! deleted left them there; or they belong to another application, which is creating its database, or has
+//! lost it. Only the first may be removed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,7 +13,7 @@ use crate::backend::sqlite::fs::{paths, regular_file};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::error::{Error, Result};
 
-/// How old a journal must be before SQLite is asked whether somebody uses it. If that somebody is another copy
+/// How old a journal must be before SQLite is asked whether the file is in use. If its user is another copy
 /// of SQLite in this very process, SQLite does not see its locks, and would discard the journal.
 const JOURNAL_REST: Duration = Duration::from_secs(3);
 /// More frames than a WAL of ours has, with the 8 MiB to which it is truncated.
@@ -77,8 +77,8 @@ fn journal(database: &Path) -> PathBuf {
     paths::sibling(database, "-journal")
 }
 
-/// When the journal was last written to; `None` if there is none, or nothing in it. The clock may have been set
-/// back since: then it counts as old.
+/// When the journal was last written to; `None` if there is none, or nothing in it. The clock may have been
+/// set back since: then it counts as old.
 fn journal_age(database: &Path) -> Option<Duration> {
     let metadata = std::fs::symlink_metadata(journal(database)).ok()?;
     (metadata.len() > 0).then_some(())?;

@@ -1,6 +1,6 @@
-//! A lock file of which only one of -wal and -shm is there, although SQLite creates and removes both: somebody
-//! deleted the other one. Processes that have the deleted one open notice soon, and leave; until then they and
-//! whoever opens the file now would use different pairs, and damage it.
+//! A lock file of which only one of -wal and -shm is there, although SQLite creates and removes both: a user
+//! deleted the other one. Processes that have the deleted one open notice soon, and leave; until then they
+//! and a process that opens the file now would use different pairs, and damage it.
 
 use std::io;
 use std::path::Path;
@@ -29,8 +29,8 @@ pub fn repair(database: &Path, budget: &mut RetryBudget) -> Result<()> {
     if exists("-wal") || !exists("-shm") {
         return Ok(());
     }
-    // It says what was in the -wal that is gone: with a new one, every read would fail, and as long as any process
-    // has it open, SQLite does not make it anew.
+    // It says what was in the -wal that is gone: with a new one, every read would fail, and as long as any
+    // process has it open, SQLite does not make it anew.
     match std::fs::remove_file(paths::sibling(database, "-shm")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(errors::io("remove the -shm that is left of", database, &error))

@@ -118,12 +118,13 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
     connection.prepare_cached(sql)?.execute([]).map(|_| ())
 }
 
-/// A number that changes with every commit of any connection: what `PRAGMA data_version` is for those of others,
-/// for a small part of what a statement costs. <https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>
+/// A number that changes with every commit of any connection: what `PRAGMA data_version` is for those of
+/// others, for a small part of what a statement costs.
+/// <https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>
 fn page_version(connection: &Connection) -> Option<u32> {
     let mut version = 0_u32;
-    // SAFETY: the handle is open for as long as `connection` is borrowed, no name stands for the main database
-    // and saves its look-up, and this operation writes one `unsigned int` to its argument.
+    // SAFETY: the handle is open for as long as `connection` is borrowed, no name stands for the main
+    // database and saves its look-up, and this operation writes one `unsigned int` to its argument.
     let code = unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),

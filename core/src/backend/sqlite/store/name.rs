@@ -3,8 +3,8 @@
 use rusqlite::ToSql;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 
-/// The bytes of a name. Not a `str`: a damaged row, or one that another program wrote, may have a name that is no
-/// UTF-8, and must not keep others from being read.
+/// The bytes of a name. Not a `str`: a damaged row, or one that another program wrote, may have a name that
+/// is no UTF-8, and must not keep others from being read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(Box<[u8]>);
 

@@ -18,7 +18,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(60 * 60);
 
 /// Walks through the table: at a steady pace, and faster while it grows. Only in transactions that change
-/// leases, because a file that nobody uses needs no room for more.
+/// leases, because a file that is not used needs no room for more.
 #[derive(Debug, Default)]
 pub struct Pruner {
     /// The last row that was checked. The walk starts at the first row that this process adds or grants: many

@@ -1,7 +1,7 @@
-//! The -wal and -shm files of a lock file: whether they still are the ones that our connection has open. A user
-//! may delete them by hand; a process that opens the database afterwards gets new ones and sees nothing of what
-//! the old ones hold. Or a program may cut the -shm, for example by copying another one over it. SQLite has it
-//! mapped, so the next access beyond its end would kill this process with SIGBUS.
+//! The -wal and -shm files of a lock file: whether they still are the ones that our connection has open. A
+//! user may delete them by hand; a process that opens the database afterwards gets new ones and sees nothing
+//! of what the old ones hold. Or a program may cut the -shm, for example by copying another one over it.
+//! SQLite has it mapped, so the next access beyond its end would kill this process with SIGBUS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,8 @@ pub struct WalFiles {
 }
 
 impl WalFiles {
-    /// Whether they are the ones of the first check. To be called inside a transaction, which has opened them.
+    /// Whether they are the ones of the first check. To be called inside a transaction, which has opened
+    /// them.
     pub fn are_current(&mut self, database: &Path, now: BootInstant) -> bool {
         if self.opened.is_none() {
             self.opened = Some(Found::at(database));
@@ -66,7 +67,7 @@ impl WalFiles {
         let Some(opened) = &mut self.opened else { return true };
         let found = Found::at(database);
         let is_same = (found.wal, found.shm) == (opened.wal, opened.shm);
-        // It only ever grows while somebody has it open.
+        // It only ever grows while a process has it open.
         let is_whole = found.shm_length >= opened.shm_length;
         if is_same && is_whole {
             opened.shm_length = found.shm_length;

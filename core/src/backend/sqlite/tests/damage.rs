@@ -1,9 +1,9 @@
-//! Random damage to the lock file, its -wal and its -shm, by a program that knows nothing of them. Whatever is
-//! hit, no call panics or takes longer than its limit, every outcome is one that the contract knows, and new
-//! files work once the damaged ones are removed.
+//! Random damage to the lock file, its -wal and its -shm, by a program that knows nothing of them. Whatever
+//! is hit, no call panics or takes longer than its limit, every outcome is one that the contract knows, and
+//! new files work once the damaged ones are removed.
 //!
-//! What is *not* promised: that damage to a lease's own row is noticed. So who holds what is compared only for
-//! leases that were granted after the damage.
+//! What is *not* promised: that damage to a lease's own row is noticed. So who holds what is compared only
+//! for leases that were granted after the damage.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
@@ -179,7 +179,7 @@ fn damage_before_use_makes_no_two_holders_and_goes_with_the_files() {
         let how = random.damage(&dir.path, false);
         let (one, two) = (impatient(&dir.path), impatient(&dir.path));
         let mut held = [BTreeMap::new(), BTreeMap::new()];
-        // Whoever comes first gets what it can.
+        // The first to come gets what it can.
         failures += u32::from(use_all(&one, &mut held[0]));
         use_all(&two, &mut held[1]);
         for (name, theirs) in &held[1] {

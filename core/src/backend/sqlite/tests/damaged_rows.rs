@@ -34,7 +34,7 @@ fn is_handed_over(process: &Process, sql: &str) {
 }
 
 #[test]
-fn a_name_that_is_no_utf_8_stops_nobody() {
+fn a_name_that_is_no_utf_8_fails_no_other_call() {
     others_work_beside("INSERT INTO leases (resource, token) VALUES (CAST(x'6eff' AS TEXT), 1)");
     others_work_beside(
         "INSERT INTO queue VALUES (CAST(x'6eff' AS TEXT), 1, 77, 1); INSERT INTO processes VALUES (77, 1, 1, NULL)",
@@ -42,7 +42,7 @@ fn a_name_that_is_no_utf_8_stops_nobody() {
 }
 
 #[test]
-fn values_that_no_version_writes_stop_nobody_else() {
+fn values_that_no_version_writes_fail_no_other_call() {
     for sql in [
         "INSERT INTO leases (resource, token, owner, boot_us, wall_us) VALUES ('na', 1, x'000000', 1, 1)",
         "INSERT INTO leases (resource, token) VALUES ('na', -5)",

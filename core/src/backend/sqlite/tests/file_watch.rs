@@ -1,4 +1,4 @@
-//! The file is deleted or replaced while its leases are held and nobody calls.
+//! The file is deleted or replaced while its leases are held and no call is made.
 
 use std::time::{Duration, Instant};
 
@@ -63,7 +63,7 @@ fn the_loss_of_the_file_is_noticed_without_a_call() {
 
 #[test]
 fn the_file_is_not_watched_when_nothing_is_held() {
-    // A lease that expires is not held either, although nobody releases it.
+    // A lease that expires is not held either, although it is not released.
     for ttl_ms in [60_000, 10] {
         let dir = TestDir::new();
         let process = dir.process();

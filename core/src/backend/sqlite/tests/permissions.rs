@@ -56,7 +56,7 @@ fn users_of_one_group_share_a_file_and_see_each_other_die() {
     alice.read_report();
     let mut bob = start(BOB, "waiter for a death").unwrap();
     assert_eq!(bob.read_report(), "busy");
-    // Whoever comes second follows the mode of the lock file, whatever his umask.
+    // The second user follows the mode of the lock file, whatever its umask.
     for file in dir.liveness_files() {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o660);
     }

@@ -207,7 +207,7 @@ fn missing_wal_files_are_noticed_by_every_later_transaction() {
 
 #[test]
 #[cfg(unix)]
-fn a_wal_that_is_deleted_under_several_processes_keeps_nobody_out() {
+fn a_wal_that_is_deleted_under_several_processes_keeps_no_process_out() {
     for suffix in ["-wal", "-shm"] {
         let dir = TestDir::new();
         // One that has nothing to do, and so does not notice.

@@ -42,8 +42,8 @@ impl ChildProcess {
         Some(Self::spawn(command, role, file))
     }
 
-    /// As this user, of this group and with this umask; the lock file is to have this mode. `None`: this process
-    /// may not become other users.
+    /// As this user, of this group and with this umask; the lock file is to have this mode. `None`: this
+    /// process may not become other users.
     #[cfg(unix)]
     pub(crate) fn start_as(
         [user, group]: [u32; 2],

@@ -23,7 +23,7 @@ fn liveness_name(pid: u32) -> String {
 }
 
 #[test]
-fn a_fifo_named_like_a_liveness_file_stops_nobody() {
+fn a_fifo_named_like_a_liveness_file_blocks_no_process() {
     for pid in [1, std::process::id()] {
         let dir = TestDir::new();
         fifo(&dir, &liveness_name(pid));

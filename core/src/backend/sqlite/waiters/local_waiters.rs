@@ -34,8 +34,8 @@ pub struct LocalWaiters {
 struct State {
     /// By number.
     waiting: HashMap<u64, LocalWaiter>,
-    /// The lines in which they wait, by what they wait for: whoever waits for the same may get it at the same
-    /// time. Numbers rise, so the first of a line came first. No line is empty.
+    /// The lines in which they wait, by what they wait for: those that wait for the same may get it at the
+    /// same time. Numbers rise, so the first of a line came first. No line is empty.
     lines: HashMap<Resources, BTreeSet<u64>>,
     /// How many may have entries in the fair queue.
     queued: usize,
