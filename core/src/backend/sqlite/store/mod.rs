@@ -35,6 +35,8 @@ use crate::runtime::sync::Mutex;
 
 /// How long a close waits for other processes to remove entries that would expire anyway.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long another thread may keep the connection of a store that is given up.
+const RETIRE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How long a commit at least waits for readers, with a rollback journal. No new ones come meanwhile: to roll
 /// back earlier would let them in again.
 const COMMIT_PATIENCE: Duration = Duration::from_millis(100);
@@ -186,9 +188,9 @@ impl Store {
     pub fn retire(&self) {
         let is_lost = match paths::stat(&self.path) {
             Ok(Some(stat)) if stat.id == self.id && stat.length > 0 => {
-                // A thread that has the connection will notice by itself.
-                let used = self.connection.try_lock();
-                used.is_some_and(|mut connection| !connection.wal_files.check(&self.path))
+                // Another thread may be in its last transaction. It will not notice: the next one is elsewhere.
+                let connection = self.lock(&mut RetryBudget::new(RETIRE_TIMEOUT));
+                connection.is_ok_and(|mut connection| !connection.wal_files.check(&self.path))
             }
             // Another file, or an empty one.
             Ok(_) => true,

@@ -167,3 +167,35 @@ fn the_file_is_watched_for_leases_of_a_connection_that_was_given_up() {
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn files_that_have_gone_are_noticed_although_another_thread_uses_the_connection() {
+    let dir = TestDir::new();
+    let registry = registry();
+    let process = dir.process_in(registry, &dir.path);
+    let lease = process.acquire(&["r"], 60_000);
+    let store = dir.store(registry);
+    std::thread::scope(|scope| {
+        let (begun, has_begun) = std::sync::mpsc::channel();
+        let (end, may_end) = std::sync::mpsc::channel::<()>();
+        let (store, used) = (&store, &store);
+        scope.spawn(move || {
+            super::transact(used, &mut |_| {
+                begun.send(()).unwrap();
+                let _ = may_end.recv();
+                Ok(())
+            })
+        });
+        has_begun.recv().unwrap();
+        std::fs::remove_file(dir.path.with_file_name("locks.sqlite-wal")).unwrap();
+        let (retires, is_retiring) = std::sync::mpsc::channel();
+        let retired = scope.spawn(move || {
+            retires.send(()).unwrap();
+            store.retire();
+        });
+        is_retiring.recv().unwrap();
+        drop(end);
+        retired.join().unwrap();
+    });
+    assert!(process.was_notified_of_loss(&lease));
+}
