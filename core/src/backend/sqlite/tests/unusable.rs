@@ -188,12 +188,12 @@ fn files_that_have_gone_are_noticed_although_another_thread_uses_the_connection(
         });
         has_begun.recv().unwrap();
         std::fs::remove_file(dir.path.with_file_name("locks.sqlite-wal")).unwrap();
-        let (retires, is_retiring) = std::sync::mpsc::channel();
+        let (started, has_started) = std::sync::mpsc::channel();
         let retired = scope.spawn(move || {
-            retires.send(()).unwrap();
+            started.send(()).unwrap();
             store.retire();
         });
-        is_retiring.recv().unwrap();
+        has_started.recv().unwrap();
         drop(end);
         retired.join().unwrap();
     });
