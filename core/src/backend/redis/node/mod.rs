@@ -82,8 +82,8 @@ impl Node {
             return Ok(Attempt::Busy(busy(held)));
         }
         let outcome = self.acquire.run(finite(*acks), LeaseArgs::acquire(request)).await;
-        if let (LeaseOutcome::Written { .. }, Some(waiter)) = (&outcome, waiter) {
-            self.wait_queue.granted(waiter);
+        if let (LeaseOutcome::Written { acks: received, .. }, Some(waiter)) = (&outcome, waiter) {
+            self.wait_queue.written(waiter, *received >= acks.required);
         }
         match outcome {
             LeaseOutcome::Written { reply, sent, acks: received } if received >= acks.required => {

@@ -285,7 +285,7 @@ async fn live(server: &Server, seed: u64) {
         if !world.keep_alive().await {
             return;
         }
-        assert_eq!(world.forgotten(), Vec::<u64>::new(), "they could have the lock, and nobody wakes them");
+        assert_eq!(world.forgotten(), Vec::<u64>::new(), "they could have the lock, and are not woken");
     }
 }
 
@@ -307,7 +307,7 @@ fn overlapping_waiters_are_woken_if_they_can_be_granted_and_not_again_and_again(
 /// The number of a waiter that the server would wake, from the reply of a heartbeat.
 fn number(reply: &Value) -> u64 {
     let Value::Int(number) = reply else { panic!("{reply:?}") };
-    u64::try_from(*number).unwrap_or_else(|_| panic!("nobody to wake: {number}"))
+    u64::try_from(*number).unwrap_or_else(|_| panic!("no waiter to wake: {number}"))
 }
 
 fn waiters(server: &Server, resource: &str) -> usize {
@@ -371,7 +371,7 @@ fn dead_waiters_are_removed_a_few_at_a_time() {
 }
 
 #[test]
-fn waiters_who_are_all_dead_delay_nobody() {
+fn waiters_that_are_all_dead_delay_no_attempt() {
     if !available() {
         return;
     }
@@ -383,7 +383,7 @@ fn waiters_who_are_all_dead_delay_nobody() {
 }
 
 #[test]
-fn nobody_listens_for_a_process_so_all_its_waiters_count_as_dead() {
+fn a_process_without_a_subscription_counts_as_dead_with_all_its_waiters() {
     if !available() {
         return;
     }
@@ -487,4 +487,90 @@ fn a_lock_that_is_not_ours_is_an_error_and_not_a_holder() {
     }
     assert!(!server.exists(&lock_key("other")));
     assert_eq!(backend.pending_cleanups(), 0);
+}
+
+/// One attempt of a waiter that has joined.
+fn attempt_waiting(backend: &Arc<RedisBackend>, acks: AckPolicy, waiter: &Waiter) -> Result<Attempt> {
+    acquire(backend, &Request { waiter: Some(waiter.clone()), ..request(one("r"), 60_000, acks) })
+}
+
+fn join(backend: &Arc<RedisBackend>, fair: bool) -> Waiter {
+    let (backend, waiter) = (Arc::clone(backend), Waiter::new(fair));
+    let joining = waiter.clone();
+    on_io(async move { backend.join_queue(&one("r"), &joining).await }).unwrap();
+    waiter
+}
+
+#[test]
+fn a_waiter_whose_grant_did_not_count_is_still_woken() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let backend = backend(&server.url(), 1);
+    for fair in [false, true] {
+        let waiter = join(&backend, fair);
+        let error = attempt_waiting(&backend, acks(1, 20), &waiter).unwrap_err();
+        assert_eq!(code(&error), "INSUFFICIENT_REPLICAS");
+        let holder = request(one("r"), 60_000, acks(0, 0));
+        granted(acquire(&backend, &holder));
+        assert!(matches!(attempt_waiting(&backend, acks(0, 0), &waiter), Ok(Attempt::Busy(_))));
+        let woken = waiter.clone();
+        // What woke it before the release.
+        on_io(async move { tokio::time::timeout(Duration::from_millis(1), woken.woken()).await }).ok();
+        assert!(release(&backend, &holder).unwrap());
+        let woken = waiter.clone();
+        on_io(async move { tokio::time::timeout(LONG, woken.woken()).await }).expect("woken by the release");
+        granted(attempt_waiting(&backend, acks(0, 0), &waiter));
+        server.run::<()>(&["FLUSHALL"]);
+    }
+}
+
+#[test]
+fn waiters_of_a_closed_backend_leave_the_queues() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let [holding, closing, waiting] = [(); 3].map(|()| backend(&server.url(), 0));
+    let holder = request(one("r"), 60_000, acks(0, 0));
+    granted(acquire(&holding, &holder));
+    let [first, second] = [&closing, &waiting].map(|backend| {
+        let waiter = join(backend, true);
+        assert!(matches!(attempt_waiting(backend, acks(0, 0), &waiter), Ok(Attempt::Busy(_))));
+        waiter
+    });
+    on_io(async move {
+        closing.close().await;
+        closing.leave_queue(&one("r"), &first).await;
+    });
+    // As if the lease had expired: no release looks after the queue.
+    server.run::<()>(&["DEL", &lock_key("r")]);
+    // At once, not when the other process counts as dead.
+    granted(attempt_waiting(&waiting, acks(0, 0), &second));
+}
+
+#[test]
+fn an_offer_is_handed_on_past_a_fair_waiter_that_died() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let process = Process::new(&server);
+    let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
+    on_io(async move {
+        let [one_lease, other] = [(); 2].map(|()| request(one("r"), 600_000, acks(0, 0)));
+        let [first, last] = [(); 2].map(|()| Waiter::new(false));
+        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&one_lease)).await));
+        process.join(&one("r"), &first).await;
+        process.release(&LeaseArgs::release(&one_lease.resources, one_lease.owner)).await;
+        assert_eq!(subscriber.take(), [first.number()]);
+        // Overtakes the first one, and the last one comes after the offer.
+        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&other)).await));
+        process.join(&one("r"), &last).await;
+        queue_strangers(&server, "r", 1, "1");
+        server.run::<()>(&["DEL", &lock_key("r")]);
+        process.leave(&one("r"), &first).await;
+        assert_eq!(subscriber.take(), [last.number()]);
+    });
 }

@@ -127,9 +127,15 @@ impl WaitQueue {
         }
     }
 
-    /// The waiter got its lease, and the grant removed it from the queues.
-    pub fn granted(&self, waiter: &Waiter) {
-        self.state.lock().waiters.remove(&waiter.number());
+    /// The waiter's lease was written, which removed it from the server's queues. If the lease does not count,
+    /// it still waits, and may be queued again.
+    pub fn written(&self, waiter: &Waiter, counts: bool) {
+        let waiters = &mut self.state.lock().waiters;
+        if counts {
+            waiters.remove(&waiter.number());
+        } else if let Some(queued) = waiters.get_mut(&waiter.number()) {
+            queued.on_server = false;
+        }
     }
 
     /// Ends a wait.
@@ -140,15 +146,10 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes all waiters and ends the subscription.
+    /// Wakes all waiters and ends the subscription. Each waiter leaves the server's queues by [`Self::leave`].
     pub fn close(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        let waiters: Vec<_> = state.waiters.drain().collect();
-        drop(state);
-        for (_, queued) in waiters {
-            queued.waiter.wake();
-        }
+        self.state.lock().closed = true;
+        self.wake_all();
         self.changed.notify_waiters();
     }
 

@@ -96,13 +96,17 @@ local function request_heartbeat(queue, now_ms)
   if process then redis.pcall('PUBLISH', channel_of(queue, process), '0') end
 end
 
--- Wakes the first waiter that listens. With `limit`: only if it is an unfair one that is not beyond this score.
-local function wake_first(queue, now_ms, limit)
+-- Wakes the first waiter that listens. With `offered_only`: only if it is an unfair one to whom the lock is offered, also
+-- by the removal of a dead fair one.
+local function wake_first(queue, now_ms, offered_only)
   while true do
     local entry, more = first_alive(queue, now_ms)
     if more then return request_heartbeat(queue, now_ms) end
     if not entry then return end
-    if limit and (is_fair(entry) or tonumber(redis.call('ZSCORE', queue, entry)) > limit) then return end
+    if offered_only then
+      local score = tonumber(redis.call('ZSCORE', queue, entry))
+      if is_fair(entry) or score > offered(queue) then return end
+    end
     local process = process_of(entry)
     local number = string.match(entry, ':(%d+):')
     if redis.call('PUBLISH', channel_of(queue, process), number) > 0 then return end
@@ -118,8 +122,7 @@ end
 
 -- Hands the offer of a free lock on to the next waiter it was made to.
 local function hand_on(queue, now_ms)
-  local limit = offered(queue)
-  if limit > 0 then wake_first(queue, now_ms, limit) end
+  if offered(queue) > 0 then wake_first(queue, now_ms, true) end
 end
 
 local function clock_us()
