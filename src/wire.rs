@@ -143,8 +143,8 @@ pub struct Kinds {
     pub granted: u32,
     /// A lease was granted, but had ended before JavaScript came to take it.
     pub late: u32,
-    /// Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the second
-    /// one is the index of the resource that is held.
+    /// Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the
+    /// second one is the index of the resource that is held.
     pub busy: u32,
     /// A number, or 0 or 1.
     pub value: u32,

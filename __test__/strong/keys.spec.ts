@@ -57,7 +57,7 @@ describe('the keys on the server', () => {
     const [resource, list] = [unique(), unique()]
     await redis.primary.cmd('SET', lockKey(resource), 'mine')
     await redis.primary.cmd('RPUSH', lockKey(list), 'mine')
-    // It never ends by itself, so nobody is told to wait for it.
+    // It never ends by itself, so no caller is told to wait for it.
     for (const [name, words] of [
       [resource, 'has no TTL, so it was not written by fencelock'],
       [list, 'value of another type'],

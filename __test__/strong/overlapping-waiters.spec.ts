@@ -22,7 +22,7 @@ async function scripts(server: RedisServer): Promise<number> {
   return Number(/calls=(\d+)/.exec(cmdstat_evalsha ?? '')?.[1] ?? 0)
 }
 
-it('do not keep waking each other, and whoever can be granted is, at once', async () => {
+it('do not keep waking each other, and are granted at once what they can have', async () => {
   const server = await startRedis()
   const connect = (): LockManager => closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
   // As many as a set has at most: each waiter of a set is another process to the server.

@@ -9,8 +9,8 @@
 //!   nothing was written, or it was undone. [`Error::OutcomeUnknown`]: something may have been written. In
 //!   that case, and whenever an undo could not be confirmed, the backend keeps undoing in the background
 //!   until the resource is proved free of this owner. That takes a TTL from when the backend first answers
-//!   again, if nothing is there to delete: what was sent may be executed late, and its TTL begins then. It never
-//!   retries an attempt.
+//!   again, if nothing is there to delete: what was sent may be executed late, and its TTL begins then. It
+//!   never retries an attempt.
 //!
 //! **Owners.** Every attempt has its own [`Owner`]. Every deletion compares the owner first, so no cleanup
 //! touches a later lease.
@@ -18,8 +18,8 @@
 //! **Several resources** are granted together with one token, or not at all. If part of them is lost, the
 //! lease is lost. A release deletes what is still ours and returns whether that was all of it.
 //!
-//! **Tokens** follow [`crate::lease::token::next`], per resource, with the backend's own clock. Where it has no next
-//! token, nothing is granted.
+//! **Tokens** follow [`crate::lease::token::next`], per resource, with the backend's own clock. Where it has
+//! no next token, nothing is granted.
 //!
 //! **Waiting.** [`LockBackend::join_queue`] registers a waiter. From then on the waiter is woken whenever an
 //! attempt of its own may succeed: after a release, rollback, cleanup or forced release by any client, after

@@ -45,8 +45,8 @@ impl Waiter {
         self.0.wake_up.notify_one();
     }
 
-    /// The shortest pause before an attempt that nobody woke it for: at the end of the current lease, which is
-    /// very often if that lease is short and renewed. Grows until the waiter is woken.
+    /// The shortest pause before an attempt without a wake-up: at the end of the current lease, which
+    /// is very often if that lease is short and renewed. Grows until the waiter is woken.
     pub fn shortest_pause(&self) -> Duration {
         self.0.polls.lock().next_pause()
     }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn attempts_that_nobody_asked_for_become_rare() {
+    fn attempts_without_a_wake_up_become_rare() {
         let waiter = Waiter::new(false);
         let mut in_a_minute = 0;
         let mut time = Duration::ZERO;

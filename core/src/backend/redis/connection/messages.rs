@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use redis::Value;
 use tokio::sync::mpsc;
 
-/// The most messages that wait. Anybody who may publish could fill the memory otherwise.
+/// The most messages that wait. Every client that may publish could fill the memory otherwise.
 const MAX_WAITING: usize = 1_024;
 
 /// Where the connection puts messages.
@@ -51,7 +51,7 @@ impl Messages {
             }
             _ => None,
         };
-        // If the subscriber is gone, nobody needs it.
+        // If the subscriber is gone, it is not needed.
         if matches!(self.waiting.try_send(number), Err(mpsc::error::TrySendError::Full(_))) {
             self.overflowed.store(true, Ordering::Release);
         }
@@ -62,7 +62,7 @@ impl Messages {
 impl Inbox {
     /// The next message; `None` once the connection is closed.
     pub async fn recv(&mut self) -> Option<Message> {
-        // Whoever finds the channel full is followed by a message here, so this is soon looked at.
+        // A full channel holds messages to receive, so this flag is soon checked.
         if self.overflowed.swap(false, Ordering::AcqRel) {
             return Some(Message::Lost);
         }

@@ -36,8 +36,8 @@ use super::protocol::refusals::is_wrong_server;
 use super::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
 
-/// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most 65
-/// short items.
+/// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most
+/// 65 short items.
 const MAX_SHORT_REPLY: usize = 64 * 1024;
 const TOO_LARGE: &str = "the server sent more than any reply can have";
 /// A send buffer that grew beyond this in a burst is freed.
@@ -333,8 +333,8 @@ impl Shared {
         self.retire(&why);
     }
 
-    /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then nobody knows which
-    /// of the following replies belongs to which command.
+    /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then it is not known
+    /// which of the following replies belongs to which command.
     fn deliver(&self, state: &mut State, value: Value) -> Result<(), String> {
         let value = match &state.messages {
             Some(messages) => match messages.take(value) {

@@ -1,13 +1,13 @@
-//! The way to the server of a node. After a failover the same name or proxy leads to another server, while the
-//! connections that were made before still lead to the old one.
+//! The way to the server of a node. After a failover the same name or proxy leads to another server, while
+//! the connections that were made before still lead to the old one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::runtime::sync::Mutex;
 
-/// All connections of one generation lead to one server, and end together when it turns out to be the wrong one:
-/// a node must not ask two servers.
+/// All connections of one generation lead to one server, and end together when it turns out to be the wrong
+/// one: a node must not ask two servers.
 #[derive(Default)]
 pub(crate) struct Route {
     generation: AtomicU64,
@@ -46,8 +46,8 @@ impl Route {
 }
 
 impl Membership {
-    /// The server said that it is not the right one. Nothing is sent to it any more, and its connections close
-    /// once they have the replies to what was sent.
+    /// The server said that it is not the right one. Nothing is sent to it any more, and its connections
+    /// close once they have the replies to what was sent.
     pub fn leave(&self, why: &Arc<str>) {
         let connections = {
             let mut connections = self.route.connections.lock();

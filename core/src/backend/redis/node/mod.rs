@@ -211,8 +211,8 @@ fn finite(acks: AckPolicy) -> AckPolicy {
     AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
 }
 
-/// The reply of acquire.lua for a request that is busy: how long another owner's lease still lasts, and the place
-/// of the resource.
+/// The reply of acquire.lua for a request that is busy: how long another owner's lease still lasts, and the
+/// place of the resource.
 fn busy(reply: i64) -> Busy {
     const UNKNOWN_MS: u64 = (1 << 40) - 1;
     let encoded = (-1 - reply).unsigned_abs();

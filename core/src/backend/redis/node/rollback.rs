@@ -20,8 +20,8 @@ const MAX_BATCH: usize = 256;
 /// In addition to the TTL, for the time a command is in flight.
 const SLACK: Duration = Duration::from_millis(250);
 
-/// How long an answer of the server is waited for. A request that a stopped server has received is executed whenever
-/// the server goes on, but one that is away for a day will not come back with it.
+/// How long an answer of the server is waited for. A request that a stopped server has received is executed
+/// whenever the server goes on, but one that is away for a day will not come back with it.
 const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The leases of one node that are to be undone. One task works on all of them, and runs only while there are
@@ -44,8 +44,8 @@ impl Rollbacks {
         Self { context, state, added: Notify::new() }
     }
 
-    /// Compares and deletes until the lease is certainly gone: deleted, or over. A grant that may still be executed
-    /// begins only then: it is over a TTL after the server first answered again.
+    /// Compares and deletes until the lease is certainly gone: deleted, or over. A grant that may still be
+    /// executed begins only then: it is over a TTL after the server first answered again.
     pub fn add(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
         let now = self.context.clock.boot();
         let lasts = ttl.as_duration() + SLACK;

@@ -35,8 +35,8 @@ pub(crate) enum LeaseOutcome {
     Unknown(Arc<str>),
 }
 
-/// Whether a request may still be executed when its server has answered a later one: it may be on its way in a
-/// connection that broke, or in a proxy.
+/// Whether a request may still be executed when its server has answered a later one: it may be on its way in
+/// a connection that broke, or in a proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Late {
     Possible,

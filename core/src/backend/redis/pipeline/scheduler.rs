@@ -11,19 +11,21 @@ pub(crate) const MAX_BATCH: usize = 128;
 /// A request with more resources than this gets a batch of its own, so that no batch becomes huge.
 const LARGE: usize = 16;
 
-/// How many workers there may be. Each class of requests gets its first one whatever the others do: a WAIT that
-/// stalls on a lagging replica keeps its worker, and must not keep those with other requirements from theirs.
+/// How many workers there may be. Each class of requests gets its first one whatever the others do: a WAIT
+/// that stalls on a lagging replica keeps its worker, and must not keep those with other requirements from
+/// theirs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WorkerLimits {
-    /// A class gets a second worker only while fewer than half of these are busy. Workers beyond them exit when
-    /// they are idle.
+    /// A class gets a second worker only while fewer than half of these are busy. Workers beyond them exit
+    /// when they are idle.
     pub workers: usize,
     /// For the requests of one class.
     pub per_class: usize,
 }
 
-/// Requests that share a WAIT: they need the same number of acknowledgements, and none of them allows twice the
-/// time of another one, so none waits long behind another. There are at most 27 such classes for each number.
+/// Requests that share a WAIT: they need the same number of acknowledgements, and none of them allows twice
+/// the time of another one, so none waits long behind another. There are at most 27 such classes for each
+/// number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitClass {
     /// How many acknowledgements they need; 0: there is no WAIT.

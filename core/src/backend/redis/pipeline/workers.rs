@@ -30,12 +30,12 @@ use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 
-/// How often a request is sent at most: the script may have to be loaded, the request to be sent separately, and
-/// to another server.
+/// How often a request is sent at most: the script may have to be loaded, the request to be sent separately,
+/// and to another server.
 const MAX_ROUND_TRIPS: u32 = 4;
 
-/// An extension is answered within this share of its TTL, or is made again on a new connection: it is due when a
-/// third of the TTL is over, so there is time for that even if a connection was dropped silently.
+/// An extension is answered within this share of its TTL, or is made again on a new connection: it is due
+/// when a third of the TTL is over, so there is time for that even if a connection was dropped silently.
 const EXTENSION_SHARE: u32 = 4;
 /// How long a server that is alive may take to answer an extension, in addition to the acknowledgements.
 const SHORTEST_LIMIT: Duration = Duration::from_millis(250);

@@ -1,5 +1,5 @@
-//! Which replies can be the answer to a command? A server, or a proxy in front of it, that sends one reply too
-//! many shifts every later one: then the answer to one command would be taken for the answer to another.
+//! Which replies can be the answer to a command? A server, or a proxy in front of it, that sends one reply
+//! too many shifts every later one: then the answer to one command would be taken for the answer to another.
 
 use redis::Value;
 

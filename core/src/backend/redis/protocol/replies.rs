@@ -102,7 +102,8 @@ impl ReplyContext<'_> {
         }
     }
 
-    /// The error for a request that acquire.lua refused because there is no next token; `None` for other replies.
+    /// The error for a request that acquire.lua refused because there is no next token; `None` for other
+    /// replies.
     pub fn no_token(&self, resources: &Resources, reply: &Value) -> Option<Error> {
         let Value::ServerError(error) = reply else { return None };
         let (place, value) = error.details().filter(|_| error.code() == "NOTOKEN")?.split_once(' ')?;

@@ -1,5 +1,5 @@
-//! A planned failover behind a name: the old primary is a replica now and keeps its connections, the name leads to
-//! the new one.
+//! A planned failover behind a name: the old primary is a replica now and keeps its connections, the name
+//! leads to the new one.
 
 use super::proxy::Proxy;
 use super::server::{Server, available};
@@ -34,7 +34,8 @@ fn extend(backend: &Arc<RedisBackend>, lease: &Request) -> Result<()> {
     on_io(async move { backend.extend(&lease.resources, lease.owner, lease.ttl, lease.acks).await.map(drop) })
 }
 
-/// A primary, its replica, and a backend with a connection of each kind that leads to the primary, and a lease.
+/// A primary, its replica, and a backend with a connection of each kind that leads to the primary, and a
+/// lease.
 fn deployment() -> (Server, Server, Proxy, Arc<RedisBackend>, Request) {
     let (primary, mut replicas) = Server::with_replicas(1);
     let proxy = Proxy::start(primary.port);

@@ -22,8 +22,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_secs(5);
 /// A process without a heartbeat for this long is removed from its queues; see `wait_queue.lua`.
 const ALIVE: Duration = Duration::from_millis(1_500);
-/// How long the subscription may take to answer a PING, if a command may take as long. Nothing else would show
-/// that it was dropped, or that its server hangs: silence is what it mostly hears.
+/// How long the subscription may take to answer a PING, if a command may take as long. Nothing else would
+/// show that it was dropped, or that its server hangs: silence is what it mostly hears.
 const PROBE: Duration = Duration::from_secs(3);
 
 impl WaitQueue {
@@ -67,7 +67,7 @@ impl WaitQueue {
     /// Asks the other end of the subscription for a sign of life. Without one the connection is closed.
     fn probe(&self, connection: &Connection) {
         let limit = self.context.config.command_timeout.min(PROBE);
-        // Nobody waits for the reply: a broken connection ends the subscription.
+        // The reply is not awaited: a broken connection ends the subscription.
         let _ = connection.send([1], limit, |packer, out| {
             packer.command(out, ExpectedReply::Pong, |cmd| {
                 cmd.arg("PING");

@@ -57,8 +57,8 @@ enum Subscription {
     #[default]
     Pending,
     Active,
-    /// The server cannot be reached now, or has no room for another client. Waiters are woken at every attempt
-    /// to subscribe, and find out by their own attempts.
+    /// The server cannot be reached now, or has no room for another client. Waiters are woken at every
+    /// attempt to subscribe, and find out by their own attempts.
     Away,
     /// This server or user cannot subscribe at all.
     Refused(Error),
@@ -127,8 +127,8 @@ impl WaitQueue {
         }
     }
 
-    /// The waiter's lease was written, which removed it from the server's queues. If the lease does not count,
-    /// it still waits, and may be queued again.
+    /// The waiter's lease was written, which removed it from the server's queues. If the lease does not
+    /// count, it still waits, and may be queued again.
     pub fn written(&self, waiter: &Waiter, counts: bool) {
         let waiters = &mut self.state.lock().waiters;
         if counts {
@@ -146,7 +146,8 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes all waiters and ends the subscription. Each waiter leaves the server's queues by [`Self::leave`].
+    /// Wakes all waiters and ends the subscription. Each waiter leaves the server's queues by
+    /// [`Self::leave`].
     pub fn close(&self) {
         self.state.lock().closed = true;
         self.wake_all();

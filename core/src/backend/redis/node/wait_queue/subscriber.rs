@@ -20,8 +20,8 @@ use crate::runtime::backoff::Backoff;
 /// The pauses before another attempt to subscribe. Waiters are woken after each, so the longest is also the
 /// time after which those that cannot hear of a release notice it.
 const RESUBSCRIBE: Backoff = Backoff::jittered(Duration::from_millis(20), Duration::from_secs(1));
-/// After a subscription that lasted this long there is no pause. One that ends at once, as behind a proxy that
-/// answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second.
+/// After a subscription that lasted this long there is no pause. One that ends at once, as behind a proxy
+/// that answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second.
 const LASTING: Duration = Duration::from_secs(2);
 
 impl WaitQueue {

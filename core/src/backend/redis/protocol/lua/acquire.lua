@@ -1,9 +1,9 @@
 -- KEYS for each request n locks, n fences; then for all of them n queues
--- ARGV echo; then for each run of requests that are alike: their number, n, ttl_ms, min_token, fence_ms, 1 if they have waiters;
---      then the owner of each request, and its waiter if it has one
--- ⇒ a list with one reply a request: token > 0 granted | -1 - left_ms - 2^40 * (place - 1) the name at this place is
---   held, or has others queued for it; left_ms is 2^40 - 1 if its end is not known | an error, nothing granted;
---   then the echo
+-- ARGV echo; then for each run of requests that are alike: their number, n, ttl_ms, min_token, fence_ms,
+--      1 if they have waiters; then the owner of each request, and its waiter if it has one
+-- ⇒ a list with one reply a request: token > 0 granted | -1 - left_ms - 2^40 * (place - 1) the name at this
+--   place is held, or has others queued for it; left_ms is 2^40 - 1 if its end is not known | an error,
+--   nothing granted; then the echo
 -- A waiter is in the queues if its request was not granted, and in none of them if it was.
 
 local try, find, number = redis.pcall, string.find, tonumber
@@ -28,7 +28,8 @@ end
 -- Why nothing can be granted.
 local refusal = time.err and time or now_us > LAST_TOKEN and no_token(0, stamp)
 
--- The reply for several names of which one is held, or has a fence that is not a token of ours; nil if there is none.
+-- The reply for several names of which one is held, or has a fence that is not a token of ours; nil if there
+-- is none.
 local function refuse_several(lock_base, names)
   for i = lock_base + 1, lock_base + names do
     if redis.call('EXISTS', KEYS[i]) == 1 then return held_reply(lock_base, names) end
@@ -41,7 +42,8 @@ local function refuse_several(lock_base, names)
   end
 end
 
--- Undoes the grant of a single name whose fence is not a token of ours, or a key of another type, which was not written.
+-- Undoes the grant of a single name whose fence is not a token of ours, or a key of another type, which was
+-- not written.
 local function refuse_single(lock, fence, stored)
   redis.call('DEL', lock)
   if is_error(stored) then return stored end
@@ -94,8 +96,8 @@ local function acquire(lock_base, names, owner, ttl_ms, min_token, fence_ms)
   return token
 end
 
--- For a request with a waiter, or with waiters before it. An error caught here has granted nothing, for example when a
--- queue is a key of another type.
+-- For a request with a waiter, or with waiters before it. An error caught here has granted nothing, for
+-- example when a queue is a key of another type.
 local function acquire_in_turn(lock_base, queue_base, names, waiter, ...)
   local ok, behind = pcall(must_wait, queue_base, names, waiter, now_us)
   if not ok then return error_reply(behind) end
@@ -130,7 +132,8 @@ while ARGV[arg] do
     lock_base, queue_base = lock_base + 2 * names, queue_base + names
   end
 end
--- Removes nothing. Only a server that takes writes may say that a lock is held: a primary that was demoted has old data.
+-- Removes nothing. Only a server that takes writes may say that a lock is held: a primary that was demoted
+-- has old data.
 if not wrote then
   local write = try('ZREM', KEYS[2 * total_names + 1], '')
   if is_error(write) and string.find(write.err, 'READONLY', 1, true) then return write end

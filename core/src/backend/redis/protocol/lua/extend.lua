@@ -1,5 +1,6 @@
 -- KEYS for each lease n locks, n fences
--- ARGV echo; then for each run of leases that are alike: their number, n, ttl_ms, fence_ms; then the owner of each lease
+-- ARGV echo; then for each run of leases that are alike: their number, n, ttl_ms, fence_ms; then the owner
+--      of each lease
 -- ⇒ a list with one reply a lease: 1 extended | 0 another owner's or free, nothing written
 --   | an error, perhaps partly extended; then the echo
 
@@ -9,8 +10,8 @@ local function extend(lock_base, names, owner, ttl_ms, fence_ms)
     if type(stored) == 'table' then return stored end
     if stored ~= owner then return 0 end
   end
-  -- Never shorter than what is left. Always a write, even without a change, so that the WAIT after it has an offset of
-  -- this extension to wait for.
+  -- Never shorter than what is left. Always a write, even without a change, so that the WAIT after it has an
+  -- offset of this extension to wait for.
   for i = lock_base + 1, lock_base + 2 * names do
     local wanted_ms = i <= lock_base + names and ttl_ms or fence_ms
     local left_ms = redis.call('PTTL', KEYS[i])

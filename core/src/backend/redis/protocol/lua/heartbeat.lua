@@ -1,7 +1,7 @@
 -- KEYS n locks, n queues · ARGV echo, process
--- ⇒ a list with one reply a resource: number > 0 of this process's waiter that may try now | 0 the process is not in
---   the queue | -1 held | -1 - ms another process's turn, which counts as dead after that time; or dead waiters are
---   still to be removed; then the echo
+-- ⇒ a list with one reply a resource: number > 0 of this process's waiter that may try now | 0 the process is
+--   not in the queue | -1 held | -1 - ms another process's turn, which counts as dead after that time; or
+--   dead waiters are still to be removed; then the echo
 
 local names, process, replies = #KEYS / 2, ARGV[2], {}
 local now_ms = to_ms(clock_us())

@@ -3,8 +3,8 @@
 
 local names, left = #KEYS / 2, 0
 local now_ms = to_ms(clock_us())
--- A fair waiter may have kept the others from the lock. Another one may have been woken by an offer, and leave
--- nevertheless: the next one gets it instead.
+-- A fair waiter may have kept the others from the lock. Another one may have been woken by an offer, and
+-- leave nevertheless: the next one gets it instead.
 local pass = is_fair(ARGV[2]) and offer or hand_on
 for i = 1, names do
   local queue = KEYS[names + i]

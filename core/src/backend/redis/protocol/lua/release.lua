@@ -1,11 +1,12 @@
 -- KEYS for each lease n locks; then for all of them n queues
--- ARGV echo; then for each run of leases with the same number of locks: their number, n; then the owner of each lease
+-- ARGV echo; then for each run of leases with the same number of locks: their number, n; then the owner of
+--      each lease
 -- ⇒ a list with one reply a lease: the number of locks that were the owner's and are deleted now,
 --   then the echo
 --   | one error for all, nothing deleted
 
--- One MGET and one DEL for all: a command costs far more than a key adds to it. MGET returns nothing for a key of
--- another type, which is not the owner's.
+-- One MGET and one DEL for all: a command costs far more than a key adds to it. MGET returns nothing for a
+-- key of another type, which is not the owner's.
 local total_names = #KEYS / 2
 local stored = redis.pcall('MGET', unpack(KEYS, 1, total_names))
 if stored.err then return stored end

@@ -4,15 +4,17 @@
 --   `process`, scored by the time (ms) at which it counts as dead unless it sends a heartbeat before
 --   `offered`, scored by minus the highest score of the waiters to whom the free lock has been offered
 --
--- A lock that becomes free is offered to all waiters in its queue at that moment, one after the other: the first one
--- is woken and attempts. If it is refused, because it waits for another lock too, it moves to the end, and hands the
--- offer on to the next one it was made to. The same happens when a fair waiter leaves, who kept others from the lock.
--- Invariant: while a lock is free and the head of its queue is not fair, either nobody up to `offered` is left, or the
--- first of them has been woken and has not attempted since. So whoever can take the lock is woken, and each waiter
--- attempts once for an offer: those that are refused do not keep waking each other. Waiters beyond `offered` attempted
--- after the offer, and wait for the lock, or for the fair head of a queue, that refused them: its end is an offer to
--- them. A fair head keeps its place and hands nothing on. Heartbeats wake the first waiter of a free lock again, for
--- offers that were lost with a process or a connection, or with a PUBLISH that this user may not send.
+-- A lock that becomes free is offered to all waiters in its queue at that moment, one after the other: the
+-- first one is woken and attempts. If it is refused, because it waits for another lock too, it moves to the
+-- end, and hands the offer on to the next one it was made to. A fair waiter that leaves, and kept others from
+-- the lock, offers it to them in the same way.
+-- Invariant: while a lock is free and the head of its queue is not fair, either no waiter up to `offered` is
+-- left, or the first of them has been woken and has not attempted since. So each waiter that can take the
+-- lock is woken, and attempts once for an offer: those that are refused do not keep waking each other.
+-- Waiters beyond `offered` attempted after the offer, and wait for the lock, or for the fair head of a queue,
+-- that refused them: its end is an offer to them. A fair head keeps its place and hands nothing on.
+-- Heartbeats wake the first waiter of a free lock again, for offers that were lost with a process or a
+-- connection, or with a PUBLISH that this user may not send.
 
 local FIRST_ENTRY, LAST_FAIR, UNFAIR_OFFSET = '100000000000000', '4000000000000000', 4000000000000000
 local ALIVE_MS, QUEUE_TTL_MS = 1500, 5000
@@ -56,8 +58,8 @@ local function note_offer(queue)
   return true
 end
 
--- The first waiter whose process is alive, when it is not the first one of the queue. The dead ones before it are
--- removed; if they are more than a call may remove, the second result is true.
+-- The first waiter whose process is alive, when it is not the first one of the queue. The dead ones before it
+-- are removed; if they are more than a call may remove, the second result is true.
 local function first_after_dead(queue, now_ms)
   if not any_alive(queue, now_ms) then
     -- Freed in the background however long it is. If this user may not UNLINK, it expires.
@@ -83,7 +85,8 @@ local function first_after_dead(queue, now_ms)
   return first, more
 end
 
--- The first waiter whose process is alive. If the second result is true, it is not known yet: dead ones are before it.
+-- The first waiter whose process is alive. If the second result is true, it is not known yet: dead ones are
+-- before it.
 local function first_alive(queue, now_ms)
   local entry = redis.call('ZRANGEBYSCORE', queue, FIRST_ENTRY, '+inf', 'LIMIT', 0, 1)[1]
   if not entry or alive_ms(queue, process_of(entry), now_ms) > 0 then return entry, false end
@@ -96,8 +99,8 @@ local function request_heartbeat(queue, now_ms)
   if process then redis.pcall('PUBLISH', channel_of(queue, process), '0') end
 end
 
--- Wakes the first waiter that listens. With `offered_only`: only if it is an unfair one to whom the lock is offered, also
--- by the removal of a dead fair one.
+-- Wakes the first waiter that listens. With `offered_only`: only if it is an unfair one to whom the lock is
+-- offered, also by the removal of a dead fair one.
 local function wake_first(queue, now_ms, offered_only)
   while true do
     local entry, more = first_alive(queue, now_ms)
@@ -110,7 +113,7 @@ local function wake_first(queue, now_ms, offered_only)
     local process = process_of(entry)
     local number = string.match(entry, ':(%d+):')
     if redis.call('PUBLISH', channel_of(queue, process), number) > 0 then return end
-    -- Nobody listens, so all waiters of this process count as dead.
+    -- Its channel has no subscriber, so all waiters of this process count as dead.
     redis.call('ZREM', queue, process)
   end
 end
@@ -145,8 +148,8 @@ local function busy_reply(place, left_ms)
   return -1 - left_ms - (place - 1) * (UNKNOWN_MS + 1)
 end
 
--- The reply for held locks KEYS[lock_base + 1 …]: the one that lasts longest counts, because all must be free; or an
--- error if one of them is not ours, because it never ends by itself.
+-- The reply for held locks KEYS[lock_base + 1 …]: the one that lasts longest counts, because all must be
+-- free; or an error if one of them is not ours, because it never ends by itself.
 local function held_reply(lock_base, names)
   local longest_ms, place = 0, 1
   for i = 1, names do
@@ -160,8 +163,8 @@ local function held_reply(lock_base, names)
   return busy_reply(place, longest_ms)
 end
 
--- The reply for a request that is behind others in the queue of the name at this place. It names a lock that is held, if
--- one is, but not for how long: the waiter is woken when its turn comes.
+-- The reply for a request that is behind others in the queue of the name at this place. It names a lock that
+-- is held, if one is, but not for how long: the waiter is woken when its turn comes.
 local function behind_reply(place, lock_base, names)
   for i = 1, names > 1 and names or 0 do
     if redis.call('EXISTS', KEYS[lock_base + i]) == 1 then return busy_reply(i, UNKNOWN_MS) end
@@ -169,8 +172,8 @@ local function behind_reply(place, lock_base, names)
   return busy_reply(place, UNKNOWN_MS)
 end
 
--- Puts a waiter into the queues KEYS[queue_base + 1 …] with the same score in all of them: if two waiters were in two
--- queues in different order, they would wait for each other.
+-- Puts a waiter into the queues KEYS[queue_base + 1 …] with the same score in all of them: if two waiters
+-- were in two queues in different order, they would wait for each other.
 local function enqueue(lock_base, queue_base, names, waiter, now_us)
   local fair, queued = is_fair(waiter), 0
   for i = queue_base + 1, queue_base + names do
@@ -190,8 +193,8 @@ local function enqueue(lock_base, queue_base, names, waiter, now_us)
   end
   score = string.format('%.0f', score)
   for i = queue_base + 1, queue_base + names do
-    -- First what a server that is out of memory allows: after one write a script may make any other. An entry is small
-    -- and short-lived, and without it waiters would lose their places.
+    -- First what a server that is out of memory allows: after one write a script may make any other. An entry
+    -- is small and short-lived, and without it waiters would lose their places.
     redis.call('PEXPIRE', KEYS[i], QUEUE_TTL_MS)
     if moves then redis.call('ZADD', KEYS[i], score, waiter) end
     redis.call('ZADD', KEYS[i], string.format('%.0f', to_ms(now_us) + ALIVE_MS), process_of(waiter))
@@ -203,8 +206,8 @@ local function enqueue(lock_base, queue_base, names, waiter, now_us)
   end
 end
 
--- The place of the first of these queues in which a fair waiter is first, other than this waiter, or may be, because that
--- cannot be told yet; nil if there is none.
+-- The place of the first of these queues in which a fair waiter is first, other than this waiter, or may be,
+-- because that cannot be told yet; nil if there is none.
 local function must_wait(queue_base, names, waiter, now_us)
   local now_ms = to_ms(now_us)
   for i = queue_base + 1, queue_base + names do
