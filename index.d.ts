@@ -57,7 +57,7 @@ export interface RedisOptions {
 /** TLS for `rediss://` URLs. Certificates and keys are PEM, as text or as bytes. */
 export interface TlsOptions {
   /**
-   * The certificate authorities to trust.
+   * The certificate authorities to trust, or the certificates of the servers themselves, as self-signed ones.
    * @default the Mozilla roots built into the addon
    */
   ca?: string | Uint8Array | undefined
@@ -187,7 +187,8 @@ export interface AcquireOptions {
    *
    * Once a call has seen the lock held, it keeps waiting through outages and missing acknowledgements, and
    * rejects with that error only when `waitMs` runs out. A call whose first attempt fails rejects
-   * immediately. An attempt in flight is always completed, so if the server hangs, a call can exceed `waitMs`
+   * immediately, unless the server says that it is not the primary: then it waits for the end of the failover, or
+   * rejects with that error. An attempt in flight is always completed, so if the server hangs, a call can exceed `waitMs`
    * by the time limits of the connection; `signal` ends it immediately.
    * @default 0, and 10_000 in {@link LockManager.withLock}
    */

@@ -12,6 +12,9 @@ pub struct Report {
     pub cause: Option<String>,
     /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
     pub cause_code: Option<&'static str>,
+    /// Whether the server said that it is not the primary, or not yet, as during a failover: another attempt may
+    /// soon meet the right one.
+    pub failover: bool,
 }
 
 /// A grant that too few replicas acknowledged.
@@ -65,12 +68,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Report {
     /// A report with no underlying failure.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: None, cause_code: None }
+        Self { message: message.into(), cause: None, cause_code: None, failover: false }
     }
 
     /// A report about an underlying failure.
     pub fn caused(message: impl Into<String>, cause: impl std::fmt::Display) -> Self {
-        Self { message: message.into(), cause: Some(cause.to_string()), cause_code: None }
+        Self { cause: Some(cause.to_string()), ..Self::new(message) }
     }
 
     /// A report about a failure that the operating system reported.
@@ -101,6 +104,20 @@ impl Error {
     /// The underlying failure's POSIX name, if it has one.
     pub fn cause_code(&self) -> Option<&'static str> {
         self.report().and_then(|report| report.cause_code)
+    }
+
+    /// See [`Report::failover`].
+    pub fn is_failover(&self) -> bool {
+        self.report().is_some_and(|report| report.failover)
+    }
+
+    /// This error, of a server that said that it is not the primary.
+    #[must_use]
+    pub fn of_failover(mut self) -> Self {
+        if let Self::BackendUnavailable(report) = &mut self {
+            report.failover = true;
+        }
+        self
     }
 
     const fn report(&self) -> Option<&Report> {

@@ -168,26 +168,67 @@ impl<'a> Wait<'a> {
                 Pause::Closed => return Err(Error::Closed),
             }
         }
-        let mut busy = None;
+        let mut last = None;
         if at_once {
             // Mostly it is free, and the backend need not know of a waiter.
             let request = self.wanted.first();
-            match attempt(self.backend, self.clock, &request).await? {
-                Attempt::Granted(grant) => return Ok(Settled::Granted(request, grant)),
-                Attempt::Busy(found) => busy = Some(found),
+            match attempt(self.backend, self.clock, &request).await {
+                Ok(Attempt::Granted(grant)) => return Ok(Settled::Granted(request, grant)),
+                Ok(Attempt::Busy(busy)) => last = Some(Ok(busy)),
+                // The next primary is a moment away.
+                Err(error) if error.is_failover() => last = Some(Err(error)),
+                Err(error) => return Err(error),
             }
-            report(ticket.as_ref(), busy.map(Ok));
+            report(ticket.as_ref(), last.clone());
         }
         let waiter = Waiter::new(*fair);
         // A waiter leaves the backend's queue however its wait ends.
         let _leave = scopeguard::guard((), |()| self.leave_queue(&waiter));
-        let mut joined = Ok(());
-        match self.pause(async { joined = self.backend.join_queue(resources, &waiter).await }).await {
-            Pause::Done => joined?,
-            Pause::TimeOver | Pause::Cancelled => return Ok(Settled::Busy(busy.unwrap_or_default())),
-            Pause::Closed => return Err(Error::Closed),
+        let was_busy = matches!(last, Some(Ok(_)));
+        match self.join_queue(&waiter, ticket.as_ref(), last).await? {
+            Some(settled) => Ok(settled),
+            None => self.retry(&waiter, ticket.as_ref(), was_busy).await,
         }
-        self.retry(&waiter, ticket.as_ref(), busy.is_some()).await
+    }
+
+    /// Joins the backend's queue, as soon as a failover is over. `last` is what stopped the first attempt.
+    /// Returns the end of a wait that ended before.
+    async fn join_queue(
+        &self,
+        waiter: &Waiter,
+        ticket: Option<&Ticket<'_>>,
+        mut last: Option<Result<Busy>>,
+    ) -> Result<Option<Settled>> {
+        let mut backoff = Backoff::REACQUIRE;
+        loop {
+            let mut joined = Ok(());
+            let joining = async {
+                joined = self.backend.join_queue(&self.wanted.resources, waiter).await;
+                if joined.as_ref().is_err_and(Error::is_failover) {
+                    sleep(backoff.next_pause()).await;
+                }
+            };
+            let pause = self.pause(joining).await;
+            match joined {
+                Ok(()) if matches!(pause, Pause::Done) => return Ok(None),
+                Ok(()) => {}
+                Err(error) if error.is_failover() => {
+                    last = Some(Err(error));
+                    report(ticket, last.clone());
+                }
+                Err(error) => return Err(error),
+            }
+            match pause {
+                Pause::Done => {}
+                Pause::TimeOver => {
+                    return last.unwrap_or_else(|| Ok(Busy::default())).map(|busy| Some(Settled::Busy(busy)));
+                }
+                Pause::Cancelled => {
+                    return Ok(Some(Settled::Busy(last.and_then(Result::ok).unwrap_or_default())));
+                }
+                Pause::Closed => return Err(Error::Closed),
+            }
+        }
     }
 
     /// Attempts whenever the waiter is woken.
@@ -208,7 +249,7 @@ impl<'a> Wait<'a> {
                     busy.remaining
                 }
                 // The backend worked a moment ago, and may work again in a moment.
-                Err(error) if was_busy && is_transient(error) => {
+                Err(error) if (was_busy && is_transient(error)) || error.is_failover() => {
                     report(ticket, Some(Err(error.clone())));
                     Some(backoff.next_pause())
                 }

@@ -12,7 +12,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// Between attempts to connect to a server.
-    pub const CONNECT: Self = Self::jittered(Duration::from_millis(20), Duration::from_millis(500));
+    pub const CONNECT: Self = Self::jittered(Duration::from_millis(20), Duration::from_millis(200));
     /// Between attempts to undo what may have been written.
     pub const UNDO: Self = Self::jittered(Duration::from_millis(50), Duration::from_secs(2));
     /// Between attempts to acquire from a backend that went away while its lease was waited for.
@@ -56,7 +56,7 @@ mod tests {
         for _ in 0..8 {
             let pause = backoff.next_pause().as_millis();
             assert!((step / 2..=step).contains(&pause), "{pause} of {step}");
-            step = (step * 2).min(500);
+            step = (step * 2).min(200);
         }
         let pauses: std::collections::HashSet<_> = (0..20).map(|_| backoff.next_pause()).collect();
         assert!(pauses.len() > 10);

@@ -110,7 +110,7 @@ impl Replies {
         let transport =
             Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 6379 };
-        Self { connection: Connection::start(transport, None), address }
+        Self { connection: Connection::start(transport, None, None), address }
     }
 
     /// One batch. Returns how many requests were granted.

@@ -4,18 +4,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{WebPkiServerVerifier, verify_server_name};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
+use tokio_rustls::rustls::server::ParsedCertificate;
+use tokio_rustls::rustls::{
+    self, CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore,
+};
 
 use crate::error::{Error, Report, Result};
 
 /// Certificates and keys are PEM.
 pub struct TlsOptions {
-    /// Trusted instead of the built-in roots.
+    /// Trusted instead of the built-in roots: the authorities, or the servers' own certificates.
     pub ca: Option<Vec<u8>>,
     /// Client certificate chain.
     pub cert: Option<Vec<u8>>,
@@ -56,12 +59,7 @@ impl Tls {
         // Set explicitly: a process-wide default would depend on other users of rustls in the process.
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
-            WebPkiServerVerifier::builder_with_provider(
-                roots(options.ca.as_deref())?.into(),
-                provider.clone(),
-            )
-            .build()
-            .map_err(|error| invalid("tls.ca cannot be used", error))?
+            Arc::new(GivenCertificates::new(options.ca.as_deref(), provider.clone())?)
         } else {
             Arc::new(AcceptAnyCertificate(provider.clone()))
         };
@@ -98,6 +96,10 @@ pub(crate) fn hint(error: &std::io::Error) -> &'static str {
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "its certificate has expired; renew it, and check this host's clock",
+        error if is_authority(error) => {
+            "its certificate is one of an authority; pass exactly that certificate as tls: { ca }, or give the \
+             server one with basicConstraints=CA:FALSE"
+        }
         rustls::Error::InvalidCertificate(_) => "its certificate is not valid",
         rustls::Error::AlertReceived(_) => {
             "the server refused; if it requires a client certificate, pass tls: { cert, key }"
@@ -111,19 +113,6 @@ pub(crate) fn hint(error: &std::io::Error) -> &'static str {
 
 fn invalid(message: &str, cause: impl fmt::Display) -> Error {
     Error::InvalidOption(Report::caused(format!("{message}: {cause}"), cause))
-}
-
-fn roots(ca: Option<&[u8]>) -> Result<RootCertStore> {
-    let Some(pem) = ca else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let mut store = RootCertStore::empty();
-    for certificate in certificates("tls.ca", pem)? {
-        store
-            .add(certificate)
-            .map_err(|error| invalid("tls.ca has a certificate that cannot be trusted", error))?;
-    }
-    Ok(store)
 }
 
 fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
@@ -140,6 +129,84 @@ fn certificates(option: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem)
         .map_err(|_| Error::invalid("tls.key contains no private key; unencrypted PEM is expected"))
+}
+
+/// The usual checks; in addition, a server may present one of the given certificates itself, even if that is one
+/// of an authority, as self-signed ones are unless they say otherwise.
+#[derive(Debug)]
+struct GivenCertificates {
+    usual: Arc<WebPkiServerVerifier>,
+    /// Empty for the built-in roots.
+    given: Vec<CertificateDer<'static>>,
+}
+
+impl GivenCertificates {
+    fn new(ca: Option<&[u8]>, provider: Arc<CryptoProvider>) -> Result<Self> {
+        let given = ca.map_or(Ok(Vec::new()), |pem| certificates("tls.ca", pem))?;
+        let mut roots = RootCertStore::empty();
+        if ca.is_none() {
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        for certificate in &given {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| invalid("tls.ca has a certificate that cannot be trusted", error))?;
+        }
+        let usual = WebPkiServerVerifier::builder_with_provider(roots.into(), provider)
+            .build()
+            .map_err(|error| invalid("tls.ca cannot be used", error))?;
+        Ok(Self { usual, given })
+    }
+}
+
+impl ServerCertVerifier for GivenCertificates {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let checked =
+            self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match checked {
+            Err(error) if is_authority(&error) && self.given.iter().any(|given| given == end_entity) => {
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            checked => checked,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.usual.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.usual.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate that is valid now was refused only for being one of an authority. webpki looks at the
+/// time of validity before.
+fn is_authority(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))
+        if matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)))
 }
 
 /// `rejectUnauthorized: false` accepts every certificate. Signatures of the handshake are still checked, so

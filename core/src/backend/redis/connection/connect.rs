@@ -16,6 +16,7 @@ use super::{Connection, Messages, Transport};
 use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::tls::{self, Tls};
+use crate::backend::redis::protocol::redaction::Redaction;
 use crate::error::{Error, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
@@ -35,15 +36,18 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Makes all connections to one server.
 ///
-/// While the server is away, each failed attempt is followed by a pause that grows up to half a second. A
-/// caller within the pause immediately gets the last error: it is as accurate as a new one, no caller hangs,
-/// and a thousand callers do not become a thousand attempts against a server that is starting again.
+/// While the server is away, each failed attempt is followed by a pause that grows up to a fifth of a second. A
+/// caller within the pause waits for its end: an error from before the call is no news, because the server may be
+/// up by now. A caller gets the error of an attempt that failed since it came, so a thousand callers do not become
+/// a thousand attempts against a server that is starting again, and none waits for several.
 pub(crate) struct Connector {
     route: Arc<Route>,
     pause: Mutex<Option<ConnectPause>>,
 }
 
 struct ConnectPause {
+    /// When the attempt failed.
+    since: Instant,
     until: Instant,
     backoff: Backoff,
     error: Error,
@@ -54,30 +58,34 @@ impl Connector {
         Self { route: Arc::default(), pause: Mutex::new(None) }
     }
 
-    /// A connection that is ready for commands.
-    pub async fn connect(&self, config: &Config) -> Result<Connection> {
-        self.connect_with(config, None).await
+    /// A connection that is ready for commands, for a caller who came at this time.
+    pub async fn connect(&self, config: &Config, came: Instant) -> Result<Connection> {
+        self.connect_with(config, None, came).await
     }
 
     /// A connection that passes published messages on.
     pub async fn connect_subscriber(&self, config: &Config, messages: Messages) -> Result<Connection> {
-        self.connect_with(config, Some(messages)).await
+        self.connect_with(config, Some(messages), Instant::now()).await
     }
 
-    async fn connect_with(&self, config: &Config, messages: Option<Messages>) -> Result<Connection> {
-        if let Some(pause) = &*self.pause.lock()
-            && Instant::now() < pause.until
-        {
-            return Err(pause.error.clone());
-        }
+    async fn connect_with(
+        &self,
+        config: &Config,
+        messages: Option<Messages>,
+        came: Instant,
+    ) -> Result<Connection> {
+        let started = Instant::now();
+        self.pass_pause(came).await?;
         let generation = self.route.generation();
-        let outcome = match tokio::time::timeout(config.connect_timeout, open(config, messages)).await {
+        let left = config.connect_timeout.saturating_sub(started.elapsed());
+        let outcome = match tokio::time::timeout(left, open(config, messages)).await {
             Ok(Ok(connection)) if !connection.join(&self.route, generation) => Err(cannot_connect(
                 config,
                 "the server was replaced while the connection was made",
                 "try again",
                 None,
-            )),
+            )
+            .of_failover()),
             Ok(outcome) => outcome,
             Err(_) => Err(timed_out(config)),
         };
@@ -86,11 +94,25 @@ impl Connector {
             Ok(_) => *pause = None,
             Err(error) => {
                 let mut backoff = pause.take().map_or(Backoff::CONNECT, |pause| pause.backoff);
-                let until = Instant::now() + backoff.next_pause();
-                *pause = Some(ConnectPause { until, backoff, error: error.clone() });
+                let since = Instant::now();
+                // Most of the time limit is for the attempt.
+                let until = since + backoff.next_pause().min(config.connect_timeout / 4);
+                *pause = Some(ConnectPause { since, until, backoff, error: error.clone() });
             }
         }
         outcome
+    }
+
+    /// Waits for the end of the pause, if there is one. Fails if an attempt has failed since the caller came.
+    async fn pass_pause(&self, came: Instant) -> Result<()> {
+        loop {
+            let until = match &*self.pause.lock() {
+                Some(pause) if pause.since >= came => return Err(pause.error.clone()),
+                Some(pause) if pause.until > Instant::now() => pause.until,
+                _ => return Ok(()),
+            };
+            tokio::time::sleep_until(until.into()).await;
+        }
     }
 }
 
@@ -112,7 +134,9 @@ async fn open(config: &Config, messages: Option<Messages>) -> Result<Connection>
         #[cfg(not(unix))]
         Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
     };
-    handshake(config, Connection::start(transport, messages)).await
+    let password = config.credentials.as_ref().map(|credentials| credentials.password.reveal());
+    let connection = Connection::start(transport, messages, password.map(Redaction::new));
+    handshake(config, connection).await
 }
 
 async fn open_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {

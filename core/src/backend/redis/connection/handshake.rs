@@ -9,7 +9,7 @@ use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::protocol::expected::ExpectedReply;
-use crate::backend::redis::protocol::refusals::refusal;
+use crate::backend::redis::protocol::refusals::{is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};
 use crate::error::{Error, Result};
 
@@ -56,7 +56,9 @@ pub(crate) async fn handshake(config: &Config, connection: Connection) -> Result
     match role {
         Role::Primary => Ok(connection),
         Role::Replica => {
-            Err(cannot_connect(config, "this server is a replica", "use the URL of the primary", None))
+            let error =
+                cannot_connect(config, "this server is a replica", "use the URL of the primary", None);
+            Err(error.of_failover())
         }
         Role::Sentinel => Err(cannot_connect(
             config,
@@ -221,17 +223,8 @@ fn rejected(config: &Config, step: HandshakeStep, error: &ServerError) -> Error 
             None => ("the server refused the connection", "see the cause"),
         },
     };
-    cannot_connect(config, what, remedy, Some(&without_password(config, &said)))
-}
-
-/// A server that does not know AUTH repeats its arguments, and one of them is the password, or the start of
-/// it.
-fn without_password(config: &Config, said: &str) -> String {
-    let said = said.split_once(", with args").map_or(said, |(before, _)| before);
-    match config.credentials.as_ref().map(|credentials| credentials.password.reveal()) {
-        Some(password) if !password.is_empty() => said.replace(password, "***"),
-        _ => said.to_owned(),
-    }
+    let rejected = cannot_connect(config, what, remedy, Some(&said));
+    if is_wrong_server(error) { rejected.of_failover() } else { rejected }
 }
 
 fn closed_during_handshake(config: &Config, broken: &Break) -> Error {

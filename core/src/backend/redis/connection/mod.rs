@@ -32,6 +32,7 @@ use self::stranger::{is_closed, not_redis};
 use self::timeout::ResettableTimeout;
 use super::protocol::decoder::{DecodeError, Decoder};
 use super::protocol::packer::Packer;
+use super::protocol::redaction::Redaction;
 use super::protocol::refusals::is_wrong_server;
 use super::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
@@ -150,12 +151,13 @@ impl State {
 }
 
 impl Connection {
-    /// Starts its tasks. Without `messages`, published messages are not expected.
-    pub fn start(transport: Transport, messages: Option<Messages>) -> Self {
+    /// Starts its tasks. Without `messages`, published messages are not expected. With `redaction`, no error of
+    /// the server has the password.
+    pub fn start(transport: Transport, messages: Option<Messages>, redaction: Option<Redaction>) -> Self {
         let state = Mutex::new(State::new(messages));
         let shared = Shared { state, outbound: Notify::new(), timeout: ResettableTimeout::default() };
         let shared = Arc::new(shared);
-        let reader = tokio::spawn(Arc::clone(&shared).read(transport.reader));
+        let reader = tokio::spawn(Arc::clone(&shared).read(transport.reader, Decoder::without(redaction)));
         let writer = tokio::spawn(Arc::clone(&shared).write(transport.writer, transport.accepts_exactly));
         let watch = tokio::spawn(Arc::clone(&shared).watch_limit());
         {
@@ -275,8 +277,7 @@ impl Response {
 }
 
 impl Shared {
-    async fn read(self: Arc<Self>, mut reader: ByteReader) {
-        let mut decoder = Decoder::default();
+    async fn read(self: Arc<Self>, mut reader: ByteReader, mut decoder: Decoder) {
         let mut buffer = ReadBuffer::new();
         loop {
             match reader.read(buffer.space()).await {

@@ -1,6 +1,7 @@
 //! The connection that never carries a WAIT, for everything that must not queue behind one.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use redis::Value;
 
@@ -53,11 +54,12 @@ impl SharedConnection {
         if let Some(open) = self.get_open() {
             return Ok(open);
         }
+        let came = Instant::now();
         let _only_one = self.connecting.lock().await;
         if let Some(open) = self.get_open() {
             return Ok(open);
         }
-        let made = Arc::new(self.connector.connect(&self.config).await?);
+        let made = Arc::new(self.connector.connect(&self.config, came).await?);
         let mut current = self.current.lock();
         current.connection = Arc::downgrade(&made);
         current.kept = (!current.closing).then(|| Arc::clone(&made));

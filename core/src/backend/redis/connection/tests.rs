@@ -15,7 +15,7 @@ fn pair() -> (Connection, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(ours);
     let transport = Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
-    (Connection::start(transport, None), theirs)
+    (Connection::start(transport, None, None), theirs)
 }
 
 const SECOND: Duration = Duration::from_secs(5);

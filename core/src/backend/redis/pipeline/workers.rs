@@ -142,7 +142,12 @@ impl Workers {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
             // vain.
             if own.as_ref().is_none_or(|own| !own.connection.is_open()) {
-                *own = match self.context.connector.connect(&self.context.config).await {
+                *own = match self
+                    .context
+                    .connector
+                    .connect(&self.context.config, Instant::now().into_std())
+                    .await
+                {
                     Ok(connection) => Some(WorkerConnection {
                         connection,
                         kicker: WaitKicker::start(Arc::clone(&self.context.shared)),

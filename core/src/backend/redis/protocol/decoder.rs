@@ -4,6 +4,7 @@
 
 use redis::Value;
 
+use super::redaction::Redaction;
 use super::values::server_error;
 
 /// The most memory for one reply, in bytes. The longest section of INFO has some kilobytes.
@@ -24,6 +25,7 @@ pub(crate) struct Decoder {
     cost: usize,
     /// Bytes of the unfinished line that were searched for its end.
     searched: usize,
+    redaction: Option<Redaction>,
 }
 
 struct OpenList {
@@ -46,6 +48,11 @@ pub(crate) enum DecodeError {
 }
 
 impl Decoder {
+    /// Errors will not have this password.
+    pub fn without(redaction: Option<Redaction>) -> Self {
+        Self { redaction, ..Self::default() }
+    }
+
     /// The next reply, if all of it is there. Takes the bytes that it used off the front of `input`.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Value>, DecodeError> {
         loop {
@@ -117,7 +124,7 @@ impl Decoder {
             b':' => whole(Value::Int(number(line)?)),
             b'+' if line == b"OK" => whole(Value::Okay),
             b'+' => whole(Value::SimpleString(String::from_utf8_lossy(line).into_owned())),
-            b'-' => whole(server_error(line)),
+            b'-' => whole(server_error(line, self.redaction.as_ref())),
             mark => {
                 let length = match number(line)? {
                     -1 => return whole(Value::Nil),

@@ -4,6 +4,7 @@ pub(crate) mod decoder;
 pub(crate) mod expected;
 pub(crate) mod lease_args;
 pub(crate) mod packer;
+pub(crate) mod redaction;
 pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod scripts;

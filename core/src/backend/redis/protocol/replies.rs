@@ -170,7 +170,8 @@ impl ReplyContext<'_> {
             RefusalKind::Connection => return None,
             RefusalKind::TooFewReplicas | RefusalKind::Unavailable => Error::BackendUnavailable,
         };
-        Some(self.report(class, refusal.meaning, refusal.remedy, &said))
+        let refused = self.report(class, refusal.meaning, refusal.remedy, &said);
+        Some(if is_wrong_server(error) { refused.of_failover() } else { refused })
     }
 
     /// The error when nothing could be sent.

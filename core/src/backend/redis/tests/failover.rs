@@ -4,8 +4,12 @@
 use super::proxy::Proxy;
 use super::server::{Server, available};
 use super::*;
+use crate::backend::Backend;
 use crate::backend::redis::protocol::values::texts;
 use crate::backend::waiter::Waiter;
+use crate::lease::Strategy;
+use crate::manager::{Acquired, Heartbeat, Manager, Wanted};
+use crate::runtime::clock::BootInstant;
 
 type Operation = fn(&Arc<RedisBackend>, &Request);
 
@@ -133,4 +137,81 @@ fn what_is_not_a_primary_is_told_when_connecting() {
     for command in ["hello", "role", "cluster"] {
         assert!(!denied.iter().any(|word| word.contains(command)), "{denied:?}");
     }
+}
+
+/// A holder that is always alive.
+struct Alive;
+
+impl Heartbeat for Alive {
+    fn last(&self) -> BootInstant {
+        Clock::System.boot()
+    }
+
+    fn request(&self) {}
+}
+
+fn manager(url: &str) -> Arc<Manager> {
+    let redis = Backend::Redis(RedisBackend::new(Config::new(options(url, 1)).unwrap(), Clock::System));
+    Manager::new([(Strategy::Strong, redis)], Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
+}
+
+fn waiting(wait_ms: u64, fair: bool) -> Wanted {
+    Wanted {
+        resources: one("new"),
+        mode: Mode::Exclusive,
+        owner: Owner::random(),
+        ttl: ttl(60_000),
+        min_token: 0,
+        acks: acks(1, 2_000),
+        wait: Duration::from_millis(wait_ms),
+        fair,
+        renew: None,
+    }
+}
+
+fn acquire_waiting(manager: &Arc<Manager>, wanted: Wanted) -> Result<Acquired> {
+    let manager = Arc::clone(manager);
+    on_io(async move { manager.acquire(Strategy::Strong, wanted, None).await })
+}
+
+#[test]
+fn a_call_that_waits_waits_for_the_end_of_a_failover() {
+    if !available() {
+        return;
+    }
+    let (old, new, proxy, _backend, _lease) = deployment();
+    proxy.switch(old.port);
+    for fair in [false, true] {
+        let manager = manager(&proxy.url());
+        let error = acquire_waiting(&manager, waiting(0, fair)).unwrap_err();
+        assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+        let began = Instant::now();
+        let error = acquire_waiting(&manager, waiting(300, fair)).unwrap_err();
+        assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+        assert!(error.to_string().contains("is a replica"), "{error}");
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
+    }
+    std::thread::scope(|scope| {
+        let calls: Vec<_> = [false, true]
+            .map(|fair| {
+                let manager = manager(&proxy.url());
+                scope.spawn(move || {
+                    let outcome = acquire_waiting(
+                        &manager,
+                        Wanted {
+                            resources: one(if fair { "fair" } else { "unfair" }),
+                            ..waiting(20_000, fair)
+                        },
+                    );
+                    assert!(matches!(outcome, Ok(Acquired::Granted { .. })), "{outcome:?}");
+                })
+            })
+            .into();
+        let before = proxy.connections.load(std::sync::atomic::Ordering::SeqCst);
+        eventually("each has met the old primary", || {
+            proxy.connections.load(std::sync::atomic::Ordering::SeqCst) >= before + 4
+        });
+        assert!(calls.iter().all(|call| !call.is_finished()));
+        proxy.switch(new.port);
+    });
 }

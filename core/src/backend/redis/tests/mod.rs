@@ -1,12 +1,15 @@
 //! The backend against real servers.
 
 mod attempts;
+mod damaged_replies;
 mod failover;
 mod faults;
+mod faulty_server;
 mod proxy;
 mod refusals;
 mod server;
 mod stalls;
+mod strangers;
 mod tls;
 mod wait_queue;
 

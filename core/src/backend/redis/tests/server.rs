@@ -50,6 +50,20 @@ impl Server {
         server.wait().then_some(server)
     }
 
+    /// A Sentinel that watches nothing, with this configuration file.
+    pub fn try_start_sentinel(file: &std::path::Path) -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let child = Command::new(binary())
+            .arg(file)
+            .args(["--sentinel", "--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Self { child, port, dir: TempDir::new().unwrap(), args: Vec::new(), tls: false };
+        server.wait().then_some(server)
+    }
+
     /// A primary and this number of replicas, in sync.
     pub fn with_replicas(count: usize) -> (Self, Vec<Self>) {
         let primary = Self::start(&["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
