@@ -100,7 +100,7 @@ export interface LocalOptions {
    * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
    * @default 'locks.sqlite'
    */
-  path?: string | URL | undefined
+  path?: string | URL
   /**
    * What a granted lease survives. `'normal'`: the end of any process. `'full'`: power loss too, at the cost
    * of a disk flush for every commit.

@@ -212,6 +212,7 @@ describe('options of a manager', () => {
     [{ local: undefined }, 'TypeError', 'local is given, but undefined', '...(path && { local: path })'],
     [{ local: null }, 'TypeError', 'local is given, but null', '...(path && { local: path })'],
     [{ local: '' }, 'RangeError', 'local is given, but empty', '...(path && { local: path })'],
+    [{ local: { path: undefined } }, 'TypeError', 'local.path is given, but undefined', 'leave out'],
     [{ strategy: 'local', redis: undefined }, 'TypeError', 'redis is given, but undefined', 'leave out'],
     [{ redis: 'redis://x', local: undefined }, 'TypeError', 'local is given, but undefined', 'leave out'],
     [{ quorum: undefined }, 'TypeError', 'unknown option "quorum"', 'known are'],

@@ -13,7 +13,7 @@ const { MANAGER_KEYS, elsewhere } = require('./keys.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
 const { redisConfig } = require('./redis.js')
-const { object, oneOf, optional } = require('./validate.js')
+const { assertGiven, object, oneOf, optional } = require('./validate.js')
 
 /** @typedef {import('../strategies.js').StrategyInfo} StrategyInfo */
 /** @typedef {ReturnType<typeof managerSettings>} ManagerSettings */
@@ -27,7 +27,11 @@ function managerSettings(value) {
   const hint = typeof value === 'string' ? `; did you mean new LockManager({ ${place}: '…' })?` : ''
   const options = object('options', value, MANAGER_KEYS, { hint, elsewhere })
   for (const { option } of byPrecedence) {
-    if (option in options) assertGiven(option, options[option])
+    if (option in options) {
+      const variable = option === 'redis' ? 'url' : 'path'
+      const cure = `{ ...(${variable} && { ${option}: ${variable} }) }`
+      assertGiven(option, options[option], `For a manager without it, leave out the key: ${cure}`)
+    }
   }
   /** @type {import('../../binding.js').ManagerConfig} */
   const config = {
@@ -45,22 +49,6 @@ function managerSettings(value) {
     replicas: config.redis?.replicas ?? 0,
     defaults: acquireDefaults(options.defaults, config.redis?.replicas),
   }
-}
-
-/**
- * A backend that is named, but not given, comes from a variable that is not set. Without it the manager would
- * have another default strategy, with a weaker guarantee.
- * @param {string} option
- * @param {unknown} value
- */
-function assertGiven(option, value) {
-  if (value !== undefined && value !== null && value !== '') return
-  const variable = option === 'redis' ? 'url' : 'path'
-  throw invalid(
-    value === '' ? RangeError : TypeError,
-    `${option} is given, but ${value === '' ? 'empty' : value}: is the variable set that it comes from? For a ` +
-      `manager without it, leave out the key: { ...(${variable} && { ${option}: ${variable} }) }`,
-  )
 }
 
 /**

@@ -7,7 +7,7 @@ const { fileURLToPath } = require('node:url')
 
 const { invalid } = require('../errors.js')
 const { LOCAL_KEYS, elsewhere } = require('./keys.js')
-const { boolean, isUrl, object, oneOf, optional, string, wrongType } = require('./validate.js')
+const { assertGiven, boolean, isUrl, object, oneOf, optional, string, wrongType } = require('./validate.js')
 
 const DEFAULT_PATH = 'locks.sqlite'
 /** At least two letters, because `C:` is a drive. */
@@ -26,6 +26,7 @@ function localConfig(value = DEFAULT_PATH) {
   const given = typeof value === 'string' || isUrl(value) ? { path: value } : value
   const options = object('local', given, LOCAL_KEYS, { elsewhere })
   const { durability = 'normal', allowNetworkFilesystem = false, mode } = options
+  if ('path' in options) assertGiven('local.path', options.path, 'For the default file, leave out the key')
   const path = filePath(options.path)
   if (path === '' || path === ':memory:' || path.includes('\0')) {
     throw invalid(

@@ -158,6 +158,21 @@ function object(name, value, keys, { hint, elsewhere } = {}) {
   return options
 }
 
+/**
+ * A backend that is named, but not given, comes from a variable that is not set. Without it the manager would
+ * have another default, with a weaker guarantee.
+ * @param {string} name
+ * @param {unknown} value
+ * @param {string} cure a sentence, for those who want the default
+ */
+function assertGiven(name, value, cure) {
+  if (value !== undefined && value !== null && value !== '') return
+  throw invalid(
+    value === '' ? RangeError : TypeError,
+    `${name} is given, but ${value === '' ? 'empty' : value}: is the variable set that it comes from? ${cure}`,
+  )
+}
+
 /** @type {Readonly<Record<string, unknown>>} */
 const NONE = Object.freeze(/** @type {Record<string, unknown>} */ (Object.create(null)))
 
@@ -248,6 +263,7 @@ function keysOf(table) {
 }
 
 module.exports = {
+  assertGiven,
   abortSignal,
   boolean,
   hasProperty,
