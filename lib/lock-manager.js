@@ -5,6 +5,7 @@
 const { closing, fromFailure, held, lost, lostDuring } = require('./errors.js')
 const { heldByCaller, noticeSelfWait, runHolding } = require('./held-by-caller.js')
 const { identify, throughProxies } = require('./identity.js')
+const { LockInfo } = require('./lock-info.js')
 const { LocalLock, Lock, LockRegistry, attend, wasReleased, whyLost } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, Grant, Kind, attach, begin, submit } = require('./native/completions.js')
@@ -44,27 +45,6 @@ function first(names) {
  */
 function detail(outcome) {
   return outcome instanceof Completed ? outcome.detail : undefined
-}
-
-/**
- * The token is not enumerable: loggers, test runners and JSON.stringify fail on a bigint in a copy.
- * @param {Omit<Public.LockInfo, 'token' | 'toJSON'>} fields
- * @param {bigint} token
- */
-function lockInfo(fields, token) {
-  const info = Object.defineProperties(fields, {
-    token: { value: token },
-    toJSON: { value: () => ({ ...fields, token: String(token) }) },
-    [Symbol.for('nodejs.util.inspect.custom')]: {
-      /**
-       * @param {number} _depth
-       * @param {import('node:util').InspectOptions} options
-       * @param {typeof import('node:util').inspect} inspect
-       */
-      value: (_depth, options, inspect) => inspect({ ...fields, token }, options),
-    },
-  })
-  return /** @type {Public.LockInfo} */ (info)
 }
 
 /** @implements {Public.LockManager} */
@@ -314,7 +294,7 @@ class LockManager {
     const found = detail(outcome)
     if (found === undefined) return null
     const { owner, token, remainingMs } = /** @type {Native.Info} */ (found)
-    return lockInfo({ resource: name, strategy: strategy.name, owner, remainingMs }, BigInt(token))
+    return new LockInfo({ resource: name, strategy: strategy.name, owner, remainingMs }, BigInt(token))
   }
 
   /**
