@@ -81,21 +81,21 @@ export interface TlsOptions {
 export interface LocalOptions {
   /**
    * A SQLite file of fencelock's own, never your application's database. It is created if it is missing; its
-   * directory must exist and be writable. Give an absolute path: a relative one is resolved against the working
-   * directory when the manager is created, and a process that is started in another directory gets another
-   * file, and the same locks. Containers share the directory, not the file: a file that has hard links or is a
-   * mount of its own causes an {@link UnsupportedError}. A URL must be of the scheme `file:`.
+   * directory must exist and be writable. Give an absolute path: a relative one is resolved against the
+   * working directory when the manager is created, and a process that is started in another directory gets
+   * another file, and the same locks. Containers share the directory, not the file: a file that has hard
+   * links or is a mount of its own causes an {@link UnsupportedError}. A URL must be of the scheme `file:`.
    *
-   * Beside the file lie `-wal` and `-shm`, which belong to it; a `-live-…` for every process that uses it, which
-   * shows that it lives; and for a moment `-create` and `-journal`. List `locks.sqlite*` in `.gitignore` and
-   * `.dockerignore`, and back none of them up: leases mean nothing later. Do not write, cut or delete them while
-   * processes use them: cutting `-shm` (as `cp` onto it does) kills those with SIGBUS, because SQLite has it
-   * mapped, unless they notice before their next access. Deleting is noticed within a second; then all leases
-   * in the file are lost.
+   * Beside the file lie `-wal` and `-shm`, which belong to it; a `-live-…` for every process that uses it,
+   * which shows that it lives; and for a moment `-create` and `-journal`. List `locks.sqlite*` in
+   * `.gitignore` and `.dockerignore`, and back none of them up: leases mean nothing later. Do not write, cut
+   * or delete them while processes use them: cutting `-shm` (as `cp` onto it does) kills those with SIGBUS,
+   * because SQLite has it mapped, unless they notice before their next access. Deleting is noticed within a
+   * second; then all leases in the file are lost.
    *
-   * Every name that was locked keeps a row (some 150 bytes for a short one), also when it is free; the rows of
-   * names that were not locked for seven days go, a few with each grant. So a file is about as large as the
-   * names of a week need. It never shrinks, because its space is used again.
+   * Every name that was locked keeps a row (some 150 bytes for a short one), also when it is free; the rows
+   * of names that were not locked for seven days go, a few with each grant. So a file is about as large as
+   * the names of a week need. It never shrinks, because its space is used again.
    * @example
    * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
    * @default 'locks.sqlite'
@@ -116,10 +116,10 @@ export interface LocalOptions {
   allowNetworkFilesystem?: boolean | undefined
   /**
    * The permissions of the lock file when it is created, whatever the umask says: `0o600` and any of `0o066`.
-   * All files next to it have those of the lock file, also ones that a process with another umask creates. For
-   * processes of several users use `0o660` and a directory that belongs to a common group and has the setgid
-   * bit (`chmod 2770`). A sticky directory such as /tmp is for one user's processes only: Linux may keep others
-   * from opening files there. Ignored on Windows.
+   * All files next to it have those of the lock file, also ones that a process with another umask creates.
+   * For processes of several users use `0o660` and a directory that belongs to a common group and has the
+   * setgid bit (`chmod 2770`). A sticky directory such as /tmp is for one user's processes only: Linux may
+   * keep others from opening files there. Ignored on Windows.
    * @default what the umask leaves of 0o666
    */
   mode?: number | undefined
@@ -139,7 +139,9 @@ export interface ManagerOptions {
    * new LockManager({ ...(url && { redis: url }) })
    */
   redis?: string | URL | RedisOptions
-  /** For local locks: a path, a `file:` URL, or options. As with `redis`, leave out the key, not the value. */
+  /**
+   * For local locks: a path, a `file:` URL, or options. As with `redis`, leave out the key, not the value.
+   */
   local?: string | URL | LocalOptions
   /**
    * The start of every Redis key: 1 to 64 bytes without braces, spaces and control characters. Services that
@@ -187,9 +189,9 @@ export interface AcquireOptions {
    *
    * Once a call has seen the lock held, it keeps waiting through outages and missing acknowledgements, and
    * rejects with that error only when `waitMs` runs out. A call whose first attempt fails rejects
-   * immediately, unless the server says that it is not the primary: then it waits for the end of the failover, or
-   * rejects with that error. An attempt in flight is always completed, so if the server hangs, a call can exceed `waitMs`
-   * by the time limits of the connection; `signal` ends it immediately.
+   * immediately, unless the server says that it is not the primary: then it waits for the end of the
+   * failover, or rejects with that error. An attempt in flight is always completed, so if the server hangs, a
+   * call can exceed `waitMs` by the time limits of the connection; `signal` ends it immediately.
    * @default 0, and 10_000 in {@link LockManager.withLock}
    */
   waitMs?: number | undefined
@@ -250,8 +252,9 @@ export type TryOptions<Options extends AcquireOptions = AcquireOptions> = Omit<O
 }
 
 /**
- * A lease that was granted: the handle of its holder. Two locks are never deeply equal. A lock cannot be cloned
- * (structuredClone, postMessage), and a copy by `{ ...lock }` has none of its fields: use {@link Lock.toJSON}.
+ * A lease that was granted: the handle of its holder. Two locks are never deeply equal. A lock cannot be
+ * cloned (structuredClone, postMessage), and a copy by `{ ...lock }` has none of its fields: use {@link
+ * Lock.toJSON}.
  */
 export interface Lock extends AsyncDisposable {
   /** The first of {@link Lock.resources}. */
@@ -337,8 +340,8 @@ export interface LockInfo {
   /** The holder's {@link Lock.owner}. */
   readonly owner: string
   /**
-   * The holder's token; 0n if the backend has lost it. Not enumerable, because JSON has no bigint: a copy such
-   * as `{ ...info, token: String(info.token) }` names it.
+   * The holder's token; 0n if the backend has lost it. Not enumerable, because JSON has no bigint: a copy
+   * such as `{ ...info, token: String(info.token) }` names it.
    */
   readonly token: bigint
   /**
@@ -453,8 +456,8 @@ export interface ManagerStats {
   /** Those of them that may wait for another owner's lease to end: calls with `waitMs`. */
   readonly waiting: number
   /**
-   * Leases that are still being released in the background, after an unknown outcome or a failed release. Of local locks
-   * those of all managers of this process that use the file.
+   * Leases that are still being released in the background, after an unknown outcome or a failed release. Of
+   * local locks those of all managers of this process that use the file.
    */
   readonly cleanups: number
   /** Attempts that got the lease. */
@@ -494,9 +497,9 @@ export interface CloseOptions {
  * to 512 bytes of well-formed Unicode. Of several resources (at most 1,000) either all are locked or none,
  * with one token.
  *
- * The store remembers the last token of each resource: Redis in a key that stays for at least seven days after
- * the last lease, a lock file in a row. So names that are made from ids, each locked once, let the store grow by
- * as many entries as are locked within that time.
+ * The store remembers the last token of each resource: Redis in a key that stays for at least seven days
+ * after the last lease, a lock file in a row. So names that are made from ids, each locked once, let the
+ * store grow by as many entries as are locked within that time.
  *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })
@@ -563,8 +566,8 @@ export class LockManager implements AsyncDisposable {
   tryAcquireLocal(resource: string | readonly string[], options?: TryOptions): Promise<LocalLock | null>
   /**
    * Like {@link LockManager.tryAcquireLocal}, on the calling thread. Blocks it for the time of a small SQLite
-   * transaction; for at most two seconds if another process keeps the file busy, or another thread of this one is
-   * writing to a disk that does not answer. Its own writing may take as long as the disk does.
+   * transaction; for at most two seconds if another process keeps the file busy, or another thread of this
+   * one is writing to a disk that does not answer. Its own writing may take as long as the disk does.
    * @example
    * using lock = locks.tryAcquireLocalSync('compile-cache')
    */
@@ -651,8 +654,8 @@ export class LockManager implements AsyncDisposable {
    */
   stats(): ManagerStats
   /**
-   * Aborts when {@link LockManager.close} is called; the reason is a {@link ClosedError}. Stop long work then:
-   * its lock is released at the latest when the time to drain is over.
+   * Aborts when {@link LockManager.close} is called; the reason is a {@link ClosedError}. Stop long work
+   * then: its lock is released at the latest when the time to drain is over.
    * @example
    * await locks.withLock('consumer', async (lock) => {
    *   const signal = AbortSignal.any([lock.signal, locks.closing])
@@ -675,8 +678,8 @@ export class LockManager implements AsyncDisposable {
    * releases take up to their time limits (`connectTimeoutMs`, `commandTimeoutMs`), and attempts in flight up
    * to 10 seconds more. What is left is cleaned up in the background, or expires.
    *
-   * Keeps the process alive. All calls return the same promise; a later call with a shorter `drainMs` shortens
-   * the time. Rejects for invalid options only.
+   * Keeps the process alive. All calls return the same promise; a later call with a shorter `drainMs`
+   * shortens the time. Rejects for invalid options only.
    * @example
    * process.once('SIGTERM', () => {
    *   // What the server still answers may need its locks, so they are closed after it.
@@ -722,8 +725,8 @@ export abstract class LockError extends Error {
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
   /**
-   * The underlying failure, if there is one. A failure of the operating system has the `code` that Node.js has
-   * for it, such as `'ECONNREFUSED'`, `'ETIMEDOUT'`, `'ENOTFOUND'` or `'EACCES'`.
+   * The underlying failure, if there is one. A failure of the operating system has the `code` that Node.js
+   * has for it, such as `'ECONNREFUSED'`, `'ETIMEDOUT'`, `'ENOTFOUND'` or `'EACCES'`.
    */
   readonly cause?: unknown
   /** Plain data, with tokens as decimal strings. */
@@ -731,8 +734,8 @@ export abstract class LockError extends Error {
 }
 
 /**
- * Another owner holds the lock; nothing was granted. Of several resources, `resource` is the one that is held, or
- * for which others are queued; the one whose lease lasts longest, if several are held.
+ * Another owner holds the lock; nothing was granted. Of several resources, `resource` is the one that is
+ * held, or for which others are queued; the one whose lease lasts longest, if several are held.
  */
 export class LockHeldError extends LockError {
   /** Without it, `byCaller` is `false`. */

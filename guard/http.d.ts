@@ -30,8 +30,8 @@ export function fencingHeaders(lock: FencedLock): { 'Fencing-Token': string; 'Fe
  * Request.
  *
  * Rejects with a `LockLostError` if `lock.held` is false, before anything is sent; with a `StaleTokenError`
- * if the service has seen a higher token (problem details of at most 16 KiB); and as `fetch` does. Pass `lock.signal` to end the request when the
- * lock is lost.
+ * if the service has seen a higher token (problem details of at most 16 KiB); and as `fetch` does. Pass
+ * `lock.signal` to end the request when the lock is lost.
  * @example
  * await fencedFetch(lock, 'https://ledger.example/accounts/1', { method: 'PUT', body, signal: lock.signal })
  */
@@ -57,18 +57,19 @@ export type FencingResult =
 /** The options of {@link httpFence}. */
 export interface HttpFenceOptions {
   /**
-   * Returns the resource, or the resources, that a request is about. If the headers do not name exactly these,
-   * the response is 400: a resource too many would be one whose fence the caller raises without a right to it.
-   * A holder of several resources sends `{ resource, token: lock.token }` for a request about one of them.
-   * Gets the framework's request, or Hono's context. Without this option the handler has to check
-   * `fencing.resources` itself, because a caller may send a token for another resource; by then its fence has
-   * been raised, so give the option wherever callers may write to some resources only.
+   * Returns the resource, or the resources, that a request is about. If the headers do not name exactly
+   * these, the response is 400: a resource too many would be one whose fence the caller raises without a
+   * right to it. A holder of several resources sends `{ resource, token: lock.token }` for a request about
+   * one of them. Gets the framework's request, or Hono's context. Without this option the handler has to
+   * check `fencing.resources` itself, because a caller may send a token for another resource; by then its
+   * fence has been raised, so give the option wherever callers may write to some resources only.
    */
   resource?: ((request: any) => string | readonly string[]) | undefined
   /**
-   * How far a token may be ahead of this service's clock, in milliseconds: an integer from 0, or `Infinity`. If
-   * it is more, the response is 400. The tokens of fencelock are microseconds of a clock, unless a `minToken`
-   * or an earlier clock was ahead; a caller who sends a much higher one shuts out all others after it.
+   * How far a token may be ahead of this service's clock, in milliseconds: an integer from 0, or `Infinity`.
+   * If it is more, the response is 400. The tokens of fencelock are microseconds of a clock, unless a
+   * `minToken` or an earlier clock was ahead; a caller who sends a much higher one shuts out all others after
+   * it.
    * @default Infinity
    */
   maxAheadMs?: number | undefined

@@ -75,8 +75,8 @@ export interface SqlGuard<Tx> {
    * single connection (not a pool) guards run one at a time. Do not use it for anything else meanwhile: those
    * statements would become part of the transaction. A guard inside `fn` is rejected if it would wait for the
    * outer one: on the same connection, for the same resource, or on a pool whose connections are all held by
-   * the guards around it. Not detected: that of a pool of `mariadb`, which does not say how large it is; a pool
-   * that others exhaust in the same way; the same table through another client object or under another
+   * the guards around it. Not detected: that of a pool of `mariadb`, which does not say how large it is; a
+   * pool that others exhaust in the same way; the same table through another client object or under another
    * spelling of its name.
    *
    * `fn` must not end the transaction. If it does, this rejects with {@link OutcomeUnknownError}, also when

@@ -52,8 +52,8 @@ function listen(signal, first) {
 }
 
 /**
- * What an aborted call rejects with: the signal's reason, or what the platform uses if the signal is of a kind
- * that has none.
+ * What an aborted call rejects with: the signal's reason, or what the platform uses if the signal is of a
+ * kind that has none.
  * @param {AbortSignal} signal
  * @returns {unknown}
  */
@@ -63,8 +63,8 @@ function abortReason(signal) {
 }
 
 /**
- * Starts a call that the signal can cancel: it settles with its outcome, or rejects with the signal's reason as
- * soon as that aborts. Nothing is started before the signal is listened to.
+ * Starts a call that the signal can cancel: it settles with its outcome, or rejects with the signal's reason
+ * as soon as that aborts. Nothing is started before the signal is listened to.
  * @template T
  * @param {AbortSignal} signal
  * @param {object} call

@@ -5,7 +5,9 @@
  * compares or copies objects all instances look the same, and empty; and a Proxy does not have them.
  */
 
-/** Where an instance refers to itself: behind a Proxy, `this[TARGET]` is the instance that has the members. */
+/**
+ * Where an instance refers to itself: behind a Proxy, `this[TARGET]` is the instance that has the members.
+ */
 const TARGET = Symbol('fencelock.target')
 
 /**

@@ -65,8 +65,8 @@ let whyLost
 let releaseNow
 
 /**
- * A signal's controller, and the asynchronous context in which the signal was first read: its listeners run in
- * that one.
+ * A signal's controller, and the asynchronous context in which the signal was first read: its listeners run
+ * in that one.
  */
 class Ending extends AsyncResource {
   controller = new AbortController()
@@ -74,8 +74,8 @@ class Ending extends AsyncResource {
   /** @param {Lock} lock */
   constructor(lock) {
     super('FENCELOCK_SIGNAL')
-    // Code that has the signal waits for its end, which is no longer reported once the locks of a copy of this
-    // module were collected.
+    // Code that has the signal waits for its end, which is no longer reported once the locks of a copy of
+    // this module were collected.
     Object.defineProperty(this.controller.signal, Symbol('fencelock.lock'), { value: lock })
   }
 

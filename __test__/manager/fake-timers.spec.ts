@@ -5,7 +5,10 @@ import { expect, it } from 'vitest'
 import { runCode } from '../fixtures/processes/processes'
 import { root, tempDir } from '../fixtures/temp'
 
-/** Code that replaces everything that the usual fakes can, and puts it back with `restore`. Nothing ever fires. */
+/**
+ * Code that replaces everything that the usual fakes can, and puts it back with `restore`. Nothing ever
+ * fires.
+ */
 const fakes = `
   const timers = await import('node:timers')
   const promises = await import('node:timers/promises')

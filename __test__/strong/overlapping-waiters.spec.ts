@@ -1,4 +1,7 @@
-/** Waiters for overlapping sets of strong locks: what they cost while none can be granted, and who gets what is released. */
+/**
+ * Waiters for overlapping sets of strong locks: what they cost while none can be granted, and who gets what
+ * is released.
+ */
 import { LockManager } from 'fencelock'
 import { expect, it } from 'vitest'
 

@@ -50,8 +50,8 @@ export async function replicationIsIdle({ primary, replicas }: Deployment): Prom
 }
 
 /**
- * Waits until no script was called for a moment: a waiter that was queued has made its attempts. One that breaks
- * an attempt that is under way makes its outcome unknown, and ends the wait.
+ * Waits until no script was called for a moment: a waiter that was queued has made its attempts. One that
+ * breaks an attempt that is under way makes its outcome unknown, and ends the wait.
  */
 export async function scriptsAreDone(server: RedisServer): Promise<void> {
   const calls = async (): Promise<string | undefined> =>

@@ -12,8 +12,8 @@ pub struct Report {
     pub cause: Option<String>,
     /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
     pub cause_code: Option<&'static str>,
-    /// Whether the server said that it is not the primary, or not yet, as during a failover: another attempt may
-    /// soon meet the right one.
+    /// Whether the server said that it is not the primary, or not yet, as during a failover: another attempt
+    /// may soon meet the right one.
     pub failover: bool,
 }
 

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * A clock and a pause that fake timers of tests do not reach, even if they are installed before this module is
- * loaded: otherwise a guarded write would wait for a test that waits for it.
+ * A clock and a pause that fake timers of tests do not reach, even if they are installed before this module
+ * is loaded: otherwise a guarded write would wait for a test that waits for it.
  */
 
 const { uptime } = process

@@ -108,8 +108,8 @@ class HttpFence {
   }
 
   /**
-   * Why the token is not for what the request is about. A resource too many is one whose fence the caller would
-   * raise without any right to it: with a high token, no other caller could ever write there.
+   * Why the token is not for what the request is about. A resource too many is one whose fence the caller
+   * would raise without any right to it: with a high token, no other caller could ever write there.
    * @param {readonly string[]} resources of the token
    * @param {unknown} request
    */

@@ -131,8 +131,8 @@ fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>> {
         .map_err(|_| Error::invalid("tls.key contains no private key; unencrypted PEM is expected"))
 }
 
-/// The usual checks; in addition, a server may present one of the given certificates itself, even if that is one
-/// of an authority, as self-signed ones are unless they say otherwise.
+/// The usual checks; in addition, a server may present one of the given certificates itself, even if that is
+/// one of an authority, as self-signed ones are unless they say otherwise.
 #[derive(Debug)]
 struct GivenCertificates {
     usual: Arc<WebPkiServerVerifier>,
@@ -202,8 +202,8 @@ impl ServerCertVerifier for GivenCertificates {
     }
 }
 
-/// Whether a certificate that is valid now was refused only for being one of an authority. webpki looks at the
-/// time of validity before.
+/// Whether a certificate that is valid now was refused only for being one of an authority. webpki looks at
+/// the time of validity before.
 fn is_authority(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))
         if matches!(why.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity)))

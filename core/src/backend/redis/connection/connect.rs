@@ -36,10 +36,10 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Makes all connections to one server.
 ///
-/// While the server is away, each failed attempt is followed by a pause that grows up to a fifth of a second. A
-/// caller within the pause waits for its end: an error from before the call is no news, because the server may be
-/// up by now. A caller gets the error of an attempt that failed since it came, so a thousand callers do not become
-/// a thousand attempts against a server that is starting again, and none waits for several.
+/// While the server is away, each failed attempt is followed by a pause that grows up to a fifth of a second.
+/// A caller within the pause waits for its end: an error from before the call is no news, because the server
+/// may be up by now. A caller gets the error of an attempt that failed since it came, so a thousand callers
+/// do not become a thousand attempts against a server that is starting again, and none waits for several.
 pub(crate) struct Connector {
     route: Arc<Route>,
     pause: Mutex<Option<ConnectPause>>,

@@ -151,8 +151,8 @@ impl State {
 }
 
 impl Connection {
-    /// Starts its tasks. Without `messages`, published messages are not expected. With `redaction`, no error of
-    /// the server has the password.
+    /// Starts its tasks. Without `messages`, published messages are not expected. With `redaction`, no error
+    /// of the server has the password.
     pub fn start(transport: Transport, messages: Option<Messages>, redaction: Option<Redaction>) -> Self {
         let state = Mutex::new(State::new(messages));
         let shared = Shared { state, outbound: Notify::new(), timeout: ResettableTimeout::default() };

@@ -1,5 +1,5 @@
-//! Keeps the password out of what a server says: a server, or a proxy in front of it, may repeat what it was sent,
-//! escaped, cut, or in the reply to a later command.
+//! Keeps the password out of what a server says: a server, or a proxy in front of it, may repeat what it was
+//! sent, escaped, cut, or in the reply to a later command.
 
 use std::fmt::Write as _;
 
@@ -31,8 +31,8 @@ impl Redaction {
         Self { forms: forms.into_iter().filter(|form| !form.is_empty()).map(Secret::new).collect() }
     }
 
-    /// An error line without the password, and without what follows the word AUTH. Its code stays if it can be
-    /// one, because it decides what the error means.
+    /// An error line without the password, and without what follows the word AUTH. Its code stays if it can
+    /// be one, because it decides what the error means.
     pub fn error_line(&self, line: &[u8]) -> Vec<u8> {
         let code = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
         let is_code = KNOWN_CODES.iter().any(|known| known.as_bytes() == &line[..code]);

@@ -188,7 +188,8 @@ impl Store {
     pub fn retire(&self) {
         let is_lost = match paths::stat(&self.path) {
             Ok(Some(stat)) if stat.id == self.id && stat.length > 0 => {
-                // Another thread may be in its last transaction. It will not notice: the next one is elsewhere.
+                // Another thread may be in its last transaction. It will not notice: the next one is
+                // elsewhere.
                 let connection = self.lock(&mut RetryBudget::new(RETIRE_TIMEOUT));
                 connection.is_ok_and(|mut connection| !connection.wal_files.check(&self.path))
             }
