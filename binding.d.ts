@@ -181,8 +181,8 @@ export interface Kinds {
   /** A lease was granted, but had ended before JavaScript came to take it. */
   late: number
   /**
-   * Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the second
-   * one is the index of the resource that is held.
+   * Another owner holds the lock. The value is how long, in milliseconds, or -1 if that is unknown; the
+   * second one is the index of the resource that is held.
    */
   busy: number
   /** A number, or 0 or 1. */
