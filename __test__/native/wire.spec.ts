@@ -162,7 +162,7 @@ it('an outcome that cannot be represented fails its own call only', async () => 
      // As when a text is too long for a string of the runtime.
      const { detail } = addon.Bridge.prototype
      addon.Bridge.prototype.detail = () => { throw new Error('on purpose') }
-     const calls = [locks.inspect('held'), locks.tryAcquireLocal('free'), locks.inspect('nobody')]
+     const calls = [locks.inspect('held'), locks.tryAcquireLocal('free'), locks.inspect('unheld')]
      const outcomes = await Promise.allSettled(calls)
      addon.Bridge.prototype.detail = detail
      say([outcomes.map(({ status, reason }) => reason?.code ?? status), await lock.release(), await outcomes[1].value.release()])

@@ -26,7 +26,7 @@ function notAToken(key, resource, strategy) {
 
 /**
  * For an answer to the last of several attempts: a client that sends a command again by itself does not say
- * what became of the earlier ones.
+ * whether the earlier ones were executed.
  * @param {unknown} cause what the last attempt was answered
  * @param {Pick<Lease, 'names' | 'strategy'>} lease
  */

@@ -166,7 +166,7 @@ impl State {
         }
     }
 
-    /// Every request is granted, whoever holds the lock.
+    /// Every request is granted, also while another owner holds the lock.
     fn script(&mut self, words: &[String], unproved: &mut Vec<String>) -> Vec<u8> {
         let keys: usize = words[2].parse().unwrap();
         let (echo, mut rest) = words[3 + keys..].split_first().unwrap();

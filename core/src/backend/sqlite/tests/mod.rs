@@ -4,25 +4,12 @@
 mod bursts;
 mod clocks;
 mod contract;
-mod creation;
-#[cfg(unix)]
-mod damage;
-mod damaged_rows;
 mod death;
 mod fair_queue;
-#[cfg(unix)]
-mod file_watch;
-mod foreign;
-mod names;
-#[cfg(unix)]
-mod permissions;
-mod replacement;
+mod files;
 mod roles;
 mod snapshot;
-#[cfg(unix)]
-mod special_files;
 mod timeouts;
-mod unusable;
 mod waiting;
 
 use std::future::Future;

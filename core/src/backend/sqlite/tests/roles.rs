@@ -185,7 +185,7 @@ fn run_role() {
         "reaper" => count_descriptors(file),
         "creating application" => create_as_application(file),
         #[cfg(unix)]
-        "user of a damaged file" => super::damage::use_damaged(file),
+        "user of a damaged file" => super::files::damage::use_damaged(file),
         #[cfg(target_os = "linux")]
         "application" => use_as_application(file, false),
         #[cfg(target_os = "linux")]

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{GrantedLease, Process, TestDir, request};
 use crate::backend::contract::SyncBackend;
 use crate::backend::sqlite::tests::granted;
+use crate::backend::sqlite::tests::{GrantedLease, Process, TestDir, request};
 
 fn is_notified(process: &Process, lease: &GrantedLease) -> bool {
     let began = Instant::now();

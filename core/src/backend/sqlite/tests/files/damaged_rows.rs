@@ -1,8 +1,8 @@
 //! One row that another program wrote, or a flipped bit: whom it stops, and whom not.
 
-use super::waiting::TestWaiter;
-use super::{Process, TestDir};
 use crate::backend::contract::Attempt;
+use crate::backend::sqlite::tests::waiting::TestWaiter;
+use crate::backend::sqlite::tests::{Process, TestDir};
 
 /// What a fault does to the calls for other resources.
 fn others_work_beside(sql: &str) {

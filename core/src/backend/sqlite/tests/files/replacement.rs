@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::roles::ChildProcess;
-use super::{GrantedLease, Process, TestDir, granted, registry, request, transact};
 use crate::backend::contract::{Attempt, SyncBackend};
 use crate::backend::sqlite::SqliteBackend;
 use crate::backend::sqlite::store::Done;
+use crate::backend::sqlite::tests;
+use crate::backend::sqlite::tests::roles::ChildProcess;
+use crate::backend::sqlite::tests::{GrantedLease, Process, TestDir, granted, registry, request, transact};
 use crate::runtime::clock::Clock;
 
 #[test]
@@ -93,7 +94,7 @@ fn a_symbolic_link_that_is_changed_is_followed() {
     std::fs::remove_file(at("current")).unwrap();
     symlink("b", at("current")).unwrap();
     // A process that starts now follows the new link, and earlier ones must follow it too.
-    let newcomer = dir.process_in(super::registry(), &at("current").join("locks.sqlite"));
+    let newcomer = dir.process_in(tests::registry(), &at("current").join("locks.sqlite"));
     newcomer.acquire(&["r"], 60_000);
     assert_eq!(linked.extend(&lease, 1000).unwrap_err().code(), "LOCK_LOST");
     assert!(linked.was_notified_of_loss(&lease));

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 
 use rusqlite::Connection;
 
-#[cfg(target_os = "linux")]
-use super::roles::ChildProcess;
-use super::{Process, TestDir, registry_with, request};
 use crate::backend::contract::SyncBackend;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::open::header::APPLICATION_ID;
+#[cfg(target_os = "linux")]
+use crate::backend::sqlite::tests::roles::ChildProcess;
+use crate::backend::sqlite::tests::{Process, TestDir, registry_with, request};
 use crate::backend::sqlite::{Config, SqliteBackend};
 use crate::runtime::clock::Clock;
 

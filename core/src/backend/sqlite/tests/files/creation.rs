@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::roles::ChildProcess;
-use super::{TestDir, request};
 use crate::backend::contract::SyncBackend;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::open::header::PAGE_BYTES;
 use crate::backend::sqlite::retry::Timeouts;
+use crate::backend::sqlite::tests::roles::ChildProcess;
+use crate::backend::sqlite::tests::{TestDir, request};
 use crate::backend::sqlite::{Config, SqliteBackend};
 use crate::runtime::clock::Clock;
 

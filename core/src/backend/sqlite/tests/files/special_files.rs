@@ -5,8 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{TestDir, registry, request};
 use crate::backend::contract::SyncBackend;
+use crate::backend::sqlite::tests::{TestDir, registry, request};
 
 fn fifo(dir: &TestDir, suffix: &str) -> PathBuf {
     let path = dir.path.with_file_name(format!("locks.sqlite{suffix}"));

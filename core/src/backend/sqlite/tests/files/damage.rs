@@ -11,11 +11,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::roles::{self, ChildProcess};
-use super::{GrantedLease, Process, TestDir, granted, registry_with};
 use crate::backend::contract::Attempt;
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::retry::Timeouts;
+use crate::backend::sqlite::tests::roles::{self, ChildProcess};
+use crate::backend::sqlite::tests::waiting::TestWaiter;
+use crate::backend::sqlite::tests::{GrantedLease, Process, TestDir, granted, registry_with};
 use crate::error::{Error, Result};
 use crate::runtime::clock::Clock;
 
@@ -156,7 +157,7 @@ fn image() -> TestDir {
     process.acquire(&["r0"], 86_400_000);
     let lease = process.acquire(&["r1"], 86_400_000);
     process.release(&lease).unwrap();
-    let _waiting = super::waiting::TestWaiter::behind(&process, &["r0"], true);
+    let _waiting = TestWaiter::behind(&process, &["r0"], true);
     // By another process, because closing a descriptor would drop SQLite's locks.
     for suffix in SUFFIXES {
         let name = format!("locks.sqlite{suffix}");
@@ -203,7 +204,7 @@ fn damage_before_use_makes_no_two_holders_and_goes_with_the_files() {
 }
 
 /// The role of a child: tries everything each time it is told to.
-pub(super) fn use_damaged(file: &Path) {
+pub(in crate::backend::sqlite::tests) fn use_damaged(file: &Path) {
     let process = impatient(file);
     let mut held = BTreeMap::new();
     roles::report("ready");

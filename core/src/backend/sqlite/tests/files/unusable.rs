@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::roles::ChildProcess;
-use super::{Process, TestDir, registry, registry_with, request};
 use crate::backend::contract::{Attempt, SyncBackend};
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::retry::Timeouts;
+use crate::backend::sqlite::tests::roles::ChildProcess;
+use crate::backend::sqlite::tests::{Process, TestDir, registry, registry_with, request, transact};
 use crate::runtime::clock::Clock;
 
 fn is_granted(process: &Process, name: &str) -> bool {
@@ -102,7 +102,7 @@ fn a_thread_that_stands_in_a_transaction_is_waited_for_within_bounds() {
         let (begun, has_begun) = std::sync::mpsc::channel();
         let (end, may_end) = std::sync::mpsc::channel::<()>();
         scope.spawn(move || {
-            super::transact(&store, &mut |_| {
+            transact(&store, &mut |_| {
                 begun.send(()).unwrap();
                 // As a disk that does not answer.
                 let _ = may_end.recv();
@@ -180,7 +180,7 @@ fn files_that_have_gone_are_noticed_although_another_thread_uses_the_connection(
         let (end, may_end) = std::sync::mpsc::channel::<()>();
         let (store, used) = (&store, &store);
         scope.spawn(move || {
-            super::transact(used, &mut |_| {
+            transact(used, &mut |_| {
                 begun.send(()).unwrap();
                 let _ = may_end.recv();
                 Ok(())

@@ -4,8 +4,8 @@
 use crate::backend::contract::{Attempt, SyncBackend};
 use std::fs::File;
 
-use super::roles::ChildProcess;
-use super::{TestDir, request};
+use crate::backend::sqlite::tests::roles::ChildProcess;
+use crate::backend::sqlite::tests::{TestDir, request};
 
 #[test]
 fn a_file_with_hard_links_is_refused_by_every_name() {

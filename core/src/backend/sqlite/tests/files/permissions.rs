@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use super::TestDir;
-use super::roles::ChildProcess;
+use crate::backend::sqlite::tests::TestDir;
+use crate::backend::sqlite::tests::roles::ChildProcess;
 
 const ALICE: u32 = 61_001;
 const BOB: u32 = 61_002;
