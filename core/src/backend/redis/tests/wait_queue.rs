@@ -327,6 +327,15 @@ fn queue_strangers(server: &Server, resource: &str, count: usize, alive_until: &
     pipeline.exec(&mut server.client()).unwrap();
 }
 
+/// A lock on "r" that is held, and a fair waiter of the same process in its queue.
+async fn held_with_a_fair_waiter(process: &Process) -> (Request, Waiter) {
+    let lock = request(one("r"), 600_000, acks(0, 0));
+    assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&lock)).await));
+    let waiter = Waiter::new(true);
+    assert!(matches!(process.join(&one("r"), &waiter).await, Value::Int(..=-1)));
+    (lock, waiter)
+}
+
 /// The most dead waiters that one call removes.
 const MOST_REMOVED: usize = 256;
 
@@ -339,10 +348,7 @@ fn dead_waiters_are_removed_a_few_at_a_time() {
     let process = Process::new(&server);
     let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
     on_io(async move {
-        let lock = request(one("r"), 600_000, acks(0, 0));
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&lock)).await));
-        let waiter = Waiter::new(true);
-        assert!(matches!(process.join(&one("r"), &waiter).await, Value::Int(..=-1)));
+        let (lock, waiter) = held_with_a_fair_waiter(&process).await;
         queue_strangers(&server, "r", 2_000, "1");
         let mut left = waiters(&server, "r");
         let mut removed = |what: &str| {
@@ -391,10 +397,7 @@ fn a_process_without_a_subscription_counts_as_dead_with_all_its_waiters() {
     let process = Process::new(&server);
     let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
     on_io(async move {
-        let lock = request(one("r"), 600_000, acks(0, 0));
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&lock)).await));
-        let waiter = Waiter::new(true);
-        process.join(&one("r"), &waiter).await;
+        let (lock, waiter) = held_with_a_fair_waiter(&process).await;
         queue_strangers(&server, "r", 2_000, "99999999999999");
         process.release(&LeaseArgs::release(&lock.resources, lock.owner)).await;
         assert!(waiters(&server, "r") >= 2_001 - MOST_REMOVED);
