@@ -103,12 +103,13 @@ impl RedisConfig {
             reject_unauthorized: tls.reject_unauthorized,
         });
         let config = redis::Config::new(redis::Options {
-            url: self.url,
+            location: redis::Location::Url(self.url),
             replicas: self.replicas,
             username: self.username,
             password: self.password,
             db: self.db,
             tls,
+            node_address_map: Vec::new(),
             connect_timeout_ms: self.connect_timeout_ms,
             command_timeout_ms: self.command_timeout_ms,
             prefix,

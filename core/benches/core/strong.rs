@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fencelock_core::backend::Backend;
-use fencelock_core::backend::redis::{Config, Options, RedisBackend};
+use fencelock_core::backend::redis::{Config, Location, Options, RedisBackend};
 use fencelock_core::lease::Strategy;
 use fencelock_core::manager::Manager;
 use fencelock_core::runtime::clock::Clock;
@@ -25,12 +25,13 @@ pub fn together(operations: u32) -> Duration {
 
 fn manager(server: &Server) -> Arc<Manager> {
     let options = Options {
-        url: server.url(),
+        location: Location::Url(server.url()),
         replicas: 2,
         username: None,
         password: None,
         db: None,
         tls: None,
+        node_address_map: Vec::new(),
         connect_timeout_ms: 60_000,
         command_timeout_ms: 60_000,
         prefix: "fencelock".into(),

@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
 
-pub use self::config::{Config, Options, TlsOptions};
+pub use self::config::{Config, Location, Options, SentinelOptions, TlsOptions};
 use self::describe::merge::merge;
 use self::node::Node;
 use self::topology::Topology;
@@ -55,7 +55,7 @@ pub struct RedisBackend {
 
 impl fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.topology.nodes().iter().map(|node| node.config())).finish()
+        self.topology.fmt(f)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::backend::redis::config::Config;
+use crate::backend::redis::config::Settings;
 use crate::backend::redis::connection::connect::Connector;
+use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::error::Error;
@@ -12,7 +13,7 @@ use crate::runtime::clock::Clock;
 /// One server and the ways to reach it. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct NodeContext {
-    pub config: Arc<Config>,
+    pub settings: Arc<Settings>,
     pub clock: Clock,
     pub connector: Arc<Connector>,
     pub shared: Arc<SharedConnection>,
@@ -20,15 +21,14 @@ pub(crate) struct NodeContext {
 
 impl NodeContext {
     /// No I/O.
-    pub fn new(config: Config, clock: Clock) -> Self {
-        let config = Arc::new(config);
-        let connector = Arc::new(Connector::new());
-        let shared = Arc::new(SharedConnection::new(config.clone(), connector.clone()));
-        Self { config, clock, connector, shared }
+    pub fn new(settings: Arc<Settings>, route: Arc<Route>, clock: Clock) -> Self {
+        let connector = Arc::new(Connector::new(settings.clone(), route));
+        let shared = Arc::new(SharedConnection::new(settings.clone(), connector.clone()));
+        Self { settings, clock, connector, shared }
     }
 
     pub fn reply_context(&self, operation: Operation, required: u32) -> ReplyContext<'_> {
-        ReplyContext { address: &self.config.address, operation, required }
+        ReplyContext { address: &**self.connector.route(), operation, required }
     }
 
     /// The error of a query without a reply.

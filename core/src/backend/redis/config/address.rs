@@ -1,10 +1,12 @@
 //! Where a server listens.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::tls::Tls;
+use super::tls::{Tls, TlsSettings};
+use crate::error::Result;
 
 /// Where a server listens. Messages show its `Display`; it contains no secret.
 #[derive(Clone)]
@@ -29,5 +31,49 @@ impl fmt::Display for Address {
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+impl Address {
+    /// A server at a host and a port; encrypted with these settings, if there are any.
+    pub fn new(host: &str, port: u16, tls: Option<&TlsSettings>) -> Result<Self> {
+        let address = host.to_owned();
+        Ok(match tls {
+            None => Self::Tcp { host: address, port },
+            Some(tls) => Self::Tls { host: address, port, tls: Arc::new(tls.for_host(host)?) },
+        })
+    }
+}
+
+/// Turns what servers announce into addresses that this client can reach.
+#[derive(Debug, Default)]
+pub(crate) struct AnnouncedAddresses {
+    /// Of all servers.
+    pub tls: Option<TlsSettings>,
+    /// What is reached instead of an announced host and port, as behind NAT.
+    pub map: HashMap<(String, u16), (String, u16)>,
+}
+
+impl AnnouncedAddresses {
+    /// The address of a server that is announced like this.
+    pub fn address(&self, host: &str, port: u16) -> Result<Address> {
+        match self.map.get(&(host.to_owned(), port)) {
+            Some((host, port)) => Address::new(host, *port, self.tls.as_ref()),
+            None => Address::new(host, port, self.tls.as_ref()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn announced_addresses_are_mapped() {
+        let map = HashMap::from([(("10.0.0.1".to_owned(), 6379), ("public.test".to_owned(), 7000))]);
+        let announced = AnnouncedAddresses { tls: None, map };
+        assert_eq!(announced.address("10.0.0.1", 6379).unwrap().to_string(), "public.test:7000");
+        assert_eq!(announced.address("10.0.0.1", 6380).unwrap().to_string(), "10.0.0.1:6380");
+        assert_eq!(announced.address("::1", 6380).unwrap().to_string(), "[::1]:6380");
     }
 }

@@ -2,11 +2,27 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// The arguments of AUTH.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     pub username: Option<String>,
     pub password: Secret,
+}
+
+impl Credentials {
+    /// An empty name or password is none.
+    pub fn new(username: Option<String>, password: Option<String>) -> Result<Option<Self>> {
+        let username = username.filter(|name| !name.is_empty());
+        match (username, password.filter(|password| !password.is_empty())) {
+            (username, Some(password)) => Ok(Some(Self { username, password: Secret::new(password) })),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(Error::invalid(
+                "a Redis username needs a password; pass `password`, or omit the username",
+            )),
+        }
+    }
 }
 
 /// A string that `Debug` does not show.

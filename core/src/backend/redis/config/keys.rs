@@ -19,7 +19,7 @@ const MAX_PREFIX_BYTES: usize = 64;
 /// A resource that starts with `}` would make an empty tag, which Redis ignores. It is written in
 /// hexadecimal, as `{prefix}:x{<hex>}:lock`. No other resource has that key: the prefix contains no brace, so
 /// the text before the first brace distinguishes the two shapes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Keys {
     prefix: Box<str>,
     /// Identifies this process in wait queues and names its channel.

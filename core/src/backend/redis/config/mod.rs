@@ -1,49 +1,70 @@
-//! How is a server reached? Options as the user gave them, and the checked [`Config`].
+//! How is a deployment reached? Options as the user gave them, and the checked [`Config`].
+
+#![allow(dead_code, reason = "Sentinel and Cluster are to use all of it")]
 
 pub(crate) mod address;
 pub(crate) mod credentials;
+pub(crate) mod endpoint;
 pub(crate) mod keys;
+mod options;
 pub(crate) mod tls;
 mod url;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::address::Address;
-use self::credentials::{Credentials, Secret};
+use self::address::{Address, AnnouncedAddresses};
+use self::credentials::Credentials;
 use self::keys::Keys;
-use self::tls::Tls;
+pub use self::options::{Location, Options, SentinelOptions};
 pub use self::tls::TlsOptions;
-use self::url::{Endpoint, RedisUrl};
+use self::tls::TlsSettings;
+use self::url::{Place, RedisUrl};
 use crate::error::{Error, Result};
 
-/// What the user gave, with defaults filled in.
-pub struct Options {
-    /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS, or
-    /// `redis+unix:///path[?db=n&user=…&pass=…]`.
-    pub url: String,
-    /// Declared replicas.
-    pub replicas: u32,
-    /// Overrides the URL's username.
-    pub username: Option<String>,
-    /// Overrides the URL's password.
-    pub password: Option<String>,
-    /// Overrides the URL's database number.
-    pub db: Option<u32>,
-    /// Overrides for TLS. Refused unless the URL is `rediss://`, because they would have no effect.
-    pub tls: Option<TlsOptions>,
-    /// Time limit for connecting, in milliseconds; at least 1.
-    pub connect_timeout_ms: u32,
-    /// Time limit for a command beyond the acknowledgement time, in milliseconds; at least 1.
-    pub command_timeout_ms: u32,
-    /// Prefix of every key: 1 to 64 bytes without braces, whitespace and control characters.
-    pub prefix: String,
-}
-
-/// A server and how to talk to it, checked.
+/// A deployment and how to talk to it, checked.
 #[derive(Debug)]
 pub struct Config {
-    pub(crate) address: Address,
+    pub(crate) deployment: Deployment,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// Where the servers of a deployment are found.
+#[derive(Debug)]
+pub(crate) enum Deployment {
+    /// One primary, at a fixed address.
+    Standalone(Address),
+    /// The primary that Sentinels watch.
+    Sentinel(SentinelConfig),
+    /// The primaries of a Redis Cluster.
+    Cluster(ClusterConfig),
+}
+
+/// Sentinels, and what they are asked for.
+#[derive(Debug)]
+pub(crate) struct SentinelConfig {
+    /// The name of the primary.
+    pub name: String,
+    pub sentinels: Vec<Address>,
+    /// Of the Sentinels.
+    pub settings: Arc<Settings>,
+    /// Of the servers that they announce.
+    pub announced: AnnouncedAddresses,
+    /// Of other Sentinels that they announce.
+    pub announced_sentinels: AnnouncedAddresses,
+}
+
+/// The nodes through which a cluster is found.
+#[derive(Debug)]
+pub(crate) struct ClusterConfig {
+    pub seeds: Vec<Address>,
+    pub announced: AnnouncedAddresses,
+}
+
+/// How to talk to a server.
+#[derive(Debug)]
+pub struct Settings {
     pub(crate) credentials: Option<Credentials>,
     pub(crate) db: u32,
     pub(crate) replicas: u32,
@@ -63,40 +84,86 @@ impl Config {
                 return Err(Error::invalid(format!("{name} must be at least 1, got 0")));
             }
         }
-        let url = RedisUrl::parse(&options.url)?;
-        let address = match (url.endpoint, options.tls) {
-            (Endpoint::Tcp { host, port, encrypted: true }, tls) => {
-                let tls = Arc::new(Tls::new(&host, tls.unwrap_or_default())?);
-                Address::Tls { host, port, tls }
-            }
-            (_, Some(_)) => {
-                return Err(Error::invalid(
-                    "tls options need a rediss:// URL; with this one the connection would not be encrypted",
-                ));
-            }
-            (Endpoint::Tcp { host, port, .. }, None) => Address::Tcp { host, port },
-            (Endpoint::Unix(path), None) => Address::Unix(path),
+        let keys = Keys::new(&options.prefix)?;
+        let settings = |login: Login| {
+            Ok(Arc::new(Settings {
+                credentials: Credentials::new(login.username, login.password)?,
+                db: login.db.unwrap_or(0),
+                replicas: options.replicas,
+                connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
+                command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
+                keys: keys.clone(),
+            }))
         };
-        let username = options.username.or(url.username).filter(|name| !name.is_empty());
-        let password = options.password.or(url.password).filter(|password| !password.is_empty());
-        let credentials = match (username, password) {
-            (username, Some(password)) => Some(Credentials { username, password: Secret::new(password) }),
-            (None, None) => None,
-            (Some(_), None) => {
-                return Err(Error::invalid(
-                    "a Redis username needs a password; pass `password`, or omit the username",
-                ));
+        let map = options.node_address_map.into_iter().collect();
+        let login = Login { username: options.username, password: options.password, db: options.db };
+        let (deployment, login) = match options.location {
+            Location::Url(url) => {
+                let RedisUrl { place, username, password, db } = RedisUrl::parse(&url)?;
+                let tls = options.tls.map(TlsSettings::new).transpose()?;
+                let in_url = Login { username, password, db: Some(db) };
+                (Deployment::Standalone(address(place, tls)?), login.or(in_url))
+            }
+            Location::Sentinels(sentinels) => {
+                let login_there =
+                    Login { username: sentinels.username, password: sentinels.password, db: None };
+                let tls_there = sentinels.tls.map(TlsSettings::new).transpose()?;
+                let config = SentinelConfig {
+                    name: sentinels.name,
+                    sentinels: addresses(&sentinels.urls, tls_there.as_ref())?,
+                    settings: settings(login_there)?,
+                    announced: AnnouncedAddresses {
+                        tls: options.tls.map(TlsSettings::new).transpose()?,
+                        map,
+                    },
+                    announced_sentinels: AnnouncedAddresses { tls: tls_there, map: HashMap::new() },
+                };
+                (Deployment::Sentinel(config), login)
+            }
+            Location::Cluster(urls) => {
+                let tls = options.tls.map(TlsSettings::new).transpose()?;
+                let seeds = addresses(&urls, tls.as_ref())?;
+                let announced = AnnouncedAddresses { tls, map };
+                (Deployment::Cluster(ClusterConfig { seeds, announced }), login)
             }
         };
-        Ok(Self {
-            address,
-            credentials,
-            db: options.db.unwrap_or(url.db),
-            replicas: options.replicas,
-            connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
-            command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
-            keys: Keys::new(&options.prefix)?,
-        })
+        Ok(Self { deployment, settings: settings(login)? })
+    }
+}
+
+/// How to log in to a server.
+struct Login {
+    username: Option<String>,
+    password: Option<String>,
+    db: Option<u32>,
+}
+
+impl Login {
+    /// What is missing is taken from another one.
+    fn or(self, other: Self) -> Self {
+        Self {
+            username: self.username.or(other.username),
+            password: self.password.or(other.password),
+            db: self.db.or(other.db),
+        }
+    }
+}
+
+fn addresses(urls: &[String], tls: Option<&TlsSettings>) -> Result<Vec<Address>> {
+    urls.iter().map(|url| address(RedisUrl::parse(url)?.place, tls.cloned())).collect()
+}
+
+fn address(place: Place, tls: Option<TlsSettings>) -> Result<Address> {
+    match (place, tls) {
+        (Place::Tcp { host, port, encrypted: true }, tls) => {
+            let tls = tls.map_or_else(|| TlsSettings::new(TlsOptions::default()), Ok)?;
+            Address::new(&host, port, Some(&tls))
+        }
+        (_, Some(_)) => Err(Error::invalid(
+            "tls options need a rediss:// URL; with this one the connection would not be encrypted",
+        )),
+        (Place::Tcp { host, port, .. }, None) => Address::new(&host, port, None),
+        (Place::Unix(path), None) => Ok(Address::Unix(path)),
     }
 }
 
@@ -106,15 +173,23 @@ mod tests {
 
     fn options(url: &str) -> Options {
         Options {
-            url: url.into(),
+            location: Location::Url(url.into()),
             replicas: 2,
             username: None,
             password: None,
             db: None,
             tls: None,
+            node_address_map: Vec::new(),
             connect_timeout_ms: 5_000,
             command_timeout_ms: 2_000,
             prefix: "fencelock".into(),
+        }
+    }
+
+    fn address(config: &Config) -> &Address {
+        match &config.deployment {
+            Deployment::Standalone(address) => address,
+            other => panic!("{other:?}"),
         }
     }
 
@@ -127,23 +202,26 @@ mod tests {
     #[test]
     fn every_form_of_url_is_accepted() {
         let plain = Config::new(options("redis://user:p%40ss@example.test:7000/3")).unwrap();
-        assert_eq!(plain.address.to_string(), "example.test:7000");
-        assert_eq!(plain.db, 3);
-        let credentials = plain.credentials.unwrap();
+        assert_eq!(address(&plain).to_string(), "example.test:7000");
+        assert_eq!(plain.settings.db, 3);
+        let credentials = plain.settings.credentials.as_ref().unwrap();
         assert_eq!(credentials.username.as_deref(), Some("user"));
         assert_eq!(credentials.password.reveal(), "p@ss");
 
         let bare = Config::new(options("redis://localhost")).unwrap();
-        assert_eq!((bare.address.to_string().as_str(), bare.db), ("localhost:6379", 0));
-        assert!(bare.credentials.is_none());
-        assert!(matches!(Config::new(options("rediss://localhost")).unwrap().address, Address::Tls { .. }));
+        assert_eq!((address(&bare).to_string().as_str(), bare.settings.db), ("localhost:6379", 0));
+        assert!(bare.settings.credentials.is_none());
+        assert!(matches!(address(&Config::new(options("rediss://localhost")).unwrap()), Address::Tls { .. }));
         let six = Config::new(options("redis://[::1]:7000")).unwrap();
-        assert_eq!(six.address.to_string(), "[::1]:7000");
+        assert_eq!(address(&six).to_string(), "[::1]:7000");
         for scheme in ["redis", "valkey"] {
             let plain = Config::new(options(&format!("{scheme}://10.0.0.1"))).unwrap();
-            assert!(matches!(plain.address, Address::Tcp { .. }), "{scheme}");
+            assert!(matches!(address(&plain), Address::Tcp { .. }), "{scheme}");
         }
-        assert!(matches!(Config::new(options("valkeys://localhost")).unwrap().address, Address::Tls { .. }));
+        assert!(matches!(
+            address(&Config::new(options("valkeys://localhost")).unwrap()),
+            Address::Tls { .. }
+        ));
     }
 
     #[cfg(unix)]
@@ -152,9 +230,9 @@ mod tests {
         for scheme in ["unix", "redis+unix", "valkey+unix"] {
             let unix =
                 Config::new(options(&format!("{scheme}:///run/redis.sock?db=2&user=u&pass=p"))).unwrap();
-            assert_eq!(unix.address.to_string(), "/run/redis.sock");
-            assert_eq!(unix.db, 2);
-            assert_eq!(unix.credentials.unwrap().username.as_deref(), Some("u"));
+            assert_eq!(address(&unix).to_string(), "/run/redis.sock");
+            assert_eq!(unix.settings.db, 2);
+            assert_eq!(unix.settings.credentials.as_ref().unwrap().username.as_deref(), Some("u"));
         }
     }
 
@@ -164,8 +242,8 @@ mod tests {
         given.password = Some("new".into());
         given.db = Some(5);
         let config = Config::new(given).unwrap();
-        assert_eq!(config.db, 5);
-        assert_eq!(config.credentials.unwrap().password.reveal(), "new");
+        assert_eq!(config.settings.db, 5);
+        assert_eq!(config.settings.credentials.as_ref().unwrap().password.reveal(), "new");
     }
 
     #[test]

@@ -37,10 +37,24 @@ impl Default for TlsOptions {
     }
 }
 
-/// Checked TLS settings of one server.
+/// Checked TLS settings, for all servers of a deployment.
+#[derive(Clone)]
+pub(crate) struct TlsSettings {
+    connector: TlsConnector,
+    /// In every certificate, instead of the host.
+    server_name: Option<ServerName<'static>>,
+}
+
+/// The TLS settings of one server.
 pub(crate) struct Tls {
     pub connector: TlsConnector,
     pub server_name: ServerName<'static>,
+}
+
+impl fmt::Debug for TlsSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsSettings").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Tls {
@@ -49,13 +63,10 @@ impl fmt::Debug for Tls {
     }
 }
 
-impl Tls {
+impl TlsSettings {
     /// Checks the material; no I/O.
-    pub fn new(host: &str, options: TlsOptions) -> Result<Self> {
-        let name = options.server_name.unwrap_or_else(|| host.to_owned());
-        let server_name = ServerName::try_from(name).map_err(|error| {
-            invalid("tls.serverName (or the URL's host) cannot be the name in a certificate", error)
-        })?;
+    pub fn new(options: TlsOptions) -> Result<Self> {
+        let server_name = options.server_name.map(certificate_name).transpose()?;
         // Set explicitly: a process-wide default would depend on other users of rustls in the process.
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier: Arc<dyn ServerCertVerifier> = if options.reject_unauthorized {
@@ -79,6 +90,21 @@ impl Tls {
         };
         Ok(Self { connector: TlsConnector::from(Arc::new(config)), server_name })
     }
+
+    /// For the server at this host.
+    pub fn for_host(&self, host: &str) -> Result<Tls> {
+        let server_name = match &self.server_name {
+            Some(name) => name.clone(),
+            None => certificate_name(host.to_owned())?,
+        };
+        Ok(Tls { connector: self.connector.clone(), server_name })
+    }
+}
+
+fn certificate_name(name: String) -> Result<ServerName<'static>> {
+    ServerName::try_from(name).map_err(|error| {
+        invalid("tls.serverName (or the URL's host) cannot be the name in a certificate", error)
+    })
 }
 
 /// What to do about a failed TLS handshake, as far as the error says.
@@ -254,7 +280,7 @@ mod tests {
     use super::*;
 
     fn refused(options: TlsOptions) -> String {
-        let error = Tls::new("localhost", options).unwrap_err();
+        let error = TlsSettings::new(options).unwrap_err();
         assert_eq!(error.code(), "INVALID_OPTION");
         error.to_string()
     }
@@ -282,9 +308,18 @@ mod tests {
     #[test]
     fn certificates_are_checked_unless_disabled() {
         assert!(TlsOptions::default().reject_unauthorized);
-        assert!(Tls::new("localhost", TlsOptions::default()).is_ok());
-        assert!(
-            Tls::new("127.0.0.1", TlsOptions { reject_unauthorized: false, ..Default::default() }).is_ok()
-        );
+        assert!(TlsSettings::new(TlsOptions::default()).is_ok());
+        let any = TlsOptions { reject_unauthorized: false, ..Default::default() };
+        assert!(TlsSettings::new(any).unwrap().for_host("127.0.0.1").is_ok());
+    }
+
+    #[test]
+    fn the_name_in_the_certificate_is_the_host_unless_given() {
+        let own = TlsSettings::new(TlsOptions::default()).unwrap();
+        assert_eq!(own.for_host("one.test").unwrap().server_name, "one.test".try_into().unwrap());
+        assert!(own.for_host("a b").is_err());
+        let given = TlsOptions { server_name: Some("all.test".into()), ..Default::default() };
+        let given = TlsSettings::new(given).unwrap();
+        assert_eq!(given.for_host("10.0.0.1").unwrap().server_name, "all.test".try_into().unwrap());
     }
 }

@@ -13,13 +13,13 @@ const SHAPES: &str =
 
 /// What a URL says.
 pub(crate) struct RedisUrl {
-    pub endpoint: Endpoint,
+    pub place: Place,
     pub username: Option<String>,
     pub password: Option<String>,
     pub db: u32,
 }
 
-pub(crate) enum Endpoint {
+pub(crate) enum Place {
     Tcp { host: String, port: u16, encrypted: bool },
     Unix(PathBuf),
 }
@@ -79,8 +79,8 @@ impl RedisUrl {
             "" => 0,
             number => database(number)?,
         };
-        let endpoint = Endpoint::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT), encrypted };
-        Ok(Self { endpoint, username, password, db })
+        let place = Place::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT), encrypted };
+        Ok(Self { place, username, password, db })
     }
 
     #[cfg(unix)]
@@ -94,7 +94,7 @@ impl RedisUrl {
                 _ => db = database(&value)?,
             }
         }
-        Ok(Self { endpoint: Endpoint::Unix(path), username, password, db })
+        Ok(Self { place: Place::Unix(path), username, password, db })
     }
 
     #[cfg(not(unix))]

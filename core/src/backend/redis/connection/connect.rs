@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout_at;
 
 use super::errors::{cannot_connect, cannot_reach, cannot_resolve};
 use super::handshake::handshake;
 use super::route::Route;
 use super::{Connection, Messages, Transport};
-use crate::backend::redis::config::Config;
+use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
+use crate::backend::redis::config::endpoint::Endpoint;
 use crate::backend::redis::config::tls::{self, Tls};
 use crate::backend::redis::protocol::redaction::Redaction;
 use crate::error::{Error, Result};
@@ -41,6 +43,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// may be up by now. A caller gets the error of an attempt that failed since it came, so a thousand callers
 /// do not become a thousand attempts against a server that is starting again, and none waits for several.
 pub(crate) struct Connector {
+    settings: Arc<Settings>,
     route: Arc<Route>,
     pause: Mutex<Option<ConnectPause>>,
 }
@@ -54,41 +57,29 @@ struct ConnectPause {
 }
 
 impl Connector {
-    pub fn new() -> Self {
-        Self { route: Arc::default(), pause: Mutex::new(None) }
+    pub const fn new(settings: Arc<Settings>, route: Arc<Route>) -> Self {
+        Self { settings, route, pause: Mutex::new(None) }
     }
 
     /// A connection that is ready for commands, for a caller who came at this time.
-    pub async fn connect(&self, config: &Config, came: Instant) -> Result<Connection> {
-        self.connect_with(config, None, came).await
+    pub async fn connect(&self, came: Instant) -> Result<Connection> {
+        self.connect_with(None, came).await
     }
 
     /// A connection that passes published messages on.
-    pub async fn connect_subscriber(&self, config: &Config, messages: Messages) -> Result<Connection> {
-        self.connect_with(config, Some(messages), Instant::now()).await
+    pub async fn connect_subscriber(&self, messages: Messages) -> Result<Connection> {
+        self.connect_with(Some(messages), Instant::now()).await
     }
 
-    async fn connect_with(
-        &self,
-        config: &Config,
-        messages: Option<Messages>,
-        came: Instant,
-    ) -> Result<Connection> {
-        let started = Instant::now();
+    /// The way to the server.
+    pub const fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    async fn connect_with(&self, messages: Option<Messages>, came: Instant) -> Result<Connection> {
+        let due = tokio::time::Instant::now() + self.settings.connect_timeout;
         self.pass_pause(came).await?;
-        let generation = self.route.generation();
-        let left = config.connect_timeout.saturating_sub(started.elapsed());
-        let outcome = match tokio::time::timeout(left, open(config, messages)).await {
-            Ok(Ok(connection)) if !connection.join(&self.route, generation) => Err(cannot_connect(
-                config,
-                "the server was replaced while the connection was made",
-                "try again",
-                None,
-            )
-            .of_failover()),
-            Ok(outcome) => outcome,
-            Err(_) => Err(timed_out(config)),
-        };
+        let outcome = self.locate_and_open(messages, due).await;
         let mut pause = self.pause.lock();
         match &outcome {
             Ok(_) => *pause = None,
@@ -96,11 +87,34 @@ impl Connector {
                 let mut backoff = pause.take().map_or(Backoff::CONNECT, |pause| pause.backoff);
                 let since = Instant::now();
                 // Most of the time limit is for the attempt.
-                let until = since + backoff.next_pause().min(config.connect_timeout / 4);
+                let until = since + backoff.next_pause().min(self.settings.connect_timeout / 4);
                 *pause = Some(ConnectPause { since, until, backoff, error: error.clone() });
+                self.route.doubt(&error.to_string());
             }
         }
         outcome
+    }
+
+    async fn locate_and_open(
+        &self,
+        messages: Option<Messages>,
+        due: tokio::time::Instant,
+    ) -> Result<Connection> {
+        loop {
+            let generation = self.route.generation();
+            let Ok(endpoint) = timeout_at(due, self.route.locate()).await else {
+                return Err(not_located(&self.route, &self.settings));
+            };
+            let endpoint = endpoint?;
+            let Ok(opened) = timeout_at(due, open(&endpoint, messages.clone())).await else {
+                return Err(timed_out(&endpoint));
+            };
+            let (connection, run_id) = opened?;
+            if connection.join(&self.route, generation, run_id) {
+                return Ok(connection);
+            }
+            // The server was replaced while the connection was made.
+        }
     }
 
     /// Waits for the end of the pause, if there is one. Fails if an attempt has failed since the caller came.
@@ -116,37 +130,38 @@ impl Connector {
     }
 }
 
-async fn open(config: &Config, messages: Option<Messages>) -> Result<Connection> {
-    let transport = match &config.address {
-        Address::Tcp { host, port } => open_tcp(config, host, *port).await.map(plain)?,
+/// A connection, and what identifies its server.
+async fn open(endpoint: &Endpoint, messages: Option<Messages>) -> Result<(Connection, Option<Arc<str>>)> {
+    let transport = match &endpoint.address {
+        Address::Tcp { host, port } => open_tcp(endpoint, host, *port).await.map(plain)?,
         Address::Tls { host, port, tls } => {
-            let stream = open_tcp(config, host, *port).await?;
-            encrypt(config, tls, stream).await?
+            let stream = open_tcp(endpoint, host, *port).await?;
+            encrypt(endpoint, tls, stream).await?
         }
         #[cfg(unix)]
         Address::Unix(path) => {
             let (reader, writer) = tokio::net::UnixStream::connect(path)
                 .await
-                .map_err(|error| unreachable(config, &error))?
+                .map_err(|error| unreachable(endpoint, &error))?
                 .into_split();
             Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true }
         }
         #[cfg(not(unix))]
         Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
     };
-    let password = config.credentials.as_ref().map(|credentials| credentials.password.reveal());
+    let password = endpoint.settings.credentials.as_ref().map(|credentials| credentials.password.reveal());
     let connection = Connection::start(transport, messages, password.map(Redaction::new));
-    handshake(config, connection).await
+    handshake(endpoint, connection).await
 }
 
-async fn open_tcp(config: &Config, host: &str, port: u16) -> Result<TcpStream> {
+async fn open_tcp(endpoint: &Endpoint, host: &str, port: u16) -> Result<TcpStream> {
     let addresses: Vec<SocketAddr> = if let Ok(ip) = host.parse::<IpAddr>() {
         vec![SocketAddr::new(ip, port)]
     } else {
         let found = tokio::net::lookup_host((host, port)).await;
-        found.map_err(|error| cannot_resolve(config, &error))?.collect()
+        found.map_err(|error| cannot_resolve(endpoint, &error))?.collect()
     };
-    let stream = first_reachable(addresses).await.map_err(|error| unreachable(config, &error))?;
+    let stream = first_reachable(addresses).await.map_err(|error| unreachable(endpoint, &error))?;
     // Best effort: without these options it works, but is slower and notices failures later.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
@@ -189,20 +204,32 @@ fn plain(stream: TcpStream) -> Transport {
     Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true }
 }
 
-async fn encrypt(config: &Config, tls: &Tls, stream: TcpStream) -> Result<Transport> {
+async fn encrypt(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) -> Result<Transport> {
     let stream = tls.connector.connect(tls.server_name.clone(), stream).await.map_err(|error| {
-        cannot_connect(config, "the TLS handshake failed", tls::hint(&error), Some(&error))
+        cannot_connect(endpoint, "the TLS handshake failed", tls::hint(&error), Some(&error))
     })?;
     let (reader, writer) = tokio::io::split(stream);
     Ok(Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: false })
 }
 
-fn timed_out(config: &Config) -> Error {
+fn not_located(route: &Route, settings: &Settings) -> Error {
+    Error::unavailable(format!(
+        "cannot connect to redis at {route}: no primary was found within connectTimeoutMs ({} ms); nothing \
+         was granted or changed; try again",
+        settings.connect_timeout.as_millis()
+    ))
+    .of_failover()
+}
+
+fn timed_out(endpoint: &Endpoint) -> Error {
     let cause = IoError::new(ErrorKind::TimedOut, "the time limit has passed");
     cannot_reach(
-        config,
-        &format!("no connection within connectTimeoutMs ({} ms)", config.connect_timeout.as_millis()),
-        match config.address {
+        endpoint,
+        &format!(
+            "no connection within connectTimeoutMs ({} ms)",
+            endpoint.settings.connect_timeout.as_millis()
+        ),
+        match endpoint.address {
             // A server without TLS may be waiting for the end of what it takes for a command.
             Address::Tls { .. } => {
                 "check the address, firewalls, and that the server speaks TLS on this port"
@@ -213,7 +240,7 @@ fn timed_out(config: &Config) -> Error {
     )
 }
 
-fn unreachable(config: &Config, error: &IoError) -> Error {
+fn unreachable(endpoint: &Endpoint, error: &IoError) -> Error {
     let (what, remedy) = match error.kind() {
         ErrorKind::ConnectionRefused => {
             ("connection refused", "is the server running, and is the port right?")
@@ -226,5 +253,5 @@ fn unreachable(config: &Config, error: &IoError) -> Error {
         }
         _ => ("the connection failed", "check the address and the network"),
     };
-    cannot_reach(config, what, remedy, error)
+    cannot_reach(endpoint, what, remedy, error)
 }

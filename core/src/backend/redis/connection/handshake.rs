@@ -1,13 +1,15 @@
 //! The handshake of a new connection: log in, select the database, set a name, and check that the server
 //! serves.
 
+use std::sync::Arc;
+
 use redis::{Cmd, ServerError, Value};
 
 use super::errors::{cannot_connect, message};
 use super::{Break, Connection};
-use crate::backend::redis::config::Config;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
+use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::refusals::{is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};
@@ -21,6 +23,8 @@ enum HandshakeStep {
     SetName,
     /// Tells what the server is. Older servers lack it; every user may ask.
     Hello,
+    /// Optional; a user may lack the permission.
+    Identify,
     Ping,
 }
 
@@ -33,51 +37,76 @@ impl HandshakeStep {
     }
 
     const fn is_optional(self) -> bool {
-        matches!(self, Self::SetName | Self::Hello)
+        matches!(self, Self::SetName | Self::Hello | Self::Identify)
     }
 }
 
-pub(crate) async fn handshake(config: &Config, connection: Connection) -> Result<Connection> {
-    let steps = steps(config);
-    let replies = exchange(config, &connection, &steps).await?;
-    let mut role = None;
+/// Logs in. Returns the connection, and what identifies the server, if it says so.
+pub(crate) async fn handshake(
+    endpoint: &Endpoint,
+    connection: Connection,
+) -> Result<(Connection, Option<Arc<str>>)> {
+    let steps = steps(endpoint);
+    let replies = exchange(endpoint, &connection, &steps).await?;
+    let (mut role, mut run_id) = (None, None);
     for (&(step, _), reply) in steps.iter().zip(replies) {
-        match reply {
-            Value::ServerError(error) if !step.is_optional() => return Err(rejected(config, step, &error)),
-            reply if step == HandshakeStep::Hello => role = Role::from_hello(reply),
+        match (step, reply) {
+            (step, Value::ServerError(error)) if !step.is_optional() => {
+                return Err(rejected(endpoint, step, &error));
+            }
+            (HandshakeStep::Hello, reply) => role = Role::from_hello(reply),
+            (HandshakeStep::Identify, reply) => run_id = text(reply).as_deref().and_then(run_id_in),
             _ => {}
         }
     }
     let role = match role {
         Some(role) => role,
         // A server before version 6 has no HELLO, and no users who may not ask for its role.
-        None => Role::from_role(ask(config, &connection, &["ROLE"], ExpectedReply::Table).await?),
+        None => Role::from_role(ask(endpoint, &connection, &["ROLE"], ExpectedReply::Table).await?),
     };
-    match role {
-        Role::Primary => Ok(connection),
-        Role::Replica => {
+    check_role(endpoint, &connection, role).await?;
+    Ok((connection, run_id))
+}
+
+/// Whether the server is what it must be.
+async fn check_role(endpoint: &Endpoint, connection: &Connection, role: Role) -> Result<()> {
+    match (endpoint.kind, role) {
+        (ServerKind::Sentinel, Role::Sentinel)
+        | (ServerKind::Primary, Role::Primary)
+        | (ServerKind::ClusterPrimary, Role::Primary | Role::ClusterPrimary)
+        | (ServerKind::ClusterNode, Role::Primary | Role::ClusterPrimary | Role::Replica) => Ok(()),
+        (ServerKind::Sentinel, _) => {
+            let remedy = "give the addresses of Sentinels, or use `url` for a primary";
+            Err(cannot_connect(endpoint, "this is not a Sentinel", remedy, None))
+        }
+        (ServerKind::Primary | ServerKind::ClusterPrimary, Role::Replica) => {
             let error =
-                cannot_connect(config, "this server is a replica", "use the URL of the primary", None);
+                cannot_connect(endpoint, "this server is a replica", "use the URL of the primary", None);
             Err(error.of_failover())
         }
-        Role::Sentinel => Err(cannot_connect(
-            config,
+        (_, Role::Sentinel) => Err(cannot_connect(
+            endpoint,
             "this is a Sentinel, which has no data",
-            "use the URL of the primary that it watches",
+            "use redis: { sentinels, name } to follow the primary that it watches",
             None,
         )),
-        Role::ClusterNode => {
-            let info = ask(config, &connection, &["CLUSTER", "INFO"], ExpectedReply::Text).await?;
+        (ServerKind::Primary, Role::ClusterPrimary) => {
+            let info = ask(endpoint, connection, &["CLUSTER", "INFO"], ExpectedReply::Text).await?;
             if text(info).is_some_and(|info| is_one_of_several(&info)) {
                 return Err(Error::unsupported(message(
-                    config,
+                    endpoint,
                     "this server is a node of a Redis Cluster, which has only some of the keys",
-                    "use a primary without cluster mode",
+                    "use redis: { cluster }",
                 )));
             }
-            Ok(connection)
+            Ok(())
         }
     }
+}
+
+/// The line of INFO that differs between servers, and between the runs of one.
+fn run_id_in(info: &str) -> Option<Arc<str>> {
+    info.lines().find_map(|line| line.strip_prefix("run_id:")).map(|run_id| run_id.trim().into())
 }
 
 /// What a server is, as far as it says.
@@ -87,7 +116,7 @@ enum Role {
     Primary,
     Replica,
     Sentinel,
-    ClusterNode,
+    ClusterPrimary,
 }
 
 impl Role {
@@ -103,7 +132,7 @@ impl Role {
         Some(match (field(b"mode"), field(b"role")) {
             (Some(b"sentinel"), _) => Self::Sentinel,
             (_, Some(b"replica" | b"slave")) => Self::Replica,
-            (Some(b"cluster"), _) => Self::ClusterNode,
+            (Some(b"cluster"), _) => Self::ClusterPrimary,
             _ => Self::Primary,
         })
     }
@@ -126,19 +155,19 @@ fn is_one_of_several(info: &str) -> bool {
 
 /// The replies to these steps, or why the connection cannot be used.
 async fn exchange(
-    config: &Config,
+    endpoint: &Endpoint,
     connection: &Connection,
     steps: &[(HandshakeStep, Cmd)],
 ) -> Result<Vec<Value>> {
     // The connector limits the time; this limit never elapses first.
-    let sent = connection.send([steps.len()], config.connect_timeout * 2, |packer, out| {
+    let sent = connection.send([steps.len()], endpoint.settings.connect_timeout * 2, |packer, out| {
         for (step, cmd) in steps {
             packer.built(out, step.expected(), cmd);
         }
     });
     let response = match sent {
         Ok([exchange]) => connection.receive(exchange).await,
-        Err(broken) => return Err(closed_during_handshake(config, &broken)),
+        Err(broken) => return Err(closed_during_handshake(endpoint, &broken)),
     };
     let Some(broken) = response.broken else { return Ok(response.replies) };
     // A server that turns a client away says why, whatever the client's first command is.
@@ -146,23 +175,23 @@ async fn exchange(
         if let Value::ServerError(error) = reply
             && !step.is_optional()
         {
-            return Err(rejected(config, step, error));
+            return Err(rejected(endpoint, step, error));
         }
     }
     match response.replies.last() {
-        Some(Value::ServerError(error)) => Err(rejected(config, HandshakeStep::Ping, error)),
-        _ => Err(closed_during_handshake(config, &broken)),
+        Some(Value::ServerError(error)) => Err(rejected(endpoint, HandshakeStep::Ping, error)),
+        _ => Err(closed_during_handshake(endpoint, &broken)),
     }
 }
 
 /// The reply to one more command, which may be an error.
 async fn ask(
-    config: &Config,
+    endpoint: &Endpoint,
     connection: &Connection,
     words: &[&str],
     expected: ExpectedReply,
 ) -> Result<Value> {
-    let sent = connection.send([1], config.connect_timeout * 2, |packer, out| {
+    let sent = connection.send([1], endpoint.settings.connect_timeout * 2, |packer, out| {
         packer.command(out, expected, |cmd| {
             cmd.arg(words);
         });
@@ -172,21 +201,21 @@ async fn ask(
         Err(broken) => Err(Some(broken)),
     };
     reply.map_err(|broken| match broken {
-        Some(broken) => closed_during_handshake(config, &broken),
-        None => cannot_connect(config, "no reply", "try again", None),
+        Some(broken) => closed_during_handshake(endpoint, &broken),
+        None => cannot_connect(endpoint, "no reply", "try again", None),
     })
 }
 
-fn steps(config: &Config) -> Vec<(HandshakeStep, Cmd)> {
-    let mut steps = Vec::with_capacity(7);
-    if let Some(Credentials { username, password }) = &config.credentials {
+fn steps(endpoint: &Endpoint) -> Vec<(HandshakeStep, Cmd)> {
+    let mut steps = Vec::with_capacity(8);
+    if let Some(Credentials { username, password }) = &endpoint.settings.credentials {
         let mut auth = redis::cmd("AUTH");
         auth.arg(username.as_deref()).arg(password.reveal());
         steps.push((HandshakeStep::Auth, auth));
     }
-    if config.db != 0 {
+    if endpoint.settings.db != 0 {
         let mut select = redis::cmd("SELECT");
-        select.arg(config.db);
+        select.arg(endpoint.settings.db);
         steps.push((HandshakeStep::Select, select));
     }
     for words in [
@@ -201,11 +230,14 @@ fn steps(config: &Config) -> Vec<(HandshakeStep, Cmd)> {
     let mut hello = redis::cmd("HELLO");
     hello.arg(2);
     steps.push((HandshakeStep::Hello, hello));
+    let mut identify = redis::cmd("INFO");
+    identify.arg("server");
+    steps.push((HandshakeStep::Identify, identify));
     steps.push((HandshakeStep::Ping, redis::cmd("PING")));
     steps
 }
 
-fn rejected(config: &Config, step: HandshakeStep, error: &ServerError) -> Error {
+fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Error {
     let said = error_text(error);
     let (what, remedy) = match (step, error.code()) {
         (HandshakeStep::Auth, "ERR") if said.contains("invalid password") => ("wrong password", "check it"),
@@ -223,19 +255,19 @@ fn rejected(config: &Config, step: HandshakeStep, error: &ServerError) -> Error 
             None => ("the server refused the connection", "see the cause"),
         },
     };
-    let rejected = cannot_connect(config, what, remedy, Some(&said));
+    let rejected = cannot_connect(endpoint, what, remedy, Some(&said));
     if is_wrong_server(error) { rejected.of_failover() } else { rejected }
 }
 
-fn closed_during_handshake(config: &Config, broken: &Break) -> Error {
+fn closed_during_handshake(endpoint: &Endpoint, broken: &Break) -> Error {
     if let Some(other) = broken.why.strip_prefix("this is not Redis") {
         let what = format!("this is not Redis{other}");
-        return cannot_connect(config, &what, "check the host and the port", None);
+        return cannot_connect(endpoint, &what, "check the host and the port", None);
     }
     cannot_connect(
-        config,
+        endpoint,
         &format!("the connection broke during the handshake: {broken}"),
-        match config.address {
+        match endpoint.address {
             Address::Tls { .. } => {
                 "if the server requires a client certificate, pass tls: { cert, key }; \
                  otherwise check its log, and that it is Redis"

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 const MAX_WAITING: usize = 1_024;
 
 /// Where the connection puts messages.
+#[derive(Clone)]
 pub(crate) struct Messages {
     waiting: mpsc::Sender<Option<u64>>,
     overflowed: Arc<AtomicBool>,

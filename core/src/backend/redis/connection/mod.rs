@@ -179,10 +179,11 @@ impl Connection {
     }
 
     /// Joins the connections of a generation. `false`: it is over.
-    pub fn join(&self, route: &Arc<Route>, generation: u64) -> bool {
+    pub fn join(&self, route: &Arc<Route>, generation: u64, run_id: Option<Arc<str>>) -> bool {
+        let Some(generation) = route.add(&self.shared, generation, run_id) else { return false };
         let membership = Membership { route: Arc::clone(route), generation };
         self.shared.state.lock().membership = Some(membership);
-        route.add(&self.shared, generation)
+        true
     }
 
     /// The server is not the right one: sends nothing to it any more, on any connection.
@@ -281,15 +282,15 @@ impl Shared {
         let mut buffer = ReadBuffer::new();
         loop {
             match reader.read(buffer.space()).await {
-                Ok(0) => return self.break_off("the server closed the connection"),
+                Ok(0) => return self.fail("the server closed the connection"),
                 Ok(count) => buffer.filled(count),
-                Err(error) if is_closed(&error) => return self.break_off("the server closed the connection"),
-                Err(error) => return self.break_off(&format!("cannot read: {error}")),
+                Err(error) if is_closed(&error) => return self.fail("the server closed the connection"),
+                Err(error) => return self.fail(&format!("cannot read: {error}")),
             }
             let delivered = self.deliver_all(&mut decoder, &mut buffer);
             self.leave_wrong_server();
             if let Err(why) = delivered {
-                return self.break_off(&why);
+                return self.fail(&why);
             }
         }
     }
@@ -384,7 +385,7 @@ impl Shared {
             let first = self.state.lock().pending.front().map(|first| first.limit);
             // Its reply may have just come, and the next exchange has time left.
             if let Some(limit) = first.filter(|limit| limit.due <= Instant::now()) {
-                return self.break_off(&format!("no reply within {} ms", limit.time.as_millis()));
+                return self.fail(&format!("no reply within {} ms", limit.time.as_millis()));
             }
         }
     }
@@ -403,24 +404,33 @@ impl Shared {
             }
             while from < bytes.len() {
                 match writer.write(&bytes[from..]).await {
-                    Ok(0) => return self.break_off("the connection accepts no more bytes"),
+                    Ok(0) => return self.fail("the connection accepts no more bytes"),
                     Ok(count) => {
                         from += count;
                         if accepts_exactly {
                             self.state.lock().left += count as u64;
                         }
                     }
-                    Err(error) => return self.break_off(&format!("cannot write: {error}")),
+                    Err(error) => return self.fail(&format!("cannot write: {error}")),
                 }
             }
             if let Err(error) = writer.flush().await {
-                return self.break_off(&format!("cannot write: {error}"));
+                return self.fail(&format!("cannot write: {error}"));
             }
             bytes.clear();
             if bytes.capacity() > KEEP_BUFFER {
                 bytes = Vec::new();
             }
         }
+    }
+
+    /// It broke, which may mean that the server was replaced.
+    fn fail(&self, why: &str) {
+        let membership = self.state.lock().membership.take();
+        if let Some(membership) = membership {
+            membership.route.doubt(why);
+        }
+        self.break_off(why);
     }
 
     fn break_off(&self, why: &str) {
@@ -454,6 +464,11 @@ impl Retire for Shared {
         if idle {
             self.break_off(why);
         }
+    }
+
+    fn cut(&self, why: &Arc<str>) {
+        self.state.lock().retired.get_or_insert_with(|| Arc::clone(why));
+        self.break_off(why);
     }
 }
 

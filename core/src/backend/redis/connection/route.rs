@@ -1,23 +1,52 @@
-//! The way to the server of a node. After a failover the same name or proxy leads to another server, while
-//! the connections that were made before still lead to the old one.
+//! The way to the server of a node. After a failover the same name, proxy or Sentinel leads to another
+//! server, while the connections that were made before still lead to the old one.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+#![allow(dead_code, reason = "Sentinel and Cluster are to use all of it")]
+
+use std::fmt;
 use std::sync::{Arc, Weak};
 
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use crate::backend::redis::config::endpoint::Endpoint;
+use crate::error::Result;
 use crate::runtime::sync::Mutex;
+
+/// Finds the server of a node. Its `Display` is where that server was found last, for messages.
+pub(crate) trait Locate: fmt::Display + Send + Sync {
+    /// Where the server is now. Waits until that is known; the connector limits the time.
+    fn locate(&self) -> BoxFuture<'_, Result<Arc<Endpoint>>>;
+
+    /// The server may not be the right one any more, or cannot be reached. Called often; must not block.
+    fn doubt(&self, why: &str);
+}
+
+/// A server at an address that never changes, though it may lead to another server.
+pub(crate) struct FixedAddress(pub Arc<Endpoint>);
 
 /// All connections of one generation lead to one server, and end together when it turns out to be the wrong
 /// one: a node must not ask two servers.
-#[derive(Default)]
 pub(crate) struct Route {
-    generation: AtomicU64,
-    connections: Mutex<Vec<Weak<dyn Retire>>>,
+    locator: Arc<dyn Locate>,
+    generation: watch::Sender<u64>,
+    members: Mutex<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    /// Identifies the server, if it says so.
+    run_id: Option<Arc<str>>,
+    connections: Vec<Weak<dyn Retire>>,
 }
 
 /// A connection, as far as its route needs it.
 pub(super) trait Retire: Send + Sync {
     /// Sends nothing any more, and closes once the replies to what was sent are there.
     fn retire(&self, why: &Arc<str>);
+
+    /// Closes: what was sent gets no reply.
+    fn cut(&self, why: &Arc<str>);
 }
 
 /// What a connection knows of its route.
@@ -26,22 +55,86 @@ pub(super) struct Membership {
     pub generation: u64,
 }
 
-impl Route {
-    /// Read before a name is resolved.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+impl Locate for FixedAddress {
+    fn locate(&self) -> BoxFuture<'_, Result<Arc<Endpoint>>> {
+        Box::pin(std::future::ready(Ok(Arc::clone(&self.0))))
     }
 
-    /// Adds a connection. `false`: its generation is over.
-    pub(super) fn add(&self, connection: &Arc<impl Retire + 'static>, generation: u64) -> bool {
-        let mut connections = self.connections.lock();
+    fn doubt(&self, _why: &str) {}
+}
+
+impl fmt::Display for FixedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.address.fmt(f)
+    }
+}
+
+impl Route {
+    pub fn new(locator: Arc<dyn Locate>) -> Self {
+        Self { locator, generation: watch::Sender::new(0), members: Mutex::default() }
+    }
+
+    /// Read before the server is located.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Shows each new generation: from then on another server answers.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    pub async fn locate(&self) -> Result<Arc<Endpoint>> {
+        self.locator.locate().await
+    }
+
+    /// See [`Locate::doubt`].
+    pub fn doubt(&self, why: &str) {
+        self.locator.doubt(why);
+    }
+
+    /// Another server took over: the connections to the one before are cut, because it may not reply any
+    /// more, and its replies prove nothing.
+    pub fn replace(&self, why: &str) {
+        let why = why.into();
+        let old = self.next_generation(&mut self.members.lock());
+        old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.cut(&why));
+    }
+
+    /// Adds a connection to the server that identifies itself like this. `None`: its generation is over. If
+    /// it is another server than that of the connections before, it begins the next generation.
+    pub(super) fn add(
+        &self,
+        connection: &Arc<impl Retire + 'static>,
+        generation: u64,
+        run_id: Option<Arc<str>>,
+    ) -> Option<u64> {
+        let mut members = self.members.lock();
         if self.generation() != generation {
-            return false;
+            return None;
         }
-        connections.retain(|other| other.strong_count() > 0);
+        let is_other = members.run_id.is_some() && run_id.is_some() && members.run_id != run_id;
+        let old = if is_other { self.next_generation(&mut members) } else { Vec::new() };
+        members.run_id = members.run_id.take().or(run_id);
+        members.connections.retain(|other| other.strong_count() > 0);
         let connection: Weak<dyn Retire> = Arc::downgrade(connection) as _;
-        connections.push(connection);
-        true
+        members.connections.push(connection);
+        let generation = self.generation();
+        drop(members);
+        let why = "another server answers at this address".into();
+        old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
+        Some(generation)
+    }
+
+    fn next_generation(&self, members: &mut Members) -> Vec<Weak<dyn Retire>> {
+        self.generation.send_modify(|generation| *generation += 1);
+        std::mem::take(members).connections
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.locator.fmt(f)
     }
 }
 
@@ -50,15 +143,13 @@ impl Membership {
     /// close once they have the replies to what was sent.
     pub fn leave(&self, why: &Arc<str>) {
         let connections = {
-            let mut connections = self.route.connections.lock();
+            let mut members = self.route.members.lock();
             if self.route.generation() != self.generation {
                 return;
             }
-            self.route.generation.store(self.generation + 1, Ordering::Release);
-            std::mem::take(&mut *connections)
+            self.route.next_generation(&mut members)
         };
-        for connection in connections.iter().filter_map(Weak::upgrade) {
-            connection.retire(why);
-        }
+        self.route.doubt(why);
+        connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(why));
     }
 }

@@ -7,7 +7,7 @@ use redis::Value;
 
 use super::connect::Connector;
 use super::{Break, Connection, Exchange, Response};
-use crate::backend::redis::config::Config;
+use crate::backend::redis::config::Settings;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::refusals::{is_not_loaded, is_wrong_server};
 use crate::backend::redis::protocol::scripts::Script;
@@ -16,7 +16,7 @@ use crate::runtime::sync::Mutex;
 
 /// Commands of all callers, pipelined on one connection that is made on demand.
 pub(crate) struct SharedConnection {
-    config: Arc<Config>,
+    settings: Arc<Settings>,
     connector: Arc<Connector>,
     current: Mutex<Current>,
     /// Held while connecting, so that all callers that wait get the same connection.
@@ -44,9 +44,9 @@ pub(crate) enum ExchangeError {
 }
 
 impl SharedConnection {
-    pub fn new(config: Arc<Config>, connector: Arc<Connector>) -> Self {
+    pub fn new(settings: Arc<Settings>, connector: Arc<Connector>) -> Self {
         let connecting = tokio::sync::Mutex::new(());
-        Self { config, connector, current: Mutex::default(), connecting }
+        Self { settings, connector, current: Mutex::default(), connecting }
     }
 
     /// The connection, made if necessary.
@@ -59,7 +59,7 @@ impl SharedConnection {
         if let Some(open) = self.get_open() {
             return Ok(open);
         }
-        let made = Arc::new(self.connector.connect(&self.config, came).await?);
+        let made = Arc::new(self.connector.connect(came).await?);
         let mut current = self.current.lock();
         current.connection = Arc::downgrade(&made);
         current.kept = (!current.closing).then(|| Arc::clone(&made));
@@ -74,7 +74,7 @@ impl SharedConnection {
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
     ) -> std::result::Result<Response, ExchangeError> {
         let connection = self.get().await.map_err(ExchangeError::Connect)?;
-        let limit = self.config.command_timeout;
+        let limit = self.settings.command_timeout;
         let [exchange] = connection.send([replies], limit, pack).map_err(ExchangeError::Broken)?;
         Ok(connection.receive(exchange).await)
     }
@@ -120,7 +120,7 @@ impl SharedConnection {
             // One at a time: a server that hangs sends no replies, and they would pile up.
             let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
             let kick = unanswered.or_else(|| {
-                let ping = open.send([1], self.config.command_timeout, |packer, out| {
+                let ping = open.send([1], self.settings.command_timeout, |packer, out| {
                     packer.echo(out);
                 });
                 ping.ok().map(|[exchange]| exchange)

@@ -2,9 +2,11 @@
 
 use std::str::FromStr;
 
+use std::fmt;
+
 use super::failure_modes::failure_modes;
 use crate::backend::guarantees::{Guarantee, ServerInfo, Skew};
-use crate::backend::redis::config::Config;
+use crate::backend::redis::config::Settings;
 
 /// The number of replicas that are connected and up to date, from INFO replication.
 pub(crate) fn online_replicas(info: &str) -> u32 {
@@ -36,14 +38,20 @@ const MAX_SKEW_MICROS: u64 = 1_000_000;
 
 /// What the deployment guarantees to locks that require this number of acknowledgements. `info`: the sections
 /// replication, server, memory and persistence.
-pub(crate) fn assess(config: &Config, info: &str, replies: ConfigReplies, acks: u32) -> Guarantee {
-    let declared = config.replicas;
+pub(crate) fn assess(
+    settings: &Settings,
+    address: &impl fmt::Display,
+    info: &str,
+    replies: ConfigReplies,
+    acks: u32,
+) -> Guarantee {
+    let declared = settings.replicas;
     let connected = online_replicas(info);
     let can_publish = replies.can_publish;
     let server = server_info(info, replies);
     let mut warnings = warnings(&server, acks, declared, connected);
     warnings.extend(memory_warning(&server, info));
-    warnings.extend(publish_warning(can_publish, &config.keys.channel_prefix()));
+    warnings.extend(publish_warning(can_publish, &settings.keys.channel_prefix()));
     let version = server.version.as_deref().unwrap_or("of unknown version");
     let proof = if declared == 0 {
         "A lease is in the memory of one server".to_owned()
@@ -60,7 +68,7 @@ pub(crate) fn assess(config: &Config, info: &str, replies: ConfigReplies, acks: 
              choose another replica. Fencing tokens keep rising even if the stored one is lost, as long as \
              the clock of the new primary is not behind the last token; `minToken` closes that gap. Data \
              that must never be written twice needs a guard that checks the token.",
-            server.product, config.address
+            server.product, address
         ),
         replicas_declared: Some(declared),
         replicas_connected: Some(connected),
@@ -180,22 +188,29 @@ fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::backend::redis::config::Options;
+    use std::sync::Arc;
 
-    fn config(replicas: u32) -> Config {
-        Config::new(Options {
-            url: "redis://:hunter2@localhost".into(),
+    use super::*;
+    use crate::backend::redis::config::{Config, Location, Options};
+
+    fn settings(replicas: u32) -> Arc<Settings> {
+        let config = Config::new(Options {
+            location: Location::Url("redis://:hunter2@localhost".into()),
             replicas,
             username: None,
             password: None,
             db: None,
             tls: None,
+            node_address_map: Vec::new(),
             connect_timeout_ms: 1,
             command_timeout_ms: 1,
             prefix: "p".into(),
-        })
-        .unwrap()
+        });
+        config.unwrap().settings
+    }
+
+    fn assess(settings: &Settings, info: &str, replies: ConfigReplies, acks: u32) -> Guarantee {
+        super::assess(settings, &"localhost:6379", info, replies, acks)
     }
 
     const INFO: &str = "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n\
@@ -212,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_deployment_as_declared_has_no_warnings_and_shows_no_secret() {
-        let guarantee = assess(&config(2), INFO, ConfigReplies::default(), 2);
+        let guarantee = assess(&settings(2), INFO, ConfigReplies::default(), 2);
         assert_eq!(guarantee.warnings, Vec::<String>::new());
         assert_eq!((guarantee.replicas_declared, guarantee.replicas_connected), (Some(2), Some(2)));
         assert!(guarantee.summary.contains("Redis 7.0.15 at localhost:6379"), "{}", guarantee.summary);
@@ -221,14 +236,14 @@ mod tests {
 
     #[test]
     fn warns_about_the_number_of_replicas_about_being_a_replica_and_about_eviction() {
-        let one = |config: &Config, info: &str| {
-            assess(config, info, ConfigReplies::default(), 1).warnings.remove(0)
+        let one = |settings: &Settings, info: &str| {
+            assess(settings, info, ConfigReplies::default(), 1).warnings.remove(0)
         };
-        assert!(one(&config(1), INFO).contains("may acknowledge instead"));
-        assert!(one(&config(3), INFO).contains("2 of 3 declared"));
-        assert!(one(&config(0), &INFO.replace("online", "offline")).contains("no replicas are declared"));
-        assert!(one(&config(2), &INFO.replace("role:master", "role:slave")).contains("is a replica"));
-        assert!(one(&config(2), &INFO.replace("maxmemory:0", "maxmemory:1048576")).contains("noeviction"));
+        assert!(one(&settings(1), INFO).contains("may acknowledge instead"));
+        assert!(one(&settings(3), INFO).contains("2 of 3 declared"));
+        assert!(one(&settings(0), &INFO.replace("online", "offline")).contains("no replicas are declared"));
+        assert!(one(&settings(2), &INFO.replace("role:master", "role:slave")).contains("is a replica"));
+        assert!(one(&settings(2), &INFO.replace("maxmemory:0", "maxmemory:1048576")).contains("noeviction"));
     }
 
     #[test]
@@ -241,7 +256,7 @@ mod tests {
             skew: Some(skew),
             can_publish: Some(true),
         };
-        let server = assess(&config(2), &info, replies("3600 1"), 2).server.unwrap();
+        let server = assess(&settings(2), &info, replies("3600 1"), 2).server.unwrap();
         assert_eq!(
             server,
             ServerInfo {
@@ -256,12 +271,12 @@ mod tests {
                 skew: Some(skew),
             }
         );
-        assert_eq!(assess(&config(2), &info, replies(""), 2).server.unwrap().rdb, Some(false));
+        assert_eq!(assess(&settings(2), &info, replies(""), 2).server.unwrap().rdb, Some(false));
         let valkey =
             info.replace("redis_version", "server_name:valkey\r\nvalkey_version:9.1.0\r\nredis_version");
-        let server = assess(&config(2), &valkey, ConfigReplies::default(), 2).server.unwrap();
+        let server = assess(&settings(2), &valkey, ConfigReplies::default(), 2).server.unwrap();
         assert_eq!((server.product, server.version.as_deref()), ("Valkey", Some("9.1.0")));
-        let silent = assess(&config(2), "", ConfigReplies::default(), 2).server.unwrap();
+        let silent = assess(&settings(2), "", ConfigReplies::default(), 2).server.unwrap();
         assert_eq!(silent, ServerInfo { product: "Redis", ..ServerInfo::default() });
     }
 
@@ -269,7 +284,7 @@ mod tests {
     fn warns_about_a_server_out_of_memory_and_about_a_missing_publish() {
         let of = |info: &str, can_publish| {
             let replies = ConfigReplies { can_publish, ..ConfigReplies::default() };
-            assess(&config(2), info, replies, 2).warnings.join("")
+            assess(&settings(2), info, replies, 2).warnings.join("")
         };
         let full = INFO.replace("maxmemory:0", "maxmemory:1000").replace("allkeys-lru", "noeviction")
             + "used_memory:1500\r\nmem_not_counted_for_evict:400\r\n";
@@ -281,7 +296,7 @@ mod tests {
 
     #[test]
     fn warns_about_missing_proof_missing_persistence_and_different_clocks() {
-        let of = |info: &str, replies, acks| assess(&config(2), info, replies, acks).warnings;
+        let of = |info: &str, replies, acks| assess(&settings(2), info, replies, acks).warnings;
         assert!(of(INFO, ConfigReplies::default(), 0)[0].contains("without proof"));
         let off = INFO.replace("# Memory", "aof_enabled:0\r\n# Memory");
         let save = |points: &str| ConfigReplies { save: Some(points.to_owned()), ..ConfigReplies::default() };

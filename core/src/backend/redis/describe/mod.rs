@@ -58,12 +58,12 @@ fn questions() -> Vec<(Section, Cmd)> {
 pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee> {
     let (info, config) = ask(node).await?;
     if !info::is_replica(&info) {
-        return Ok(info::assess(&node.config, &info, config, acks));
+        return Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks));
     }
     // It was demoted after the connection was made.
     node.shared.get().await?.leave_server("this server became a replica");
     let (info, config) = ask(node).await?;
-    Ok(info::assess(&node.config, &info, config, acks))
+    Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks))
 }
 
 /// The sections of INFO, and the replies of CONFIG and TIME.
@@ -107,7 +107,7 @@ async fn ask(node: &NodeContext) -> Result<(String, ConfigReplies)> {
 
 /// Whether releases can be announced; `None`: the server did not say.
 async fn can_publish(node: &NodeContext) -> Option<bool> {
-    let channel = format!("{}probe", node.config.keys.channel_prefix());
+    let channel = format!("{}probe", node.settings.keys.channel_prefix());
     let call = node.shared.run_script(&CAN_PUBLISH, |packer, out| pack_can_publish(&channel, packer, out));
     match call.await {
         Ok(Value::Int(reply)) => Some(reply == 1),

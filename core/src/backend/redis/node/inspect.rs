@@ -16,7 +16,7 @@ use crate::lease::Resources;
 
 /// The holder of a resource. A lock without a TTL, which is not one of ours, has [`Duration::MAX`] left.
 pub(crate) async fn inspect(context: &NodeContext, resources: &Resources) -> Result<Option<Info>> {
-    let keys = &context.config.keys;
+    let keys = &context.settings.keys;
     let call = context.shared.run_script(&INSPECT, |packer, out| pack_inspect(keys, resources, packer, out));
     let reply = call.await.map_err(|error| context.query_failed(error))?;
     match reply {
@@ -38,7 +38,7 @@ pub(crate) async fn inspect(context: &NodeContext, resources: &Resources) -> Res
 
 /// Deletes the lock. The fence stays, so that tokens keep rising.
 pub(crate) async fn force_release(context: &NodeContext, resources: &Resources) -> Result<bool> {
-    let keys = &context.config.keys;
+    let keys = &context.settings.keys;
     let resource = resources.first();
     let call = context.shared.run_script(&FORCE_RELEASE, |packer, out| {
         FORCE_RELEASE.pack_queues(keys, &std::iter::once(resource), None, ScriptReply::Number, packer, out);

@@ -12,7 +12,8 @@ use std::time::Duration;
 use self::replicas::ConnectedReplicas;
 use self::rollback::Rollbacks;
 pub(crate) use self::wait_queue::WaitQueue;
-use super::config::Config;
+use super::config::Settings;
+use super::connection::route::Route;
 use super::describe;
 use super::pipeline::batch::{Late, LeaseOutcome};
 use super::pipeline::scheduler::WorkerLimits;
@@ -46,8 +47,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub fn new(config: Config, clock: Clock) -> Self {
-        let context = NodeContext::new(config, clock);
+    pub fn new(settings: Arc<Settings>, route: Arc<Route>, clock: Clock) -> Self {
+        let context = NodeContext::new(settings, route, clock);
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
         Self {
@@ -59,10 +60,6 @@ impl Node {
             replicas: ConnectedReplicas::new(context.clone()),
             context,
         }
-    }
-
-    pub fn config(&self) -> &Config {
-        &self.context.config
     }
 
     pub fn wait_queue(&self) -> &Arc<WaitQueue> {
@@ -178,7 +175,7 @@ impl Node {
             self.acquire.joined().await;
             self.extend.joined().await;
         };
-        let _ = tokio::time::timeout(self.context.config.command_timeout, joined).await;
+        let _ = tokio::time::timeout(self.context.settings.command_timeout, joined).await;
         self.rollbacks.close();
     }
 

@@ -115,7 +115,7 @@ impl Rollbacks {
                 // deleted.
                 RELEASE.pack_load(packer, out);
                 for undo in undos {
-                    RELEASE.pack(&self.context.config.keys, std::iter::once(&undo.target), packer, out);
+                    RELEASE.pack(&self.context.settings.keys, std::iter::once(&undo.target), packer, out);
                 }
             })
             .await;

@@ -142,12 +142,7 @@ impl Workers {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
             // vain.
             if own.as_ref().is_none_or(|own| !own.connection.is_open()) {
-                *own = match self
-                    .context
-                    .connector
-                    .connect(&self.context.config, Instant::now().into_std())
-                    .await
-                {
+                *own = match self.context.connector.connect(Instant::now().into_std()).await {
                     Ok(connection) => Some(WorkerConnection {
                         connection,
                         kicker: WaitKicker::start(Arc::clone(&self.context.shared)),
@@ -253,7 +248,7 @@ impl Workers {
             written = rest;
             // Covers all that the connection has written, like the one before.
             let timeout_ms = ends_ms - wait.ends_ms;
-            let limit = millis(timeout_ms) + self.context.config.command_timeout;
+            let limit = millis(timeout_ms) + self.context.settings.command_timeout;
             let pack = |packer: &mut Packer, out: &mut Vec<u8>| pack_wait(packer, out, required, timeout_ms);
             wait = match connection.send([2], limit, pack) {
                 Ok([exchange]) => SentWait { exchange, ends_ms, due: Instant::now() + millis(timeout_ms) },
@@ -271,7 +266,7 @@ impl Workers {
         // The next ones are for those that allow more time.
         let timeout_ms = if required > 0 { shortest(&trip.batch).unwrap_or_default() } else { 0 };
         let mut at = BootInstant::from_micros(0);
-        let limit = millis(timeout_ms) + self.context.config.command_timeout;
+        let limit = millis(timeout_ms) + self.context.settings.command_timeout;
         let early = self.early_limit(timeout_ms, &trip.batch).filter(|&early| early < limit);
         // Only a connection of our own is closed for a reply that is late for us.
         let limit = early.filter(|_| required > 0).unwrap_or(limit);
@@ -285,7 +280,7 @@ impl Workers {
                 let (call, others) = rest.split_at(size);
                 rest = others;
                 let leases = call.iter().map(|entry| &entry.lease);
-                self.script.pack(&self.context.config.keys, leases, packer, out);
+                self.script.pack(&self.context.settings.keys, leases, packer, out);
             }
             if required > 0 {
                 pack_wait(packer, out, required, timeout_ms);

@@ -9,14 +9,13 @@ use super::refusals::{
     PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal,
 };
 use super::values::error_text;
-use crate::backend::redis::config::address::Address;
 use crate::error::{Error, Report, Shortfall};
 use crate::lease::{Resources, token};
 
 /// The operation a reply belongs to, and its server; for classification and messages.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct ReplyContext<'a> {
-    pub address: &'a Address,
+    pub address: &'a (dyn fmt::Display + Sync),
     pub operation: Operation,
     /// The required number of acknowledgements.
     pub required: u32,

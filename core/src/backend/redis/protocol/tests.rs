@@ -13,7 +13,7 @@ fn error(line: &str) -> Value {
 
 fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
-    let address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
+    let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
     ReplyContext { address, operation, required }
 }
 

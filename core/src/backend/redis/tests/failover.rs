@@ -215,3 +215,23 @@ fn a_call_that_waits_waits_for_the_end_of_a_failover() {
         proxy.switch(new.port);
     });
 }
+
+/// The old primary still serves, so nothing but the identity of the server tells that the name has moved.
+#[test]
+fn connections_of_one_backend_lead_to_one_server() {
+    if !available() {
+        return;
+    }
+    let (old, new) = (Server::start(&[]), Server::start(&[]));
+    let proxy = Proxy::start(old.port);
+    let backend = backend(&proxy.url(), 0);
+    let lease = request(one("held"), 60_000, acks(0, 0));
+    granted(acquire(&backend, &lease));
+    assert_eq!(inspect(&backend, "held").unwrap(), Some(lease.owner.to_string()));
+    proxy.switch(new.port);
+    // A waiter makes another connection.
+    let (waiting, waiter) = (Arc::clone(&backend), Waiter::new(false));
+    on_io(async move { waiting.join_queue(&one("other"), &waiter).await }).unwrap();
+    assert_eq!(inspect(&backend, "held").unwrap(), None, "the new server answers");
+    eventually("no connection leads to the old server", || connections(&old) == 0);
+}

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use super::{Config, Options, RedisBackend};
+use super::{Config, Location, Options, RedisBackend};
 use crate::backend::contract::{Attempt, Busy, Grant, LockBackend, Request};
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl};
@@ -43,12 +43,13 @@ fn on_io<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) ->
 
 fn options(url: &str, replicas: u32) -> Options {
     Options {
-        url: url.to_owned(),
+        location: Location::Url(url.to_owned()),
         replicas,
         username: None,
         password: None,
         db: None,
         tls: None,
+        node_address_map: Vec::new(),
         connect_timeout_ms: 5_000,
         command_timeout_ms: 2_000,
         prefix: "fencelock".into(),

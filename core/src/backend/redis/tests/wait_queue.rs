@@ -6,6 +6,9 @@ use redis::Value;
 
 use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::config::Deployment;
+use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
+use crate::backend::redis::connection::route::{FixedAddress, Route};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
@@ -18,33 +21,38 @@ struct Process(NodeContext);
 
 impl Process {
     fn new(server: &Server) -> Self {
-        Self(NodeContext::new(Config::new(options(&server.url(), 0)).unwrap(), Clock::System))
+        let Config { deployment, settings } = Config::new(options(&server.url(), 0)).unwrap();
+        let Deployment::Standalone(address) = deployment else { panic!("a URL is of one server") };
+        let kind = ServerKind::Primary;
+        let endpoint = Endpoint { address, kind, settings: Arc::clone(&settings) };
+        let route = Route::new(Arc::new(FixedAddress(Arc::new(endpoint))));
+        Self(NodeContext::new(settings, Arc::new(route), Clock::System))
     }
 
     fn name(&self) -> String {
-        self.0.config.keys.process()
+        self.0.settings.keys.process()
     }
 
     async fn attempt(&self, lease: &LeaseArgs) -> Value {
         let reply = self.0.shared.run_script(&ACQUIRE, |packer, out| {
-            ACQUIRE.pack(&self.0.config.keys, std::iter::once(lease), packer, out);
+            ACQUIRE.pack(&self.0.settings.keys, std::iter::once(lease), packer, out);
         });
         first(reply.await.unwrap())
     }
 
     async fn release(&self, lease: &LeaseArgs) -> Value {
         let reply = self.0.shared.run_script(&RELEASE, |packer, out| {
-            RELEASE.pack(&self.0.config.keys, std::iter::once(lease), packer, out);
+            RELEASE.pack(&self.0.settings.keys, std::iter::once(lease), packer, out);
         });
         first(reply.await.unwrap())
     }
 
     async fn leave(&self, resources: &Resources, waiter: &Waiter) {
-        let entry = self.0.config.keys.waiter(waiter);
+        let entry = self.0.settings.keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
         let reply = self.0.shared.run_script(&LEAVE_QUEUE, |packer, out| {
             LEAVE_QUEUE.pack_queues(
-                &self.0.config.keys,
+                &self.0.settings.keys,
                 &names,
                 Some(&entry),
                 ScriptReply::Number,
@@ -56,11 +64,11 @@ impl Process {
     }
 
     async fn join(&self, resources: &Resources, waiter: &Waiter) -> Value {
-        let entry = self.0.config.keys.waiter(waiter);
+        let entry = self.0.settings.keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
         let reply = self.0.shared.run_script(&JOIN_QUEUE, |packer, out| {
             JOIN_QUEUE.pack_queues(
-                &self.0.config.keys,
+                &self.0.settings.keys,
                 &names,
                 Some(&entry),
                 ScriptReply::Number,
@@ -75,7 +83,7 @@ impl Process {
         let (process, shape) = (self.name(), ScriptReply::Numbers(names.len()));
         let names = names.iter().copied();
         let reply = self.0.shared.run_script(&HEARTBEAT, |packer, out| {
-            HEARTBEAT.pack_queues(&self.0.config.keys, &names, Some(&process), shape, packer, out);
+            HEARTBEAT.pack_queues(&self.0.settings.keys, &names, Some(&process), shape, packer, out);
         });
         first(reply.await.unwrap())
     }
@@ -101,7 +109,7 @@ impl Subscriber {
         let mut connection = server.client();
         for process in processes {
             let mut subscribe = redis::cmd("SUBSCRIBE");
-            subscribe.arg(process.0.config.keys.channel());
+            subscribe.arg(process.0.settings.keys.channel());
             connection.send_packed_command(&subscribe.get_packed_command()).unwrap();
             connection.recv_response().unwrap();
         }

@@ -5,10 +5,11 @@
 
 mod standalone;
 
+use std::fmt;
 use std::sync::Arc;
 
 use self::standalone::Standalone;
-use super::config::Config;
+use super::config::{Config, Deployment};
 use super::node::Node;
 use crate::error::Result;
 use crate::lease::Resources;
@@ -22,7 +23,12 @@ pub(crate) enum Topology {
 impl Topology {
     /// The topology for this configuration. No I/O.
     pub fn new(config: Config, clock: Clock) -> Self {
-        Self::Standalone(Standalone::new(config, clock))
+        let Config { deployment, settings } = config;
+        match deployment {
+            Deployment::Standalone(address) => Self::Standalone(Standalone::new(address, settings, clock)),
+            Deployment::Sentinel(_) => unimplemented!("not yet"),
+            Deployment::Cluster(_) => unimplemented!("not yet"),
+        }
     }
 
     /// The node that owns all of these resources. A lease is written atomically, so it has one owner;
@@ -38,6 +44,14 @@ impl Topology {
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         match self {
             Self::Standalone(standalone) => vec![standalone.owner()],
+        }
+    }
+}
+
+impl fmt::Debug for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standalone(standalone) => f.debug_tuple("Standalone").field(standalone).finish(),
         }
     }
 }

@@ -66,7 +66,7 @@ impl WaitQueue {
 
     /// Asks the other end of the subscription for a sign of life. Without one the connection is closed.
     fn probe(&self, connection: &Connection) {
-        let limit = self.context.config.command_timeout.min(PROBE);
+        let limit = self.context.settings.command_timeout.min(PROBE);
         // The reply is not awaited: a broken connection ends the subscription.
         let _ = connection.send([1], limit, |packer, out| {
             packer.command(out, ExpectedReply::Pong, |cmd| {
@@ -111,7 +111,7 @@ impl WaitQueue {
     }
 
     async fn heartbeat_call(&self, names: &[Arc<str>]) -> Option<Value> {
-        let keys = &self.context.config.keys;
+        let keys = &self.context.settings.keys;
         let process = keys.process();
         let names = names.iter().map(AsRef::as_ref);
         let shape = ScriptReply::Numbers(names.len());
@@ -119,7 +119,7 @@ impl WaitQueue {
             HEARTBEAT.pack_queues(keys, &names, Some(&process), shape, packer, out);
         });
         // A server that hangs must not keep the subscriber from noticing that it is back.
-        timeout(self.context.config.command_timeout, call).await.ok()?.ok()
+        timeout(self.context.settings.command_timeout, call).await.ok()?.ok()
     }
 
     /// Handles the reply of heartbeat.lua for one resource. Returns when the next heartbeat is due, if that
@@ -131,7 +131,7 @@ impl WaitQueue {
                 let number = number.unsigned_abs();
                 if !self.wake(number) {
                     // It left, and the server does not know.
-                    let process = self.context.config.keys.process();
+                    let process = self.context.settings.keys.process();
                     for fairness in ["f", "u"] {
                         let entry = format!("{process}:{number}:{fairness}");
                         self.remove_entry([name].into_iter(), &entry).await;

@@ -109,7 +109,7 @@ impl WaitQueue {
         if self.state.lock().waiters.get(&waiter.number()).is_none_or(|queued| queued.on_server) {
             return None;
         }
-        let keys = &self.context.config.keys;
+        let keys = &self.context.settings.keys;
         let entry = keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
         let call = self.context.shared.run_script(&JOIN_QUEUE, |packer, out| {
@@ -141,7 +141,7 @@ impl WaitQueue {
     /// Ends a wait.
     pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
         if self.state.lock().waiters.remove(&waiter.number()).is_some() {
-            let entry = self.context.config.keys.waiter(waiter);
+            let entry = self.context.settings.keys.waiter(waiter);
             self.remove_entry(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
         }
     }
@@ -156,7 +156,7 @@ impl WaitQueue {
 
     /// An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
     async fn remove_entry<'a>(&self, names: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
-        let keys = &self.context.config.keys;
+        let keys = &self.context.settings.keys;
         let call = self.context.shared.run_script(&LEAVE_QUEUE, |packer, out| {
             LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), ScriptReply::Number, packer, out);
         });

@@ -93,13 +93,13 @@ impl WaitQueue {
     }
 
     async fn subscribe(&self, messages: Messages) -> Result<Connection, Subscription> {
-        let NodeContext { config, connector, .. } = &self.context;
-        let Ok(connection) = connector.connect_subscriber(config, messages).await else {
+        let NodeContext { settings, connector, .. } = &self.context;
+        let Ok(connection) = connector.connect_subscriber(messages).await else {
             return Err(Subscription::Away);
         };
-        let sent = connection.send([1], config.command_timeout, |packer, out| {
+        let sent = connection.send([1], settings.command_timeout, |packer, out| {
             packer.command(out, ExpectedReply::List, |cmd| {
-                cmd.arg("SUBSCRIBE").arg(config.keys.channel());
+                cmd.arg("SUBSCRIBE").arg(settings.keys.channel());
             });
         });
         let Ok([exchange]) = sent else { return Err(Subscription::Away) };
@@ -107,7 +107,7 @@ impl WaitQueue {
             Ok(Value::ServerError(error)) if error.code() == "NOPERM" || is_missing_command(&error) => {
                 let context = self.context.reply_context(Operation::Query, 0);
                 let reply = Value::ServerError(error);
-                Err(Subscription::Refused(context.cannot_subscribe(&reply, &config.keys.channel_prefix())))
+                Err(Subscription::Refused(context.cannot_subscribe(&reply, &settings.keys.channel_prefix())))
             }
             Ok(Value::ServerError(_)) | Err(_) => Err(Subscription::Away),
             Ok(_) => Ok(connection),

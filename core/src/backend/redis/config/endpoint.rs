@@ -1,0 +1,27 @@
+//! A server and how to talk to it.
+
+use std::sync::Arc;
+
+use super::Settings;
+use super::address::Address;
+
+/// One server, and what all connections to it use.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    pub address: Address,
+    pub kind: ServerKind,
+    pub settings: Arc<Settings>,
+}
+
+/// What a server must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerKind {
+    /// A primary that has all keys.
+    Primary,
+    /// A primary that may have only some of the slots.
+    ClusterPrimary,
+    /// A server that is asked for the map of its cluster; perhaps a replica.
+    ClusterNode,
+    /// A Sentinel.
+    Sentinel,
+}
