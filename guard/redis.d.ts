@@ -48,8 +48,9 @@ export interface RedisGuardOptions {
   fenceTtlMs?: number | undefined
   /**
    * How long a call waits for the client, in milliseconds: an integer from 1 to 86,400,000, or `Infinity`. A
-   * client that reconnects may wait for its server for ever. After that the call rejects with an
-   * `OutcomeUnknownError`; the client may still send what it has queued.
+   * client that reconnects may wait for its server for ever. After that a write rejects with an
+   * `OutcomeUnknownError`, because the client may still send what it has queued, and a read with a
+   * `BackendUnavailableError`. Fake timers of tests do not change this limit.
    * @default 10_000
    */
   timeoutMs?: number | undefined
@@ -60,8 +61,8 @@ export interface RedisCallOptions {
   /** As in {@link RedisGuardOptions.timeoutMs}. Default: that of the guard. */
   timeoutMs?: number | undefined
   /**
-   * Ends the wait. Before anything is sent, the call rejects with `signal.reason`; afterwards with an
-   * `OutcomeUnknownError`, because the write may be done.
+   * Ends the wait. Before anything is sent, the call rejects with `signal.reason`; afterwards a write rejects
+   * with an `OutcomeUnknownError`, because it may be done.
    */
   signal?: AbortSignal | undefined
 }
@@ -158,7 +159,9 @@ export interface RedisGuard {
   advance(lock: FencedLock, options?: RedisCallOptions): Promise<void>
   /**
    * The highest token that the data has seen; `null` if none. Pass it as `minToken` when the lock service was
-   * restored from a backup. Rejects with an `UnsupportedError` if the key of the fence does not hold a token.
+   * restored from a backup. Writes nothing. Rejects with an `UnsupportedError` if the key of the fence does not
+   * hold a token, or scripts are not allowed; with a `BackendUnavailableError` if there is no answer, in which
+   * case it can be repeated; and with `signal.reason` when the signal aborts.
    * @example
    * const minToken = (await guard.highWater('account:1')) ?? undefined
    * const lock = await locks.acquire('account:1', { minToken })

@@ -261,6 +261,39 @@ describe('fencedFetch', () => {
     await eventually('the service is told', () => closed)
   })
 
+  it('does not wait for problem details that trickle, and leaves the response readable', async () => {
+    let closed = false
+    const base = await listen((_, response) => {
+      response.writeHead(409, { 'content-type': 'application/problem+json' })
+      const trickle = setInterval(() => response.write(' '), 50)
+      response.on('close', () => {
+        clearInterval(trickle)
+        closed = true
+      })
+    })
+    const begin = performance.now()
+    const response = await fencedFetch({ resource: 'r', token: 5n }, base)
+    expect(response.status).toBe(409)
+    expect(performance.now() - begin).toBeLessThan(10_000)
+    const reader = response.body!.getReader()
+    expect(Buffer.from((await reader.read()).value ?? []).toString()).toMatch(/^ +$/)
+    await reader.cancel()
+    await eventually('the service is told', () => closed)
+  })
+
+  it('throws for problem details that are whole, even if their body does not end', async () => {
+    const { body } = httpFence(memoryGuard()).problem(
+      new StaleTokenError('stale', { resource: 'r', token: 5n, current: 9n }),
+    )!
+    let closed = false
+    const base = await listen((_, response) => {
+      response.writeHead(409, { 'content-type': 'application/problem+json' }).write(body)
+      response.on('close', () => (closed = true))
+    })
+    await expect(fencedFetch({ resource: 'r', token: 5n }, base)).rejects.toThrow(StaleTokenError)
+    await eventually('the service is told', () => closed)
+  })
+
   it('sends nothing for a lock that is not held, and throws only for a stale token', async () => {
     let requests = 0
     const answers: [number, string, string][] = [

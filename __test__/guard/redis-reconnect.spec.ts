@@ -2,7 +2,7 @@
  * The guard for data in Redis on clients as they come: they reconnect, wait for their server, and some send
  * again what they had sent before.
  */
-import { OutcomeUnknownError, StaleTokenError, redisGuard } from 'fencelock/guard'
+import { BackendUnavailableError, OutcomeUnknownError, StaleTokenError, redisGuard } from 'fencelock/guard'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { onCleanup } from '../fixtures/cleanup'
@@ -10,7 +10,7 @@ import { ioredis, load, nodeRedis } from '../fixtures/examples/redis-clients'
 import { rejection, unique } from '../fixtures/locks'
 import { onBun } from '../fixtures/processes/runtimes'
 import { startProxy, type FaultProxy } from '../fixtures/servers/proxy'
-import { startRedis, type RedisServer } from '../fixtures/servers/redis'
+import { startCluster, startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
 
 let redis: RedisServer
@@ -108,10 +108,12 @@ describe.each(Object.keys(clients))('%s as it comes', (kind) => {
         guard.del(at, unique(), limit),
         guard.run(at, 'return 1', limit),
         guard.advance(at, limit),
-        guard.highWater(resource, limit),
       ].map((call) => rejection(call)),
     )
     for (const { name } of errors) expect(name).toMatch(/OutcomeUnknownError|BackendUnavailableError/)
+    const read = await rejection(guard.highWater(resource, limit))
+    expect(read).toBeInstanceOf(BackendUnavailableError)
+    expect(read.message).not.toMatch(/writ/)
     expect(performance.now() - begin).toBeLessThan(10_000)
   })
 })
@@ -126,6 +128,74 @@ it('ends the wait for what ioredis drops without settling it, when the connectio
   expect(error.message).toContain('the connection was closed')
   await guard.set({ resource, token: 5n }, resource, 'again')
   expect(await redis.cmd('GET', resource)).toBe('again')
+})
+
+it('ends the wait for what the connections of an ioredis cluster drop', async () => {
+  const node = await startCluster()
+  const proxy = await startProxy(node.port)
+  const cluster = new (load('ioredis').Cluster)([{ host: '127.0.0.1', port: proxy.port }], {
+    natMap: { [`127.0.0.1:${node.port}`]: { host: '127.0.0.1', port: proxy.port } },
+    clusterNodeRetryStrategy: () => 20,
+    redisOptions: { autoResendUnfulfilledCommands: false },
+  })
+  const guard = redisGuard({ client: ioredis(cluster), timeoutMs: Infinity })
+  const resource = unique()
+  const at = { resource, token: 5n }
+  await guard.set(at, resource, 'first')
+  const ran = async () => (await node.cmd('GET', resource)) === 'written'
+  const { outcome, breakConnection } = await losingAnswer(
+    proxy,
+    () => guard.set(at, resource, 'written'),
+    ran,
+  )
+  breakConnection()
+  expect(await outcome).toBeInstanceOf(OutcomeUnknownError)
+  await guard.set(at, resource, 'again')
+  expect(await node.cmd('GET', resource)).toBe('again')
+})
+
+it('a read that was not answered, or refused, says nothing of a write', async () => {
+  const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
+  const controller = new AbortController()
+  const reason = new Error('enough')
+  const { signal } = controller
+  proxy.swallow('toClient')
+  const [silent, aborted] = [
+    guard.highWater(resource, { timeoutMs: 100 }),
+    guard.highWater(resource, { signal }),
+  ]
+  expect(await rejection(silent)).toMatchObject({
+    code: 'BACKEND_UNAVAILABLE',
+    resource,
+    message: expect.stringMatching(
+      /^the fence of .* cannot be read: there was no answer \(none within 100 ms\)/,
+    ),
+  })
+  controller.abort(reason)
+  expect(await rejection(aborted)).toBe(reason)
+  // The client sends it again, and the answer to that is as good as one to the first attempt.
+  const again = guard.highWater(resource)
+  await redis.cmd('SET', guard.fenceKey(resource), 'no token')
+  proxy.cut()
+  proxy.flow()
+  const odd = await rejection(again)
+  expect(odd).toMatchObject({
+    code: 'UNSUPPORTED',
+    message: expect.stringContaining('does not hold a token'),
+  })
+  expect(odd.message).not.toMatch(/writ/)
+})
+
+it('a read after a break is repeated on a server that has forgotten its script', async () => {
+  const { proxy, guard, resource } = await behindProxy(clients.ioredis!)
+  proxy.swallow('toClient')
+  await redis.resetStats()
+  const read = guard.highWater(resource)
+  await eventually('it ran', async () => ((await redis.calls()).get ?? 0) > 0)
+  await redis.cmd('SCRIPT', 'FLUSH')
+  proxy.cut()
+  proxy.flow()
+  expect(await read).toBe(1n)
 })
 
 it('ends the wait with the signal: with its reason before anything is sent, and as unknown afterwards', async () => {

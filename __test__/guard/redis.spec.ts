@@ -13,7 +13,7 @@ import { onCleanup } from '../fixtures/cleanup'
 import { clients, ioredis, load, nodeRedis, runExample } from '../fixtures/examples/redis-clients'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startCode } from '../fixtures/processes/processes'
-import { startRedis, type RedisServer } from '../fixtures/servers/redis'
+import { startCluster, startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, root, sleep } from '../fixtures/temp'
 
 let redis: RedisServer
@@ -189,11 +189,7 @@ it('reports servers that refuse to write, or to run scripts', async () => {
 describe('in a cluster', () => {
   let node: RedisServer
   beforeAll(async () => {
-    node = await startRedis({ cluster: true, config: ['cluster-announce-ip 127.0.0.1'] })
-    await node.cmd('CLUSTER', 'ADDSLOTS', ...Array.from({ length: 16_384 }, (_, slot) => slot))
-    await eventually('the cluster is up', async () =>
-      String(await node.cmd('CLUSTER', 'INFO')).includes('cluster_state:ok'),
-    )
+    node = await startCluster()
   })
 
   const kinds: [string, () => Promise<any>][] = [

@@ -2,6 +2,7 @@
 
 /** The caller's side: sends the token of a lock with a request. */
 
+const { limitTime } = require('../core/time-limit.js')
 const { assertHeld, readLock } = require('../core/token.js')
 const { writeFencing } = require('./headers.js')
 const { isStaleResponse, staleOf } = require('./problems.js')
@@ -10,6 +11,9 @@ const { isStaleResponse, staleOf } = require('./problems.js')
 
 /** Far more than our problem details need; a body without an end must not be read to it. */
 const MAX_PROBLEM_BYTES = 16 * 1_024
+
+/** How long they may take after the headers. They are sent together, so that one is much shorter. */
+const MAX_PROBLEM_MS = 2_000
 
 /** @param {FencedLock} lock */
 function fencingHeaders(lock) {
@@ -48,30 +52,36 @@ function headersOf(input) {
 }
 
 /**
- * The JSON in the body of a response, which stays readable; undefined if there is none, or too much.
+ * The JSON in the body of a response, which stays readable; undefined if there is none, too much, or if it
+ * takes too long.
  * @param {Response} response
  * @returns {Promise<unknown>}
  */
 async function readProblem(response) {
   const reader = response.clone().body?.getReader()
   if (reader === undefined) return undefined
-  const chunks = []
-  let size = 0
+  // Not awaited: it is settled only when the response’s own body has been read or cancelled, too.
+  const cancel = () => void reader.cancel().catch(() => {})
+  const endLimit = limitTime(MAX_PROBLEM_MS, cancel)
   try {
+    const chunks = []
+    let size = 0
     for (;;) {
       const { done, value } = await reader.read()
       if (done) break
       size += value.byteLength
       if (size > MAX_PROBLEM_BYTES) {
-        // Not awaited: it is settled only when the response’s own body has been read or cancelled, too.
-        void reader.cancel().catch(() => {})
+        cancel()
         return undefined
       }
       chunks.push(value)
     }
+    // After the limit it may be a part, which is no JSON.
     return /** @type {unknown} */ (JSON.parse(Buffer.concat(chunks).toString()))
   } catch {
     return undefined
+  } finally {
+    endLimit()
   }
 }
 

@@ -51,6 +51,16 @@ function isIoredis(client) {
 const no = () => false
 
 /**
+ * Whether ioredis never settles what it has sent when a connection breaks. A cluster has the options of its
+ * connections in `redisOptions`.
+ * @param {unknown} options
+ */
+function isDropping(options) {
+  const { autoResendUnfulfilledCommands: own, redisOptions } = propertiesOf(options)
+  return own === false || propertiesOf(redisOptions).autoResendUnfulfilledCommands === false
+}
+
+/**
  * @param {object} client
  * @returns {ScriptRunner | undefined} undefined for an unknown client
  */
@@ -81,7 +91,7 @@ function runnerFor(client) {
     return {
       isEnded: () => client.status === 'end',
       watch: watchOf(client, listenToIoredis),
-      isDropping: () => propertiesOf(client.options).autoResendUnfulfilledCommands === false,
+      isDropping: () => isDropping(client.options),
       evalSha: (sha, keys, args) => client.evalsha(sha, keys.length, ...keys, ...args),
       eval: (text, keys, args) => client.eval(text, keys.length, ...keys, ...args),
     }

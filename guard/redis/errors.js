@@ -11,15 +11,20 @@ const { nameOf } = require('../core/token.js')
 /** @import { Meaning } from './clients.js' */
 
 /**
+ * What a call was about.
+ * @typedef {Pick<Lease, 'names' | 'strategy'> & { isRead?: boolean }} About `isRead`: it never writes
+ */
+
+/**
  * For a fence key whose value is not a token.
  * @param {string | undefined} key
  * @param {string | undefined} resource
- * @param {Strategy} [strategy]
+ * @param {About} about
  */
-function notAToken(key, resource, strategy) {
+function notAToken(key, resource, { strategy, isRead = false }) {
   return new UnsupportedError(
-    `the key ${JSON.stringify(key)} does not hold a token, so nothing was written: something else uses it. ` +
-      'Delete it, or give the guard another prefix',
+    `the key ${JSON.stringify(key)} does not hold a token${isRead ? '' : ', so nothing was written'}: ` +
+      'something else uses it. Delete it, or give the guard another prefix',
     { resource, strategy },
   )
 }
@@ -28,7 +33,7 @@ function notAToken(key, resource, strategy) {
  * For an answer to the last of several attempts: a client that sends a command again by itself does not say
  * whether the earlier ones were executed.
  * @param {unknown} cause what the last attempt was answered
- * @param {Pick<Lease, 'names' | 'strategy'>} lease
+ * @param {About} about
  */
 function resent(cause, { names, strategy }) {
   return new OutcomeUnknownError(
@@ -43,9 +48,58 @@ function resent(cause, { names, strategy }) {
  * What to throw for a script that has no result. Errors of the caller's part remain those of the client.
  * @param {Meaning} meaning
  * @param {unknown} error
- * @param {Pick<Lease, 'names' | 'strategy'>} lease
+ * @param {About} about
  */
-function failure(meaning, error, { names, strategy }) {
+function failure(meaning, error, about) {
+  return about.isRead ? readFailure(meaning, error, about) : writeFailure(meaning, error, about)
+}
+
+/**
+ * A read can be repeated, whether it was executed or not.
+ * @param {Meaning} meaning
+ * @param {unknown} error
+ * @param {About} about
+ */
+function readFailure(meaning, error, { names, strategy }) {
+  const about = `the fence of ${nameOf(names)} cannot be read`
+  const fields = { resource: names[0], strategy, cause: error }
+  switch (meaning) {
+    case 'unsupported':
+      return new UnsupportedError(
+        `${about}: that needs EVALSHA, EVAL and GET, which this server or user may not run: ` +
+          `${messageOf(error)}. Allow them, or use another server`,
+        fields,
+      )
+    case 'refused':
+      return new BackendUnavailableError(
+        `${about}: the server refused (${messageOf(error)}). Try again later`,
+        fields,
+      )
+    case 'unsent':
+      return new BackendUnavailableError(
+        `${about}: there is no connection (${messageOf(error)}). Try again later`,
+        fields,
+      )
+    case 'unknown':
+      return new BackendUnavailableError(
+        `${about}: there was no answer (${messageOf(error)}). Try again later`,
+        fields,
+      )
+    case 'slots':
+    case 'unloaded':
+    case 'mistake':
+    case 'reply':
+      break
+  }
+  return error
+}
+
+/**
+ * @param {Meaning} meaning
+ * @param {unknown} error
+ * @param {About} about
+ */
+function writeFailure(meaning, error, { names, strategy }) {
   const about = `the guard of ${nameOf(names)}`
   const fields = { resource: names[0], strategy, cause: error }
   switch (meaning) {

@@ -30,6 +30,7 @@ const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 /** @import { FencedLock } from '../fenced-lock.js' */
 /** @import { Lease } from '../core/token.js' */
 /** @import { ScriptRunner } from './clients.js' */
+/** @import { About } from './errors.js' */
 /** @import { Patience } from './patience.js' */
 /** @import { Script } from './scripts.js' */
 
@@ -103,12 +104,12 @@ class RedisGuard {
    */
   async highWater(resource, options) {
     const name = resourceName(resource)
-    const about = { names: [name], strategy: undefined }
+    const about = { names: [name], strategy: undefined, isRead: true }
     const reply = await this.#send(READ, [this.fenceKey(name)], [], this.#patience(options), about)
     const stored = /** @type {string | Buffer | null | undefined} */ (reply)
     if (stored === null || stored === undefined) return null
     const text = String(stored)
-    if (!/^[1-9]\d*$/.test(text)) throw notAToken(this.fenceKey(name), name)
+    if (!/^[1-9]\d*$/.test(text)) throw notAToken(this.fenceKey(name), name, about)
     return BigInt(text)
   }
 
@@ -266,7 +267,7 @@ class RedisGuard {
         throw broke ? resent(error, lease) : error
       }
       case 'odd':
-        throw notAToken(fences[detail - 1], names[detail - 1], lease.strategy)
+        throw notAToken(fences[detail - 1], names[detail - 1], lease)
       case 'failed': {
         const error = new Error(String(detail))
         throw broke ? resent(error, lease) : error
@@ -282,26 +283,27 @@ class RedisGuard {
    * @param {string[]} keys
    * @param {(string | Uint8Array)[]} args
    * @param {Patience} patience
-   * @param {Pick<Lease, 'names' | 'strategy'>} lease
+   * @param {About} about
    */
-  async #send(script, keys, args, patience, lease) {
+  async #send(script, keys, args, patience, about) {
     const runner = this.#runner
     const { signal } = patience
     if (signal?.aborted) throw abortReason(signal)
-    if (runner.isEnded()) throw failure('unsent', new Error('the client is closed'), lease)
+    if (runner.isEnded()) throw failure('unsent', new Error('the client is closed'), about)
     const { breaks } = runner.watch
+    const mayHaveWritten = () => !about.isRead && runner.watch.breaks !== breaks
     /** @param {unknown} error */
     const failed = (error) => {
       const what = meaning(error)
       const isAnswer = what !== 'mistake' && what !== 'unknown'
-      return isAnswer && runner.watch.breaks !== breaks ? resent(error, lease) : failure(what, error, lease)
+      return isAnswer && mayHaveWritten() ? resent(error, about) : failure(what, error, about)
     }
     /** @param {() => boolean} isOver */
     const exchange = async (isOver) => {
       try {
         return await runner.evalSha(script.sha, keys, args)
       } catch (error) {
-        const isUnloaded = meaning(error) === 'unloaded' && runner.watch.breaks === breaks
+        const isUnloaded = meaning(error) === 'unloaded' && !mayHaveWritten()
         if (!isUnloaded || isOver()) throw failed(error)
       }
       try {
@@ -314,7 +316,10 @@ class RedisGuard {
       return await patiently(exchange, patience, runner.isDropping() ? runner.watch : undefined)
     } catch (error) {
       // Any other error is that of the exchange, or of a signal that cannot be listened to: nothing was sent.
-      throw error instanceof NoAnswer ? failure('unknown', error, lease) : error
+      if (!(error instanceof NoAnswer)) throw error
+      // A write may have been done, of which the reason says nothing.
+      if (about.isRead && error.isAborted && signal !== undefined) throw abortReason(signal)
+      throw failure('unknown', error, about)
     }
   }
 }

@@ -3,15 +3,21 @@
 /** How long a guard waits for a client, which may wait for its server for ever. */
 
 const { whenAborted } = require('../../lib/abort.js')
-const { elapsed, monotonic } = require('../core/clock.js')
+const { limitTime } = require('../core/time-limit.js')
 
 /** @import { ConnectionWatch } from './connection-watch.js' */
 
-/** Timers may fire a little early, and the clock of `monotonic` ticks every 10 ms on some systems. */
-const EARLY_MS = 50
-
 /** There is no answer, and the call does not wait for one any more. */
-class NoAnswer extends Error {}
+class NoAnswer extends Error {
+  /**
+   * @param {string} message
+   * @param {AbortSignal} [aborted] the signal that ended the wait
+   */
+  constructor(message, aborted) {
+    super(message, aborted && { cause: aborted.reason })
+    this.isAborted = aborted !== undefined
+  }
+}
 
 /**
  * @typedef {object} Patience
@@ -31,36 +37,26 @@ class NoAnswer extends Error {}
 function patiently(exchange, { timeoutMs, signal }, dropping) {
   return new Promise((resolve, reject) => {
     let isOver = false
-    /** @type {NodeJS.Timeout | undefined} */
-    let timer
     /** What ends the subscriptions. @type {(() => void)[]} */
     const ends = []
     const end = () => {
       isOver = true
-      clearTimeout(timer)
       for (const each of ends) each()
     }
     /**
      * @param {string} why
-     * @param {unknown} [cause]
+     * @param {AbortSignal} [aborted]
      */
-    const giveUp = (why, cause) => {
+    const giveUp = (why, aborted) => {
       end()
-      reject(new NoAnswer(why, { cause }))
+      reject(new NoAnswer(why, aborted))
     }
-    const onTimeout = () => isOver || giveUp(`none within ${timeoutMs} ms`)
     if (signal !== undefined) {
-      ends.push(whenAborted(signal, () => giveUp('its signal aborted', signal.reason)))
+      ends.push(whenAborted(signal, () => giveUp('its signal aborted', signal)))
     }
     if (dropping !== undefined) ends.push(dropping.onBreak(() => giveUp('the connection was closed')))
     if (timeoutMs !== Infinity) {
-      const limit = monotonic() + timeoutMs
-      timer = setTimeout(() => {
-        const left = limit - monotonic()
-        // The timer of a test that turns its clock forward.
-        if (left > EARLY_MS) void elapsed(left).then(onTimeout)
-        else onTimeout()
-      }, timeoutMs)
+      ends.push(limitTime(timeoutMs, () => giveUp(`none within ${timeoutMs} ms`)))
     }
     exchange(() => isOver)
       .then(resolve, reject)
