@@ -107,6 +107,10 @@ it('little stack leaves no lease without a holder', async () => {
      await (await locks.acquireLocal('warm')).release()
      const controller = new AbortController()
      const calls = []
+     // So deep, \`then\` itself may fail, and leaves a rejected promise without a listener. Bun 1.2 ends with it.
+     process.on('unhandledRejection', (error) => {
+       if (!(error instanceof RangeError)) throw error
+     })
      let asked = 0
      const down = () => {
        try { down() } catch {}
@@ -128,7 +132,6 @@ it('little stack leaves no lease without a holder', async () => {
      say({ asked, held, heard: await second })
      await locks.close({ drainMs: 0 })`,
   )
-  // Node itself complains of promises that are rejected so deep.
   expect(ending).toMatchObject({ code: 0, signal: null })
   expect(JSON.parse(ending.stdout)).toEqual({ asked: 200, held: [], heard: 'enough' })
 })

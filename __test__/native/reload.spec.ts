@@ -5,7 +5,7 @@ import { expect, it } from 'vitest'
 
 import { closing } from '../fixtures/locks'
 import { runCode } from '../fixtures/processes/processes'
-import { onBun } from '../fixtures/processes/runtimes'
+import { onBun, onBun12 } from '../fixtures/processes/runtimes'
 import { startRedis } from '../fixtures/servers/redis'
 import { root, tempDir } from '../fixtures/temp'
 
@@ -31,10 +31,17 @@ const reloading = (): string => `
 
 const nodeArgs = ['--expose-gc']
 
+/** Runs code that ends well, and returns what it said and what it wrote to stderr. */
+async function runNoisy(code: string): Promise<{ said: any; stderr: string }> {
+  const { stdout, stderr, ...ending } = await runCode(reloading() + code, { nodeArgs })
+  expect({ ...ending, stderr }).toEqual({ code: 0, signal: null, stderr: expect.any(String) })
+  return { said: JSON.parse(stdout), stderr }
+}
+
 async function run(code: string): Promise<unknown> {
-  const ending = await runCode(reloading() + code, { nodeArgs })
-  expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
-  return JSON.parse(ending.stdout)
+  const { said, stderr } = await runNoisy(code)
+  expect(stderr).toBe('')
+  return said
 }
 
 it('a copy whose managers were closed is collected', async () => {
@@ -63,7 +70,7 @@ it('a copy whose managers were closed is collected', async () => {
 })
 
 it('a copy that was dropped with locks is collected, and its leases are released', async () => {
-  const after = await run(`
+  const { said, stderr } = await runNoisy(`
     const copies = []
     const drop = async (name) => {
       const { LockManager } = load()
@@ -80,12 +87,19 @@ it('a copy that was dropped with locks is collected, and its leases are released
     const locks = new LockManager({ local: path })
     const held = async () => {
       const infos = ['a', 'b', 'c'].flatMap((name) => [locks.inspect(name), locks.inspect(name + ' renewed')])
-      return (await Promise.all(infos)).filter((info) => info !== null).length
+      return (await Promise.all(infos)).filter((info) => info !== null).map(({ resource }) => resource)
     }
-    for (let round = 0; round < 100 && (await held()) > 0; round++) await collect(2)
+    for (let round = 0; round < 100 && (await held()).length > 0; round++) await collect(2)
     say({ copies: copies.slice(0, 3).filter((copy) => copy.deref()).length, held: await held() })
     await locks.close()`)
-  expect(after).toEqual({ copies: 0, held: 0 })
+  if (onBun12) {
+    // It may collect locks long before their manager, which then are dropped locks: each of their leases is
+    // released with the manager, or expires after a warning.
+    expect(said.copies).toBe(0)
+    for (const name of said.held) expect(stderr).toContain(`a lock on "${name}" was garbage-collected`)
+  } else {
+    expect({ ...said, stderr }).toEqual({ copies: 0, held: [], stderr: '' })
+  }
 })
 
 it('a manager that was dropped without locks is collected, and its copy is not', async () => {

@@ -6,7 +6,6 @@ const { BackendUnavailableError, OutcomeUnknownError, UnsupportedError } = requi
 const { messageOf } = require('../core/properties.js')
 const { nameOf } = require('../core/token.js')
 
-/** @import { Strategy } from '../../index.js' */
 /** @import { Lease } from '../core/token.js' */
 /** @import { Meaning } from './clients.js' */
 

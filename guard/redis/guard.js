@@ -28,7 +28,6 @@ const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
 /** @import * as Public from '../redis.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
-/** @import { Lease } from '../core/token.js' */
 /** @import { ScriptRunner } from './clients.js' */
 /** @import { About } from './errors.js' */
 /** @import { Patience } from './patience.js' */
