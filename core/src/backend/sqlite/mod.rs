@@ -288,7 +288,7 @@ impl SyncBackend for SqliteBackend {
             Ok(())
         });
         outcome
-            .map(|_| released)
+            .map(|has_run| has_run && released)
             .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
             .map_err(errors::of_release)
     }

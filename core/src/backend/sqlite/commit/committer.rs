@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::errors;
-use crate::backend::sqlite::fs::paths;
-use crate::backend::sqlite::open::{self, OpenMode};
+use crate::backend::sqlite::fs::paths::{self, FileId};
+use crate::backend::sqlite::open::stores::Stores;
+use crate::backend::sqlite::open::{self, OpenMode, Opened};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::access::Needs;
-use crate::backend::sqlite::store::stores::Stores;
 use crate::backend::sqlite::store::transaction::Tx;
 use crate::backend::sqlite::store::{Done, Store, StoreListener};
 use crate::error::Result;
@@ -34,6 +34,15 @@ pub trait CommitListener: Send + Sync {
     fn on_replaced(&self, since: BootInstant);
 }
 
+/// What is done with a connection that failed in a way that only a new one may mend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// It is closed, and the next transaction opens the file anew.
+    Reopen,
+    /// It is kept until [`Committer::retire_broken`] is called.
+    Keep,
+}
+
 /// The lock file of one path, open or not.
 pub struct Committer {
     environment: &'static Environment,
@@ -42,12 +51,18 @@ pub struct Committer {
     allow_network: bool,
     listener: Box<dyn CommitListener>,
     // Locked while the file is opened or closed, and to look up the store; not during transactions.
-    slot: Mutex<Option<Arc<Store>>>,
+    slot: Mutex<Slot>,
     full: AtomicBool,
-    /// Whether a store was given up whose leases are not lost: its successor does not count them.
-    has_left_leases: AtomicBool,
     /// The mode of a file that is created; 0: as the umask says.
     permissions: AtomicU32,
+}
+
+/// The store that the path leads to.
+#[derive(Default)]
+struct Slot {
+    store: Option<Arc<Store>>,
+    /// The file in which a store that was given up left leases, until another one goes on with them.
+    left_in: Option<FileId>,
 }
 
 impl Committer {
@@ -59,9 +74,8 @@ impl Committer {
         allow_network: bool,
         listener: Box<dyn CommitListener>,
     ) -> Self {
-        let (slot, permissions) = (Mutex::default(), AtomicU32::new(0));
-        let (full, has_left_leases) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { environment, stores, path, allow_network, listener, slot, full, has_left_leases, permissions }
+        let (slot, full, permissions) = (Mutex::default(), AtomicBool::new(false), AtomicU32::new(0));
+        Self { environment, stores, path, allow_network, listener, slot, full, permissions }
     }
 
     /// The environment of the file.
@@ -85,12 +99,24 @@ impl Committer {
         self.permissions.store(mode, Ordering::Relaxed);
     }
 
-    /// Runs `work` in one transaction, at most once. `false`: there is no lock file, and none was to be
-    /// created.
+    /// Runs `work` in one transaction. `false`: there is no lock file, and none was to be created. If the file
+    /// in which `work` ran is gone by then, it runs again in the next one. It counts only if this returns
+    /// `true`.
     pub fn transact(
         self: &Arc<Self>,
         needs: Needs,
         budget: &mut RetryBudget,
+        work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
+    ) -> Result<bool> {
+        self.transact_with(needs, budget, AfterFailure::Reopen, work)
+    }
+
+    /// The same. `after_failure` says what becomes of a connection that failed after the transaction began.
+    pub fn transact_with(
+        self: &Arc<Self>,
+        needs: Needs,
+        budget: &mut RetryBudget,
+        after_failure: AfterFailure,
         work: &mut dyn FnMut(&mut Tx<'_>) -> rusqlite::Result<()>,
     ) -> Result<bool> {
         let mut has_reopened = false;
@@ -120,7 +146,7 @@ impl Committer {
                         continue;
                     }
                     Err(error) => {
-                        if store.is_broken() {
+                        if after_failure == AfterFailure::Reopen && store.is_broken() {
                             store.retire();
                         }
                         return Err(error);
@@ -143,56 +169,98 @@ impl Committer {
     }
 
     fn store(self: &Arc<Self>, needs: Needs, budget: &mut RetryBudget) -> Result<Option<Arc<Store>>> {
-        let mut slot = loop {
-            if let Some(slot) = self.slot.try_lock() {
-                break slot;
+        loop {
+            let mut slot = loop {
+                if let Some(slot) = self.slot.try_lock() {
+                    break slot;
+                }
+                // Another thread is opening it, and may be waiting for another process.
+                if !budget.pause() {
+                    return Err(errors::busy_timeout(&self.path, budget.elapsed()));
+                }
+            };
+            match &slot.store {
+                Some(store) if !store.state().is_given_up.load(Ordering::Acquire) => {
+                    return Ok(Some(Arc::clone(store)));
+                }
+                Some(store) => {
+                    // It was given up at the moment at which it was found for this path.
+                    let store = Arc::clone(store);
+                    drop(slot);
+                    self.forget(&store, store.state().is_lost.load(Ordering::Acquire));
+                    continue;
+                }
+                None => {}
             }
-            // Another thread is opening it, and may be waiting for another process.
-            if !budget.pause() {
-                return Err(errors::busy_timeout(&self.path, budget.elapsed()));
-            }
-        };
-        if slot.is_none() {
-            let path = match paths::canonical(&self.path) {
-                Ok(path) => path,
-                // Without its directory the lock file does not exist either, and there is nothing in it to
-                // end. Readers get the error.
-                Err(_) if needs.only_changes() && matches!(paths::stat(&self.path), Ok(None)) => {
+            match self.open(needs, budget)? {
+                Opened::Store(store) => {
+                    let left_in = slot.left_in.take().filter(|&file| file != store.id());
+                    slot.store = Some(Arc::clone(&store));
+                    let listener: Weak<Self> = Arc::downgrade(self);
+                    store.add_listener(listener);
+                    self.listener.on_opened(&store);
+                    self.report_loss(slot, left_in.is_some());
+                    return Ok(Some(store));
+                }
+                Opened::Missing => {
+                    let has_left_leases = slot.left_in.take().is_some();
+                    self.report_loss(slot, has_left_leases);
                     return Ok(None);
                 }
-                Err(error) => return Err(error),
-            };
-            let permissions = Some(self.permissions.load(Ordering::Relaxed)).filter(|&mode| mode != 0);
-            let mode = OpenMode { create: needs.create, allow_network: self.allow_network, permissions };
-            *slot = open::open(self.environment, self.stores, &path, mode, budget)?;
-            if let Some(store) = &*slot {
-                let listener: Weak<Self> = Arc::downgrade(self);
-                store.add_listener(listener);
-                self.listener.on_opened(store);
+                Opened::Ending => {}
+            }
+            // Unlocked meanwhile: the thread that has the old store may need the slot.
+            drop(slot);
+            if !budget.pause() {
+                return Err(errors::used_by_other_thread(&self.path, budget.elapsed()));
             }
         }
-        Ok(slot.clone())
+    }
+
+    fn open(&self, needs: Needs, budget: &mut RetryBudget) -> Result<Opened> {
+        let path = match paths::canonical(&self.path) {
+            Ok(path) => path,
+            // Without its directory the lock file does not exist either, and there is nothing in it to end.
+            // Readers get the error.
+            Err(_) if needs.only_changes() && matches!(paths::stat(&self.path), Ok(None)) => {
+                return Ok(Opened::Missing);
+            }
+            Err(error) => return Err(error),
+        };
+        let permissions = Some(self.permissions.load(Ordering::Relaxed)).filter(|&mode| mode != 0);
+        let mode = OpenMode { create: needs.create, allow_network: self.allow_network, permissions };
+        open::open(self.environment, self.stores, &path, mode, budget)
     }
 
     /// The store, if the file is open.
     pub fn open_store(&self) -> Option<Arc<Store>> {
-        self.slot.try_lock()?.clone()
+        self.slot.try_lock()?.store.clone()
     }
 
-    /// Whether this process may have leases in the file that is open now.
+    /// Whether this process may have leases in the file.
     pub fn may_hold_leases(&self) -> bool {
         // Locked: it is being opened, or looked up.
-        self.has_left_leases.load(Ordering::SeqCst)
-            || self
-                .slot
-                .try_lock()
-                .is_none_or(|slot| slot.as_ref().is_some_and(|store| store.may_hold_leases()))
+        self.slot.try_lock().is_none_or(|slot| {
+            slot.left_in.is_some() || slot.store.as_ref().is_some_and(|store| store.may_hold_leases())
+        })
+    }
+
+    /// Closes a connection that failed in a way that only a new one may mend.
+    pub fn retire_broken(&self) {
+        if let Some(store) = self.open_store().filter(|store| store.is_broken()) {
+            store.retire();
+        }
     }
 
     /// Finds out between transactions whether the file was deleted or replaced, or a -wal or -shm of it. If
     /// so, its leases are lost.
     pub fn check_files(&self) {
-        let Some(store) = self.open_store() else { return };
+        let Some(mut slot) = self.slot.try_lock() else { return };
+        let Some(store) = slot.store.clone() else {
+            let is_lost = slot.left_in.take_if(|file| paths::is_replaced(&self.path, *file)).is_some();
+            return self.report_loss(slot, is_lost);
+        };
+        drop(slot);
         if store.is_replaced() {
             store.abandon();
         } else if paths::is_replaced(&self.path, store.id()) {
@@ -209,23 +277,27 @@ impl Committer {
             if let Some(slot) = self.slot.try_lock() {
                 break slot;
             }
-            // A thread that has it locked for longer opens or closes the file: this store is not in it any
-            // more.
+            // A thread that has it locked for longer opens or closes the file, so this store is not in it. If
+            // it is put there yet, the next call sees that it is given up.
             if !budget.pause() {
                 return;
             }
         };
-        if slot.as_deref().is_none_or(|current| !std::ptr::eq(current, store)) {
-            return; // another thread was faster
+        match &slot.store {
+            Some(current) if std::ptr::eq(Arc::as_ptr(current), store) => slot.store = None,
+            // Another thread gave it up, and perhaps did not know that its leases are lost.
+            None if is_lost && slot.left_in == Some(store.id()) => {}
+            _ => return,
         }
-        *slot = None;
-        // After every grant in it and, because opening another one takes longer, before every grant in that.
+        slot.left_in = (!is_lost && store.may_hold_leases()).then(|| store.id());
+        self.report_loss(slot, is_lost);
+    }
+
+    /// Unlocks the slot, and reports that the leases in the file that it had are lost, if they are.
+    fn report_loss(&self, slot: MutexGuard<'_, Slot>, is_lost: bool) {
+        // After every grant in that file and, because no thread has another one yet, before every grant in
+        // the next.
         let since = self.environment.clock.boot() + Duration::from_micros(1);
-        if is_lost {
-            self.has_left_leases.store(false, Ordering::SeqCst);
-        } else if store.may_hold_leases() {
-            self.has_left_leases.store(true, Ordering::SeqCst);
-        }
         drop(slot);
         if is_lost {
             self.listener.on_replaced(since);
@@ -237,13 +309,13 @@ impl Committer {
     pub fn close(&self, is_unused: impl FnOnce() -> bool) {
         let mut slot = self.slot();
         if is_unused()
-            && let Some(store) = slot.take().and_then(Arc::into_inner)
+            && let Some(store) = slot.store.take().and_then(Arc::into_inner)
         {
             store.close();
         }
     }
 
-    fn slot(&self) -> MutexGuard<'_, Option<Arc<Store>>> {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock()
     }
 }

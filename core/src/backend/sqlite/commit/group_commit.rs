@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use scopeguard::ScopeGuard;
 use tokio::sync::oneshot;
 
-use super::committer::Committer;
+use super::committer::{AfterFailure, Committer};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::access::{Access, Needs, Priority};
 use crate::backend::sqlite::store::transaction::Tx;
@@ -29,6 +29,8 @@ trait PendingOperation: Send {
     fn needs(&self) -> Needs;
     fn submitted(&self) -> Instant;
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+    /// What it has done does not count, because there is no lock file.
+    fn discard(&mut self);
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
 
@@ -38,8 +40,9 @@ struct Submission<T, F> {
     needs: Needs,
     submitted: Instant,
     work: F,
-    /// The result if there is no lock file, until the work has run.
-    result: T,
+    result: Option<T>,
+    /// The result if there is no lock file.
+    absent: T,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -53,14 +56,18 @@ impl<T: Send, F: FnMut(&mut Tx<'_>) -> rusqlite::Result<T> + Send> PendingOperat
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        self.result = (self.work)(tx)?;
+        self.result = Some((self.work)(tx)?);
         Ok(())
     }
 
+    fn discard(&mut self) {
+        self.result = None;
+    }
+
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let Self { result, reply, .. } = *self;
+        let Self { result, absent, reply, .. } = *self;
         // The caller may have stopped waiting; what was committed stays.
-        let _ = reply.send(outcome.map(|()| result));
+        let _ = reply.send(outcome.map(|()| result.unwrap_or(absent)));
     }
 }
 
@@ -149,7 +156,7 @@ impl GroupCommit {
         let is_running = {
             let mut pending = self.pending.lock();
             let submitted = Instant::now();
-            pending.add(Box::new(Submission { needs, submitted, work, result: absent, reply }));
+            pending.add(Box::new(Submission { needs, submitted, work, result: None, absent, reply }));
             std::mem::replace(&mut pending.is_running, true)
         };
         if !is_running {
@@ -207,9 +214,21 @@ impl GroupCommit {
         if batch.is_empty() {
             return BatchResult::Idle;
         }
-        match self.transact(&mut batch) {
+        match self.transact(&mut batch, AfterFailure::Reopen) {
             // Perhaps one of them met a row that cannot be read. The transaction was rolled back.
             BatchTransaction::OperationFailed(_) if batch.len() > 1 => self.run_one_by_one(batch, timeout),
+            transaction => self.conclude(batch, transaction, timeout),
+        }
+    }
+
+    /// Settles a batch after a transaction that did not fail because of one of its operations.
+    fn conclude(
+        &self,
+        batch: OperationBatch,
+        transaction: BatchTransaction,
+        timeout: Duration,
+    ) -> BatchResult {
+        match transaction {
             BatchTransaction::Blocked(error) => {
                 // Readers need not wait for the write lock.
                 let (writers, readers) = split(batch, |needs| needs.access == Access::Write);
@@ -224,16 +243,18 @@ impl GroupCommit {
         }
     }
 
-    /// Repeats each operation in a transaction of its own.
+    /// Repeats each operation in a transaction of its own. If a page is damaged, many of them may fail: the
+    /// file is opened anew once for all of them, and once more for those that come later.
     fn run_one_by_one(&self, batch: OperationBatch, timeout: Duration) -> BatchResult {
+        let _retired = scopeguard::guard((), |()| self.committer.retire_broken());
         let mut operations = batch.into_iter();
         while let Some(operation) = operations.next() {
             let mut single = vec![operation];
-            let transaction = self.transact(&mut single);
-            if matches!(transaction, BatchTransaction::Blocked(_)) {
-                // The others would be blocked too; they wait again together, in their order.
+            let transaction = self.transact(&mut single, AfterFailure::Keep);
+            if matches!(transaction, BatchTransaction::Blocked(_) | BatchTransaction::NotOpened(_)) {
+                // The others would meet the same; those that wait again do so together, in their order.
                 single.extend(operations);
-                return self.settle(single, transaction, timeout);
+                return self.conclude(single, transaction, timeout);
             }
             self.settle(single, transaction, timeout);
         }
@@ -253,7 +274,7 @@ impl GroupCommit {
             return self.settle(unaffected, failed, timeout);
         }
         if !unaffected.is_empty() {
-            let transaction = self.transact(&mut unaffected);
+            let transaction = self.transact(&mut unaffected, AfterFailure::Reopen);
             self.settle(unaffected, transaction, timeout);
         }
         self.settle(affected, failed, timeout)
@@ -278,7 +299,11 @@ impl GroupCommit {
     }
 
     /// Runs a batch, which is not empty, in one transaction.
-    fn transact(&self, batch: &mut [Box<dyn PendingOperation>]) -> BatchTransaction {
+    fn transact(
+        &self,
+        batch: &mut [Box<dyn PendingOperation>],
+        after_failure: AfterFailure,
+    ) -> BatchTransaction {
         let needs = Needs {
             access: if batch.iter().any(|operation| operation.needs().access == Access::Write) {
                 Access::Write
@@ -291,7 +316,7 @@ impl GroupCommit {
         let oldest = batch.iter().map(|operation| operation.submitted()).min().unwrap_or_else(Instant::now);
         let mut budget = RetryBudget::resumed(oldest, BLOCKING_LIMIT);
         let (mut has_begun, mut has_failed) = (false, false);
-        let outcome = self.committer.transact(needs, &mut budget, &mut |tx| {
+        let outcome = self.committer.transact_with(needs, &mut budget, after_failure, &mut |tx| {
             has_begun = true;
             batch.iter_mut().try_for_each(|operation| operation.run(tx)).inspect_err(|_| has_failed = true)
         });
@@ -300,6 +325,12 @@ impl GroupCommit {
             // At the begin or, with a rollback journal, at the commit: then it was rolled back.
             Err(error) if budget.is_exhausted() => BatchTransaction::Blocked(error),
             Err(error) if !has_begun => BatchTransaction::NotOpened(error),
+            Ok(false) => {
+                for operation in batch {
+                    operation.discard();
+                }
+                BatchTransaction::Ended(Ok(()))
+            }
             outcome => BatchTransaction::Ended(outcome.map(|_| ())),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::liveness::Mark;
+use super::mark::Mark;
 use crate::runtime::clock::{BootIdentity, BootInstant, Clock};
 
 /// The process a lease belongs to: which boot clock it uses, and which file shows whether it is alive.

@@ -11,93 +11,27 @@
 //! each other nor change the result of a third process's probe.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, MutexGuard};
 
+use super::mark::Mark;
 use crate::backend::sqlite::errors;
-use crate::backend::sqlite::fs::paths::{self, FileId};
+use crate::backend::sqlite::fs::paths::FileId;
 use crate::backend::sqlite::fs::regular_file::{self, Permissions};
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
-
-/// Between the lock file's name and the numbers.
-const INFIX: &str = "-live-";
-
-/// Identifies the liveness file of a process, in rows and in the name of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Mark {
-    /// The file's inode, so that a restored or copied file proves nothing; 0 where the system reports none.
-    pub inode: u64,
-    /// The process's pid namespace; 0 on systems without them.
-    pub pid_namespace: u64,
-    /// The process id.
-    pub pid: u32,
-    /// Random, so that no two files ever share a name. Never 0.
-    pub nonce: u64,
-}
-
-impl Mark {
-    /// The bytes in a row.
-    pub const BYTES: usize = 28;
-
-    /// The bytes that are stored.
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.inode.to_be_bytes());
-        bytes[8..16].copy_from_slice(&self.pid_namespace.to_be_bytes());
-        bytes[16..20].copy_from_slice(&self.pid.to_be_bytes());
-        bytes[20..].copy_from_slice(&self.nonce.to_be_bytes());
-        bytes
-    }
-
-    /// From the stored bytes; `None` if the holder kept no file.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (inode, rest) = bytes.split_first_chunk()?;
-        let (pid_namespace, rest) = rest.split_first_chunk()?;
-        let (pid, rest) = rest.split_first_chunk()?;
-        let nonce = u64::from_be_bytes(rest.try_into().ok()?);
-        (nonce != 0).then(|| Self {
-            inode: u64::from_be_bytes(*inode),
-            pid_namespace: u64::from_be_bytes(*pid_namespace),
-            pid: u32::from_be_bytes(*pid),
-            nonce,
-        })
-    }
-
-    fn path(&self, database: &Path) -> PathBuf {
-        let Self { pid_namespace, pid, nonce, .. } = self;
-        paths::sibling(database, &format!("{INFIX}{pid_namespace}-{pid}-{nonce:016x}"))
-    }
-
-    /// The mark, without the inode, that is in the name of a file next to the lock file.
-    fn parse(database: &OsStr, sibling: &OsStr) -> Option<Self> {
-        let rest = sibling.to_str()?.strip_prefix(database.to_str()?)?.strip_prefix(INFIX)?;
-        let mut parts = rest.split('-');
-        let (namespace, pid, nonce) = (parts.next()?, parts.next()?, parts.next()?);
-        if parts.next().is_some() || nonce.len() != 16 {
-            return None;
-        }
-        Some(Self {
-            inode: 0,
-            pid_namespace: namespace.parse().ok()?,
-            pid: pid.parse().ok()?,
-            nonce: u64::from_str_radix(nonce, 16).ok().filter(|&nonce| nonce != 0)?,
-        })
-    }
-
-    /// Whether this copy of fencelock, in this process, created the file.
-    fn is_ours(&self) -> bool {
-        ours().contains(&self.nonce)
-    }
-}
 
 /// The nonces of the files of this copy of fencelock, as opposed to another copy in the same process.
 fn ours() -> MutexGuard<'static, HashSet<u64>> {
     static OURS: LazyLock<Mutex<HashSet<u64>>> = LazyLock::new(Mutex::default);
     OURS.lock()
+}
+
+/// Whether this copy of fencelock, in this process, created the file.
+fn is_ours(mark: &Mark) -> bool {
+    ours().contains(&mark.nonce)
 }
 
 /// This process's own file, locked. Dropping it removes the file; leases that are left then have to expire.
@@ -243,7 +177,7 @@ pub enum ProcessState {
 
 /// Checks whether the process that keeps this file is alive. Creates nothing.
 pub fn probe(database: &Path, mark: &Mark) -> ProcessState {
-    if mark.is_ours() {
+    if is_ours(mark) {
         return ProcessState::Alive;
     }
     let Ok(file) = regular_file::open(&mark.path(database)) else { return ProcessState::Unknown };
@@ -331,7 +265,7 @@ fn others(database: &Path) -> Result<Vec<(Mark, PathBuf)>> {
         let mut found = Vec::new();
         for entry in std::fs::read_dir(directory)? {
             let entry = entry?;
-            if let Some(mark) = Mark::parse(name, &entry.file_name()).filter(|mark| !mark.is_ours()) {
+            if let Some(mark) = Mark::parse(name, &entry.file_name()).filter(|mark| !is_ours(mark)) {
                 found.push((mark, entry.path()));
             }
         }
@@ -368,21 +302,6 @@ fn pid_namespace() -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_identifies_its_process() {
-        let mark = Mark { inode: 9, pid_namespace: 4_026_531_836, pid: 77, nonce: 0x00ab };
-        assert_eq!(Mark::decode(&mark.encode()), Some(mark));
-        let path = mark.path(Path::new("/d/locks.sqlite"));
-        assert_eq!(path, Path::new("/d/locks.sqlite-live-4026531836-77-00000000000000ab"));
-        let parse = |name: &str| Mark::parse(OsStr::new("locks.sqlite"), OsStr::new(name));
-        let name = path.file_name().unwrap().to_str().unwrap();
-        assert_eq!(parse(name), Some(Mark { inode: 0, ..mark }));
-        for other in ["locks.sqlite-wal", "locks.sqlite-live-1-2-3", "x-live-1-2-00000000000000ab"] {
-            assert_eq!(parse(other), None, "{other}");
-        }
-        assert_eq!(parse(&format!("{name}-bak")), None);
-    }
 
     #[test]
     fn the_lock_shows_whether_a_process_is_alive() {

@@ -2,3 +2,4 @@
 
 pub(crate) mod holder;
 pub(crate) mod liveness;
+pub(crate) mod mark;

@@ -5,12 +5,14 @@ pub(crate) mod header;
 mod leftovers;
 mod pragmas;
 mod stages;
+pub(crate) mod stores;
 mod wal_pair;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use self::stages::Candidate;
+use self::stores::{Known, Stores};
 use super::environment::Environment;
 use super::errors;
 use super::fs::kind::Kind;
@@ -18,7 +20,6 @@ use super::fs::paths::{self, FileStat};
 use super::fs::regular_file;
 use super::retry::RetryBudget;
 use super::store::Store;
-use super::store::stores::Stores;
 use crate::error::{Error, Result};
 
 /// What opening a file may do.
@@ -32,19 +33,29 @@ pub struct OpenMode {
     pub permissions: Option<u32>,
 }
 
-/// Opens the lock file at this canonical path, or finds the store that has it open. `None`: there is no such
-/// file, and it was not to be created.
+/// What came of opening a file.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is open.
+    Store(Arc<Store>),
+    /// There is no such file, and it was not to be created.
+    Missing,
+    /// A thread of this process still uses a connection to it that is given up.
+    Ending,
+}
+
+/// Opens the lock file at this canonical path, or finds the store that has it open.
 pub fn open(
     environment: &Environment,
     stores: &Stores,
     path: &Path,
     mode: OpenMode,
     budget: &mut RetryBudget,
-) -> Result<Option<Arc<Store>>> {
+) -> Result<Opened> {
     loop {
         let stat = paths::stat(path)?.filter(|stat| stat.length > 0);
         if stat.is_none() && !mode.create {
-            return Ok(None);
+            return Ok(Opened::Missing);
         }
         let kind = (environment.filesystem)(path.parent().unwrap_or(path))?;
         if let Kind::Network(name) = kind
@@ -60,14 +71,16 @@ pub fn open(
             }
             Some(stat) => {
                 refuse_other_names(path, stat)?;
-                if let Some(store) = stores.find(stat.id) {
-                    return Ok(Some(store));
+                match stores.get(stat.id) {
+                    Known::None => {}
+                    Known::Open(store) => return Ok(Opened::Store(store)),
+                    Known::Ending => return Ok(Opened::Ending),
                 }
                 Candidate { path, stat, kind }.open(budget)?
             }
         };
         if let Some(store) = store {
-            return Ok(Some(stores.share(store)));
+            return Ok(stores.share(store).map_or(Opened::Ending, Opened::Store));
         }
         // The file was created just now, is being created, or was replaced meanwhile.
         if !budget.pause() {

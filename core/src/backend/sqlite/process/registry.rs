@@ -10,7 +10,7 @@ use crate::backend::contract::LossListener;
 use crate::backend::sqlite::config::{Config, Durability};
 use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::paths;
-use crate::backend::sqlite::store::stores::Stores;
+use crate::backend::sqlite::open::stores::Stores;
 use crate::error::Result;
 use crate::runtime::clock::Clock;
 use crate::runtime::sync::Mutex;

@@ -14,7 +14,8 @@ use super::name::Name;
 use super::transaction::{Tx, signed, unsigned};
 use crate::backend::Waiter;
 use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
-use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
+use crate::backend::sqlite::holders::liveness::ProcessState;
+use crate::backend::sqlite::holders::mark::Mark;
 use crate::lease::Resources;
 
 /// How long a heartbeat is valid. A process writes one every second (see `waiters/poller.rs`); the rest

@@ -9,7 +9,8 @@ use super::name::Name;
 use super::transaction::{Tx, signed, unsigned};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
-use crate::backend::sqlite::holders::liveness::{Mark, ProcessState};
+use crate::backend::sqlite::holders::liveness::ProcessState;
+use crate::backend::sqlite::holders::mark::Mark;
 use crate::lease::{Owner, Ttl};
 
 /// The row of a resource.

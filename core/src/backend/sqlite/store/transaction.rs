@@ -1,5 +1,5 @@
 //! One transaction on a lock file. The SQL of leases is in [`leases`](super::leases), that of the fair queue
-//! in [`fair_queue`](crate::backend::sqlite::waiters::fair_queue); both extend [`Tx`].
+//! in [`fair_queue`](super::fair_queue); both extend [`Tx`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use rusqlite::{CachedStatement, Connection};
 
 use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::holders::holder::{Holder, Now};
-use crate::backend::sqlite::holders::liveness::{self, Mark, ProcessState};
+use crate::backend::sqlite::holders::liveness::{self, ProcessState};
+use crate::backend::sqlite::holders::mark::Mark;
 use crate::runtime::clock::BootInstant;
 
 /// The file and the process that a transaction belongs to.

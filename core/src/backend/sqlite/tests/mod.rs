@@ -7,6 +7,7 @@ mod contract;
 mod death;
 mod fair_queue;
 mod files;
+mod pruning;
 mod roles;
 mod snapshot;
 mod timeouts;

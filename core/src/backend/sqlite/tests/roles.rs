@@ -103,6 +103,11 @@ impl ChildProcess {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
 
+    #[cfg(unix)]
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -166,6 +171,8 @@ fn run_role() {
         }
         "creator" => create(file),
         "stuck" => hold_write_lock(file),
+        #[cfg(target_os = "linux")]
+        "stopped in a transaction" => super::files::stopped::acquire_and_stop(file),
         "waiter for a death" => {
             let process = Process::new(backend(file));
             let attempt = || match process.attempt(&["r"], 1000).unwrap().1 {

@@ -8,10 +8,14 @@ mod damaged_rows;
 #[cfg(unix)]
 mod file_watch;
 mod foreign;
+#[cfg(unix)]
+mod given_up;
 mod names;
 #[cfg(unix)]
 mod permissions;
 mod replacement;
 #[cfg(unix)]
 mod special_files;
+#[cfg(target_os = "linux")]
+pub(super) mod stopped;
 mod unusable;

@@ -124,7 +124,7 @@ fn a_thread_that_stands_in_a_transaction_is_waited_for_within_bounds() {
 }
 
 /// Has the next write fail in a way that speaks of the connection, as a damaged page would.
-fn break_connection(process: &Process, dir: &TestDir) {
+pub(super) fn break_connection(process: &Process, dir: &TestDir) {
     let raw = dir.raw();
     let (away, back) = ("ALTER TABLE leases RENAME TO away", "ALTER TABLE away RENAME TO leases");
     raw.execute_batch(away).unwrap();
