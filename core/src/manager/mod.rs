@@ -5,6 +5,7 @@ mod close;
 mod closing;
 mod expiry;
 mod extend;
+mod grant;
 mod held_lease;
 mod lease_end;
 mod renewal;
@@ -19,11 +20,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 
 pub use self::acquire::Wanted;
-use self::acquire::{Cancellation, Settled, Wait};
 pub use self::closing::StillHeld;
 use self::closing::{Closing, Phase};
 pub use self::held_lease::{HeldLease, LeaseId};
@@ -31,10 +30,10 @@ use self::held_lease::{LeaseHasher, RELEASED};
 pub use self::lease_end::LeaseEnd;
 pub use self::renewal::policy::{Heartbeat, RenewalLimits};
 pub use self::stats::Stats;
-use self::stats::{Counted, Counters, count};
+use self::stats::{Counters, count};
 use self::wait_queue::WaitQueues;
 use crate::backend::Backend;
-use crate::backend::contract::{Attempt, Busy, Grant, Info, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Busy, Info, LockBackend, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{Acks, Owner, PerStrategy, Strategy};
@@ -225,137 +224,6 @@ impl Manager {
     /// The thread of a backend that leases were acquired from.
     pub fn used_executor(&self, strategy: Strategy) -> Result<Executor> {
         self.used_backend(strategy)?.backend.executor()
-    }
-
-    /// Gets a lease, with one attempt or with as many as its time allows, unless it is cancelled. The call is
-    /// pending from now on, however late the future is polled.
-    pub fn acquire(
-        self: &Arc<Self>,
-        strategy: Strategy,
-        wanted: Wanted,
-        cancel: Option<CancellationToken>,
-    ) -> impl Future<Output = Result<Acquired>> + Send + use<> {
-        // Until a grant that came too late is released, too: closing waits for that.
-        let pending = PendingCall::new(self);
-        if !wanted.wait.is_zero() {
-            return Either::Right(Box::pin(async move {
-                let manager = &pending.0;
-                let configured = manager.accepting(strategy)?;
-                let outcome = manager.wait(configured, &wanted, &cancel.unwrap_or_default()).await;
-                manager.settle(strategy, wanted.renew, outcome).await
-            }));
-        }
-        // Most calls do not wait. Their future has only what one attempt needs.
-        let (request, renew) = (wanted.first(), wanted.renew);
-        Either::Left(async move {
-            let manager = &pending.0;
-            let backend = &manager.accepting(strategy)?.backend;
-            let attempt = acquire::attempt(backend, &manager.clock, &request).await;
-            let outcome = attempt.map(|attempt| Settled::new(request, attempt));
-            manager.settle(strategy, renew, outcome).await
-        })
-    }
-
-    async fn wait(
-        &self,
-        Configured { backend, queues, .. }: &Configured,
-        wanted: &Wanted,
-        call: &CancellationToken,
-    ) -> Result<Settled> {
-        let _waiting = Counted::new(&self.counters.waiting);
-        let cancellation = Cancellation { call, manager: &self.stop_waiting };
-        Wait::new(backend, queues, &self.clock, wanted, cancellation).run().await
-    }
-
-    /// Registers a grant, and counts what came of the call.
-    async fn settle(
-        self: &Arc<Self>,
-        strategy: Strategy,
-        renew: Option<RenewalLimits>,
-        outcome: Result<Settled>,
-    ) -> Result<Acquired> {
-        match outcome {
-            Ok(Settled::Granted(request, grant)) => {
-                let registered = self.register(strategy, &request, &grant, renew, Leases::accepts);
-                if matches!(registered, Err(Error::Closed)) {
-                    acquire::release_unused(&self.used_backend(strategy)?.backend, request).await;
-                }
-                registered
-            }
-            Ok(Settled::Busy(busy)) => Ok(self.record_busy(busy)),
-            Err(error) => Err(self.record_failure(error)),
-        }
-    }
-
-    /// Makes one attempt on the calling thread, with a strategy whose backend can.
-    pub fn acquire_sync(self: &Arc<Self>, strategy: Strategy, wanted: &Wanted) -> Result<Acquired> {
-        let request = &wanted.first();
-        let phase = {
-            let leases = self.leases.lock();
-            if !leases.accepts_sync() {
-                return Err(Error::Closed);
-            }
-            leases.phase
-        };
-        let backend = self.used_backend(strategy)?.sync()?;
-        if phase == Phase::Closed {
-            backend.reopen();
-        }
-        let attempt = backend.acquire_sync(request).map_err(|error| self.record_failure(error))?;
-        if let Err(error) = acquire::check(&attempt, &self.clock, request) {
-            let _ = backend.release_sync(&request.resources, request.owner);
-            return Err(self.record_failure(error));
-        }
-        match attempt {
-            Attempt::Granted(grant) => {
-                self.register(strategy, request, &grant, wanted.renew, Leases::accepts_sync)
-            }
-            Attempt::Busy(busy) => Ok(self.record_busy(busy)),
-        }
-    }
-
-    /// Holds a granted lease from now on. [`Error::Closed`]: the manager does not accept it any more.
-    fn register(
-        self: &Arc<Self>,
-        strategy: Strategy,
-        request: &Request,
-        grant: &Grant,
-        renew: Option<RenewalLimits>,
-        accepts: impl FnOnce(&Leases) -> bool,
-    ) -> Result<Acquired> {
-        let deadline = request.ttl.deadline(grant.sent);
-        let held = HeldLease::new(strategy, request, grant.sent, deadline, renew);
-        let held = {
-            let mut leases = self.leases.lock();
-            if !accepts(&leases) {
-                return Err(Error::Closed);
-            }
-            // Under the lock: a thread that marks leases lost sees this one, or is seen here.
-            if self.configured(held.strategy)?.has_lost(held.sent) {
-                return Err(Error::lost(format!("{FILE_GONE}. Try again")));
-            }
-            let held = Arc::new(held);
-            leases.held.insert(held.id, Arc::clone(&held));
-            held
-        };
-        count(&self.counters.granted);
-        self.keep_alive(&held);
-        let Grant { token, acks, .. } = *grant;
-        Ok(Acquired::Granted { id: held.id, owner: held.owner, token, held, acks })
-    }
-
-    fn record_busy(&self, busy: Busy) -> Acquired {
-        count(&self.counters.busy);
-        Acquired::Busy(busy)
-    }
-
-    fn record_failure(&self, error: Error) -> Error {
-        count(match error {
-            Error::InsufficientReplicas(_) => &self.counters.insufficient,
-            Error::OutcomeUnknown(_) => &self.counters.unknown,
-            _ => &self.counters.failed,
-        });
-        error
     }
 
     /// How much longer the holder may count on the lease; zero when it may not.

@@ -61,6 +61,30 @@ fn a_manager_without_leases_closes_at_once() {
 }
 
 #[test]
+fn a_synchronous_call_that_is_under_way_is_awaited_and_leaves_nothing() {
+    let stage = Stage::in_real_time();
+    let id = stage.acquire("r", 60_000);
+    assert!(stage.manager.release_sync(id).unwrap());
+    let in_the_way = stage.other_program();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| stage.manager.acquire_sync(Strategy::Local, &wanted("r", 60_000)));
+        let began = std::time::Instant::now();
+        while stage.manager.stats().pending == 0 {
+            assert!(began.elapsed() < ms(1_000), "it is no pending call");
+            std::thread::sleep(ms(1));
+        }
+        let closed = stage.close(Duration::ZERO);
+        assert!(closed.recv_timeout(ms(100)).is_err(), "the attempt is under way");
+        drop(in_the_way);
+        assert_eq!(call.join().unwrap().unwrap_err().code(), "CLOSED");
+        closed.recv_timeout(PATIENCE).unwrap();
+    });
+    let other = SqliteBackend::new(config(&stage.directory), Clock::System);
+    let attempt = other.acquire_sync(&wanted("r", 10).first()).unwrap();
+    assert!(matches!(attempt, Attempt::Granted(_)), "what was granted is released");
+}
+
+#[test]
 fn a_draining_manager_keeps_its_leases_and_accepts_no_others() {
     let stage = Stage::in_real_time();
     let (id, other) = (stage.acquire("r", 60_000), stage.acquire("other", 60_000));

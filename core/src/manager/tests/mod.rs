@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use rusqlite::Connection;
 
 use super::*;
+use crate::backend::contract::{Attempt, Grant};
 use crate::backend::sqlite::{Config, Durability, SqliteBackend};
 use crate::lease::{AckPolicy, Mode, Owner, Resources, Ttl, token};
 use crate::runtime::clock::fake::FakeClock;
