@@ -31,6 +31,7 @@ use self::route::{Membership, Retire, Route};
 use self::stranger::{is_closed, not_redis};
 use self::timeout::ResettableTimeout;
 use super::protocol::decoder::{DecodeError, Decoder};
+use super::protocol::expected::ExpectedReply;
 use super::protocol::packer::Packer;
 use super::protocol::redaction::Redaction;
 use super::protocol::refusals::is_wrong_server;
@@ -59,7 +60,8 @@ pub(crate) struct Transport {
 /// The replies of one exchange.
 #[derive(Debug)]
 pub(crate) struct Response {
-    /// In the order of the commands. Fewer than expected only if `broken`.
+    /// In the order of the commands. Fewer than expected only if `broken`. An error is the answer to its
+    /// script: an echo has proved it.
     pub replies: Vec<Value>,
     pub broken: Option<Break>,
 }
@@ -121,6 +123,11 @@ struct PendingExchange {
     start: u64,
     missing: usize,
     replies: Vec<Value>,
+    /// How many of the last replies are errors in place of a script's reply. They have no echo, so a server
+    /// may have sent them in addition to the replies.
+    unproved: usize,
+    /// All replies are there, and the missing one is an echo that proves the last of them.
+    proving: bool,
     limit: ReplyLimit,
     done: oneshot::Sender<Response>,
 }
@@ -227,7 +234,16 @@ impl Connection {
             if missing == 0 {
                 let _ = done.send(Response { replies, broken: None });
             } else {
-                state.pending.push_back(PendingExchange { start, missing, replies, limit, done });
+                let (unproved, proving) = (0, false);
+                state.pending.push_back(PendingExchange {
+                    start,
+                    missing,
+                    replies,
+                    unproved,
+                    proving,
+                    limit,
+                    done,
+                });
             }
             exchange
         });
@@ -298,6 +314,10 @@ impl Shared {
     /// Gives all replies that are there to their exchanges. Fails if the rest cannot be read.
     fn deliver_all(&self, decoder: &mut Decoder, buffer: &mut ReadBuffer) -> Result<(), String> {
         let mut state = self.state.lock();
+        if state.broken.is_some() {
+            // Closed by another thread meanwhile: no exchange is left.
+            return Ok(());
+        }
         let mut bytes = buffer.bytes();
         let before = bytes.len();
         loop {
@@ -359,16 +379,42 @@ impl Shared {
             state.retired = wrong_server(&reply);
         }
         let first = state.pending.front_mut().expect("an exchange expects this reply");
-        first.replies.push(reply);
         first.missing -= 1;
+        if first.proving {
+            first.unproved = 0;
+        } else {
+            let unproved =
+                matches!((expected, &reply), (ExpectedReply::Script { .. }, Value::ServerError(_)));
+            first.unproved = if unproved { first.unproved + 1 } else { 0 };
+            first.replies.push(reply);
+        }
         if first.missing == 0 {
-            let PendingExchange { replies, done, .. } =
-                state.pending.pop_front().expect("front_mut found it above");
+            let exchange = state.pending.pop_front().expect("front_mut found it above");
+            if exchange.unproved > 0 {
+                self.prove(state, exchange);
+            } else {
+                // The caller may be gone.
+                let _ = exchange.done.send(Response { replies: exchange.replies, broken: None });
+            }
             self.set_timeout(state);
-            // The caller may be gone.
-            let _ = done.send(Response { replies, broken: None });
         }
         Ok(())
+    }
+
+    /// Sends an echo behind everything that was sent, and keeps the exchange until it is back. If its last
+    /// error was one reply too many, the script's reply comes instead: the connection breaks, and what the
+    /// script did is unknown. Otherwise a grant could be taken for a refusal, and stay.
+    fn prove(&self, state: &mut State, mut exchange: PendingExchange) {
+        let before = state.outbound.len();
+        state.packer.echo(&mut state.outbound);
+        state.packed += (state.outbound.len() - before) as u64;
+        (exchange.missing, exchange.proving) = (1, true);
+        // Not before those in front of it, which may have more time.
+        if let Some(last) = state.pending.back() {
+            exchange.limit.due = exchange.limit.due.max(last.limit.due);
+        }
+        state.pending.push_back(exchange);
+        self.outbound.notify_one();
     }
 
     /// Sets the timeout to the limit of the first pending exchange.
@@ -447,7 +493,8 @@ impl Shared {
         };
         // Closes both halves; the calling task ends by itself or at its next await.
         tasks.iter().for_each(AbortHandle::abort);
-        for PendingExchange { start, replies, done, .. } in pending {
+        for PendingExchange { start, mut replies, unproved, done, .. } in pending {
+            replies.truncate(replies.len() - unproved);
             let broken = Some(Break { sent: left > start, why: Arc::clone(&why) });
             let _ = done.send(Response { replies, broken });
         }

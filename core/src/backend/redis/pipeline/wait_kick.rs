@@ -30,10 +30,27 @@ impl WaitKicker {
         Self { timeout, task: task.abort_handle() }
     }
 
-    /// Watches a WAIT that is to end at this moment, until the guard is dropped.
-    pub fn guard(&self, due: Instant) -> impl Drop {
-        self.timeout.set(due + FIRST_PAUSE);
-        scopeguard::guard((), |()| self.timeout.clear())
+    /// Watches a WAIT that is to end at this moment, until the result is dropped.
+    pub fn watch(&self, due: Instant) -> Kicking<'_> {
+        let kicking = Kicking(self);
+        kicking.watch(due);
+        kicking
+    }
+}
+
+/// A WAIT that is watched.
+pub(crate) struct Kicking<'a>(&'a WaitKicker);
+
+impl Kicking<'_> {
+    /// Watches the next WAIT of the connection instead.
+    pub fn watch(&self, due: Instant) {
+        self.0.timeout.set(due + FIRST_PAUSE);
+    }
+}
+
+impl Drop for Kicking<'_> {
+    fn drop(&mut self) {
+        self.0.timeout.clear();
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use redis::Value;
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
@@ -17,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle, settle_all};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
-use super::wait_kick::WaitKicker;
+use super::wait_kick::{Kicking, WaitKicker};
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ExpectedReply;
@@ -197,7 +198,9 @@ impl Workers {
                 return Completed::Settled;
             }
         };
-        // The scripts' replies come before the WAIT ends, so busy requests do not wait for it.
+        let kicking = kicker.map(|kicker| kicker.watch(wait.due));
+        // The scripts' replies come before the WAIT ends, so busy requests do not wait for it. Only an error
+        // for a whole call does, because what proves it comes after the WAIT.
         let response = match early.filter(|_| required == 0) {
             None => connection.receive(scripts).await,
             Some(early) => {
@@ -213,8 +216,8 @@ impl Workers {
         if written.is_empty() && !next.batch.is_empty() {
             return Completed::NothingWritten(next);
         }
-        match kicker {
-            Some(kicker) => self.prove(connection, kicker, context, (written, at), wait).await,
+        match kicking {
+            Some(kicking) => self.prove(connection, kicking, context, (written, at), wait).await,
             None => settle_written(written, at, &proved_now(connection, Acknowledgement::Received(0))),
         }
         if next.batch.is_empty() { Completed::Settled } else { Completed::Resend(next) }
@@ -225,19 +228,20 @@ impl Workers {
     async fn prove(
         &self,
         connection: &Connection,
-        kicker: &WaitKicker,
+        kicking: Kicking<'_>,
         context: ReplyContext<'_>,
         (mut written, sent): (Vec<(BatchEntry, i64)>, BootInstant),
         mut wait: SentWait,
     ) {
         let required = context.required;
         loop {
-            let _kicking = kicker.guard(wait.due);
-            let Response { mut replies, broken } = connection.receive(wait.exchange).await;
-            let acknowledgement = match broken {
+            let Response { replies, broken } = connection.receive(wait.exchange).await;
+            let acknowledgement = match (&replies[..], broken) {
                 // The echo came, so the reply before it is the answer to this WAIT.
-                None if !replies.is_empty() => context.acknowledgement(&replies.swap_remove(0)),
-                broken => Acknowledgement::Unknown(reason(broken).to_string()),
+                ([reply, Value::BulkString(_)] | [reply @ Value::ServerError(_), _], None) => {
+                    context.acknowledgement(reply)
+                }
+                (_, broken) => Acknowledgement::Unknown(reason(broken).to_string()),
             };
             let acknowledgement = proved_now(connection, acknowledgement);
             let too_few = matches!(acknowledgement, Acknowledgement::Received(acks) if acks < required);
@@ -256,6 +260,7 @@ impl Workers {
                     return settle_written(written, sent, &Acknowledgement::Unknown(broken.to_string()));
                 }
             };
+            kicking.watch(wait.due);
         }
     }
 

@@ -178,6 +178,51 @@ fn surplus_replies_never_become_grants() {
     });
 }
 
+/// Errors that prove that nothing was written, if they are the answer.
+const REFUSALS: [&str; 8] = [
+    "-READONLY You can't write against a read only replica.\r\n",
+    "-LOADING Redis is loading the dataset in memory\r\n",
+    "-NOSCRIPT No matching script.\r\n",
+    "-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+    "-BUSY Redis is busy running a script.\r\n",
+    "-WRONGTYPE Operation against a key\r\n",
+    "-NOPERM this user has no permissions\r\n",
+    "-ERR unknown command 'EVALSHA'\r\n",
+];
+
+#[test]
+fn an_error_too_many_does_not_leave_a_grant() {
+    std::thread::scope(|scope| {
+        for refusal in REFUSALS {
+            for required in [0, 1] {
+                scope.spawn(move || {
+                    let server = FaultyServer::start();
+                    let backend = impatient(&server);
+                    recovers(&backend, &server);
+                    server.damage_always("acquire", Damage::Before(refusal.into()));
+                    let lease = request(one("r"), 60_000, acks(required, 20));
+                    let error = acquire(&backend, &lease).unwrap_err();
+                    assert_eq!(code(&error), "OUTCOME_UNKNOWN", "{refusal}: {error}");
+                    let owner = lease.owner.to_string();
+                    eventually("the grant is undone", || !server.is_held_by(&owner));
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn an_error_in_place_of_the_reply_is_a_refusal() {
+    let server = FaultyServer::start();
+    for refusal in REFUSALS {
+        let backend = impatient(&server);
+        server.damage_always("acquire", Damage::Instead(refusal.into()));
+        let error = acquire(&backend, &request(one("r"), 60_000, acks(0, 0))).unwrap_err();
+        assert_ne!(code(&error), "OUTCOME_UNKNOWN", "{refusal}: {error}");
+        assert_eq!(backend.pending_cleanups(), 0, "{refusal}");
+    }
+}
+
 #[test]
 fn every_reply_to_every_command_has_an_outcome() {
     let commands =

@@ -37,6 +37,8 @@ struct State {
     tokens: i64,
     /// The token of each owner.
     granted: HashMap<String, i64>,
+    /// The owners whose grant was not released.
+    held: HashSet<String>,
     /// The owners whose grant a WAIT has proved.
     proved: HashSet<String>,
     waits: u32,
@@ -87,6 +89,11 @@ impl FaultyServer {
     pub fn has_granted(&self, owner: &str, token: u64, proved: bool) -> bool {
         let state = self.state.lock().unwrap();
         state.granted.get(owner) == Some(&token.cast_signed()) && (!proved || state.proved.contains(owner))
+    }
+
+    /// Whether this owner has a grant that was not released.
+    pub fn is_held_by(&self, owner: &str) -> bool {
+        self.state.lock().unwrap().held.contains(owner)
     }
 
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
@@ -186,8 +193,11 @@ impl State {
                 let number = if name == "acquire" {
                     self.tokens += 1;
                     self.granted.insert(owner.clone(), self.tokens);
+                    self.held.insert(owner.clone());
                     unproved.push(owner.clone());
                     self.tokens
+                } else if name == "release" {
+                    i64::from(self.held.remove(owner))
                 } else {
                     1
                 };
