@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util'
 import { capture, PlainError, runMain } from '../lib/shell.mjs'
 import { need } from '../lib/tools.mjs'
 import { runtimesOfThisPlatform } from '../runtimes/index.mjs'
+import { findRedis6 } from '../servers/redis-6.mjs'
 import { findValkey } from '../servers/valkey.mjs'
 import { installTools } from './install-tools.mjs'
 import { report } from './results.mjs'
@@ -110,8 +111,13 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
 /** The environment in which the tests find the servers that are not where they look themselves. */
 async function findServers() {
   const valkey = await findValkey()
+  const redis6 = await findRedis6()
   const redis = await need('redis-server', 'FENCELOCK_REDIS_SERVER')
-  return { FENCELOCK_REDIS_SERVER: redis, ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }) }
+  return {
+    FENCELOCK_REDIS_SERVER: redis,
+    ...(valkey && { FENCELOCK_VALKEY_SERVER: valkey }),
+    ...(redis6 && { FENCELOCK_REDIS_6_SERVER: redis6 }),
+  }
 }
 
 /**

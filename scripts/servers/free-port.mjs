@@ -1,7 +1,10 @@
 import { createServer } from 'node:net'
 
+/** The ports given out so far: servers that start together need different ones. @type {Set<number>} */
+const given = new Set()
+
 /**
- * A TCP port of 127.0.0.1 on which nothing listens.
+ * A TCP port of 127.0.0.1 on which nothing listens, and which this process has not been given before.
  *
  * It lies outside the range from which the kernel takes the ports of outgoing connections, so that a server
  * can be restarted on its port later.
@@ -11,6 +14,8 @@ import { createServer } from 'node:net'
 export async function freePort() {
   for (;;) {
     const port = 16_000 + Math.floor(Math.random() * 16_000)
+    if (given.has(port)) continue
+    given.add(port)
     if (await isFree(port)) return port
   }
 }

@@ -4,17 +4,16 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 
 import { freePort } from './free-port.mjs'
-import { end, launcher } from './processes.mjs'
-import { RespClient } from './resp.mjs'
+import { launcher } from './processes.mjs'
+import { RedisProcess, tlsLines } from './redis-process.mjs'
 import { eventually } from './wait.mjs'
 
 /** @typedef {import('./processes.mjs').Launcher} Launcher */
-/** @typedef {import('./resp.mjs').Reply} Reply */
+/** @typedef {import('./redis-process.mjs').Place} Place */
+/** @typedef {import('./redis-process.mjs').TlsFiles} TlsFiles */
 
 /**
  * @typedef {object} RedisServerOptions
@@ -23,11 +22,11 @@ import { eventually } from './wait.mjs'
  * @property {string[]} [users] for example `alice on >secret ~fencelock:* &fencelock:* +@all`; the default
  *   user stays as it is
  * @property {boolean} [unixSocket] listens on a Unix socket, too: `socketUrl`
- * @property {{ ca: string, cert: string, key: string, clientAuth?: boolean }} [tls] files of certificates:
- *   listens with TLS, too (`tlsUrl`); `clientAuth` asks clients for a certificate
+ * @property {TlsFiles} [tls] listens with TLS, too (`tlsUrl`)
  * @property {boolean} [cluster] a node of a cluster
  * @property {NodeJS.ProcessEnv} [env] added to the environment, for example that of a faked clock
  * @property {string} [program] the server program; default {@link redisProgram}
+ * @property {boolean} [keepConfig] a restart uses the configuration as it was rewritten meanwhile
  */
 
 /** The Redis server to use unless an option names another one. */
@@ -52,133 +51,28 @@ export function versionOf(program) {
 }
 
 /** One server. Made by {@link startRedis}. */
-export class RedisServer {
-  /** The server this one replicates from. @type {{ port: number } | undefined} */
+export class RedisServer extends RedisProcess {
+  /** The server this one replicates from. @type {{ host?: string, port: number } | undefined} */
   primary
-  host = '127.0.0.1'
-  #options
-  #launcher
-  #adminPassword = randomBytes(8).toString('hex')
-  /** @type {import('node:child_process').ChildProcess | undefined} */
-  #child
-  /** @type {Promise<RespClient> | undefined} */
-  #admin
 
   /**
-   * @param {{ port: number, tlsPort: number | undefined, folder: string }} place
+   * @param {Place} place
    * @param {RedisServerOptions} options
    * @param {Launcher} start
    */
-  constructor({ port, tlsPort, folder }, options, start) {
-    this.port = port
-    this.tlsPort = tlsPort
-    this.folder = folder
-    this.#options = options
-    this.#launcher = start
+  constructor(place, options, start) {
+    const { program = redisProgram, env, users, password, keepConfig } = options
+    const adminPassword = randomBytes(8).toString('hex')
+    const login = users ? ['fixture', adminPassword] : password === undefined ? undefined : [password]
+    const lines = () => configLines(this, options, adminPassword)
+    super(place, { program, env, lines, login, keepConfig }, start)
   }
 
-  get url() {
-    return `redis://127.0.0.1:${this.port}`
-  }
   get socketPath() {
     return join(this.folder, 's')
   }
   get socketUrl() {
     return `redis+unix://${this.socketPath}`
-  }
-  get tlsUrl() {
-    return `rediss://localhost:${this.tlsPort}`
-  }
-  get pid() {
-    return this.#child?.pid
-  }
-
-  /**
-   * Starts it, or starts it again on the same port with what it had on disk (nothing, unless `config` says
-   * so).
-   */
-  async start() {
-    const config = join(this.folder, 'redis.conf')
-    writeFileSync(config, configLines(this, this.#options, this.#adminPassword).join('\n'))
-    const child = this.#launcher.start(this.#options.program ?? redisProgram, [config], {
-      cwd: this.folder,
-      env: { ...process.env, ...this.#options.env },
-      stdio: 'ignore',
-    })
-    this.#child = child
-    /** @type {string | undefined} */
-    let ended
-    child.once('error', (error) => (ended = error.message))
-    child.once('exit', (code, signal) => (ended = `ended with ${signal ?? code}`))
-    await eventually('the Redis server replies', async () => {
-      if (ended !== undefined)
-        throw new Error(`the Redis server did not start: ${ended}\n${this.log().slice(-500)}`)
-      return this.cmd('PING').catch(() => false)
-    })
-  }
-
-  /** What it has logged so far. */
-  log() {
-    try {
-      return readFileSync(join(this.folder, 'redis.log'), 'utf8')
-    } catch {
-      return ''
-    }
-  }
-
-  /**
-   * Runs a command with all rights.
-   *
-   * @param {...(string | number | bigint | Buffer)} args
-   * @returns {Promise<Reply>}
-   */
-  async cmd(...args) {
-    if (this.#admin === undefined || (await this.#admin.catch(() => undefined))?.closed !== false) {
-      this.#admin = this.connect()
-    }
-    return (await this.#admin).cmd(...args)
-  }
-
-  /** A new connection with all rights: WAIT, SUBSCRIBE or a blocking command needs one of its own. */
-  async connect() {
-    const client = await RespClient.connect({ host: this.host, port: this.port })
-    const { users, password } = this.#options
-    if (users) await client.cmd('AUTH', 'fixture', this.#adminPassword)
-    else if (password !== undefined) await client.cmd('AUTH', password)
-    return client
-  }
-
-  /** Shuts it down; kills it when that takes over two seconds. */
-  async stop() {
-    const child = this.#child
-    if (child?.exitCode !== null || child.signalCode !== null) return
-    this.resume()
-    await Promise.race([end(child, 'SIGTERM'), sleep(2000)])
-    await end(child)
-  }
-
-  /** Kills it without a warning. */
-  async kill() {
-    if (this.#child) await end(this.#child)
-  }
-
-  /**
-   * Kills it and starts it again on the same port; it remembers nothing, unless `config` turned persistence
-   * on.
-   */
-  async restart() {
-    await this.kill()
-    await this.start()
-  }
-
-  /** Suspends it (SIGSTOP): connections stay open and it does not reply. */
-  pause() {
-    this.#child?.kill('SIGSTOP')
-  }
-
-  /** Ends a pause. */
-  resume() {
-    this.#child?.kill('SIGCONT')
   }
 
   /** Makes a primary of a replica. */
@@ -191,16 +85,6 @@ export class RedisServer {
   async replicate(primary) {
     this.primary = primary
     await this.cmd('REPLICAOF', '127.0.0.1', primary.port)
-  }
-
-  /** A section of INFO as an object. @param {string} section @returns {Promise<Record<string, string>>} */
-  async info(section) {
-    const lines = String(await this.cmd('INFO', section)).split('\r\n')
-    return Object.fromEntries(
-      lines
-        .filter((line) => line.includes(':'))
-        .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 1)]),
-    )
   }
 
   /**
@@ -271,16 +155,8 @@ function configLines({ port, tlsPort, folder, primary }, options, adminPassword)
   if (users)
     lines.push(`user fixture on >${adminPassword} ~* &* +@all`, ...users.map((user) => `user ${user}`))
   if (unixSocket) lines.push('unixsocket s')
-  if (tls) {
-    lines.push(
-      `tls-port ${tlsPort}`,
-      `tls-cert-file ${tls.cert}`,
-      `tls-key-file ${tls.key}`,
-      `tls-ca-cert-file ${tls.ca}`,
-      `tls-auth-clients ${tls.clientAuth ? 'yes' : 'no'}`,
-    )
-  }
-  if (primary) lines.push(`replicaof 127.0.0.1 ${primary.port}`)
+  if (tls) lines.push(...tlsLines(tlsPort, tls))
+  if (primary) lines.push(`replicaof ${primary.host ?? '127.0.0.1'} ${primary.port}`)
   return [...lines, ...config]
 }
 
