@@ -20,8 +20,10 @@ describe('renewals of strong leases', () => {
   it('fail while a replica is unreachable, and continue when it is back in time', async () => {
     const own = await startPrimary({ replicaProxies: true })
     const locks = strong(own.url)
-    const proved = await locks.acquireStrong(unique(), { ttlMs: 6_000, renew: true })
-    const majority = await locks.acquireStrong(unique(), { ttlMs: 2_000, renew: true, acks: 1 })
+    // Ample for the replica that is there: on a busy machine it takes longer than the default.
+    const options = { renew: true, ackTimeoutMs: 500 }
+    const proved = await locks.acquireStrong(unique(), { ...options, ttlMs: 6_000 })
+    const majority = await locks.acquireStrong(unique(), { ...options, ttlMs: 2_000, acks: 1 })
     const signals = [proved.signal, majority.signal]
     own.links[0]!.hold('toServer')
     await sleep(4_000)
@@ -37,11 +39,12 @@ describe('renewals of strong leases', () => {
   it('are made again on a new connection in time, if their connection was dropped silently', async () => {
     const proxy = await startProxy(redis.primary.port)
     const keep = async (acks: number): Promise<Lock> => {
-      const lock = await strong(proxy.url).acquireStrong(unique(), { ttlMs: 2_000, renew: true, acks })
+      const options = { ttlMs: 3_000, renew: true, ackTimeoutMs: 500, acks }
+      const lock = await strong(proxy.url).acquireStrong(unique(), options)
       // Each on a connection that others use as well, or on one of its own.
       await proxy.when(lock.owner, { act: 'swallow' })
-      await eventually('it is renewed', () => lock.remainingMs > 1_800)
-      await sleep(1_000)
+      await eventually('it is renewed', () => lock.remainingMs > 2_700)
+      await sleep(1_500)
       return lock
     }
     const locks = await Promise.all([keep(0), keep(2)])
@@ -166,7 +169,7 @@ it('10,000 renewed leases cost little', { timeout: 90_000 }, async () => {
   const calls = await redis.primary.calls()
   const perSecond = ((calls.evalsha ?? 0) + (calls.wait ?? 0)) / seconds
   expect(report.held).toBe(10_000)
-  expect(report.extended).toBeGreaterThan(19_000)
+  expect(report.extended).toBeGreaterThan(18_000)
   expect(report.busy - report.idle).toBeLessThan(0.05)
   // Four ticks a second with 250 leases each: with 64 leases a script call and 128 a WAIT, that is 24 calls.
   expect(perSecond).toBeLessThan(60)
