@@ -30,9 +30,9 @@ export function fencingHeaders(lock: FencedLock): { 'Fencing-Token': string; 'Fe
  * Request.
  *
  * Rejects with a `LockLostError` if `lock.held` is false, before anything is sent; with a `StaleTokenError`
- * if the service has seen a higher token (problem details of at most 16 KiB, which arrive within 2 s after the
- * headers; otherwise it resolves with the response, status 409); and as `fetch` does. Pass `lock.signal` to end
- * the request when the lock is lost.
+ * if the service has seen a higher token (problem details of at most 16 KiB, which arrive within 2 s after
+ * the headers; otherwise it resolves with the response, status 409); and as `fetch` does. Pass `lock.signal`
+ * to end the request when the lock is lost.
  * @example
  * await fencedFetch(lock, 'https://ledger.example/accounts/1', { method: 'PUT', body, signal: lock.signal })
  */

@@ -159,9 +159,9 @@ export interface RedisGuard {
   advance(lock: FencedLock, options?: RedisCallOptions): Promise<void>
   /**
    * The highest token that the data has seen; `null` if none. Pass it as `minToken` when the lock service was
-   * restored from a backup. Writes nothing. Rejects with an `UnsupportedError` if the key of the fence does not
-   * hold a token, or scripts are not allowed; with a `BackendUnavailableError` if there is no answer, in which
-   * case it can be repeated; and with `signal.reason` when the signal aborts.
+   * restored from a backup. Writes nothing. Rejects with an `UnsupportedError` if the key of the fence does
+   * not hold a token, or scripts are not allowed; with a `BackendUnavailableError` if there is no answer, in
+   * which case it can be repeated; and with `signal.reason` when the signal aborts.
    * @example
    * const minToken = (await guard.highWater('account:1')) ?? undefined
    * const lock = await locks.acquire('account:1', { minToken })

@@ -226,7 +226,7 @@ it('passes on errors of the handler that are not those of the fence', async () =
   expect(fence.problem(failure)).toBeNull()
 })
 
-/** The service is told that its response is not read any further. Bun 1.2 closes no connection of a cancelled body. */
+/** The service learns that its response is not read. Bun 1.2 closes no connection of a cancelled body. */
 const told = async (closed: () => boolean) => {
   if (!onBun12) await eventually('the service is told', closed)
 }

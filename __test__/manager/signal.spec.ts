@@ -107,7 +107,7 @@ it('little stack leaves no lease without a holder', async () => {
      await (await locks.acquireLocal('warm')).release()
      const controller = new AbortController()
      const calls = []
-     // So deep, \`then\` itself may fail, and leaves a rejected promise without a listener. Bun 1.2 ends with it.
+     // So deep, \`then\` itself may fail, and leaves a rejected promise alone. Bun 1.2 ends with it.
      process.on('unhandledRejection', (error) => {
        if (!(error instanceof RangeError)) throw error
      })

@@ -2,6 +2,8 @@
 
 /** The clients on which a Redis guard can run its scripts, and what their errors mean. */
 
+const { randomBytes } = require('node:crypto')
+
 const { invalid } = require('../../lib/errors.js')
 const { kind } = require('../../lib/options/validate.js')
 const { hasMethods, messageOf, propertiesOf } = require('../core/properties.js')
@@ -20,6 +22,8 @@ const { ConnectionWatch, listenToIoredis, listenToNodeRedis, watchOf } = require
  * @property {InstanceType<typeof ConnectionWatch>} watch of its connections
  * @property {() => boolean} isDropping whether a command that it has sent is never settled after a break, as
  *   with ioredis and `autoResendUnfulfilledCommands: false`
+ * @property {() => string} mark what the answer to a call has to end with; empty if there is no need for it
+ * @property {() => Promise<boolean>} isInStep whether the last answers were those to their own commands
  */
 
 /**
@@ -50,6 +54,36 @@ function isIoredis(client) {
 
 const no = () => false
 
+/** For a client that never takes an answer for that to another command. */
+const reliable = { mark: () => '', isInStep: async () => true }
+
+/** Distinguishes the marks of this copy of the package. */
+const copy = randomBytes(6).toString('hex')
+let marks = 0
+
+const newMark = () => `@${copy}:${++marks}`
+
+/**
+ * When its connection breaks, Bun 1.2 keeps the commands that it has sent, and then returns to each of them
+ * the answer to a later one. It never recovers from that, so after an answer without a mark, such as an
+ * error, a further one can show it.
+ * @param {BunRedisLike} client
+ */
+function marking(client) {
+  return {
+    mark: newMark,
+    isInStep: async () => {
+      const sent = newMark()
+      try {
+        return (await client.send('ECHO', [sent])) === sent
+      } catch (error) {
+        // It may not be allowed. Redis then names it.
+        return messageOf(error).includes("'echo'")
+      }
+    },
+  }
+}
+
 /**
  * Whether ioredis never settles what it has sent when a connection breaks. A cluster has the options of its
  * connections in `redisOptions`.
@@ -71,7 +105,8 @@ function runnerFor(client) {
       client.send(command, [text, String(keys.length), ...keys, ...args])
     return {
       isEnded: no,
-      // When its connection breaks, it rejects what it has sent.
+      ...marking(client),
+      // It never sends a command again.
       watch: new ConnectionWatch(),
       isDropping: no,
       evalSha: call('EVALSHA'),
@@ -80,6 +115,7 @@ function runnerFor(client) {
   }
   if (isNodeRedis(client)) {
     return {
+      ...reliable,
       isEnded: no,
       watch: watchOf(client, listenToNodeRedis),
       isDropping: no,
@@ -89,6 +125,7 @@ function runnerFor(client) {
   }
   if (isIoredis(client)) {
     return {
+      ...reliable,
       isEnded: () => client.status === 'end',
       watch: watchOf(client, listenToIoredis),
       isDropping: () => isDropping(client.options),

@@ -28,7 +28,7 @@ const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
 /** @import * as Public from '../redis.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
-/** @import { ScriptRunner } from './clients.js' */
+/** @import { Meaning, ScriptRunner } from './clients.js' */
 /** @import { About } from './errors.js' */
 /** @import { Patience } from './patience.js' */
 /** @import { Script } from './scripts.js' */
@@ -104,12 +104,12 @@ class RedisGuard {
   async highWater(resource, options) {
     const name = resourceName(resource)
     const about = { names: [name], strategy: undefined, isRead: true }
-    const reply = await this.#send(READ, [this.fenceKey(name)], [], this.#patience(options), about)
-    const stored = /** @type {string | Buffer | null | undefined} */ (reply)
-    if (stored === null || stored === undefined) return null
-    const text = String(stored)
-    if (!/^[1-9]\d*$/.test(text)) throw notAToken(this.fenceKey(name), name, about)
-    return BigInt(text)
+    const mark = this.#runner.mark()
+    const reply = await this.#send(READ, [this.fenceKey(name)], [mark], this.#patience(options), about)
+    const stored = unmarked(reply, mark, about)
+    if (stored === 'none') return null
+    if (stored === 'odd') throw notAToken(this.fenceKey(name), name, about)
+    return BigInt(stored)
   }
 
   /**
@@ -248,16 +248,17 @@ class RedisGuard {
     const fences = names.map((name) => this.fenceKey(name))
     const { watch } = this.#runner
     const { breaks } = watch
+    const mark = this.#runner.mark()
     const reply = await this.#send(
       script,
       [...fences, ...keys],
-      [String(names.length), String(token), this.#fenceTtl, ...args],
+      [String(names.length), String(token), this.#fenceTtl, mark, ...args],
       patience,
       lease,
     )
     const [outcome, detail, stored] = Array.isArray(reply) ? reply : []
     const broke = watch.breaks !== breaks
-    switch (String(outcome)) {
+    switch (unmarked(outcome, mark, lease)) {
       case 'done':
         if (broke && !isConclusive(detail ?? null)) throw resent(new Error('its condition failed'), lease)
         return detail ?? null
@@ -272,7 +273,7 @@ class RedisGuard {
         throw broke ? resent(error, lease) : error
       }
       default:
-        throw failure('unknown', new Error('the client’s answer is not one of the script’s'), lease)
+        throw notOwn(lease)
     }
   }
 
@@ -292,23 +293,30 @@ class RedisGuard {
     const { breaks } = runner.watch
     const mayHaveWritten = () => !about.isRead && runner.watch.breaks !== breaks
     /** @param {unknown} error */
-    const failed = (error) => {
+    const meaningOf = async (error) => {
       const what = meaning(error)
-      const isAnswer = what !== 'mistake' && what !== 'unknown'
-      return isAnswer && mayHaveWritten() ? resent(error, about) : failure(what, error, about)
+      const isReply = isAnswer(what) && what !== 'unsent'
+      return isReply && !(await runner.isInStep()) ? 'unknown' : what
     }
+    /**
+     * @param {Meaning} what
+     * @param {unknown} error
+     */
+    const failed = (what, error) =>
+      isAnswer(what) && mayHaveWritten() ? resent(error, about) : failure(what, error, about)
     /** @param {() => boolean} isOver */
     const exchange = async (isOver) => {
       try {
         return await runner.evalSha(script.sha, keys, args)
       } catch (error) {
-        const isUnloaded = meaning(error) === 'unloaded' && !mayHaveWritten()
-        if (!isUnloaded || isOver()) throw failed(error)
+        const what = await meaningOf(error)
+        const isUnloaded = what === 'unloaded' && !mayHaveWritten()
+        if (!isUnloaded || isOver()) throw failed(what, error)
       }
       try {
         return await runner.eval(script.text, keys, args)
       } catch (error) {
-        throw failed(error)
+        throw failed(await meaningOf(error), error)
       }
     }
     try {
@@ -321,6 +329,29 @@ class RedisGuard {
       throw failure('unknown', error, about)
     }
   }
+}
+
+/**
+ * An answer without the mark of its call.
+ * @param {unknown} answer
+ * @param {string} mark empty for a client that never confuses answers
+ * @param {About} about
+ */
+function unmarked(answer, mark, about) {
+  const text = String(answer)
+  if (!text.endsWith(mark)) throw notOwn(about)
+  return text.slice(0, text.length - mark.length)
+}
+
+/** @param {About} about */
+function notOwn(about) {
+  const why = 'the client returned something else, or the answer to another command: connect a new client'
+  return failure('unknown', new Error(why), about)
+}
+
+/** @param {Meaning} what of an error: the server's, or a client's that has sent nothing */
+function isAnswer(what) {
+  return what !== 'mistake' && what !== 'unknown'
 }
 
 /** @param {unknown} value */

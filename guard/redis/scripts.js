@@ -14,15 +14,16 @@ const { createHash } = require('node:crypto')
  * ones the one that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
  */
 const FENCE = `\
--- KEYS: n fences, then the caller's. ARGV: n, token, the fences' TTL in ms or '', then the caller's
--- ⇒ {'done', what the caller's part returned} | {'stale', i, the stored token} | {'odd', i} | an error of the caller's part
-local n, token, ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+-- KEYS: n fences, then the caller's. ARGV: n, token, the fences' TTL in ms or '', the call's mark, then the caller's
+-- ⇒ {'done' .. mark, what the caller's part returned} | {'stale' .. mark, i, the stored token} | {'odd' .. mark, i}
+--   | {'failed' .. mark, message} | an error of the caller's part
+local n, token, ttl, mark = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 for i = 1, n do
   local stored = redis.pcall('GET', KEYS[i])
   if stored then
     if type(stored) == 'table' and not string.find(stored.err, '^WRONGTYPE') then return stored end
-    if type(stored) == 'table' or not string.find(stored, '^[1-9]%d*$') then return {'odd', i} end
-    if #stored > #token or (#stored == #token and stored > token) then return {'stale', i, stored} end
+    if type(stored) == 'table' or not string.find(stored, '^[1-9]%d*$') then return {'odd' .. mark, i} end
+    if #stored > #token or (#stored == #token and stored > token) then return {'stale' .. mark, i, stored} end
   end
 end
 for i = 1, n do
@@ -34,13 +35,13 @@ local function from(list, first)
   for i = first, #list do rest[#rest + 1] = list[i] end
   return rest
 end
-local keys, args = from(KEYS, n + 1), from(ARGV, 4)
+local keys, args = from(KEYS, n + 1), from(ARGV, 5)
 `
 
 /** Returns the result. An error of the caller's part remains one. */
 const RESULT = `
 if type(result) == 'table' and result.err then return result end
-return {'done', result}
+return {'done' .. mark, result}
 `
 
 /**
@@ -56,11 +57,13 @@ function fenced(body) {
   return plain(`${FENCE}${body}${RESULT}`)
 }
 
-/** Returns the stored token; empty if the key is something else. */
+/** Returns the stored token, 'none', or 'odd' if it is something else; and the mark, which is ARGV[1]. */
 const READ = plain(`\
 local stored = redis.pcall('GET', KEYS[1])
-if type(stored) == 'table' and string.find(stored.err, '^WRONGTYPE') then return '' end
-return stored`)
+if not stored then return 'none' .. ARGV[1] end
+if type(stored) == 'table' and not string.find(stored.err, '^WRONGTYPE') then return stored end
+if type(stored) == 'table' or not string.find(stored, '^[1-9]%d*$') then return 'odd' .. ARGV[1] end
+return stored .. ARGV[1]`)
 
 /** Only the fence. */
 const ADVANCE = fenced('local result = 1')
@@ -74,7 +77,7 @@ local result = redis.pcall(unpack(command))`)
 
 /**
  * The caller's own script; its KEYS and ARGV do not contain those of the fence. It is on lines of its own,
- * because it may end with a comment. Its errors are returned as {'failed', the error}, to distinguish them
+ * because it may end with a comment. Its errors are returned as 'failed', to distinguish them
  * from the server's, which say that nothing was written.
  * @param {string} body
  */
@@ -83,8 +86,8 @@ function custom(body) {
 local passed, result = pcall(function(KEYS, ARGV, TOKEN)
 ${body}
 end, keys, args, token)
-if not passed and type(result) ~= 'table' then return {'failed', tostring(result)} end
-if type(result) == 'table' and result.err then return {'failed', tostring(result.err)} end`)
+if not passed and type(result) ~= 'table' then return {'failed' .. mark, tostring(result)} end
+if type(result) == 'table' and result.err then return {'failed' .. mark, tostring(result.err)} end`)
 }
 
 module.exports = { ADVANCE, COMMAND, READ, custom }
