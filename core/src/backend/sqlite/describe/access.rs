@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::backend::sqlite::config::Config;
-use crate::backend::sqlite::fs::paths;
 use crate::backend::sqlite::fs::regular_file::Permissions;
+use crate::backend::sqlite::fs::{paths, permission};
 use crate::backend::sqlite::holders::liveness;
 
 /// What the users of a lock file depend on, apart from SQLite.
@@ -25,7 +25,7 @@ impl AccessFacts {
     pub fn read(path: &Path, config: &Config) -> Self {
         let canonical = paths::canonical(path).unwrap_or_else(|_| path.to_owned());
         let found = std::fs::metadata(&canonical).ok().and_then(|file| Permissions::of(&file).mode);
-        let directory = canonical.parent().filter(|directory| !may_write(directory));
+        let directory = canonical.parent().filter(|directory| !permission::may_create_in(directory));
         Self {
             is_relative: config.is_relative,
             unwritable: directory.map(Path::to_owned),
@@ -65,22 +65,6 @@ impl AccessFacts {
         });
         [relative, unwritable, other_mode, unreadable].into_iter().flatten()
     }
-}
-
-/// Whether this process may create files in a directory, which a lock file takes. Unknown counts as yes.
-#[cfg(unix)]
-fn may_write(directory: &Path) -> bool {
-    use rustix::fs::{Access, AtFlags, CWD, accessat};
-    use rustix::io::Errno;
-
-    let access = accessat(CWD, directory, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
-    !matches!(access, Err(Errno::ACCESS | Errno::ROFS | Errno::PERM))
-}
-
-/// Whether this process may create files in a directory, which a lock file takes. Unknown counts as yes.
-#[cfg(not(unix))]
-fn may_write(_directory: &Path) -> bool {
-    true
 }
 
 #[cfg(test)]
