@@ -4,10 +4,13 @@ use std::io::{self, ErrorKind};
 
 /// What happened, what it means for the lease and what to do, with the message of the layer below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}{}", if consequence.is_some() { ". " } else { "" }, consequence.unwrap_or_default())]
 pub struct Report {
     /// For people, in full sentences. Never holds a secret.
     pub message: String,
+    /// What it means for the lease, if that depends on what was asked for and so is no part of `message`: the
+    /// last sentence, without its full stop.
+    pub consequence: Option<&'static str>,
     /// The message of the underlying failure, as its source worded it.
     pub cause: Option<String>,
     /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
@@ -68,7 +71,13 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Report {
     /// A report with no underlying failure.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), cause: None, cause_code: None, failover: false }
+        Self { message: message.into(), consequence: None, cause: None, cause_code: None, failover: false }
+    }
+
+    /// The same report, which ends with what it means for the lease.
+    #[must_use]
+    pub fn with_consequence(self, consequence: &'static str) -> Self {
+        Self { consequence: Some(consequence), ..self }
     }
 
     /// A report about an underlying failure.

@@ -29,10 +29,8 @@ pub fn io(action: &str, path: &Path, error: &io::Error) -> Error {
         }
         _ => "see the cause",
     };
-    Error::BackendUnavailable(Report::caused_by_io(
-        format!("cannot {action} {}: {hint}. Nothing was granted", path.display()),
-        error,
-    ))
+    let report = Report::caused_by_io(format!("cannot {action} {}: {hint}", path.display()), error);
+    Error::BackendUnavailable(report.with_consequence(NOT_GRANTED))
 }
 
 /// SQLite refused something, and nothing was committed.
@@ -64,8 +62,8 @@ fn refused(path: &Path, error: &rusqlite::Error, system: Option<io::Error>) -> E
         Some(suffix) => format!("the file {}{suffix} beside the lock file", path.display()),
         None => format!("the lock file {}", path.display()),
     };
-    let message = format!("{subject} {hint}. Nothing was granted");
-    Error::BackendUnavailable(Report::caused(message, cause(error, system)))
+    let report = Report::caused(format!("{subject} {hint}"), cause(error, system));
+    Error::BackendUnavailable(report.with_consequence(NOT_GRANTED))
 }
 
 /// What SQLite and the system say.
@@ -137,45 +135,58 @@ fn concerned(path: &Path, error: &rusqlite::Error) -> Option<&'static str> {
     }
 }
 
-/// What an unknown outcome means to who asked for a lease.
-const MAY_BE_GRANTED: &str =
-    "What may have been granted is being released in the background; do not treat it as held";
-
 /// A commit failed, and it is not known whether it took effect.
 pub fn unknown(path: &Path, cause: &str) -> Error {
-    Error::OutcomeUnknown(Report::caused(
+    let report = Report::caused(
         format!(
-            "a commit to the lock file {} failed midway; whether it took effect is unknown. {MAY_BE_GRANTED}",
+            "a commit to the lock file {} failed midway; whether it took effect is unknown",
             path.display()
         ),
         cause,
-    ))
+    );
+    Error::OutcomeUnknown(report.with_consequence(MAY_BE_GRANTED))
 }
 
-/// The same error, for who asked for an extension: the messages of this backend speak of grants.
+/// What a refusal means to who asked for a lease, or for something else than a change of one.
+const NOT_GRANTED: &str = "Nothing was granted";
+/// What an unknown outcome means to who asked for a lease.
+const MAY_BE_GRANTED: &str =
+    "What may have been granted is being released in the background; do not treat it as held";
+/// What a refusal, and an unknown outcome, mean to who asked for an extension.
+const NOT_EXTENDED: [&str; 2] = [
+    "The lease was not extended: it ends when it would have",
+    "The lease lasts until its old deadline at least",
+];
+/// What both mean to who asked for a release.
+const NOT_RELEASED: &str = "The lease is being released in the background until it ends";
+
+/// The lock file cannot be used now, and nothing was granted. The message does not end with a full stop.
+pub fn unavailable(message: impl Into<String>) -> Error {
+    Error::BackendUnavailable(Report::new(message).with_consequence(NOT_GRANTED))
+}
+
+/// The lock file cannot be used as it is, and nothing was granted. The message does not end with a full stop.
+pub fn unsupported(message: impl Into<String>) -> Error {
+    Error::Unsupported(Report::new(message).with_consequence(NOT_GRANTED))
+}
+
+/// The same error, for who asked for an extension.
 pub fn of_extension(error: Error) -> Error {
-    retold(
-        error,
-        "he lease was not extended: it ends when it would have",
-        "The lease lasts until its old deadline at least",
-    )
+    with_consequence(error, NOT_EXTENDED)
 }
 
 /// The same error, for who asked for a release.
 pub fn of_release(error: Error) -> Error {
-    let goes_on = "he lease is being released in the background until it ends";
-    retold(error, goes_on, &format!("T{goes_on}"))
+    with_consequence(error, [NOT_RELEASED; 2])
 }
 
-/// With another consequence: of being refused, without its first letter, and of an unknown outcome.
-fn retold(mut error: Error, refused: &str, unknown: &str) -> Error {
+/// With another consequence: of being refused, and of an unknown outcome.
+fn with_consequence(mut error: Error, [refused, unknown]: [&'static str; 2]) -> Error {
     match &mut error {
-        Error::OutcomeUnknown(report) => report.message = report.message.replace(MAY_BE_GRANTED, unknown),
-        Error::BackendUnavailable(report) | Error::Unsupported(report) => {
-            for (first, nothing) in [("T", "Nothing was granted"), ("t", "nothing was granted")] {
-                report.message = report.message.replace(nothing, &format!("{first}{refused}"));
-            }
+        Error::BackendUnavailable(report) | Error::Unsupported(report) if report.consequence.is_some() => {
+            report.consequence = Some(refused);
         }
+        Error::OutcomeUnknown(report) => report.consequence = Some(unknown),
         _ => {}
     }
     error
@@ -217,26 +228,25 @@ pub fn busy_timeout(path: &Path, waited: Duration) -> Error {
     // Without its first page there is nothing that could be locked for long.
     let is_empty = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
     let (path, waited) = (path.display(), waited.as_millis());
-    Error::unavailable(if is_empty {
+    unavailable(if is_empty {
         format!(
-            "the lock file {path} is empty, and for {waited} ms a process has kept it from being created, so \
-             nothing was granted. If a program emptied it, the processes that have it open let go of it at \
-             their next call; otherwise look for a stopped process"
+            "the lock file {path} is empty, and for {waited} ms a process has kept it from being created. If a \
+             program emptied it, the processes that have it open let go of it at their next call; otherwise \
+             look for a stopped process"
         )
     } else {
         format!(
-            "another process has held the write lock of the lock file {path} for {waited} ms, so nothing was \
-             granted. fencelock itself holds it for microseconds: look for a program that has the file open \
-             in a transaction, or for a stopped process"
+            "another process has held the write lock of the lock file {path} for {waited} ms. fencelock itself \
+             holds it for microseconds: look for a program that has the file open in a transaction, or for a \
+             stopped process"
         )
     })
 }
 
 /// Another thread of this process used the connection until our time ran out.
 pub fn used_by_other_thread(path: &Path, waited: Duration) -> Error {
-    Error::unavailable(format!(
-        "this process has been writing the lock file {} for {} ms, so nothing was granted: its disk does not \
-         answer",
+    unavailable(format!(
+        "this process has been writing the lock file {} for {} ms: its disk does not answer",
         path.display(),
         waited.as_millis(),
     ))
@@ -264,9 +274,8 @@ pub fn no_next_token(path: &Path, resource: &str, stored: u64, clock_us: u64) ->
 
 /// The file is deleted or replaced faster than it can be opened.
 pub fn replaced_too_often(path: &Path) -> Error {
-    Error::unavailable(format!(
-        "the lock file {} keeps being deleted or replaced, so nothing was granted: find the program that \
-         does it",
+    unavailable(format!(
+        "the lock file {} keeps being deleted or replaced: find the program that does it",
         path.display()
     ))
 }
@@ -314,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_reads_like_a_consequence_stays_as_it_is() {
+        let path = Path::new("/d/Nothing was granted/locks.sqlite");
+        for error in [replaced_too_often(path), unknown(path, "?"), unsupported(path.display().to_string())] {
+            for error in [of_extension(error.clone()), of_release(error)] {
+                assert!(error.to_string().contains("/d/Nothing was granted/locks.sqlite"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn a_failed_extension_or_release_does_not_speak_of_grants() {
         let path = Path::new("/d/locks.sqlite");
         let errors = [
@@ -328,6 +347,7 @@ mod tests {
             assert!(error.to_string().contains("granted"), "{error}");
             for error in [of_extension(error.clone()), of_release(error)] {
                 let message = error.to_string();
+                assert_eq!(message.matches("he lease ").count(), 1, "{message}");
                 assert!(!message.contains("granted") && message.contains("he lease "), "{message}");
             }
         }

@@ -12,6 +12,7 @@ pub(crate) fn cannot_connect(
     cause: Option<&dyn fmt::Display>,
 ) -> Error {
     Error::BackendUnavailable(Report {
+        consequence: None,
         cause: cause.map(ToString::to_string),
         ..Report::new(message(endpoint, what, remedy))
     })
@@ -26,6 +27,7 @@ pub(crate) fn cannot_reach(endpoint: &Endpoint, what: &str, remedy: &str, cause:
 pub(crate) fn cannot_resolve(endpoint: &Endpoint, cause: &io::Error) -> Error {
     let (what, remedy) = ("the host name cannot be resolved", "check the URL and DNS");
     Error::BackendUnavailable(Report {
+        consequence: None,
         cause_code: Some("ENOTFOUND"),
         ..Report::caused(message(endpoint, what, remedy), cause)
     })

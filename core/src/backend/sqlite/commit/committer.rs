@@ -99,9 +99,9 @@ impl Committer {
         self.permissions.store(mode, Ordering::Relaxed);
     }
 
-    /// Runs `work` in one transaction. `false`: there is no lock file, and none was to be created. If the file
-    /// in which `work` ran is gone by then, it runs again in the next one. It counts only if this returns
-    /// `true`.
+    /// Runs `work` in one transaction. `false`: there is no lock file, and none was to be created. If the
+    /// file in which `work` ran is gone by then, it runs again in the next one. It counts only if this
+    /// returns `true`.
     pub fn transact(
         self: &Arc<Self>,
         needs: Needs,

@@ -55,8 +55,8 @@ pub fn stat(path: &Path) -> Result<Option<FileStat>> {
         Ok(metadata) if metadata.is_file() => {
             Ok(Some(FileStat { id: FileId::of(&metadata), length: metadata.len(), links: links(&metadata) }))
         }
-        Ok(metadata) => Err(Error::unavailable(format!(
-            "the lock file's path {} is {}; give the path of a file. Nothing was granted",
+        Ok(metadata) => Err(errors::unavailable(format!(
+            "the lock file's path {} is {}; give the path of a file",
             path.display(),
             if metadata.is_dir() { "a directory" } else { "not a regular file" },
         ))),
@@ -124,10 +124,7 @@ pub fn canonical(path: &Path) -> Result<PathBuf> {
             Err(_) => return Ok(directory.join(name)),
         }
     }
-    Err(Error::unavailable(format!(
-        "cannot resolve the path of the lock file {}; nothing was granted",
-        path.display()
-    )))
+    Err(errors::unavailable(format!("cannot resolve the path of the lock file {}", path.display())))
 }
 
 /// Whether it is certain that this path does not lead to this database any more, or that it was emptied.

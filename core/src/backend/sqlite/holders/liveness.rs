@@ -20,7 +20,7 @@ use super::mark::Mark;
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::paths::FileId;
 use crate::backend::sqlite::fs::regular_file::{self, Permissions};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::sync::Mutex;
 
 /// The nonces of the files of this copy of fencelock, as opposed to another copy in the same process.
@@ -97,9 +97,8 @@ impl Liveness {
                 }
             }
         }
-        Err(Error::unavailable(format!(
-            "cannot keep a liveness file next to the lock file {}: another program removes it immediately. \
-             Nothing was granted",
+        Err(errors::unavailable(format!(
+            "cannot keep a liveness file next to the lock file {}: another program removes it immediately",
             database.display()
         )))
     }
@@ -209,10 +208,10 @@ pub fn refuse_second_copy(database: &Path) -> Result<()> {
         }
         let Ok(file) = regular_file::open(&path) else { continue };
         if matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-            return Err(Error::unsupported(format!(
+            return Err(errors::unsupported(format!(
                 "another copy of fencelock in this process uses the lock file {}, and two copies would \
                  damage it: have the package manager install a single version (`npm dedupe`), or give each \
-                 copy its own path. Nothing was granted",
+                 copy its own path",
                 database.display()
             )));
         }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::paths::FileId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::sync::Mutex;
 
 /// Identifies lock files: "FNCL". Stored in the header at offset 68.
@@ -66,20 +66,18 @@ impl Content {
         let path = path.display();
         match self {
             Self::LockFile { version: SCHEMA_VERSION, is_wal } => Ok(is_wal),
-            Self::LockFile { version, .. } => Err(Error::unsupported(format!(
+            Self::LockFile { version, .. } => Err(errors::unsupported(format!(
                 "the lock file {path} was created by another version of fencelock (schema {version}, this \
-                 one knows {SCHEMA_VERSION}): update fencelock, or set `local` to another path. Nothing was \
-                 granted"
+                 one knows {SCHEMA_VERSION}): update fencelock, or set `local` to another path"
             ))),
-            Self::Foreign { application_id } => Err(Error::unsupported(format!(
+            Self::Foreign { application_id } => Err(errors::unsupported(format!(
                 "{path} is another application's SQLite database (application_id {application_id}). \
-                 fencelock needs a file of its own: set `local` to another path. The file was not written \
-                 to, and nothing was granted"
+                 fencelock needs a file of its own: set `local` to another path. The file was not written to"
             ))),
-            Self::Unreadable => Err(Error::unavailable(format!(
+            Self::Unreadable => Err(errors::unavailable(format!(
                 "{path} is not a SQLite database, or is damaged. If it was a lock file of fencelock, move it \
                  away together with its -wal and -shm, and a new one is created; if not, set `local` to \
-                 another path. The file was not written to, and nothing was granted"
+                 another path. The file was not written to"
             ))),
         }
     }

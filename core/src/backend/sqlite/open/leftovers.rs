@@ -11,7 +11,7 @@ use super::header::{APPLICATION_ID, PAGE_BYTES};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::fs::{paths, regular_file};
 use crate::backend::sqlite::retry::RetryBudget;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How old a journal must be before SQLite is asked whether the file is in use. If its user is another copy
 /// of SQLite in this very process, SQLite does not see its locks, and would discard the journal.
@@ -29,9 +29,9 @@ pub fn check(database: &Path, budget: &mut RetryBudget) -> Result<()> {
         && age < JOURNAL_REST
     {
         if !budget.pause() {
-            return Err(Error::unavailable(format!(
-                "{} was written to a moment ago: it seems that another application is creating a database \
-                 at {}. fencelock needs a file of its own: set `local` to another path. Nothing was granted",
+            return Err(errors::unavailable(format!(
+                "{} was written to a moment ago: it seems that another application is creating a database at \
+                 {}. fencelock needs a file of its own: set `local` to another path",
                 journal(database).display(),
                 database.display(),
             )));
@@ -40,17 +40,16 @@ pub fn check(database: &Path, budget: &mut RetryBudget) -> Result<()> {
     let wal = paths::sibling(database, "-wal");
     match wal_origin(&wal).map_err(|error| errors::io("read", &wal, &error))? {
         WalOrigin::Nothing | WalOrigin::LockFile => Ok(()),
-        WalOrigin::Foreign => Err(Error::unsupported(format!(
+        WalOrigin::Foreign => Err(errors::unsupported(format!(
             "{} has the latest changes of another application's SQLite database, and {} is missing or empty. \
-             fencelock needs a file of its own: set `local` to another path. Nothing was written or removed, \
-             and nothing was granted",
+             fencelock needs a file of its own: set `local` to another path. Nothing was written or removed",
             wal.display(),
             database.display(),
         ))),
-        WalOrigin::Unreadable => Err(Error::unavailable(format!(
+        WalOrigin::Unreadable => Err(errors::unavailable(format!(
             "the lock file {} is missing or empty, and {} is not what a lock file leaves, or is damaged. If \
              it was a lock file's, remove it; if not, set `local` to another path. Nothing was written or \
-             removed, and nothing was granted",
+             removed",
             database.display(),
             wal.display(),
         ))),

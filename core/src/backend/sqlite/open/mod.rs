@@ -95,9 +95,9 @@ fn refuse_special_siblings(path: &Path) -> Result<()> {
         match regular_file::is_in_the_way(&sibling) {
             Ok(false) => {}
             Ok(true) => {
-                return Err(Error::unavailable(format!(
-                    "SQLite needs the name {} next to the lock file, and what is there is not a regular file: \
-                     remove it. Nothing was granted",
+                return Err(errors::unavailable(format!(
+                    "SQLite needs the name {} next to the lock file, and what is there is not a regular \
+                     file: remove it",
                     sibling.display()
                 )));
             }
@@ -118,18 +118,18 @@ fn refuse_other_names(path: &Path, stat: FileStat) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::unsupported(format!(
+    Err(errors::unsupported(format!(
         "the lock file {} {problem}: processes that use different names, or different mounts, do not see \
-         each other's locks; {remedy}. Nothing was granted",
+         each other's locks; {remedy}",
         path.display()
     )))
 }
 
 fn network_refused(path: &Path, name: &str) -> Error {
-    Error::unsupported(format!(
+    errors::unsupported(format!(
         "the lock file {} is on a network file system ({name}): SQLite's locks and dead-holder detection \
          cannot be relied on there. Set `local` to a path on a local disk or, if its locks are known to \
-         work, set `allowNetworkFilesystem`. Nothing was granted",
+         work, set `allowNetworkFilesystem`",
         path.display()
     ))
 }

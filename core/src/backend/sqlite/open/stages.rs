@@ -18,7 +18,7 @@ use crate::backend::sqlite::fs::regular_file::Permissions;
 use crate::backend::sqlite::holders::liveness::{self, Liveness};
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::Store;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The file that is to be opened.
 #[derive(Debug, Clone, Copy)]
@@ -80,10 +80,9 @@ impl<'a> Candidate<'a> {
         if let Kind::Network(name) = kind
             && is_wal
         {
-            return Err(Error::unsupported(format!(
+            return Err(errors::unsupported(format!(
                 "the lock file {} is on {name} and in WAL mode, which needs memory shared by all its users: \
-                 it was created where it is on a local disk. Set `local` to another path. Nothing was \
-                 granted",
+                 it was created where it is on a local disk. Set `local` to another path",
                 path.display()
             )));
         }
@@ -140,9 +139,9 @@ impl Connected<'_> {
         // order.
         let Self { liveness, candidate: Candidate { path, stat, kind }, is_wal, connection } = self;
         if connection.is_readonly("main").map_err(|error| errors::sql(path, &error))? {
-            return Err(Error::unavailable(format!(
+            return Err(errors::unavailable(format!(
                 "the lock file {} is not writable for this process: give it the permission to write the file \
-                 and its directory. Nothing was granted",
+                 and its directory",
                 path.display()
             )));
         }
@@ -159,9 +158,9 @@ impl Connected<'_> {
         Content::LockFile { version, is_wal }.check(path)?;
         let mode = budget.retry_busy(path, || pragmas::configure(&connection, kind))?;
         if !kind.is_network() && mode != "wal" {
-            return Err(Error::unsupported(format!(
+            return Err(errors::unsupported(format!(
                 "the file system of the lock file {} does not support WAL mode: set `local` to a path on a \
-                 local disk. Nothing was granted",
+                 local disk",
                 path.display()
             )));
         }

@@ -1,5 +1,5 @@
-//! The end of a store: it is closed in good order, or given up because its file or its connection is of no use
-//! any more.
+//! The end of a store: it is closed in good order, or given up because its file or its connection is of no
+//! use any more.
 
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
