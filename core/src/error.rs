@@ -4,13 +4,12 @@ use std::io::{self, ErrorKind};
 
 /// What happened, what it means for the lease and what to do, with the message of the layer below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}{}{}", if consequence.is_some() { ". " } else { "" }, consequence.unwrap_or_default())]
+#[error("{message}{}", consequence.sentence())]
 pub struct Report {
     /// For people, in full sentences. Never holds a secret.
     pub message: String,
-    /// What it means for the lease, if that depends on what was asked for and so is no part of `message`: the
-    /// last sentence, without its full stop.
-    pub consequence: Option<&'static str>,
+    /// What it means for the lease: the last sentence.
+    pub consequence: Consequence,
     /// The message of the underlying failure, as its source worded it.
     pub cause: Option<String>,
     /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
@@ -18,6 +17,40 @@ pub struct Report {
     /// Whether the server said that it is not the primary, or not yet, as during a failover: another attempt
     /// may soon meet the right one.
     pub failover: bool,
+}
+
+/// What an error means for the lease, where that depends on what was asked for. One byte, because results are
+/// moved a lot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consequence {
+    /// The message itself says it.
+    InMessage,
+    /// An acquire was refused, or something else than a change of a lease.
+    NotGranted,
+    /// The outcome of an acquire is unknown.
+    MayBeGranted,
+    /// An extension was refused.
+    NotExtended,
+    /// The outcome of an extension is unknown.
+    MayBeExtended,
+    /// A release was refused, or its outcome is unknown.
+    NotReleased,
+}
+
+impl Consequence {
+    /// What follows the message, which has no full stop then.
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::InMessage => "",
+            Self::NotGranted => ". Nothing was granted",
+            Self::MayBeGranted => {
+                ". What may have been granted is being released in the background; do not treat it as held"
+            }
+            Self::NotExtended => ". The lease was not extended: it ends when it would have",
+            Self::MayBeExtended => ". The lease lasts until its old deadline at least",
+            Self::NotReleased => ". The lease is being released in the background until it ends",
+        }
+    }
 }
 
 /// A grant that too few replicas acknowledged.
@@ -71,13 +104,19 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Report {
     /// A report with no underlying failure.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), consequence: None, cause: None, cause_code: None, failover: false }
+        Self {
+            message: message.into(),
+            consequence: Consequence::InMessage,
+            cause: None,
+            cause_code: None,
+            failover: false,
+        }
     }
 
     /// The same report, which ends with what it means for the lease.
     #[must_use]
-    pub fn with_consequence(self, consequence: &'static str) -> Self {
-        Self { consequence: Some(consequence), ..self }
+    pub fn with_consequence(self, consequence: Consequence) -> Self {
+        Self { consequence, ..self }
     }
 
     /// A report about an underlying failure.

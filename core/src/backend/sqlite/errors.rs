@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::fs::permission;
-use crate::error::{Error, Report};
+use crate::error::{Consequence, Error, Report};
 use crate::lease::token;
 
 /// The operating system refused something.
@@ -30,7 +30,7 @@ pub fn io(action: &str, path: &Path, error: &io::Error) -> Error {
         _ => "see the cause",
     };
     let report = Report::caused_by_io(format!("cannot {action} {}: {hint}", path.display()), error);
-    Error::BackendUnavailable(report.with_consequence(NOT_GRANTED))
+    Error::BackendUnavailable(report.with_consequence(Consequence::NotGranted))
 }
 
 /// SQLite refused something, and nothing was committed.
@@ -63,7 +63,7 @@ fn refused(path: &Path, error: &rusqlite::Error, system: Option<io::Error>) -> E
         None => format!("the lock file {}", path.display()),
     };
     let report = Report::caused(format!("{subject} {hint}"), cause(error, system));
-    Error::BackendUnavailable(report.with_consequence(NOT_GRANTED))
+    Error::BackendUnavailable(report.with_consequence(Consequence::NotGranted))
 }
 
 /// What SQLite and the system say.
@@ -144,49 +144,38 @@ pub fn unknown(path: &Path, cause: &str) -> Error {
         ),
         cause,
     );
-    Error::OutcomeUnknown(report.with_consequence(MAY_BE_GRANTED))
+    Error::OutcomeUnknown(report.with_consequence(Consequence::MayBeGranted))
 }
-
-/// What a refusal means to who asked for a lease, or for something else than a change of one.
-const NOT_GRANTED: &str = "Nothing was granted";
-/// What an unknown outcome means to who asked for a lease.
-const MAY_BE_GRANTED: &str =
-    "What may have been granted is being released in the background; do not treat it as held";
-/// What a refusal, and an unknown outcome, mean to who asked for an extension.
-const NOT_EXTENDED: [&str; 2] = [
-    "The lease was not extended: it ends when it would have",
-    "The lease lasts until its old deadline at least",
-];
-/// What both mean to who asked for a release.
-const NOT_RELEASED: &str = "The lease is being released in the background until it ends";
 
 /// The lock file cannot be used now, and nothing was granted. The message does not end with a full stop.
 pub fn unavailable(message: impl Into<String>) -> Error {
-    Error::BackendUnavailable(Report::new(message).with_consequence(NOT_GRANTED))
+    Error::BackendUnavailable(Report::new(message).with_consequence(Consequence::NotGranted))
 }
 
 /// The lock file cannot be used as it is, and nothing was granted. The message does not end with a full stop.
 pub fn unsupported(message: impl Into<String>) -> Error {
-    Error::Unsupported(Report::new(message).with_consequence(NOT_GRANTED))
+    Error::Unsupported(Report::new(message).with_consequence(Consequence::NotGranted))
 }
 
 /// The same error, for who asked for an extension.
 pub fn of_extension(error: Error) -> Error {
-    with_consequence(error, NOT_EXTENDED)
+    with_consequence(error, [Consequence::NotExtended, Consequence::MayBeExtended])
 }
 
 /// The same error, for who asked for a release.
 pub fn of_release(error: Error) -> Error {
-    with_consequence(error, [NOT_RELEASED; 2])
+    with_consequence(error, [Consequence::NotReleased; 2])
 }
 
 /// With another consequence: of being refused, and of an unknown outcome.
-fn with_consequence(mut error: Error, [refused, unknown]: [&'static str; 2]) -> Error {
+fn with_consequence(mut error: Error, [refused, unknown]: [Consequence; 2]) -> Error {
     match &mut error {
-        Error::BackendUnavailable(report) | Error::Unsupported(report) if report.consequence.is_some() => {
-            report.consequence = Some(refused);
+        Error::BackendUnavailable(report) | Error::Unsupported(report)
+            if report.consequence == Consequence::NotGranted =>
+        {
+            report.consequence = refused;
         }
-        Error::OutcomeUnknown(report) => report.consequence = Some(unknown),
+        Error::OutcomeUnknown(report) => report.consequence = unknown,
         _ => {}
     }
     error

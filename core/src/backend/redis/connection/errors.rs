@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use crate::backend::redis::config::endpoint::Endpoint;
-use crate::error::{Error, Report};
+use crate::error::{Consequence, Error, Report};
 
 pub(crate) fn cannot_connect(
     endpoint: &Endpoint,
@@ -12,7 +12,7 @@ pub(crate) fn cannot_connect(
     cause: Option<&dyn fmt::Display>,
 ) -> Error {
     Error::BackendUnavailable(Report {
-        consequence: None,
+        consequence: Consequence::InMessage,
         cause: cause.map(ToString::to_string),
         ..Report::new(message(endpoint, what, remedy))
     })
@@ -27,7 +27,7 @@ pub(crate) fn cannot_reach(endpoint: &Endpoint, what: &str, remedy: &str, cause:
 pub(crate) fn cannot_resolve(endpoint: &Endpoint, cause: &io::Error) -> Error {
     let (what, remedy) = ("the host name cannot be resolved", "check the URL and DNS");
     Error::BackendUnavailable(Report {
-        consequence: None,
+        consequence: Consequence::InMessage,
         cause_code: Some("ENOTFOUND"),
         ..Report::caused(message(endpoint, what, remedy), cause)
     })
