@@ -105,10 +105,12 @@ impl RedisConfig {
         let config = redis::Config::new(redis::Options {
             location: redis::Location::Url(self.url),
             replicas: self.replicas,
+            durable: false,
             username: self.username,
             password: self.password,
             db: self.db,
             tls,
+            sentinel_login: redis::SentinelLogin::default(),
             node_address_map: Vec::new(),
             connect_timeout_ms: self.connect_timeout_ms,
             command_timeout_ms: self.command_timeout_ms,

@@ -25,16 +25,9 @@ pub fn together(operations: u32) -> Duration {
 
 fn manager(server: &Server) -> Arc<Manager> {
     let options = Options {
-        location: Location::Url(server.url()),
-        replicas: 2,
-        username: None,
-        password: None,
-        db: None,
-        tls: None,
-        node_address_map: Vec::new(),
         connect_timeout_ms: 60_000,
         command_timeout_ms: 60_000,
-        prefix: "fencelock".into(),
+        ..Options::new(Location::Url(server.url()))
     };
     let backend = RedisBackend::new(Config::new(options).expect("a URL"), Clock::System);
     let backends = [(Strategy::Strong, Backend::Redis(backend))];

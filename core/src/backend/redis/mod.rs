@@ -35,7 +35,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::{join_all, try_join_all};
 
-pub use self::config::{Config, Location, Options, SentinelOptions, TlsOptions};
+pub use self::config::{Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions};
 use self::describe::merge::merge;
 use self::node::Node;
 use self::topology::Topology;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -51,13 +52,41 @@ pub(crate) struct AnnouncedAddresses {
     /// Of all servers.
     pub tls: Option<TlsSettings>,
     /// What is reached instead of an announced host and port, as behind NAT.
-    pub map: HashMap<(String, u16), (String, u16)>,
+    pub map: AddressMap,
+}
+
+/// Hosts and ports, by the host and port that is announced.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AddressMap(HashMap<(String, u16), (String, u16)>);
+
+impl AddressMap {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn get(&self, host: &str, port: u16) -> Option<&(String, u16)> {
+        if self.0.is_empty() { None } else { self.0.get(&(comparable(host), port)) }
+    }
+}
+
+impl FromIterator<((String, u16), (String, u16))> for AddressMap {
+    fn from_iter<T: IntoIterator<Item = ((String, u16), (String, u16))>>(pairs: T) -> Self {
+        Self(pairs.into_iter().map(|((host, port), to)| ((comparable(&host), port), to)).collect())
+    }
+}
+
+/// Names and IPv6 addresses can be written in several ways.
+fn comparable(host: &str) -> String {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => host.to_ascii_lowercase(),
+    }
 }
 
 impl AnnouncedAddresses {
     /// The address of a server that is announced like this.
     pub fn address(&self, host: &str, port: u16) -> Result<Address> {
-        match self.map.get(&(host.to_owned(), port)) {
+        match self.map.get(host, port) {
             Some((host, port)) => Address::new(host, *port, self.tls.as_ref()),
             None => Address::new(host, port, self.tls.as_ref()),
         }
@@ -70,10 +99,17 @@ mod tests {
 
     #[test]
     fn announced_addresses_are_mapped() {
-        let map = HashMap::from([(("10.0.0.1".to_owned(), 6379), ("public.test".to_owned(), 7000))]);
-        let announced = AnnouncedAddresses { tls: None, map };
+        let to = |port| ("public.test".to_owned(), port);
+        let map = [
+            (("10.0.0.1".to_owned(), 6379), to(7000)),
+            (("0:0::1".to_owned(), 6379), to(7001)),
+            (("Node-1.internal".to_owned(), 6379), to(7002)),
+        ];
+        let announced = AnnouncedAddresses { tls: None, map: map.into_iter().collect() };
         assert_eq!(announced.address("10.0.0.1", 6379).unwrap().to_string(), "public.test:7000");
         assert_eq!(announced.address("10.0.0.1", 6380).unwrap().to_string(), "10.0.0.1:6380");
         assert_eq!(announced.address("::1", 6380).unwrap().to_string(), "[::1]:6380");
+        assert_eq!(announced.address("::1", 6379).unwrap().to_string(), "public.test:7001");
+        assert_eq!(announced.address("node-1.INTERNAL", 6379).unwrap().to_string(), "public.test:7002");
     }
 }

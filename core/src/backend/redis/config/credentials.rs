@@ -1,4 +1,4 @@
-//! The username and password for AUTH.
+//! What logs in to a server: the username and password for AUTH, and the database.
 
 use std::fmt;
 
@@ -21,6 +21,25 @@ impl Credentials {
             (Some(_), None) => Err(Error::invalid(
                 "a Redis username needs a password; pass `password`, or omit the username",
             )),
+        }
+    }
+}
+
+/// How to log in to a server, as far as one source says. No `Debug`: it holds a password.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub username: Option<String>,
+    pub password: Option<String>,
+    pub db: Option<u32>,
+}
+
+impl Login {
+    /// What is missing is taken from another source.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            username: self.username.or(other.username),
+            password: self.password.or(other.password),
+            db: self.db.or(other.db),
         }
     }
 }

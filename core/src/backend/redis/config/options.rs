@@ -8,16 +8,20 @@ pub struct Options {
     pub location: Location,
     /// Declared replicas of each primary.
     pub replicas: u32,
+    /// Whether the servers are declared to reply to a write only once a quorum has it on disk.
+    pub durable: bool,
     /// Overrides the URL's username.
     pub username: Option<String>,
     /// Overrides the URL's password.
     pub password: Option<String>,
-    /// Overrides the URL's database number.
+    /// Overrides the URL's database number. 0 in a cluster.
     pub db: Option<u32>,
-    /// Overrides for TLS. Refused unless the URLs are `rediss://`, because they would have no effect. With
-    /// Sentinel, the servers that hold the data are reached by TLS if these are given.
+    /// Overrides for TLS. Refused if the URLs have no TLS, because they would have no effect. With
+    /// [`Location::Sentinels`], the servers that hold the data are reached by TLS if these are given.
     pub tls: Option<TlsOptions>,
-    /// What is reached instead of an announced host and port.
+    /// How to log in to Sentinels; refused without any. They never get what is for the servers with the data.
+    pub sentinel_login: SentinelLogin,
+    /// What is reached instead of an announced host and port; refused for a server at a fixed address.
     pub node_address_map: Vec<((String, u16), (String, u16))>,
     /// Time limit for connecting, in milliseconds; at least 1.
     pub connect_timeout_ms: u32,
@@ -29,25 +33,53 @@ pub struct Options {
 
 /// Where the servers of a deployment are found.
 pub enum Location {
-    /// `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS, or
-    /// `redis+unix:///path[?db=n&user=…&pass=…]`.
+    /// One of
+    /// - `redis://[user[:password]@]host[:port][/db]`, `rediss://…` for TLS;
+    /// - `redis+unix:///path[?db=n&user=…&pass=…]`;
+    /// - `redis+sentinel://[user[:password]@]host[:port][,host[:port]…]/name[/db]`, `rediss+sentinel://…` for
+    ///   TLS both to the Sentinels and to the servers that they announce; the user is that of these servers;
+    /// - `redis+cluster://[user[:password]@]host[:port][,host[:port]…]`, `rediss+cluster://…` for TLS.
     Url(String),
     /// The primary that these Sentinels watch.
     Sentinels(SentinelOptions),
-    /// A Redis Cluster, found through these nodes: `redis://host[:port]`, or `rediss://…` for TLS.
+    /// A Redis Cluster, found through these nodes: `redis://[user[:password]@]host[:port]`, or `rediss://…`
+    /// for TLS, the same in all of them.
     Cluster(Vec<String>),
 }
 
 /// Sentinels, and the primary that they watch.
 pub struct SentinelOptions {
-    /// `redis://host[:port]`, or `rediss://…` for TLS; the port is 26379 by default.
+    /// `redis://host[:port]`, or `rediss://…` for TLS, the same in all of them; the port is 26379 by default.
     pub urls: Vec<String>,
     /// The name by which they know the primary.
     pub name: String,
-    /// Of the Sentinels themselves.
+}
+
+/// How to log in to Sentinels.
+#[derive(Default)]
+pub struct SentinelLogin {
     pub username: Option<String>,
-    /// Of the Sentinels themselves.
     pub password: Option<String>,
-    /// Overrides for TLS to the Sentinels.
+    /// Overrides for TLS; refused if the URLs have no TLS.
     pub tls: Option<TlsOptions>,
+}
+
+impl Options {
+    /// With the defaults of everything else.
+    pub fn new(location: Location) -> Self {
+        Self {
+            location,
+            replicas: 2,
+            durable: false,
+            username: None,
+            password: None,
+            db: None,
+            tls: None,
+            sentinel_login: SentinelLogin::default(),
+            node_address_map: Vec::new(),
+            connect_timeout_ms: 5_000,
+            command_timeout_ms: 2_000,
+            prefix: "fencelock".into(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Redis URLs.
+//! Redis URLs of one server.
 
 use std::path::PathBuf;
 
@@ -7,9 +7,8 @@ use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
-const DEFAULT_PORT: u16 = 6379;
-const SHAPES: &str =
-    "use redis://, rediss:// (TLS) or redis+unix://, and percent-encode special characters in the password";
+const SHAPES: &str = "use redis://, rediss:// (TLS), redis+unix://, redis+sentinel:// or redis+cluster://, and \
+                      percent-encode special characters in the password";
 
 /// What a URL says.
 pub(crate) struct RedisUrl {
@@ -20,20 +19,19 @@ pub(crate) struct RedisUrl {
 }
 
 pub(crate) enum Place {
-    Tcp { host: String, port: u16, encrypted: bool },
+    Tcp { host: String, port: Option<u16>, encrypted: bool },
     Unix(PathBuf),
 }
 
 impl RedisUrl {
     /// No error repeats the URL, because it may contain a password.
     pub fn parse(text: &str) -> Result<Self> {
-        let url = Url::parse(text)
-            .map_err(|_| Error::invalid(format!("the Redis URL cannot be read; {SHAPES}")))?;
+        let url = Url::parse(text).map_err(|_| unknown())?;
         let (unix, encrypted) = match url.scheme() {
             "redis" | "valkey" => (false, false),
             "rediss" | "valkeys" => (false, true),
             "unix" | "redis+unix" | "valkey+unix" => (true, false),
-            _ => return Err(Error::invalid(format!("the Redis URL cannot be read; {SHAPES}"))),
+            _ => return Err(unknown()),
         };
         if url.fragment().is_some() {
             return Err(Error::invalid(
@@ -79,7 +77,7 @@ impl RedisUrl {
             "" => 0,
             number => database(number)?,
         };
-        let place = Place::Tcp { host, port: url.port().unwrap_or(DEFAULT_PORT), encrypted };
+        let place = Place::Tcp { host, port: url.port(), encrypted };
         Ok(Self { place, username, password, db })
     }
 
@@ -103,17 +101,21 @@ impl RedisUrl {
     }
 }
 
-fn database(number: &str) -> Result<u32> {
+pub(super) fn database(number: &str) -> Result<u32> {
     number.parse().map_err(|_| unreadable("its database is not a number, or out of range"))
 }
 
-fn decoded(text: &str, invalid: &str) -> Result<String> {
+pub(super) fn decoded(text: &str, invalid: &str) -> Result<String> {
     match percent_decode_str(text).decode_utf8() {
         Ok(text) => Ok(text.into_owned()),
         Err(_) => Err(unreadable(invalid)),
     }
 }
 
-fn unreadable(why: &str) -> Error {
+pub(super) fn unreadable(why: &str) -> Error {
     Error::invalid(format!("the Redis URL cannot be read: {why}; {SHAPES}"))
+}
+
+fn unknown() -> Error {
+    Error::invalid(format!("the Redis URL cannot be read; {SHAPES}"))
 }

@@ -194,18 +194,8 @@ mod tests {
     use crate::backend::redis::config::{Config, Location, Options};
 
     fn settings(replicas: u32) -> Arc<Settings> {
-        let config = Config::new(Options {
-            location: Location::Url("redis://:hunter2@localhost".into()),
-            replicas,
-            username: None,
-            password: None,
-            db: None,
-            tls: None,
-            node_address_map: Vec::new(),
-            connect_timeout_ms: 1,
-            command_timeout_ms: 1,
-            prefix: "p".into(),
-        });
+        let location = Location::Url("redis://:hunter2@localhost".into());
+        let config = Config::new(Options { replicas, ..Options::new(location) });
         config.unwrap().settings
     }
 

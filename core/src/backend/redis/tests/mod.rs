@@ -42,18 +42,7 @@ fn on_io<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) ->
 }
 
 fn options(url: &str, replicas: u32) -> Options {
-    Options {
-        location: Location::Url(url.to_owned()),
-        replicas,
-        username: None,
-        password: None,
-        db: None,
-        tls: None,
-        node_address_map: Vec::new(),
-        connect_timeout_ms: 5_000,
-        command_timeout_ms: 2_000,
-        prefix: "fencelock".into(),
-    }
+    Options { replicas, ..Options::new(Location::Url(url.to_owned())) }
 }
 
 fn backend(url: &str, replicas: u32) -> Arc<RedisBackend> {
