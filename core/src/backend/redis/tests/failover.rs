@@ -115,6 +115,23 @@ fn a_demoted_server_is_refused_until_the_name_leads_to_another() {
 }
 
 #[test]
+fn a_demoted_server_does_not_say_that_a_lease_is_lost() {
+    if !available() {
+        return;
+    }
+    let server = Server::start(&[]);
+    let backend = backend(&server.url(), 0);
+    granted(acquire(&backend, &request(one("other"), 60_000, acks(0, 0))));
+    let lease = request(one("held"), 60_000, acks(0, 0));
+    assert_eq!(code(&extend(&backend, &lease).unwrap_err()), "LOCK_LOST", "a primary says so");
+    assert!(!release(&backend, &lease).unwrap());
+    // Nothing listens there, so it keeps what it has.
+    server.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+    assert_eq!(code(&extend(&backend, &lease).unwrap_err()), "BACKEND_UNAVAILABLE");
+    assert_eq!(code(&release(&backend, &lease).unwrap_err()), "BACKEND_UNAVAILABLE");
+}
+
+#[test]
 fn what_is_not_a_primary_is_told_when_connecting() {
     if !available() {
         return;

@@ -30,7 +30,12 @@ while ARGV[arg] do
   arg = arg + 2 + leases
 end
 replies[#replies + 1] = tonumber(ARGV[1])
-if count == 0 then return replies end
+if count == 0 then
+  -- Removes nothing. Only a server that takes writes may say that a lease is over: a primary that was demoted
+  -- has old data.
+  local write = redis.pcall('ZREM', KEYS[total_names + 1], '')
+  return type(write) == 'table' and string.find(write.err, 'READONLY', 1, true) and write or replies
+end
 
 local deleted = redis.pcall('DEL', unpack(owned))
 if type(deleted) == 'table' then return deleted end
