@@ -122,6 +122,16 @@ pub(crate) fn is_not_loaded(error: &ServerError) -> bool {
     error.code() == "NOSCRIPT"
 }
 
+/// Whether a call is refused because of the names of its keys, so that some of them may be accepted alone.
+pub(crate) fn concerns_names(error: &ServerError) -> bool {
+    match code(error) {
+        "CROSSSLOT" => true,
+        // "… to access a key", or "… to access one of the keys used as arguments"; not "… to run a command".
+        "NOPERM" => error.details().is_some_and(|details| details.contains("access")),
+        _ => false,
+    }
+}
+
 fn comes_from_a_script(error: &ServerError) -> bool {
     let text = error_text(error);
     text.contains("script:") || text.contains("executing the script")
@@ -167,6 +177,22 @@ mod tests {
     use redis::{FromRedisValue, Value};
 
     use super::*;
+
+    #[test]
+    fn only_errors_about_names_are_a_reason_to_ask_for_each_alone() {
+        for (line, expected) in [
+            ("CROSSSLOT Keys in request don't hash to the same slot", true),
+            ("NOPERM No permissions to access a key", true),
+            ("NOPERM this user has no permissions to access one of the keys used as arguments", true),
+            ("NOPERM User u has no permissions to run the 'evalsha' command", false),
+            ("READONLY You can't write against a read only replica.", false),
+            ("LOADING Redis is loading the dataset in memory", false),
+        ] {
+            let reply = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
+            let Value::ServerError(error) = reply else { panic!("no error") };
+            assert_eq!(concerns_names(&error), expected, "{line}");
+        }
+    }
 
     /// Guards the assumption of `code`: the parser keeps the first word as code and the rest as details.
     #[test]

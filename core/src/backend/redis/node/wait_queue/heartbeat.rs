@@ -14,6 +14,7 @@ use super::WaitQueue;
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::MAX_LEASES;
+use crate::backend::redis::protocol::refusals::concerns_names;
 use crate::backend::redis::protocol::scripts::HEARTBEAT;
 
 /// The pause between heartbeats. A process counts as alive for half as long again; see `wait_queue.lua`.
@@ -98,8 +99,8 @@ impl WaitQueue {
                     }
                 }
                 // A cluster accepts no keys of several slots in one call; or this user may not touch one of
-                // the keys.
-                Some(Value::ServerError(_)) if some.len() > 1 => {
+                // the keys. Other errors would be the same for each name.
+                Some(Value::ServerError(error)) if some.len() > 1 && concerns_names(&error) => {
                     self.separately.store(true, Ordering::Relaxed);
                     continue;
                 }
