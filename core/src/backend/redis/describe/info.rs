@@ -281,7 +281,7 @@ mod tests {
         assert!(of(&full, None).contains("at its memory limit (maxmemory is 1000 bytes, 1100 are used)"));
         assert_eq!(of(&full.replace(":400", ":500"), None), "", "the buffers of replicas do not count");
         assert_eq!(of(INFO, Some(true)), "");
-        assert!(of(INFO, Some(false)).contains("&p:wake:*"));
+        assert!(of(INFO, Some(false)).contains("&fencelock:wake:*"));
     }
 
     #[test]
