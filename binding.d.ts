@@ -77,6 +77,18 @@ export declare class NativeManager {
   shortenDrain(drainMs: number): void
 }
 
+/** What is reached instead of an announced address. */
+export interface AddressMapping {
+  /** As announced. */
+  host: string
+  /** As announced. */
+  port: number
+  /** As it is reached. */
+  toHost: string
+  /** As it is reached. */
+  toPort: number
+}
+
 /** The places of the fields of a record, which src/wire.rs describes. */
 export interface CallPlaces {
   /** The number of doubles in a record. */
@@ -89,6 +101,7 @@ export interface CallPlaces {
   minToken: number
   acks: number
   ackTimeoutMs: number
+  fsync: number
   waitMs: number
   fair: number
   renewed: number
@@ -250,20 +263,39 @@ export interface Persistence {
   rdb: boolean | null
 }
 
-/** The server of strong locks; `RedisOptions` in index.d.ts has the details. */
+/**
+ * The servers of strong locks; `RedisOptions` in index.d.ts has the details. Exactly one of `url`,
+ * `sentinels` and `cluster` is given.
+ */
 export interface RedisConfig {
-  /** `redis://`, `rediss://` or `redis+unix://`. */
-  url: string
-  /** How many replicas the server is declared to have. */
+  /** `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://`, …. */
+  url?: string
+  /** URLs of the Sentinels. */
+  sentinels?: Array<string>
+  /** The name by which the Sentinels know the primary. */
+  name?: string
+  /** URLs of nodes of a cluster. */
+  cluster?: Array<string>
+  /** How many replicas each primary is declared to have. */
   replicas: number
+  /** Whether a reply is declared to mean that a quorum has the write on disk. */
+  durable: boolean
   /** Overrides that of the URL. */
   username?: string
   /** Overrides that of the URL. */
   password?: string
   /** Overrides that of the URL. */
   db?: number
-  /** For `rediss://`. */
+  /** For `rediss://`, and for the servers that Sentinels announce. */
   tls?: TlsConfig
+  /** Of the Sentinels. */
+  sentinelUsername?: string
+  /** Of the Sentinels. */
+  sentinelPassword?: string
+  /** Of the Sentinels. */
+  sentinelTls?: TlsConfig
+  /** What is reached instead of an announced address. */
+  nodeAddressMap: Array<AddressMapping>
   /** The time limit for connecting and logging in, in milliseconds. */
   connectTimeoutMs: number
   /** The time limit for a command, in milliseconds. */

@@ -19,30 +19,51 @@
  */
 export type Strategy = 'strong' | 'local'
 
-/** How to reach a Redis (6.2 or newer) or Valkey server, and how many replicas it is meant to have. */
-export interface RedisOptions {
+/**
+ * How to reach the Redis (6.2 or newer) or Valkey servers of strong locks: exactly one of `url`, `sentinels`
+ * with `name`, and `cluster`. What is wrong is refused when the manager is created, with a `TypeError` or
+ * `RangeError` whose `code` is `INVALID_OPTION`, and without showing any value.
+ */
+export type RedisOptions = RedisUrlOptions | RedisSentinelOptions | RedisClusterOptions
+
+/** What all deployments have. */
+export interface RedisServerOptions {
   /**
-   * `redis://[user:password@]host[:port][/db]`, `rediss://…` for TLS, or
-   * `redis+unix:///path/to/socket[?db=1]`.
-   */
-  url: string | URL
-  /**
-   * How many replicas the server is MEANT to have: an integer from 0 to 1,000. It is declared because an
-   * isolated primary sees no replica, and could not know that some are missing. 0 is for a development
-   * server.
-   * @default 2
+   * How many replicas each primary is MEANT to have (in a cluster: that of each shard): an integer from 0 to
+   * 1,000. It is declared because an isolated primary sees no replica, and could not know that some are
+   * missing. 0 is for a development server.
+   * @default 2, and 0 with `durable`
    */
   replicas?: number | undefined
-  /** ACL user; overrides the URL's. */
-  username?: string | undefined
-  /** Overrides the URL's. */
-  password?: string | undefined
-  /** Database number; overrides the URL's. */
-  db?: number | undefined
-  /** For `rediss://` URLs. */
-  tls?: TlsOptions | undefined
   /**
-   * Time limit for connecting and logging in, in milliseconds: an integer from 1 to 600,000.
+   * Declares that a reply to a write means that a quorum has it in a log on disk, as in Amazon MemoryDB, or
+   * ElastiCache with synchronous durability: then no acknowledged write is lost in a failover. It is never
+   * guessed, and wrong for every other server. Acknowledgements by replicas add nothing to it, so the default
+   * of `acks` is 0.
+   * @default false
+   */
+  durable?: boolean | undefined
+  /** ACL user of the servers with the data; overrides the URL's. Sentinels never get it. */
+  username?: string | undefined
+  /** Overrides the URL's. Sentinels never get it. */
+  password?: string | undefined
+  /** Database number, an integer from 0; overrides the URL's. A cluster has only 0. */
+  db?: number | undefined
+  /**
+   * TLS to the servers with the data; `true` for the defaults. Where URLs name these servers, they must say
+   * `rediss://`; with `sentinels`, this option is what turns TLS on for the servers that they announce.
+   */
+  tls?: TlsOptions | true | undefined
+  /**
+   * What is reached instead of an address that Sentinels or a cluster announce, as behind NAT or in
+   * containers. A plain object by `'host:port'` as announced; IPv6 addresses with or without brackets.
+   * Refused for a URL of one server.
+   * @example
+   * { '10.0.0.1:6379': { host: 'redis-1.example', port: 7001 } }
+   */
+  nodeAddressMap?: Readonly<Record<string, Required<ServerAddress>>> | undefined
+  /**
+   * Time limit for connecting to a server and logging in, in milliseconds: an integer from 1 to 600,000.
    * @default 5_000
    */
   connectTimeoutMs?: number | undefined
@@ -54,7 +75,78 @@ export interface RedisOptions {
   commandTimeoutMs?: number | undefined
 }
 
-/** TLS for `rediss://` URLs. Certificates and keys are PEM, as text or as bytes. */
+/** How to log in to Sentinels, which decide where the locks are. None of it is taken from other options. */
+export interface SentinelLoginOptions {
+  /** ACL user of the Sentinels; needs `sentinelPassword`. */
+  sentinelUsername?: string | undefined
+  /** Of the Sentinels. The servers with the data never get it. */
+  sentinelPassword?: string | undefined
+  /**
+   * TLS to the Sentinels; `true` for the defaults. Turns it on for those given as `{ host, port }`; URLs must
+   * say `rediss://`.
+   */
+  sentinelTls?: TlsOptions | true | undefined
+}
+
+/** A deployment that one URL describes. */
+export interface RedisUrlOptions extends RedisServerOptions, SentinelLoginOptions {
+  /**
+   * One of
+   * - `redis://[user:password@]host[:port][/db]`: one primary at a fixed address, or at a name that always
+   *   leads to it;
+   * - `redis+unix:///path/to/socket[?db=1]`;
+   * - `redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/db]`: the primary that these
+   *   Sentinels (default port 26379) know by this name; user and password are those of the primary, not of
+   *   the Sentinels;
+   * - `redis+cluster://[user:password@]host[:port][,host[:port]…]`: a Redis Cluster, found through these
+   *   nodes.
+   *
+   * With TLS `rediss://`, `rediss+sentinel://` (to the Sentinels, too) and `rediss+cluster://`. `valkey` and
+   * `valkeys` mean the same as `redis` and `rediss`. Percent-encode special characters in the password. A
+   * `URL` object cannot have several hosts.
+   */
+  url: string | URL
+  sentinels?: undefined
+  name?: undefined
+  cluster?: undefined
+}
+
+/** The primary that Sentinels watch. */
+export interface RedisSentinelOptions extends RedisServerOptions, SentinelLoginOptions {
+  /**
+   * The Sentinels: `redis://host[:port]`, `rediss://…` for TLS, or an object. One that answers is enough,
+   * more are safer. No credentials in the URLs: see `sentinelUsername` and `sentinelPassword`. The port is
+   * 26379 by default.
+   */
+  sentinels: readonly (string | URL | ServerAddress)[]
+  /** The name by which they know the primary, such as `'mymaster'`. */
+  name: string
+  url?: undefined
+  cluster?: undefined
+}
+
+/** A Redis Cluster. All resources of a lock must be in one slot: `'{order:5}:stock'`, `'{order:5}:bill'`. */
+export interface RedisClusterOptions extends RedisServerOptions {
+  /**
+   * Its configuration endpoint, or some of its nodes: `redis://[user:password@]host[:port]`, or `rediss://…`
+   * for TLS. All agree on TLS, user and password, which apply to every node of the cluster.
+   */
+  cluster: string | URL | readonly (string | URL)[]
+  db?: 0 | undefined
+  url?: undefined
+  sentinels?: undefined
+  name?: undefined
+}
+
+/** Where a server listens. */
+export interface ServerAddress {
+  /** A host name or an IP address. */
+  host: string
+  /** An integer from 1 to 65,535. */
+  port?: number | undefined
+}
+
+/** TLS. Certificates and keys are PEM, as text or as bytes. */
 export interface TlsOptions {
   /**
    * The certificate authorities to trust, or the certificates of the servers themselves, as self-signed ones.
@@ -66,8 +158,9 @@ export interface TlsOptions {
   /** The client certificate's private key. */
   key?: string | Uint8Array | undefined
   /**
-   * The name the server's certificate must have.
-   * @default the URL's host
+   * The name the server's certificate must have; for several servers, that of all of them. Sentinels and
+   * clusters often announce IP addresses, which their certificates must then contain.
+   * @default the host in the URL, or as it was announced
    */
   serverName?: string | undefined
   /**
@@ -238,9 +331,17 @@ export interface StrongOptions extends AcquireOptions {
   /**
    * How long to wait for the acknowledgements, in milliseconds: an integer from 1 to half of `ttlMs`. A
    * manager's default that is longer is reduced to that.
-   * @default the smaller of 50 and a quarter of `ttlMs`
+   * @default the smaller of 50 and a quarter of `ttlMs`; with `fsync`, of 2,000 and half of `ttlMs`
    */
   ackTimeoutMs?: number | undefined
+  /**
+   * The lease counts only once the primary and the replicas of `acks` have it on disk, in their append-only
+   * files (`WAITAOF`). A server that flushes once a second (`appendfsync everysec`) takes about that long. A
+   * server that lacks it, or whose `appendonly` is off, causes an {@link UnsupportedError}, and nothing is
+   * granted.
+   * @default false
+   */
+  fsync?: boolean | undefined
 }
 
 /**

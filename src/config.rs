@@ -20,25 +20,55 @@ pub struct ManagerConfig {
     pub local: LocalConfig,
 }
 
-/// The server of strong locks; `RedisOptions` in index.d.ts has the details.
+/// The servers of strong locks; `RedisOptions` in index.d.ts has the details. Exactly one of `url`,
+/// `sentinels` and `cluster` is given.
 #[napi(object, object_to_js = false)]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://` or `redis+unix://`.
-    pub url: String,
-    /// How many replicas the server is declared to have.
+    /// `redis://`, `rediss://`, `redis+unix://`, `redis+sentinel://`, `redis+cluster://`, ….
+    pub url: Option<String>,
+    /// URLs of the Sentinels.
+    pub sentinels: Option<Vec<String>>,
+    /// The name by which the Sentinels know the primary.
+    pub name: Option<String>,
+    /// URLs of nodes of a cluster.
+    pub cluster: Option<Vec<String>>,
+    /// How many replicas each primary is declared to have.
     pub replicas: u32,
+    /// Whether a reply is declared to mean that a quorum has the write on disk.
+    pub durable: bool,
     /// Overrides that of the URL.
     pub username: Option<String>,
     /// Overrides that of the URL.
     pub password: Option<String>,
     /// Overrides that of the URL.
     pub db: Option<u32>,
-    /// For `rediss://`.
+    /// For `rediss://`, and for the servers that Sentinels announce.
     pub tls: Option<TlsConfig>,
+    /// Of the Sentinels.
+    pub sentinel_username: Option<String>,
+    /// Of the Sentinels.
+    pub sentinel_password: Option<String>,
+    /// Of the Sentinels.
+    pub sentinel_tls: Option<TlsConfig>,
+    /// What is reached instead of an announced address.
+    pub node_address_map: Vec<AddressMapping>,
     /// The time limit for connecting and logging in, in milliseconds.
     pub connect_timeout_ms: u32,
     /// The time limit for a command, in milliseconds.
     pub command_timeout_ms: u32,
+}
+
+/// What is reached instead of an announced address.
+#[napi(object, object_to_js = false)]
+pub struct AddressMapping {
+    /// As announced.
+    pub host: String,
+    /// As announced.
+    pub port: u16,
+    /// As it is reached.
+    pub to_host: String,
+    /// As it is reached.
+    pub to_port: u16,
 }
 
 /// TLS material as PEM text.
@@ -95,27 +125,46 @@ impl ManagerConfig {
 
 impl RedisConfig {
     fn backend(self, prefix: String) -> Result<Backend> {
-        let tls = self.tls.map(|tls| redis::TlsOptions {
-            ca: tls.ca.map(String::into_bytes),
-            cert: tls.cert.map(String::into_bytes),
-            key: tls.key.map(String::into_bytes),
-            server_name: tls.server_name,
-            reject_unauthorized: tls.reject_unauthorized,
-        });
+        let location = match (self.url, self.sentinels, self.cluster) {
+            (_, Some(urls), _) => redis::Location::Sentinels(redis::SentinelOptions {
+                urls,
+                name: self.name.unwrap_or_default(),
+            }),
+            (_, _, Some(urls)) => redis::Location::Cluster(urls),
+            (url, None, None) => redis::Location::Url(url.unwrap_or_default()),
+        };
+        let sentinel_login = redis::SentinelLogin {
+            username: self.sentinel_username,
+            password: self.sentinel_password,
+            tls: self.sentinel_tls.map(TlsConfig::options),
+        };
+        let mappings = self.node_address_map.into_iter();
         let config = redis::Config::new(redis::Options {
-            location: redis::Location::Url(self.url),
+            location,
             replicas: self.replicas,
-            durable: false,
+            durable: self.durable,
             username: self.username,
             password: self.password,
             db: self.db,
-            tls,
-            sentinel_login: redis::SentinelLogin::default(),
-            node_address_map: Vec::new(),
+            tls: self.tls.map(TlsConfig::options),
+            sentinel_login,
+            node_address_map: mappings.map(|to| ((to.host, to.port), (to.to_host, to.to_port))).collect(),
             connect_timeout_ms: self.connect_timeout_ms,
             command_timeout_ms: self.command_timeout_ms,
             prefix,
         })?;
         Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
+    }
+}
+
+impl TlsConfig {
+    fn options(self) -> redis::TlsOptions {
+        redis::TlsOptions {
+            ca: self.ca.map(String::into_bytes),
+            cert: self.cert.map(String::into_bytes),
+            key: self.key.map(String::into_bytes),
+            server_name: self.server_name,
+            reject_unauthorized: self.reject_unauthorized,
+        }
     }
 }

@@ -69,6 +69,8 @@ record! {
         acks,
         /// How long to wait for them, in milliseconds.
         ack_timeout_ms,
+        /// 1 if they count only from disk, else 0.
+        fsync,
         /// How long to wait for the lock, in milliseconds; may be infinite.
         wait_ms,
         /// 1 to wait in a queue across processes, else 0.

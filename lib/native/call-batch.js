@@ -17,6 +17,7 @@ const {
   minToken: MIN_TOKEN,
   acks: ACKS,
   ackTimeoutMs: ACK_TIMEOUT_MS,
+  fsync: FSYNC,
   waitMs: WAIT_MS,
   fair: FAIR,
   renewed: RENEWED,
@@ -121,6 +122,7 @@ function writeAcquire(records, at, slot, strategy, names, request, waitMs) {
   records[at + MIN_TOKEN] = request.minToken
   records[at + ACKS] = request.acks
   records[at + ACK_TIMEOUT_MS] = request.ackTimeoutMs
+  records[at + FSYNC] = request.fsync ? 1 : 0
   records[at + WAIT_MS] = waitMs
   records[at + FAIR] = request.fair ? 1 : 0
   records[at + RENEWED] = renew ? 1 : 0

@@ -43,16 +43,18 @@ const ALL_KEYS = [...ACQUIRE_KEYS, ...ACKNOWLEDGEMENT_KEYS]
 /**
  * The manager's `defaults`. Acknowledgement options are checked even if no server is configured.
  * @param {unknown} value
- * @param {number | undefined} replicas that the server is declared to have; undefined without a server
+ * @param {{ replicas: number, durable: boolean } | undefined} declared; undefined without a server
  */
-function acquireDefaults(value, replicas) {
+function acquireDefaults(value, declared) {
   const {
     ttlMs = 10_000,
     waitMs,
     fair = false,
     renew,
-    acks = 'all',
+    // What replicas acknowledge adds nothing to the log of a quorum.
+    acks = declared?.durable ? 0 : 'all',
     ackTimeoutMs,
+    fsync = false,
   } = object('defaults', value, DEFAULTS_KEYS, { elsewhere })
   return {
     ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
@@ -60,8 +62,9 @@ function acquireDefaults(value, replicas) {
     waitMs: optional(integerOrInfinity, 'defaults.waitMs', waitMs, 0),
     renew: optional(renewal, 'defaults.renew', renew, RENEWAL),
     fair: boolean('defaults.fair', fair),
-    acks: ackCount('defaults.acks', acks, replicas),
+    acks: ackCount('defaults.acks', acks, declared?.replicas),
     ackTimeoutMs: optional(integer, 'defaults.ackTimeoutMs', ackTimeoutMs, { min: 1, max: TTL.max / 2 }),
+    fsync: boolean('defaults.fsync', fsync),
   }
 }
 
@@ -91,16 +94,27 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
     minToken: minToken(options.minToken),
     acks: 0,
     ackTimeoutMs: 0,
+    fsync: false,
   }
   if (strategy.acknowledged) {
     const longest = Math.floor(ttlMs / 2)
     request.acks = options.acks === undefined ? defaults.acks : ackCount('acks', options.acks, replicas)
+    request.fsync = options.fsync === undefined ? defaults.fsync : boolean('fsync', options.fsync)
     request.ackTimeoutMs =
       options.ackTimeoutMs === undefined
-        ? Math.min(defaults.ackTimeoutMs ?? Math.min(50, Math.floor(ttlMs / 4)), longest)
+        ? Math.min(defaults.ackTimeoutMs ?? usualAckTimeout(ttlMs, request.fsync), longest)
         : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: longest })
   }
   return request
+}
+
+/**
+ * A server flushes once a second unless it is told otherwise.
+ * @param {number} ttlMs
+ * @param {boolean} fsync
+ */
+function usualAckTimeout(ttlMs, fsync) {
+  return fsync ? 2_000 : Math.min(50, Math.floor(ttlMs / 4))
 }
 
 /**

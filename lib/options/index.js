@@ -47,7 +47,7 @@ function managerSettings(value) {
     /** Those whose backend is configured explicitly, and the default one. */
     connected: byPrecedence.filter((each) => each === strategy || options[each.option] !== undefined),
     replicas: config.redis?.replicas ?? 0,
-    defaults: acquireDefaults(options.defaults, config.redis?.replicas),
+    defaults: acquireDefaults(options.defaults, config.redis),
   }
 }
 

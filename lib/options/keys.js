@@ -12,20 +12,35 @@ const { keysOf } = require('./validate.js')
 /** @type {Record<keyof Public.ManagerOptions, true>} */
 const manager = { strategy: true, redis: true, local: true, prefix: true, defaults: true }
 
-/** @type {Record<keyof Public.RedisOptions, true>} */
+/**
+ * @type {Record<
+ *   keyof Public.RedisUrlOptions | keyof Public.RedisSentinelOptions | keyof Public.RedisClusterOptions, true
+ * >}
+ */
 const redis = {
   url: true,
+  sentinels: true,
+  name: true,
+  cluster: true,
   replicas: true,
   username: true,
   password: true,
   db: true,
   tls: true,
+  sentinelUsername: true,
+  sentinelPassword: true,
+  sentinelTls: true,
+  nodeAddressMap: true,
+  durable: true,
   connectTimeoutMs: true,
   commandTimeoutMs: true,
 }
 
 /** @type {Record<keyof Public.TlsOptions, true>} */
 const tls = { ca: true, cert: true, key: true, serverName: true, rejectUnauthorized: true }
+
+/** @type {Record<keyof Public.ServerAddress, true>} */
+const address = { host: true, port: true }
 
 /** @type {Record<keyof Public.LocalOptions, true>} */
 const local = { path: true, durability: true, allowNetworkFilesystem: true, mode: true }
@@ -40,10 +55,18 @@ const acquire = { ttlMs: true, waitMs: true, fair: true, renew: true, signal: tr
  * Of strategies whose grants replicas acknowledge.
  * @type {Record<Exclude<keyof Public.StrongOptions, keyof Public.AcquireOptions>, true>}
  */
-const acknowledgement = { acks: true, ackTimeoutMs: true }
+const acknowledgement = { acks: true, ackTimeoutMs: true, fsync: true }
 
 /** @type {Record<keyof NonNullable<Public.ManagerOptions['defaults']>, true>} */
-const defaults = { ttlMs: true, waitMs: true, fair: true, renew: true, acks: true, ackTimeoutMs: true }
+const defaults = {
+  ttlMs: true,
+  waitMs: true,
+  fair: true,
+  renew: true,
+  acks: true,
+  ackTimeoutMs: true,
+  fsync: true,
+}
 
 /** @type {Record<keyof Public.CloseOptions, true>} */
 const close = { drainMs: true }
@@ -51,6 +74,7 @@ const close = { drainMs: true }
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)
 const TLS_KEYS = keysOf(tls)
+const ADDRESS_KEYS = keysOf(address)
 const LOCAL_KEYS = keysOf(local)
 const RENEW_KEYS = keysOf(renew)
 const ACQUIRE_KEYS = keysOf(acquire)
@@ -64,7 +88,7 @@ const PLACES = [
   { keys: ACQUIRE_KEYS, place: 'the options of an acquire' },
   { keys: MANAGER_KEYS, place: 'the options of the manager' },
   { keys: REDIS_KEYS, place: 'the manager’s option redis' },
-  { keys: TLS_KEYS, place: 'the manager’s option redis.tls' },
+  { keys: TLS_KEYS, place: 'the manager’s option redis.tls, or redis.sentinelTls' },
   { keys: LOCAL_KEYS, place: 'the manager’s option local' },
   { keys: RENEW_KEYS, place: 'the option renew of an acquire, or of the manager’s defaults' },
   { keys: CLOSE_KEYS, place: 'the options of close' },
@@ -81,6 +105,7 @@ function elsewhere(key) {
 module.exports = {
   ACKNOWLEDGEMENT_KEYS,
   ACQUIRE_KEYS,
+  ADDRESS_KEYS,
   CLOSE_KEYS,
   DEFAULTS_KEYS,
   LOCAL_KEYS,

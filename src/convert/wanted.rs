@@ -29,7 +29,8 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
         return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
     }
     let ttl = Ttl::from_millis(ttl_ms)?;
-    if call.acks > 0.0 && !(1..=ttl_ms / 2).contains(&ack_timeout_ms) {
+    let fsync = call.fsync != 0.0;
+    if (call.acks > 0.0 || fsync) && !(1..=ttl_ms / 2).contains(&ack_timeout_ms) {
         return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {ack_timeout_ms}")));
     }
     Ok(Wanted {
@@ -38,7 +39,7 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
         owner,
         ttl,
         min_token: call.min_token as u64,
-        acks: AckPolicy { required: call.acks as u32, timeout_ms: ack_timeout_ms },
+        acks: AckPolicy { required: call.acks as u32, timeout_ms: ack_timeout_ms, fsync },
         // If it is infinite, longer than any process lives.
         wait: Duration::try_from_secs_f64(call.wait_ms / 1_000.0).unwrap_or(Duration::MAX),
         fair: call.fair > 0.0,

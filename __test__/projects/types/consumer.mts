@@ -29,6 +29,36 @@ export const configured: LockManager = new LockManager({
 new LockManager({ redis: url })
 // @ts-expect-error -- the same for a path
 new LockManager({ local: undefined })
+new LockManager({ redis: { url: 'redis://one', replicas: 2, durable: true, tls: true } })
+new LockManager({
+  redis: {
+    sentinels: ['redis://one', new URL('redis://two'), { host: 'three' }, { host: '::1', port: 26_379 }],
+    name: 'mymaster',
+    sentinelTls: true,
+    sentinelPassword: 'secret',
+    tls: { serverName: 'redis' },
+    db: 3,
+    nodeAddressMap: { '10.0.0.1:6379': { host: 'one', port: 7001 } },
+  },
+  defaults: { fsync: true },
+})
+new LockManager({ redis: { cluster: 'rediss://one' } })
+new LockManager({ redis: { cluster: ['redis://one', 'redis://two'], db: 0, sentinels: undefined } })
+// @ts-expect-error -- one way to the servers
+new LockManager({ redis: { url: 'redis://one', cluster: 'redis://one' } })
+// @ts-expect-error -- Sentinels are asked for a name
+new LockManager({ redis: { sentinels: ['redis://one'] } })
+// @ts-expect-error -- only Sentinels know names
+new LockManager({ redis: { cluster: 'redis://one', name: 'mymaster' } })
+// @ts-expect-error -- a cluster has one database
+new LockManager({ redis: { cluster: 'redis://one', db: 1 } })
+// @ts-expect-error -- an address that is reached has a port
+new LockManager({ redis: { cluster: 'redis://one', nodeAddressMap: { 'a:1': { host: 'b' } } } })
+// @ts-expect-error -- no way to the servers
+new LockManager({ redis: { replicas: 2 } })
+void manager.acquireStrong('a', { fsync: true, acks: 0 })
+// @ts-expect-error -- of strong locks
+void manager.acquireLocal('a', { fsync: true })
 export const single: Promise<Lock | null> = manager.tryAcquire('a', { ttlMs: 50, waitMs: 0 })
 // @ts-expect-error -- a single attempt does not wait
 void manager.tryAcquire('a', { waitMs: 5 })

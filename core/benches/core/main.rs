@@ -105,7 +105,7 @@ fn wanted(name: &str) -> Wanted {
         ttl: Ttl::from_millis(10_000).expect("in range"),
         min_token: 0,
         // Long enough for a run that is slowed down by being counted.
-        acks: AckPolicy { required: 2, timeout_ms: 5_000 },
+        acks: AckPolicy { required: 2, timeout_ms: 5_000, fsync: false },
         wait: Duration::ZERO,
         fair: false,
         renew: None,

@@ -9,11 +9,13 @@ pub struct Acks {
     pub received: u32,
 }
 
-/// How many replicas must acknowledge a write, and by when.
+/// What must acknowledge a write, and by when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct AckPolicy {
-    /// 0 asks for none.
+    /// How many replicas; 0 asks for none.
     pub required: u32,
-    /// 1 to half the TTL. Never 0, which would make WAIT block for ever; ignored when `required` is 0.
+    /// 1 to half the TTL. Never 0, which would make WAIT block for ever; ignored when nothing is asked for.
     pub timeout_ms: u32,
+    /// Whether the primary and these replicas must have the write on disk, not only in memory.
+    pub fsync: bool,
 }

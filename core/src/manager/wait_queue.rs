@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn what_stops_a_head_is_told_to_those_with_the_same_policy_only() {
         let (queues, name) = (WaitQueues::default(), Resources::one("a").unwrap());
-        let strict = AckPolicy { required: 2, timeout_ms: 50 };
+        let strict = AckPolicy { required: 2, timeout_ms: 50, fsync: false };
         let (head, behind) = (queues.join(&name, strict), queues.join(&name, strict));
         let other = queues.join(&name, AckPolicy::default());
         assert!(is_first(&other), "another policy has a queue of its own");

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Settings;
 use super::address::{Address, AddressMap, AnnouncedAddresses};
 use super::credentials::Login;
 use super::deployment_url::DeploymentUrl;
 use super::hosts::{Hosts, tls_settings};
 use super::options::{Location, SentinelLogin, SentinelOptions};
+use super::settings::Settings;
 use super::tls::{TlsOptions, TlsSettings};
 use super::url::{Place, RedisUrl};
 use crate::error::{Error, Result};

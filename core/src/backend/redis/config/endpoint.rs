@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Settings;
 use super::address::Address;
+use super::settings::Settings;
 
 /// One server, and what all connections to it use.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ pub(crate) mod endpoint;
 mod hosts;
 pub(crate) mod keys;
 mod options;
+mod settings;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -24,6 +25,7 @@ use self::deployment::Reach;
 pub(crate) use self::deployment::{ClusterConfig, Deployment, SentinelConfig};
 use self::keys::Keys;
 pub use self::options::{Location, Options, SentinelLogin, SentinelOptions};
+pub use self::settings::Settings;
 pub use self::tls::TlsOptions;
 use crate::error::{Error, Result};
 
@@ -32,19 +34,6 @@ use crate::error::{Error, Result};
 pub struct Config {
     pub(crate) deployment: Deployment,
     pub(crate) settings: Arc<Settings>,
-}
-
-/// How to talk to a server.
-#[derive(Debug)]
-pub struct Settings {
-    pub(crate) credentials: Option<Credentials>,
-    pub(crate) db: u32,
-    pub(crate) replicas: u32,
-    /// Whether a reply means that a quorum has the write on disk.
-    pub(crate) durable: bool,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) command_timeout: Duration,
-    pub(crate) keys: Keys,
 }
 
 impl Config {

@@ -51,6 +51,23 @@ pub(crate) fn failure_modes(server: &ServerInfo, acks: u32, declared: u32, conne
     }
 }
 
+/// The same where a reply means that a quorum has the write in a log on disk.
+pub(crate) fn with_durable_log(modes: FailureModes) -> FailureModes {
+    FailureModes {
+        primary_crash: Judgement::yes(
+            "a primary that comes back reads every granted lease from the log (redis.durable)",
+        ),
+        failover: Judgement::yes(
+            "a grant is in the log of a quorum before it counts (redis.durable), and the new primary has the log",
+        ),
+        partition: Judgement::yes(
+            "a primary that is cut off cannot write to the log (redis.durable), so it grants nothing more",
+        ),
+        power_loss: Judgement::yes("every granted lease is in the log of a quorum, on disk (redis.durable)"),
+        ..modes
+    }
+}
+
 fn failover(acks: u32, declared: u32) -> Judgement {
     Judgement::with_guard(if declared == 0 {
         "no replica is declared, so a server that replaces this one has none of its leases".to_owned()
@@ -136,5 +153,17 @@ mod tests {
         assert_eq!(partition(0, 0, 1).verdict, Verdict::WithGuard, "that replica may be promoted");
         assert!(partition(0, 2, 2).reason.contains("two holders"));
         assert!(partition(2, 2, 2).reason.contains("unless 2"));
+    }
+
+    #[test]
+    fn a_durable_log_has_the_leases_whatever_happens_to_servers() {
+        let modes = with_durable_log(failure_modes(&server(None, None, None), 0, 0, 2));
+        for judgement in [&modes.failover, &modes.partition, &modes.primary_crash, &modes.power_loss] {
+            assert_eq!(judgement.verdict, Verdict::Yes);
+            assert!(judgement.reason.contains("redis.durable"), "{judgement:?}");
+        }
+        for judgement in [&modes.pause, &modes.clock_step] {
+            assert_eq!(judgement.verdict, Verdict::WithGuard, "no log helps there: {judgement:?}");
+        }
     }
 }

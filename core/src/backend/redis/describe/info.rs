@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use std::fmt;
 
-use super::failure_modes::failure_modes;
+use super::failure_modes::{failure_modes, with_durable_log};
 use crate::backend::guarantees::{Guarantee, ServerInfo, Skew};
 use crate::backend::redis::config::Settings;
 
@@ -49,34 +49,46 @@ pub(crate) fn assess(
     let connected = online_replicas(info);
     let can_publish = replies.can_publish;
     let server = server_info(info, replies);
-    let mut warnings = warnings(&server, acks, declared, connected);
+    let mut warnings = warnings(&server, acks, settings, connected);
     warnings.extend(memory_warning(&server, info));
     warnings.extend(publish_warning(can_publish, &settings.keys.channel_prefix()));
     let version = server.version.as_deref().unwrap_or("of unknown version");
-    let proof = if declared == 0 {
-        "A lease is in the memory of one server".to_owned()
-    } else {
-        format!(
-            "A lease counts only once the required number of the {declared} declared replicas have it in \
-             memory too; otherwise it is rolled back"
-        )
-    };
+    let survives = failure_modes(&server, acks, declared, connected);
     Guarantee {
         summary: format!(
-            "{} {version} at {}. {proof}. There is at most one holder, as long as the primary keeps its data \
-             or a replica that acknowledged takes its place: replication is asynchronous, and a failover may \
-             choose another replica. Fencing tokens keep rising even if the stored one is lost, as long as \
-             the clock of the new primary is not behind the last token; `minToken` closes that gap. Data \
+            "{} {version} at {address}. {} Fencing tokens keep rising even if the stored one is lost, as long \
+             as the clock of the new primary is not behind the last token; `minToken` closes that gap. Data \
              that must never be written twice needs a guard that checks the token.",
-            server.product, address
+            server.product,
+            proof(settings)
         ),
         replicas_declared: Some(declared),
         replicas_connected: Some(connected),
         warnings,
-        survives: failure_modes(&server, acks, declared, connected),
+        survives: if settings.durable { with_durable_log(survives) } else { survives },
         server: Some(server),
         file: None,
     }
+}
+
+/// What a grant proves, and so how many holders there can be.
+fn proof(settings: &Settings) -> String {
+    if settings.durable {
+        return "A lease counts only once a quorum has it in a log on disk, as `durable` declares. There is at \
+                most one holder, also after a failover."
+            .to_owned();
+    }
+    let proof = match settings.replicas {
+        0 => "A lease is in the memory of one server".to_owned(),
+        declared => format!(
+            "A lease counts only once the required number of the {declared} declared replicas have it in \
+             memory too; otherwise it is rolled back"
+        ),
+    };
+    format!(
+        "{proof}. There is at most one holder, as long as the primary keeps its data or a replica that \
+         acknowledged takes its place: replication is asynchronous, and a failover may choose another replica."
+    )
 }
 
 fn server_info(info: &str, ConfigReplies { save, fsync, skew, .. }: ConfigReplies) -> ServerInfo {
@@ -95,28 +107,17 @@ fn server_info(info: &str, ConfigReplies { save, fsync, skew, .. }: ConfigReplie
     }
 }
 
-fn warnings(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> Vec<String> {
+fn warnings(server: &ServerInfo, acks: u32, settings: &Settings, connected: u32) -> Vec<String> {
+    let Settings { replicas: declared, durable, .. } = *settings;
     let mut warnings = Vec::new();
-    warnings.extend(replica_warning(server, declared, connected));
-    if declared == 0 {
-        warnings.push(
-            "no replicas are declared: no lease outlives this server; suitable for development, or where a \
-             lock that is lost with its server does no harm"
-                .to_owned(),
-        );
-    } else if acks == 0 {
-        warnings.push(format!(
-            "locks are granted without proof by default: defaults.acks is 0, so none of the {declared} \
-             declared replicas is required to have a lease when the primary dies; use defaults: {{ acks: \
-             'all' }} or 'majority', or pass acks to each acquire"
-        ));
+    // Without acknowledgements it does not matter to a durable log how many replicas there are.
+    if server.is_primary == Some(false) || !durable || acks > 0 {
+        warnings.extend(replica_warning(server, declared, connected));
     }
-    if (server.aof, server.rdb) == (Some(false), Some(false)) && server.is_primary != Some(false) {
-        warnings.push(
-            "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and \
-             its replicas then delete their data too; turn appendonly on, or do not restart it automatically"
-                .to_owned(),
-        );
+    // What a server says about its own disk does not apply to such a log.
+    if !durable {
+        warnings.extend(proof_warning(acks, declared));
+        warnings.extend(persistence_warning(server));
     }
     let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
     if let Some(policy) = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")
@@ -126,6 +127,33 @@ fn warnings(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> Ve
     }
     warnings.extend(clock_warning(server.skew));
     warnings
+}
+
+fn proof_warning(acks: u32, declared: u32) -> Option<String> {
+    if declared == 0 {
+        Some(
+            "no replicas are declared: no lease outlives this server; suitable for development, or where a \
+             lock that is lost with its server does no harm"
+                .to_owned(),
+        )
+    } else if acks == 0 {
+        Some(format!(
+            "locks are granted without proof by default: defaults.acks is 0, so none of the {declared} \
+             declared replicas is required to have a lease when the primary dies; use defaults: {{ acks: \
+             'all' }} or 'majority', or pass acks to each acquire"
+        ))
+    } else {
+        None
+    }
+}
+
+fn persistence_warning(server: &ServerInfo) -> Option<String> {
+    let is_off = (server.aof, server.rdb) == (Some(false), Some(false)) && server.is_primary != Some(false);
+    is_off.then(|| {
+        "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and its \
+         replicas then delete their data too; turn appendonly on, or do not restart it automatically"
+            .to_owned()
+    })
 }
 
 fn replica_warning(server: &ServerInfo, declared: u32, connected: u32) -> Option<String> {
@@ -191,11 +219,16 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::backend::guarantees::Verdict;
     use crate::backend::redis::config::{Config, Location, Options};
 
     fn settings(replicas: u32) -> Arc<Settings> {
+        settings_with(replicas, false)
+    }
+
+    fn settings_with(replicas: u32, durable: bool) -> Arc<Settings> {
         let location = Location::Url("redis://:hunter2@localhost".into());
-        let config = Config::new(Options { replicas, ..Options::new(location) });
+        let config = Config::new(Options { replicas, durable, ..Options::new(location) });
         config.unwrap().settings
     }
 
@@ -234,6 +267,23 @@ mod tests {
         assert!(one(&settings(0), &INFO.replace("online", "offline")).contains("no replicas are declared"));
         assert!(one(&settings(2), &INFO.replace("role:master", "role:slave")).contains("is a replica"));
         assert!(one(&settings(2), &INFO.replace("maxmemory:0", "maxmemory:1048576")).contains("noeviction"));
+    }
+
+    #[test]
+    fn a_durable_log_needs_neither_replicas_nor_persistence() {
+        let off = INFO.replace("# Memory", "aof_enabled:0\r\n# Memory");
+        let replies = || ConfigReplies { save: Some(String::new()), ..ConfigReplies::default() };
+        let plain = assess(&settings(0), &off, replies(), 0);
+        assert_eq!(plain.warnings.len(), 3, "{:?}", plain.warnings);
+        let durable = assess(&settings_with(0, true), &off, replies(), 0);
+        assert_eq!(durable.warnings, Vec::<String>::new());
+        assert_eq!(durable.survives.failover.verdict, Verdict::Yes);
+        assert!(durable.summary.contains("`durable` declares"), "{}", durable.summary);
+        let with_acks = assess(&settings_with(3, true), &off, replies(), 3);
+        assert!(with_acks.warnings[0].contains("2 of 3"), "{:?}", with_acks.warnings);
+        let replica =
+            assess(&settings_with(0, true), &off.replace("role:master", "role:slave"), replies(), 0);
+        assert!(replica.warnings[0].contains("is a replica"), "{:?}", replica.warnings);
     }
 
     #[test]

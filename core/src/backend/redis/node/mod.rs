@@ -72,6 +72,7 @@ impl Node {
 
     pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
+        refuse_fsync(*acks)?;
         let context = self.context.reply_context(Operation::Acquire, acks.required);
         if let Some(waiter) = waiter
             && let Some(held) = Box::pin(self.wait_queue.enqueue_if_held(resources, waiter)).await
@@ -117,6 +118,7 @@ impl Node {
         ttl: Ttl,
         acks: AckPolicy,
     ) -> Result<BootInstant> {
+        refuse_fsync(acks)?;
         let context = self.context.reply_context(Operation::Extend, acks.required);
         match self.extend.run(finite(acks), LeaseArgs::extend(resources, owner, ttl)).await {
             LeaseOutcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
@@ -204,6 +206,13 @@ impl Node {
 }
 
 /// A policy whose WAIT ends: a timeout of 0 would block forever.
+fn refuse_fsync(acks: AckPolicy) -> Result<()> {
+    if !acks.fsync {
+        return Ok(());
+    }
+    Err(Error::unsupported("this version of fencelock cannot ask Redis for writes on disk; leave out fsync"))
+}
+
 fn finite(acks: AckPolicy) -> AckPolicy {
     AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
 }

@@ -189,7 +189,7 @@ mod tests {
     const LIMITS: WorkerLimits = WorkerLimits { workers: 4, per_class: 2 };
 
     fn policy(required: u32) -> AckPolicy {
-        AckPolicy { required, timeout_ms: 50 }
+        AckPolicy { required, timeout_ms: 50, fsync: false }
     }
 
     fn push(scheduler: &mut Scheduler, required: u32) -> Scale {
@@ -277,7 +277,7 @@ mod tests {
     fn requests_without_acknowledgements_and_of_each_class_always_get_a_worker() {
         let mut scheduler = Scheduler::new(LIMITS);
         let mut lone = |required, timeout_ms| {
-            scheduler.push(entry(AckPolicy { required, timeout_ms })).unwrap();
+            scheduler.push(entry(AckPolicy { required, timeout_ms, fsync: false })).unwrap();
             matches!(scheduler.next(true).0, Assignment::Send(class, _) if class.required == required)
         };
         for magnitude in 0..26 {
@@ -291,10 +291,10 @@ mod tests {
     fn requests_that_need_the_same_acknowledgements_within_a_similar_time_share_a_batch() {
         let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in [4_096, 8_191, 5_000, 6_000] {
-            scheduler.push(entry(AckPolicy { required: 1, timeout_ms })).unwrap();
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).unwrap();
         }
         for timeout_ms in [4_095, 8_192] {
-            scheduler.push(entry(AckPolicy { required: 1, timeout_ms })).unwrap();
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).unwrap();
         }
         let sizes = [(); 3].map(|()| take(&mut scheduler).map(|(_, requests)| requests));
         assert_eq!(sizes, [Some(4), Some(1), Some(1)]);
@@ -304,7 +304,7 @@ mod tests {
     fn finished_classes_leave_nothing_behind() {
         let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in 1..100 {
-            let one_off = AckPolicy { required: 1, timeout_ms };
+            let one_off = AckPolicy { required: 1, timeout_ms, fsync: false };
             scheduler.push(entry(one_off)).unwrap();
             let Assignment::Send(class, _) = scheduler.next(true).0 else { panic!("no batch") };
             assert_eq!(class, WaitClass::of(one_off));

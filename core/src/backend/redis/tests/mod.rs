@@ -62,7 +62,7 @@ fn one(name: &str) -> Resources {
 }
 
 fn acks(required: u32, timeout_ms: u32) -> AckPolicy {
-    AckPolicy { required, timeout_ms }
+    AckPolicy { required, timeout_ms, fsync: false }
 }
 
 fn request(resources: Resources, ttl_ms: u32, acks: AckPolicy) -> Request {
