@@ -12,6 +12,7 @@ use super::connection::{Connection, Transport};
 use super::pipeline::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use super::pipeline::round_trip::ReplySorter;
 use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
+use super::protocol::decoder::Decoder;
 use super::protocol::expected::{ExpectedReply, ScriptReply};
 use super::protocol::lease_args::LeaseArgs;
 use super::protocol::packer::Packer;
@@ -110,12 +111,17 @@ impl Replies {
         let transport =
             Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
         let address = Address::Tcp { host: "127.0.0.1".into(), port: 6379 };
-        Self { connection: Connection::start(transport, None, None), address }
+        Self { connection: Connection::start(transport, None, Decoder::default()), address }
     }
 
     /// One batch. Returns how many requests were granted.
     pub async fn settle(&self, requests: &[Request]) -> usize {
-        let context = ReplyContext { address: &self.address, operation: Operation::Acquire, required: 2 };
+        let context = ReplyContext {
+            address: &self.address,
+            operation: Operation::Acquire,
+            required: 2,
+            of_cluster: false,
+        };
         let (batch, outcomes): (RequestBatch, Vec<_>) = requests
             .iter()
             .map(|request| {

@@ -32,13 +32,15 @@ mod topology;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
 pub use self::config::{Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions};
 use self::describe::merge::merge;
-use self::node::Node;
+use self::node::{Node, NodeError};
 use self::topology::Topology;
+use self::topology::cluster::OnMigration;
 use crate::backend::contract::{Attempt, Info, LockBackend, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::waiter::Waiter;
@@ -47,9 +49,15 @@ use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 
-/// One Redis primary with its replicas.
+/// How long the attempt of a waiter waits for the end of a move or an outage at most: its caller's time may be
+/// over meanwhile, and the waiter tries again by itself.
+const WAITERS_PATIENCE: Duration = Duration::from_millis(500);
+
+/// One Redis primary with its replicas, or several in a cluster.
 pub struct RedisBackend {
     topology: Topology,
+    /// How long a request may be sent from node to node.
+    patience: Duration,
     closed: AtomicBool,
 }
 
@@ -62,12 +70,8 @@ impl fmt::Debug for RedisBackend {
 impl RedisBackend {
     /// No I/O.
     pub fn new(config: Config, clock: Clock) -> Self {
-        Self { topology: Topology::new(config, clock), closed: AtomicBool::new(false) }
-    }
-
-    async fn owner_of(&self, resources: &Resources) -> Result<Arc<Node>> {
-        self.check_open()?;
-        self.topology.owner_of(resources).await
+        let patience = config.settings.command_timeout;
+        Self { topology: Topology::new(config, clock), patience, closed: AtomicBool::new(false) }
     }
 
     fn check_open(&self) -> Result<()> {
@@ -82,21 +86,44 @@ impl LockBackend for RedisBackend {
 
     async fn connect(&self) -> Result<()> {
         self.check_open()?;
-        let nodes = self.topology.nodes();
+        let nodes = self.topology.discovered().await?;
         try_join_all(nodes.iter().map(|node| node.connect())).await.map(drop)
     }
 
     async fn acquire(&self, request: &Request) -> Result<Attempt> {
-        self.owner_of(&request.resources).await?.acquire(request).await
+        self.check_open()?;
+        let Request { resources, waiter, .. } = request;
+        let time = if waiter.is_some() { self.patience.min(WAITERS_PATIENCE) } else { self.patience };
+        let call = |node: Arc<Node>, _| async move {
+            if let (Topology::Cluster(cluster), Some(waiter)) = (&self.topology, waiter) {
+                Box::pin(cluster.wait_at(&node, resources, waiter)).await?;
+            }
+            node.acquire(request).await
+        };
+        self.topology.on_owner(resources, (OnMigration::Wait, time), call).await
     }
 
     async fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
-        self.owner_of(resources).await?.wait_queue().join(resources, waiter).await
+        self.check_open()?;
+        let node = self.topology.owner_of(resources).await?;
+        match &self.topology {
+            Topology::Standalone(_) => node.wait_queue().join(resources, waiter).await,
+            Topology::Cluster(cluster) => cluster.wait_at(&node, resources, waiter).await,
+        }
     }
 
     async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
-        if let Ok(node) = self.topology.owner_of(resources).await {
-            node.wait_queue().leave(resources, waiter).await;
+        match &self.topology {
+            Topology::Standalone(standalone) => {
+                standalone.owner().wait_queue().leave(resources, waiter).await;
+            }
+            Topology::Cluster(cluster) if cluster.stop_waiting(waiter) => {
+                // An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
+                let call =
+                    |node: Arc<Node>, _| async move { node.wait_queue().remove(resources, waiter).await };
+                let _ = self.topology.on_owner(resources, (OnMigration::Wait, self.patience), call).await;
+            }
+            Topology::Cluster(_) => {}
         }
     }
 
@@ -107,26 +134,41 @@ impl LockBackend for RedisBackend {
         ttl: Ttl,
         acks: AckPolicy,
     ) -> Result<BootInstant> {
-        self.owner_of(resources).await?.extend(resources, owner, ttl, acks).await
+        self.check_open()?;
+        let call =
+            |node: Arc<Node>, asking| async move { node.extend(resources, owner, ttl, acks, asking).await };
+        self.topology.on_owner(resources, (OnMigration::Ask, self.patience), call).await
     }
 
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        self.topology.owner_of(resources).await?.release(resources, owner, ttl).await
+        match &self.topology {
+            Topology::Standalone(standalone) => standalone.owner().release(resources, owner, ttl).await,
+            Topology::Cluster(cluster) => cluster.release(resources, owner, ttl).await,
+        }
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
-        self.owner_of(&resources).await?.inspect(&resources).await
+        self.check_open()?;
+        let resources = &resources;
+        let call = |node: Arc<Node>, _| async move { node.inspect(resources).await };
+        self.topology.on_owner(resources, (OnMigration::Wait, self.patience), call).await
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {
         let resources = Resources::one(resource)?;
-        self.owner_of(&resources).await?.force_release(&resources).await
+        self.check_open()?;
+        match &self.topology {
+            Topology::Standalone(standalone) => {
+                standalone.owner().force_release(&resources).await.map_err(NodeError::into_error)
+            }
+            Topology::Cluster(cluster) => cluster.force_release(&resources).await,
+        }
     }
 
     async fn describe(&self, acks: u32) -> Result<Guarantee> {
         self.check_open()?;
-        let nodes = self.topology.nodes();
+        let nodes = self.topology.discovered().await?;
         let guarantees = try_join_all(nodes.iter().map(|node| node.describe(acks))).await?;
         Ok(merge(guarantees).expect("a topology has at least one node"))
     }

@@ -1,11 +1,13 @@
 //! What all parts of a node share.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::connection::connect::Connector;
 use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
+use crate::backend::redis::protocol::lease_args::Grouping;
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::error::Error;
 use crate::runtime::clock::Clock;
@@ -17,18 +19,29 @@ pub(crate) struct NodeContext {
     pub clock: Clock,
     pub connector: Arc<Connector>,
     pub shared: Arc<SharedConnection>,
+    /// Whether it is a node of a cluster, and not all of it.
+    pub of_cluster: bool,
+    /// Whether only requests of one slot may share a call: of a cluster's node, or of a server that said so.
+    pub by_slot: Arc<AtomicBool>,
 }
 
 impl NodeContext {
     /// No I/O.
-    pub fn new(settings: Arc<Settings>, route: Arc<Route>, clock: Clock) -> Self {
+    pub fn new(settings: Arc<Settings>, route: Arc<Route>, clock: Clock, of_cluster: bool) -> Self {
         let connector = Arc::new(Connector::new(settings.clone(), route));
         let shared = Arc::new(SharedConnection::new(settings.clone(), connector.clone()));
-        Self { settings, clock, connector, shared }
+        let by_slot = Arc::new(AtomicBool::new(of_cluster));
+        Self { settings, clock, connector, shared, of_cluster, by_slot }
+    }
+
+    /// Which requests may share a call.
+    pub fn grouping(&self) -> Grouping {
+        if self.by_slot.load(Ordering::Relaxed) { Grouping::BySlot } else { Grouping::All }
     }
 
     pub fn reply_context(&self, operation: Operation, required: u32) -> ReplyContext<'_> {
-        ReplyContext { address: &**self.connector.route(), operation, required }
+        let Self { connector, of_cluster, .. } = self;
+        ReplyContext { address: &**connector.route(), operation, required, of_cluster: *of_cluster }
     }
 
     /// The error of a query without a reply.

@@ -11,6 +11,7 @@ mod hosts;
 pub(crate) mod keys;
 mod options;
 mod settings;
+pub(crate) mod slot;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;

@@ -16,8 +16,9 @@ use super::route::Route;
 use super::{Connection, Messages, Transport};
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
-use crate::backend::redis::config::endpoint::Endpoint;
+use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::tls::{self, Tls};
+use crate::backend::redis::protocol::decoder::Decoder;
 use crate::backend::redis::protocol::redaction::Redaction;
 use crate::error::{Error, Result};
 use crate::runtime::backoff::Backoff;
@@ -109,12 +110,35 @@ impl Connector {
             let Ok(opened) = timeout_at(due, open(&endpoint, messages.clone())).await else {
                 return Err(timed_out(&endpoint));
             };
-            let (connection, run_id) = opened?;
+            let (connection, run_id) = match opened {
+                Ok(opened) => opened,
+                Err(error) if self.has_successor(&endpoint, generation, &error, due).await => continue,
+                Err(error) => return Err(error),
+            };
             if connection.join(&self.route, generation, run_id) {
                 return Ok(connection);
             }
             // The server was replaced while the connection was made.
         }
+    }
+
+    /// Whether a node of a cluster that became a replica has a successor, which is a moment away: nodes take
+    /// less than a second to tell each other.
+    async fn has_successor(
+        &self,
+        endpoint: &Endpoint,
+        generation: u64,
+        error: &Error,
+        due: tokio::time::Instant,
+    ) -> bool {
+        let is_replica = error.is_failover() && error.cause_code().is_none();
+        if endpoint.kind != ServerKind::ClusterPrimary || !is_replica {
+            return false;
+        }
+        let mut changes = self.route.changes();
+        self.route.doubt(&error.to_string());
+        let due = due.min(tokio::time::Instant::now() + Duration::from_secs(1));
+        timeout_at(due, changes.wait_for(|&current| current != generation)).await.is_ok_and(|it| it.is_ok())
     }
 
     /// Waits for the end of the pause, if there is one. Fails if an attempt has failed since the caller came.
@@ -131,7 +155,10 @@ impl Connector {
 }
 
 /// A connection, and what identifies its server.
-async fn open(endpoint: &Endpoint, messages: Option<Messages>) -> Result<(Connection, Option<Arc<str>>)> {
+pub(crate) async fn open(
+    endpoint: &Endpoint,
+    messages: Option<Messages>,
+) -> Result<(Connection, Option<Arc<str>>)> {
     let transport = match &endpoint.address {
         Address::Tcp { host, port } => open_tcp(endpoint, host, *port).await.map(plain)?,
         Address::Tls { host, port, tls } => {
@@ -150,7 +177,10 @@ async fn open(endpoint: &Endpoint, messages: Option<Messages>) -> Result<(Connec
         Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
     };
     let password = endpoint.settings.credentials.as_ref().map(|credentials| credentials.password.reveal());
-    let connection = Connection::start(transport, messages, password.map(Redaction::new));
+    // No error of the server has the password.
+    let decoder = Decoder::without(password.map(Redaction::new));
+    let decoder = if endpoint.kind == ServerKind::ClusterNode { decoder.for_maps() } else { decoder };
+    let connection = Connection::start(transport, messages, decoder);
     handshake(endpoint, connection).await
 }
 

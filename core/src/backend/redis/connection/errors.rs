@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::backend::redis::config::endpoint::Endpoint;
+use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::error::{Consequence, Error, Report};
 
 pub(crate) fn cannot_connect(
@@ -20,7 +20,15 @@ pub(crate) fn cannot_connect(
 
 /// The same for a failure of the operating system.
 pub(crate) fn cannot_reach(endpoint: &Endpoint, what: &str, remedy: &str, cause: &io::Error) -> Error {
-    Error::BackendUnavailable(Report::caused_by_io(message(endpoint, what, remedy), cause))
+    of_one_of_several(
+        endpoint,
+        Error::BackendUnavailable(Report::caused_by_io(message(endpoint, what, remedy), cause)),
+    )
+}
+
+/// A primary of a cluster that cannot be reached may soon have a successor.
+fn of_one_of_several(endpoint: &Endpoint, error: Error) -> Error {
+    if endpoint.kind == ServerKind::ClusterPrimary { error.of_failover() } else { error }
 }
 
 /// The same for a host name without an address, which has no error number.

@@ -33,7 +33,6 @@ use self::timeout::ResettableTimeout;
 use super::protocol::decoder::{DecodeError, Decoder};
 use super::protocol::expected::ExpectedReply;
 use super::protocol::packer::Packer;
-use super::protocol::redaction::Redaction;
 use super::protocol::refusals::is_wrong_server;
 use super::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
@@ -158,13 +157,12 @@ impl State {
 }
 
 impl Connection {
-    /// Starts its tasks. Without `messages`, published messages are not expected. With `redaction`, no error
-    /// of the server has the password.
-    pub fn start(transport: Transport, messages: Option<Messages>, redaction: Option<Redaction>) -> Self {
+    /// Starts its tasks. Without `messages`, published messages are not expected.
+    pub fn start(transport: Transport, messages: Option<Messages>, decoder: Decoder) -> Self {
         let state = Mutex::new(State::new(messages));
         let shared = Shared { state, outbound: Notify::new(), timeout: ResettableTimeout::default() };
         let shared = Arc::new(shared);
-        let reader = tokio::spawn(Arc::clone(&shared).read(transport.reader, Decoder::without(redaction)));
+        let reader = tokio::spawn(Arc::clone(&shared).read(transport.reader, decoder));
         let writer = tokio::spawn(Arc::clone(&shared).write(transport.writer, transport.accepts_exactly));
         let watch = tokio::spawn(Arc::clone(&shared).watch_limit());
         {

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::backend::redis::config::endpoint::Endpoint;
+use crate::backend::redis::protocol::redirect::Redirect;
 use crate::error::Result;
 use crate::runtime::sync::Mutex;
 
@@ -20,6 +21,9 @@ pub(crate) trait Locate: fmt::Display + Send + Sync {
 
     /// The server may not be the right one any more, or cannot be reached. Called often; must not block.
     fn doubt(&self, why: &str);
+
+    /// The server said that another node of its cluster has a slot. Must not block.
+    fn redirected(&self, _redirect: &Redirect) {}
 }
 
 /// A server at an address that never changes, though it may lead to another server.
@@ -91,6 +95,19 @@ impl Route {
     /// See [`Locate::doubt`].
     pub fn doubt(&self, why: &str) {
         self.locator.doubt(why);
+    }
+
+    /// See [`Locate::redirected`].
+    pub fn redirected(&self, redirect: &Redirect) {
+        self.locator.redirected(redirect);
+    }
+
+    /// Another server took over from one that answers: the connections to it close once they have the
+    /// replies to what was sent.
+    pub fn succeed(&self, why: &str) {
+        let why = why.into();
+        let old = self.next_generation(&mut self.members.lock());
+        old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
     }
 
     /// Another server took over: the connections to the one before are cut, because it may not reply any

@@ -6,6 +6,7 @@ use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{Connection, Response, Transport};
+use crate::backend::redis::protocol::decoder::Decoder;
 use crate::backend::redis::protocol::expected::ExpectedReply::{Echo, Integer, Script, Text};
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::packer::Packer;
@@ -15,7 +16,7 @@ fn pair() -> (Connection, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(ours);
     let transport = Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };
-    (Connection::start(transport, None, None), theirs)
+    (Connection::start(transport, None, Decoder::default()), theirs)
 }
 
 const SECOND: Duration = Duration::from_secs(5);

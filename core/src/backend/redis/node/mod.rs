@@ -1,15 +1,18 @@
 //! What does one server do? A primary with its replicas, and what a grant, an extension and a release are on
 //! it.
 
+mod error;
 mod inspect;
 mod replicas;
 mod rollback;
 mod wait_queue;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+pub(crate) use self::error::{NodeError, NodeResult};
 use self::replicas::ConnectedReplicas;
+pub(crate) use self::rollback::Neighbours;
 use self::rollback::Rollbacks;
 pub(crate) use self::wait_queue::WaitQueue;
 use super::config::Settings;
@@ -47,13 +50,27 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// The only node of its deployment.
     pub fn new(settings: Arc<Settings>, route: Arc<Route>, clock: Clock) -> Self {
-        let context = NodeContext::new(settings, route, clock);
+        Self::with(NodeContext::new(settings, route, clock, false), None)
+    }
+
+    /// One of several nodes of a cluster.
+    pub fn of_cluster(
+        settings: Arc<Settings>,
+        route: Arc<Route>,
+        clock: Clock,
+        neighbours: Weak<dyn Neighbours>,
+    ) -> Self {
+        Self::with(NodeContext::new(settings, route, clock, true), Some(neighbours))
+    }
+
+    fn with(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
         Self {
             wait_queue: Arc::new(WaitQueue::new(context.clone())),
-            rollbacks: Arc::new(Rollbacks::new(context.clone())),
+            rollbacks: Arc::new(Rollbacks::new(context.clone(), neighbours)),
             acquire: workers(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
@@ -66,11 +83,16 @@ impl Node {
         &self.wait_queue
     }
 
+    /// How it is reached.
+    pub fn route(&self) -> &Arc<Route> {
+        self.context.connector.route()
+    }
+
     pub async fn connect(&self) -> Result<()> {
         self.context.shared.get().await.map(drop)
     }
 
-    pub async fn acquire(&self, request: &Request) -> Result<Attempt> {
+    pub async fn acquire(&self, request: &Request) -> NodeResult<Attempt> {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
         refuse_fsync(*acks)?;
         let context = self.context.reply_context(Operation::Acquire, acks.required);
@@ -94,63 +116,97 @@ impl Node {
             }
             LeaseOutcome::Written { acks: received, .. } => {
                 let rolled_back = Box::pin(self.roll_back(request, Late::Impossible)).await;
-                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back))
+                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back).into())
             }
             LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(busy(reply))),
-            LeaseOutcome::Refused(error) => Err(error),
+            LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
+            LeaseOutcome::Refused(error) => Err(error.into()),
             LeaseOutcome::Undo(error, late) => {
                 let undone = Box::pin(self.roll_back(request, late)).await;
                 // Its cause only: its message says that nothing was granted.
                 let why = error.cause().unwrap_or("the server returned an error").to_owned();
-                Err(if undone { error } else { context.unknown(resources.first(), &why) })
+                Err(if undone { error } else { context.unknown(resources.first(), &why) }.into())
             }
             LeaseOutcome::Unknown(why) => {
                 self.rollbacks.add(resources, *owner, *ttl, Late::Possible);
-                Err(context.unknown(resources.first(), &why))
+                Err(context.unknown(resources.first(), &why).into())
             }
         }
     }
 
+    /// `asking`: the slot is moving to this node.
     pub async fn extend(
         &self,
         resources: &Resources,
         owner: Owner,
         ttl: Ttl,
         acks: AckPolicy,
-    ) -> Result<BootInstant> {
+        asking: bool,
+    ) -> NodeResult<BootInstant> {
         refuse_fsync(acks)?;
         let context = self.context.reply_context(Operation::Extend, acks.required);
-        match self.extend.run(finite(acks), LeaseArgs::extend(resources, owner, ttl)).await {
-            LeaseOutcome::Written { sent, acks: received, .. } if received >= acks.required => Ok(sent),
-            LeaseOutcome::Written { acks: received, .. } => {
-                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, false))
+        let mut lease = LeaseArgs::extend(resources, owner, ttl);
+        lease.asking = asking;
+        let error = match self.extend.run(finite(acks), lease).await {
+            LeaseOutcome::Written { sent, acks: received, .. } if received >= acks.required => {
+                return Ok(sent);
             }
-            LeaseOutcome::Declined(_) => Err(Error::lost(format!(
+            LeaseOutcome::Written { acks: received, .. } => {
+                context.shortfall(received, Box::pin(self.replicas.count()).await, false)
+            }
+            LeaseOutcome::Declined(_) => Error::lost(format!(
                 "the lease of {:?} ended or was taken by another owner; stop the work it protects",
                 resources.first()
-            ))),
+            )),
+            LeaseOutcome::Elsewhere(elsewhere) => return Err(NodeError::Elsewhere(elsewhere)),
             // The lease still exists, and an extension needs no undo.
-            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error),
-            LeaseOutcome::Unknown(why) => Err(context.unknown(resources.first(), &why)),
+            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => error,
+            LeaseOutcome::Unknown(why) => context.unknown(resources.first(), &why),
+        };
+        Err(error.into())
+    }
+
+    /// Compares and deletes; returns the number of locks that were the owner's.
+    pub async fn delete(&self, resources: &Resources, owner: Owner) -> NodeResult<i64> {
+        match self.release.run(AckPolicy::default(), LeaseArgs::release(resources, owner)).await {
+            LeaseOutcome::Written { reply, .. } | LeaseOutcome::Declined(reply) => Ok(reply),
+            LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
+            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error.into()),
+            LeaseOutcome::Unknown(why) => {
+                let context = self.context.reply_context(Operation::Release, 0);
+                Err(context.unknown(resources.first(), &why).into())
+            }
         }
     }
 
+    /// Compares and deletes; in the background if that fails now.
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         let error = match self.delete(resources, owner).await {
             Ok(deleted) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
-            Err(error) => error,
+            Err(error) => error.into_error(),
         };
-        // It was granted long ago, so nothing of it can be executed later.
-        self.rollbacks.add(resources, owner, ttl, Late::Impossible);
+        self.release_later(resources, owner, ttl);
         Err(error)
     }
 
-    pub async fn inspect(&self, resources: &Resources) -> Result<Option<Info>> {
+    /// Releases in the background a lease that was granted long ago, so that nothing of it can be executed
+    /// later.
+    pub fn release_later(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
+        self.rollbacks.add(resources, owner, ttl, Late::Impossible);
+    }
+
+    pub async fn inspect(&self, resources: &Resources) -> NodeResult<Option<Info>> {
         inspect::inspect(&self.context, resources).await
     }
 
-    pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
+    pub async fn force_release(&self, resources: &Resources) -> NodeResult<bool> {
         inspect::force_release(&self.context, resources).await
+    }
+
+    /// Deletes one lock of this owner, or of any, while its slot is moving; `asking`: to this node. Returns
+    /// whether it was there.
+    pub async fn delete_lock(&self, resource: &str, owner: Option<Owner>, asking: bool) -> NodeResult<bool> {
+        inspect::delete_lock(&self.context, resource, owner, asking).await
     }
 
     pub async fn describe(&self, acks: u32) -> Result<Guarantee> {
@@ -191,17 +247,6 @@ impl Node {
             self.rollbacks.add(resources, *owner, *ttl, late);
         }
         confirmed
-    }
-
-    /// Compares and deletes; returns the number of locks that were the owner's.
-    async fn delete(&self, resources: &Resources, owner: Owner) -> Result<i64> {
-        match self.release.run(AckPolicy::default(), LeaseArgs::release(resources, owner)).await {
-            LeaseOutcome::Written { reply, .. } | LeaseOutcome::Declined(reply) => Ok(reply),
-            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error),
-            LeaseOutcome::Unknown(why) => {
-                Err(self.context.reply_context(Operation::Release, 0).unknown(resources.first(), &why))
-            }
-        }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Undoes in the background what may have been written.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, join_all};
 use redis::Value;
 use tokio::sync::Notify;
 
+use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::pipeline::batch::Late;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
@@ -28,8 +30,20 @@ const GIVE_UP: Duration = Duration::from_secs(24 * 60 * 60);
 /// any. It outlives the manager, and ends with the process.
 pub(crate) struct Rollbacks {
     context: NodeContext,
+    /// If it is one node of a cluster.
+    neighbours: Option<Weak<dyn Neighbours>>,
     state: Mutex<State>,
     added: Notify,
+}
+
+/// The nodes of a cluster, to which a lease may have moved.
+pub(crate) trait Neighbours: Send + Sync {
+    /// Whether the node that is reached by this route has the slot of these resources.
+    fn owns(self: Arc<Self>, route: &Arc<Route>, resources: &Resources) -> bool;
+
+    /// Compares and deletes on the node that has them now. Returns whether anything was deleted; `None`: no
+    /// node said so.
+    fn delete(self: Arc<Self>, resources: Resources, owner: Owner) -> BoxFuture<'static, Option<bool>>;
 }
 
 struct State {
@@ -39,9 +53,9 @@ struct State {
 }
 
 impl Rollbacks {
-    pub fn new(context: NodeContext) -> Self {
+    pub fn new(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let state = Mutex::new(State { queue: UndoQueue::new(MAX_BATCH), closed: false });
-        Self { context, state, added: Notify::new() }
+        Self { context, neighbours, state, added: Notify::new() }
     }
 
     /// Compares and deletes until the lease is certainly gone: deleted, or over. A grant that may still be
@@ -84,6 +98,8 @@ impl Rollbacks {
 
     async fn work(self: Arc<Self>) {
         let _abort = scopeguard::guard_on_unwind((), |()| self.state.lock().queue.abort());
+        // They are needed until all is undone.
+        let neighbours = self.neighbours.as_ref().and_then(Weak::upgrade);
         loop {
             let step = self.state.lock().queue.step(self.context.clock.boot());
             match step {
@@ -97,15 +113,51 @@ impl Rollbacks {
                     let _ = tokio::time::timeout(time, self.added.notified()).await;
                 }
                 UndoStep::Attempt(undos) => {
-                    let results = self.delete(&undos).await;
+                    let results = match &neighbours {
+                        Some(neighbours) => self.delete_in_cluster(neighbours, &undos).await,
+                        None => self.delete(&undos.iter().collect::<Vec<_>>()).await,
+                    };
                     self.state.lock().queue.settle(undos, results, self.context.clock.boot());
                 }
             }
         }
     }
 
+    /// Those whose slot has moved are undone where it is now.
+    async fn delete_in_cluster(
+        &self,
+        neighbours: &Arc<dyn Neighbours>,
+        undos: &[Undo<LeaseArgs>],
+    ) -> Vec<UndoResult> {
+        let mut results = vec![UndoResult::Failed; undos.len()];
+        let is_here = |undo: &Undo<LeaseArgs>| {
+            Arc::clone(neighbours).owns(self.context.connector.route(), undo.target.resources())
+        };
+        let (here, mut moved): (Vec<_>, Vec<_>) = (0..undos.len()).partition(|&at| is_here(&undos[at]));
+        if !here.is_empty() {
+            let replies = self.delete(&here.iter().map(|&at| &undos[at]).collect::<Vec<_>>()).await;
+            // Perhaps a slot has moved without notice, or is moving.
+            let failed = |at: &usize| replies.get(*at).is_some_and(|result| *result == UndoResult::Failed);
+            moved.extend((0..here.len()).filter(failed).map(|at| here[at]));
+            here.iter().zip(replies).for_each(|(&at, result)| results[at] = result);
+        }
+        let deletions = moved.into_iter().map(|at| {
+            let target = &undos[at].target;
+            let deletion = Arc::clone(neighbours).delete(target.resources().clone(), target.owner());
+            async move { (at, deletion.await) }
+        });
+        for (at, deleted) in join_all(deletions).await {
+            results[at] = match deleted {
+                Some(true) => UndoResult::Deleted,
+                Some(false) => UndoResult::Missing,
+                None => UndoResult::Failed,
+            };
+        }
+        results
+    }
+
     /// The results for which a reply came, in order.
-    async fn delete(&self, undos: &[Undo<LeaseArgs>]) -> Vec<UndoResult> {
+    async fn delete(&self, undos: &[&Undo<LeaseArgs>]) -> Vec<UndoResult> {
         let response = self
             .context
             .shared

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
+use crate::backend::redis::protocol::redirect::Elsewhere;
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
@@ -29,6 +30,8 @@ pub(crate) enum LeaseOutcome {
     Declined(i64),
     /// Nothing was written, or even sent.
     Refused(Error),
+    /// Nothing was written, because another node of the cluster has the slot.
+    Elsewhere(Box<Elsewhere>),
     /// Perhaps written, and it cannot be proved: undo it. The error is for the caller.
     Undo(Error, Late),
     /// Unknown, for this reason.

@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle};
+use crate::backend::redis::protocol::lease_args::Grouping;
 use crate::backend::redis::protocol::replies::{ReplyContext, ScriptResult};
 use crate::error::Error;
 
@@ -13,13 +14,16 @@ pub(crate) struct RoundTrip {
     pub attempt: u32,
     /// Whether the script is loaded first.
     pub load_script: bool,
-    /// Whether each request gets a call of its own.
-    pub separately: bool,
+    /// Which requests share a call.
+    pub grouping: Grouping,
 }
 
 impl RoundTrip {
-    pub const fn first(batch: RequestBatch) -> Self {
-        Self { batch, attempt: 1, load_script: false, separately: false }
+    pub fn first(mut batch: RequestBatch, grouping: Grouping) -> Self {
+        if grouping == Grouping::BySlot && batch.len() > 1 {
+            batch.sort_by_cached_key(|entry| entry.lease.slot());
+        }
+        Self { batch, attempt: 1, load_script: false, grouping }
     }
 }
 
@@ -79,7 +83,8 @@ impl<'a> ReplySorter<'a> {
                 // Perhaps refused because of a single key: nothing was written, and each request can be sent
                 // separately.
                 let code = if let Value::ServerError(error) = &reply { error.code() } else { "" };
-                if entries.len() > 1 && !self.last && matches!(code, "NOPERM" | "CROSSSLOT") {
+                let of_a_key = matches!(code, "NOPERM" | "CROSSSLOT" | "ASK" | "TRYAGAIN");
+                if entries.len() > 1 && !self.last && of_a_key {
                     self.crosses_slots |= code == "CROSSSLOT";
                     self.resend.append(&mut entries);
                     return;
@@ -107,6 +112,7 @@ impl<'a> ReplySorter<'a> {
             // The reason why it cannot be loaded says more than that it is not loaded.
             ScriptResult::NotLoaded(error) => LeaseOutcome::Refused(self.load_error.clone().unwrap_or(error)),
             ScriptResult::Declined(reply) => LeaseOutcome::Declined(reply),
+            ScriptResult::Elsewhere(elsewhere) => LeaseOutcome::Elsewhere(elsewhere),
             ScriptResult::WrongServer(error) | ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
             // A proxy may have sent this reply while the server still executes the script.
             ScriptResult::Failed(error) => LeaseOutcome::Undo(error, Late::Possible),

@@ -7,7 +7,7 @@
 //! when there is nothing to do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::Value;
@@ -22,10 +22,10 @@ use super::wait_kick::{Kicking, WaitKicker};
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ExpectedReply;
-use crate::backend::redis::protocol::lease_args::{LeaseArgs, call_sizes};
+use crate::backend::redis::protocol::lease_args::{Grouping, LeaseArgs, call_sizes};
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
-use crate::backend::redis::protocol::scripts::Script;
+use crate::backend::redis::protocol::scripts::{Script, pack_asking};
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;
@@ -34,6 +34,9 @@ use crate::runtime::sync::Mutex;
 /// How often a request is sent at most: the script may have to be loaded, the request to be sent separately,
 /// and to another server.
 const MAX_ROUND_TRIPS: u32 = 4;
+
+/// A cluster has many nodes: a connection to one that is not used for this long is closed.
+const KEEP_IDLE: Duration = Duration::from_secs(60);
 
 /// An extension is answered within this share of its TTL, or is made again on a new connection: it is due
 /// when a third of the TTL is over, so there is time for that even if a connection was dropped silently.
@@ -47,8 +50,6 @@ pub(crate) struct Workers {
     script: &'static Script,
     operation: Operation,
     scheduler: Mutex<Scheduler>,
-    /// This server is part of a cluster, and accepts no call with the keys of several requests.
-    separately: AtomicBool,
     /// There is work for an idle worker, or the workers must exit.
     work: Notify,
     /// A worker exited.
@@ -63,8 +64,7 @@ impl Workers {
         limits: WorkerLimits,
     ) -> Self {
         let scheduler = Mutex::new(Scheduler::new(limits));
-        let separately = AtomicBool::new(false);
-        Self { context, script, operation, scheduler, separately, work: Notify::new(), exited: Notify::new() }
+        Self { context, script, operation, scheduler, work: Notify::new(), exited: Notify::new() }
     }
 
     /// Runs the script for one request and waits for its proof, unless no acknowledgements are required.
@@ -125,7 +125,14 @@ impl Workers {
                         self.send_proved(&mut own, class.required, batch).await;
                     }
                 }
-                Assignment::Wait => self.work.notified().await,
+                Assignment::Wait => {
+                    let work = self.work.notified();
+                    if !self.context.of_cluster {
+                        work.await;
+                    } else if timeout(KEEP_IDLE, work).await.is_err() {
+                        own = None;
+                    }
+                }
                 Assignment::Exit => {
                     ScopeGuard::into_inner(counted);
                     self.exited.notify_waiters();
@@ -138,7 +145,7 @@ impl Workers {
 
     /// A batch with a WAIT, on the worker's own connection.
     async fn send_proved(&self, own: &mut Option<WorkerConnection>, required: u32, batch: RequestBatch) {
-        let mut trip = RoundTrip::first(batch);
+        let mut trip = RoundTrip::first(batch, self.context.grouping());
         loop {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
             // vain.
@@ -168,7 +175,7 @@ impl Workers {
 
     /// A batch without WAIT, on the shared connection.
     async fn send_unproved(&self, batch: RequestBatch) {
-        let mut trip = RoundTrip::first(batch);
+        let mut trip = RoundTrip::first(batch, self.context.grouping());
         loop {
             let connection = match self.context.shared.get().await {
                 Ok(connection) => connection,
@@ -187,10 +194,9 @@ impl Workers {
         connection: &Connection,
         kicker: Option<&WaitKicker>,
         required: u32,
-        mut trip: RoundTrip,
+        trip: RoundTrip,
     ) -> Completed {
         let context = self.context.reply_context(self.operation, required);
-        trip.separately |= self.separately.load(Ordering::Relaxed);
         let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, required, &trip) {
             Ok(sent) => sent,
             Err(broken) => {
@@ -266,8 +272,10 @@ impl Workers {
 
     /// Sends the calls of the script, and the WAIT.
     fn send(&self, connection: &Connection, required: u32, trip: &RoundTrip) -> Result<SentBatch, Break> {
-        let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.separately);
-        let replies = [usize::from(trip.load_script) + sizes.len(), if required > 0 { 2 } else { 0 }];
+        let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.grouping);
+        let askings = trip.batch.iter().filter(|entry| entry.lease.asking).count();
+        let calls = usize::from(trip.load_script) + sizes.len() + askings;
+        let replies = [calls, if required > 0 { 2 } else { 0 }];
         // The next ones are for those that allow more time.
         let timeout_ms = if required > 0 { shortest(&trip.batch).unwrap_or_default() } else { 0 };
         let mut at = BootInstant::from_micros(0);
@@ -284,6 +292,9 @@ impl Workers {
             for &size in &sizes {
                 let (call, others) = rest.split_at(size);
                 rest = others;
+                if call[0].lease.asking {
+                    pack_asking(packer, out);
+                }
                 let leases = call.iter().map(|entry| &entry.lease);
                 self.script.pack(&self.context.settings.keys, leases, packer, out);
             }
@@ -313,11 +324,17 @@ impl Workers {
         sizes: Vec<usize>,
         mut response: Response,
     ) -> (Vec<(BatchEntry, i64)>, RoundTrip) {
-        let RoundTrip { batch, attempt, load_script, separately } = trip;
+        let RoundTrip { batch, attempt, load_script, grouping } = trip;
         let loaded = (load_script && !response.replies.is_empty()).then(|| response.replies.remove(0));
         let mut sorter = ReplySorter::new(context, attempt >= MAX_ROUND_TRIPS, loaded);
         let mut calls = batch.into_iter();
-        for (reply, size) in response.replies.into_iter().zip(sizes) {
+        let mut replies = response.replies.into_iter();
+        for size in sizes {
+            if calls.as_slice()[0].lease.asking {
+                // Of ASKING: if it was refused, so is the call.
+                let _ = replies.next();
+            }
+            let Some(reply) = replies.next() else { break };
             sorter.add_call(calls.by_ref().take(size).collect(), reply);
         }
         if calls.len() > 0 {
@@ -329,13 +346,13 @@ impl Workers {
         }
         let ReplySorter { written, resend, not_loaded, crosses_slots, .. } = sorter;
         if crosses_slots {
-            self.separately.store(true, Ordering::Relaxed);
+            self.context.by_slot.store(true, Ordering::Relaxed);
         }
         let next = RoundTrip {
             batch: resend,
             attempt: attempt + 1,
             load_script: not_loaded,
-            separately: separately || !not_loaded,
+            grouping: if not_loaded { grouping } else { Grouping::None },
         };
         (written, next)
     }

@@ -9,6 +9,8 @@ use super::values::server_error;
 
 /// The most memory for one reply, in bytes. The longest section of INFO has some kilobytes.
 pub(crate) const MAX_REPLY: usize = 256 * 1024;
+/// The same for the map of a cluster, which has a line for each of up to 16,384 ranges of slots.
+const MAX_MAP: usize = 64 * 1024 * 1024;
 /// What an item of a list takes: twice its size, because a growing list doubles.
 const ITEM_COST: usize = 2 * size_of::<Value>();
 /// Lists in lists. Ours have two levels.
@@ -17,7 +19,6 @@ const MAX_DEPTH: usize = 4;
 const MAX_RESERVED: usize = 128;
 
 /// Turns bytes into replies, across pieces that end anywhere.
-#[derive(Default)]
 pub(crate) struct Decoder {
     /// Lists whose items are still to come, the innermost last.
     open: Vec<OpenList>,
@@ -26,6 +27,14 @@ pub(crate) struct Decoder {
     /// Bytes of the unfinished line that were searched for its end.
     searched: usize,
     redaction: Option<Redaction>,
+    /// The most memory for one reply.
+    max_reply: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self { open: Vec::new(), cost: 0, searched: 0, redaction: None, max_reply: MAX_REPLY }
+    }
 }
 
 struct OpenList {
@@ -51,6 +60,12 @@ impl Decoder {
     /// Errors will not have this password.
     pub fn without(redaction: Option<Redaction>) -> Self {
         Self { redaction, ..Self::default() }
+    }
+
+    /// For a server whose replies may be as long as its cluster is large.
+    pub const fn for_maps(mut self) -> Self {
+        self.max_reply = MAX_MAP;
+        self
     }
 
     /// The next reply, if all of it is there. Takes the bytes that it used off the front of `input`.
@@ -90,7 +105,7 @@ impl Decoder {
     }
 
     fn check(&self, more: usize) -> Result<(), DecodeError> {
-        if self.cost.saturating_add(more) > MAX_REPLY { Err(DecodeError::TooLarge) } else { Ok(()) }
+        if self.cost.saturating_add(more) > self.max_reply { Err(DecodeError::TooLarge) } else { Ok(()) }
     }
 
     /// Adds an item to the innermost list; returns the reply that it completes.
@@ -130,7 +145,7 @@ impl Decoder {
                     -1 => return whole(Value::Nil),
                     length => usize::try_from(length).map_err(|_| Malformed)?,
                 };
-                if length > MAX_REPLY {
+                if length > self.max_reply {
                     return Err(TooLarge);
                 }
                 if *mark == b'*' {

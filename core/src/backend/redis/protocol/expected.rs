@@ -18,6 +18,8 @@ pub(crate) enum ExpectedReply {
     List,
     /// A list of names and values.
     Table,
+    /// A list that is as long as a cluster is large.
+    Map,
     /// Of a PING on a connection that has subscribed: a list, or text from a proxy that makes no difference.
     Pong,
 }
@@ -36,7 +38,7 @@ pub(crate) enum ScriptReply {
 impl ExpectedReply {
     /// Whether some kilobytes are nothing unusual.
     pub const fn may_be_long(self) -> bool {
-        matches!(self, Self::Text | Self::Table)
+        matches!(self, Self::Text | Self::Table | Self::Map)
     }
 
     /// The reply without its echo: the items of a script that returns several, or the only item. `None`: this
@@ -56,7 +58,7 @@ impl ExpectedReply {
                 Self::Text | Self::Pong,
                 reply @ (Value::Okay | Value::SimpleString(_) | Value::BulkString(_)),
             )
-            | (Self::List | Self::Table | Self::Pong, reply @ Value::Array(_)) => Some(reply),
+            | (Self::List | Self::Table | Self::Map | Self::Pong, reply @ Value::Array(_)) => Some(reply),
             _ => None,
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::backend::contract::Request;
+use crate::backend::redis::config::slot::slot_of;
 use crate::backend::waiter::Waiter;
 use crate::lease::token::FENCE_TTL_MS;
 use crate::lease::{Mode, Owner, Resources, Ttl};
@@ -19,6 +20,8 @@ pub(crate) struct LeaseArgs {
     pub(super) owner: Owner,
     pub(super) numbers: [u64; 3],
     pub(super) waiter: Option<Waiter>,
+    /// The node serves it only because it is asked to: its slot is moving there.
+    pub asking: bool,
 }
 
 impl LeaseArgs {
@@ -26,16 +29,16 @@ impl LeaseArgs {
         // The only mode that the scripts have.
         let Request { resources, mode: Mode::Exclusive, owner, ttl, min_token, waiter, .. } = request;
         let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
-        Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone() }
+        Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone(), asking: false }
     }
 
     pub fn extend(resources: &Resources, owner: Owner, ttl: Ttl) -> Self {
         let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
-        Self { resources: resources.clone(), owner, numbers, waiter: None }
+        Self { resources: resources.clone(), owner, numbers, waiter: None, asking: false }
     }
 
     pub fn release(resources: &Resources, owner: Owner) -> Self {
-        Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None }
+        Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None, asking: false }
     }
 
     /// The TTL of a grant or an extension.
@@ -46,6 +49,15 @@ impl LeaseArgs {
     /// The resources.
     pub const fn resources(&self) -> &Resources {
         &self.resources
+    }
+
+    pub const fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// The slot of its resources.
+    pub fn slot(&self) -> u16 {
+        slot_of(self.resources.first())
     }
 
     /// The number of resources.
@@ -66,13 +78,24 @@ const fn fence_ms(ttl: Ttl) -> u64 {
     FENCE_TTL_MS + ttl.as_millis() as u64
 }
 
-/// The number of leases for each call. `separately`: one lease a call.
-pub(crate) fn call_sizes<'a>(leases: impl Iterator<Item = &'a LeaseArgs>, separately: bool) -> Vec<usize> {
-    let most = if separately { 1 } else { MAX_LEASES };
-    let (mut calls, mut names) = (Vec::new(), 0);
+/// Which leases may share a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Grouping {
+    All,
+    /// Those of one slot of a cluster.
+    BySlot,
+    None,
+}
+
+/// The number of leases for each call.
+pub(crate) fn call_sizes<'a>(leases: impl Iterator<Item = &'a LeaseArgs>, grouping: Grouping) -> Vec<usize> {
+    let most = if grouping == Grouping::None { 1 } else { MAX_LEASES };
+    let (mut calls, mut names, mut last_slot) = (Vec::new(), 0, None);
     for lease in leases {
+        let slot = (grouping == Grouping::BySlot).then(|| lease.slot());
+        let fits = slot == last_slot && !lease.asking && names + lease.names() <= MAX_NAMES;
         match calls.last_mut() {
-            Some(size) if *size < most && names + lease.names() <= MAX_NAMES => {
+            Some(size) if *size < most && fits => {
                 *size += 1;
                 names += lease.names();
             }
@@ -81,6 +104,8 @@ pub(crate) fn call_sizes<'a>(leases: impl Iterator<Item = &'a LeaseArgs>, separa
                 names = lease.names();
             }
         }
+        // The next one begins another call.
+        last_slot = if lease.asking { Some(u16::MAX) } else { slot };
     }
     calls
 }
@@ -95,13 +120,26 @@ mod tests {
             let names = (0..names).map(|name| name.to_string()).collect();
             LeaseArgs::release(&Resources::many(names).unwrap(), Owner::from_bytes([0; 16]))
         };
-        let sizes = |names: &[usize], separately| {
+        let sizes = |names: &[usize], grouping| {
             let leases: Vec<_> = names.iter().map(|&names| lease(names)).collect();
-            call_sizes(leases.iter(), separately)
+            call_sizes(leases.iter(), grouping)
         };
-        assert_eq!(sizes(&[1; 130], false), [64, 64, 2]);
-        assert_eq!(sizes(&[60, 60, 60, 1_000, 1, 1], false), [2, 1, 1, 2]);
-        assert_eq!(sizes(&[1, 1], true), [1, 1]);
-        assert_eq!(sizes(&[], false), [0; 0]);
+        assert_eq!(sizes(&[1; 130], Grouping::All), [64, 64, 2]);
+        assert_eq!(sizes(&[60, 60, 60, 1_000, 1, 1], Grouping::All), [2, 1, 1, 2]);
+        assert_eq!(sizes(&[1, 1], Grouping::None), [1, 1]);
+        assert_eq!(sizes(&[], Grouping::All), [0; 0]);
+    }
+
+    #[test]
+    fn leases_of_several_slots_share_no_call() {
+        let lease =
+            |name: &str| LeaseArgs::release(&Resources::one(name).unwrap(), Owner::from_bytes([0; 16]));
+        let leases = ["{a}1", "{a}2", "{b}1", "{a}3"].map(lease);
+        assert_eq!(call_sizes(leases.iter(), Grouping::BySlot), [2, 1, 1]);
+        assert_eq!(call_sizes(leases.iter(), Grouping::All), [4]);
+        let mut leases = ["{a}1", "{a}2", "{a}3", "{a}4"].map(lease);
+        leases[1].asking = true;
+        leases[2].asking = true;
+        assert_eq!(call_sizes(leases.iter(), Grouping::BySlot), [1, 1, 1, 1]);
     }
 }

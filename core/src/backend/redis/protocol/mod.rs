@@ -5,6 +5,7 @@ pub(crate) mod expected;
 pub(crate) mod lease_args;
 pub(crate) mod packer;
 pub(crate) mod redaction;
+pub(crate) mod redirect;
 pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod scripts;

@@ -72,7 +72,7 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
         ),
         "CLUSTERDOWN" => (Unavailable, "the Redis cluster is down", "check CLUSTER INFO"),
         "MOVED" | "ASK" | "TRYAGAIN" => {
-            (Unsupported, "this server is part of a Redis Cluster", "use a primary without cluster mode")
+            (Unsupported, "this server is part of a Redis Cluster", "use redis: { cluster }")
         }
         "CROSSSLOT" => (
             Unsupported,

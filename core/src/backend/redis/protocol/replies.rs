@@ -5,6 +5,7 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
+use super::redirect::{Elsewhere, Redirect};
 use super::refusals::{
     PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal,
 };
@@ -19,6 +20,8 @@ pub(crate) struct ReplyContext<'a> {
     pub operation: Operation,
     /// The required number of acknowledgements.
     pub required: u32,
+    /// Whether it is a node of a cluster, and not all of it.
+    pub of_cluster: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub(crate) enum ScriptResult {
     NotLoaded(Error),
     /// The server is not the primary, or not any more; nothing was written.
     WrongServer(Error),
+    /// Another node of the cluster may serve it; nothing was written.
+    Elsewhere(Box<Elsewhere>),
     /// The server refused before anything was written.
     Refused(Error),
     /// The script failed; something may have been written.
@@ -80,14 +85,26 @@ impl ReplyContext<'_> {
         match reply {
             Value::Int(number) if *number > 0 => ScriptResult::Done(*number),
             Value::Int(number) => ScriptResult::Declined(*number),
-            Value::ServerError(error) => match self.refused(error) {
-                Some(refused) if is_not_loaded(error) => ScriptResult::NotLoaded(refused),
-                Some(refused) if is_wrong_server(error) => ScriptResult::WrongServer(refused),
-                Some(refused) => ScriptResult::Refused(refused),
-                None => ScriptResult::Failed(self.error(reply)),
+            Value::ServerError(error) => match (self.elsewhere(error), self.refused(error)) {
+                (Some(elsewhere), _) => ScriptResult::Elsewhere(elsewhere),
+                (_, Some(refused)) if is_not_loaded(error) => ScriptResult::NotLoaded(refused),
+                (_, Some(refused)) if is_wrong_server(error) => ScriptResult::WrongServer(refused),
+                (_, Some(refused)) => ScriptResult::Refused(refused),
+                (_, None) => ScriptResult::Failed(self.error(reply)),
             },
             _ => ScriptResult::Failed(self.error(reply)),
         }
+    }
+
+    /// Whether another node of the cluster may serve what this one did not.
+    pub fn elsewhere(&self, error: &ServerError) -> Option<Box<Elsewhere>> {
+        let redirect = Redirect::parse(error).filter(|_| self.of_cluster)?;
+        Some(Box::new(Elsewhere {
+            redirect,
+            address: self.address.to_string(),
+            consequence: self.operation.consequence(),
+            said: error_text(error),
+        }))
     }
 
     /// Classifies the reply to one lease in the list of a script: an error there has granted nothing.

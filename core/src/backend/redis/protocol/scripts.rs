@@ -9,7 +9,7 @@ use super::expected::{ExpectedReply, ScriptReply};
 use super::lease_args::LeaseArgs;
 use super::packer::Packer;
 use crate::backend::redis::config::keys::{KeyKind, Keys};
-use crate::lease::Resources;
+use crate::lease::{Owner, Resources};
 
 /// A script, and the hash by which the server knows it.
 #[derive(Debug)]
@@ -132,6 +132,8 @@ pub(crate) static INSPECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/inspect.lua"), ScriptParams::default()));
 pub(crate) static FORCE_RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_wait_queue!("force_release.lua"), ScriptParams::default()));
+pub(crate) static DELETE_LOCK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/delete_lock.lua"), ScriptParams::default()));
 pub(crate) static JOIN_QUEUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_wait_queue!("join_queue.lua"), ScriptParams::default()));
 pub(crate) static LEAVE_QUEUE: LazyLock<Script> =
@@ -146,6 +148,29 @@ pub(crate) static CAN_PUBLISH: LazyLock<Script> =
 pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.script_call(out, ScriptReply::Number, |cmd, echo| {
         cmd.arg("EVALSHA").arg(&*CAN_PUBLISH.sha).arg(0).arg(echo).arg(channel);
+    });
+}
+
+/// Appends the EVALSHA of `delete_lock.lua` to `out`. `None`: of any owner.
+pub(crate) fn pack_delete_lock(
+    keys: &Keys,
+    resource: &str,
+    owner: Option<Owner>,
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) {
+    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg("EVALSHA").arg(&*DELETE_LOCK.sha).arg(1);
+        keys.add_to(cmd, resource, KeyKind::Lock);
+        let owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
+        cmd.arg(echo).arg(owner);
+    });
+}
+
+/// Appends an ASKING to `out`: the next command is for a slot that is moving to this node.
+pub(crate) fn pack_asking(packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.command(out, ExpectedReply::Text, |cmd| {
+        cmd.arg("ASKING");
     });
 }
 
@@ -171,7 +196,7 @@ mod tests {
     use super::*;
     use crate::backend::contract::Request;
     use crate::backend::waiter::Waiter;
-    use crate::lease::{AckPolicy, Mode, Owner, Ttl};
+    use crate::lease::{AckPolicy, Mode, Ttl};
 
     #[test]
     fn every_script_states_its_keys_and_its_reply() {
@@ -182,6 +207,7 @@ mod tests {
             &RELEASE,
             &INSPECT,
             &FORCE_RELEASE,
+            &DELETE_LOCK,
             &JOIN_QUEUE,
             &LEAVE_QUEUE,
             &HEARTBEAT,

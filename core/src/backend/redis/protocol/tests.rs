@@ -14,7 +14,7 @@ fn error(line: &str) -> Value {
 fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
-    ReplyContext { address, operation, required }
+    ReplyContext { address, operation, required, of_cluster: false }
 }
 
 /// The error of a refusal, which proves that nothing was written.
@@ -41,9 +41,9 @@ fn each_refusal_says_what_to_do() {
         ("LOADING Redis is loading the dataset in memory", "BACKEND_UNAVAILABLE", "try again"),
         ("MASTERDOWN Link with MASTER is down", "BACKEND_UNAVAILABLE", "primary"),
         ("CLUSTERDOWN Hash slot not served", "BACKEND_UNAVAILABLE", "CLUSTER INFO"),
-        ("MOVED 3999 127.0.0.1:6381", "UNSUPPORTED", "cluster mode"),
-        ("ASK 3999 127.0.0.1:6381", "UNSUPPORTED", "cluster mode"),
-        ("TRYAGAIN Multiple keys request during rehashing of slot", "UNSUPPORTED", "cluster mode"),
+        ("MOVED 3999 127.0.0.1:6381", "UNSUPPORTED", "redis: { cluster }"),
+        ("ASK 3999 127.0.0.1:6381", "UNSUPPORTED", "redis: { cluster }"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", "UNSUPPORTED", "redis: { cluster }"),
         ("CROSSSLOT Keys in request don't hash to the same slot", "UNSUPPORTED", "{order:5}"),
         ("OOM command not allowed when used memory > 'maxmemory'.", "BACKEND_UNAVAILABLE", "maxmemory"),
         ("MISCONF Redis is configured to save RDB snapshots", "BACKEND_UNAVAILABLE", "log"),

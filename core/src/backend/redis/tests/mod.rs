@@ -1,6 +1,8 @@
 //! The backend against real servers.
 
 mod attempts;
+mod cluster;
+mod cluster_servers;
 mod damaged_replies;
 mod failover;
 mod faults;

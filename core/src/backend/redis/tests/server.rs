@@ -29,6 +29,10 @@ pub fn available() -> bool {
     found
 }
 
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn binary() -> String {
     std::env::var(BINARY).unwrap_or_else(|_| "redis-server".into())
 }
@@ -42,7 +46,7 @@ impl Server {
 
     /// Likewise; `None` if the server refuses these arguments.
     pub fn try_start(args: &[&str]) -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let dir = TempDir::new().unwrap();
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let tls = args.iter().any(|arg| arg == "--tls-port");
@@ -132,6 +136,12 @@ impl Server {
         self.kill();
         self.child = launch(self.port, &self.dir, &self.args, self.tls);
         assert!(self.wait(), "it accepted these arguments before");
+    }
+
+    /// Starts it again on another port, with the files it has.
+    pub fn restart_on(&mut self, port: u16) {
+        self.port = port;
+        self.restart();
     }
 
     /// Waits until it serves; `false` if it exits instead.

@@ -26,7 +26,7 @@ impl Process {
         let kind = ServerKind::Primary;
         let endpoint = Endpoint { address, kind, settings: Arc::clone(&settings) };
         let route = Route::new(Arc::new(FixedAddress(Arc::new(endpoint))));
-        Self(NodeContext::new(settings, Arc::new(route), Clock::System))
+        Self(NodeContext::new(settings, Arc::new(route), Clock::System, false))
     }
 
     fn name(&self) -> String {

@@ -1,16 +1,19 @@
 //! Which server owns a resource now?
 //!
 //! One variant for each kind of deployment; the rest of the backend works with the nodes it gets from here.
-//! Sentinel and Cluster would each be a folder here, and a variant.
+//! Sentinel would be another folder here, and a variant.
 
+pub(crate) mod cluster;
 mod standalone;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
+use self::cluster::{Cluster, OnMigration};
 use self::standalone::Standalone;
 use super::config::{Config, Deployment};
-use super::node::Node;
+use super::node::{Node, NodeError, NodeResult};
 use crate::error::Result;
 use crate::lease::Resources;
 use crate::runtime::clock::Clock;
@@ -18,6 +21,7 @@ use crate::runtime::clock::Clock;
 /// A closed enum rather than a trait object, so that the lookup before every request allocates nothing.
 pub(crate) enum Topology {
     Standalone(Standalone),
+    Cluster(Cluster),
 }
 
 impl Topology {
@@ -27,23 +31,53 @@ impl Topology {
         match deployment {
             Deployment::Standalone(address) => Self::Standalone(Standalone::new(address, settings, clock)),
             Deployment::Sentinel(_) => unimplemented!("not yet"),
-            Deployment::Cluster(_) => unimplemented!("not yet"),
+            Deployment::Cluster(config) => Self::Cluster(Cluster::new(config, settings, clock)),
         }
     }
 
     /// The node that owns all of these resources. A lease is written atomically, so it has one owner;
     /// resources of different nodes are an error. Asynchronous, because an owner may have to be looked up.
-    #[expect(clippy::unused_async, reason = "only a standalone primary is known without asking")]
-    pub async fn owner_of(&self, _resources: &Resources) -> Result<Arc<Node>> {
+    pub async fn owner_of(&self, resources: &Resources) -> Result<Arc<Node>> {
         match self {
             Self::Standalone(standalone) => Ok(standalone.owner()),
+            Self::Cluster(cluster) => cluster.owner_of(resources).await,
         }
     }
 
-    /// All nodes that are known now; at least one.
+    /// Makes a request of the node that owns these resources, or of another one if that turns out to have
+    /// them. While their slot is moving between nodes, `call` is told whether it asks the new one.
+    pub async fn on_owner<T, F>(
+        &self,
+        resources: &Resources,
+        patience: (OnMigration, Duration),
+        call: impl Fn(Arc<Node>, bool) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = NodeResult<T>>,
+    {
+        let node = self.owner_of(resources).await?;
+        match (call(Arc::clone(&node), false).await, self) {
+            (Ok(done), _) => Ok(done),
+            (Err(NodeError::Elsewhere(elsewhere)), Self::Cluster(cluster)) => {
+                Box::pin(cluster.follow(resources, node, *elsewhere, patience, call)).await
+            }
+            (Err(error), _) => Err(error.into_error()),
+        }
+    }
+
+    /// All nodes, as soon as they are known; at least one.
+    pub async fn discovered(&self) -> Result<Vec<Arc<Node>>> {
+        match self {
+            Self::Standalone(standalone) => Ok(vec![standalone.owner()]),
+            Self::Cluster(cluster) => cluster.discovered().await,
+        }
+    }
+
+    /// All nodes that are known now.
     pub fn nodes(&self) -> Vec<Arc<Node>> {
         match self {
             Self::Standalone(standalone) => vec![standalone.owner()],
+            Self::Cluster(cluster) => cluster.known(),
         }
     }
 }
@@ -52,6 +86,7 @@ impl fmt::Debug for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standalone(standalone) => f.debug_tuple("Standalone").field(standalone).finish(),
+            Self::Cluster(cluster) => f.debug_tuple("Cluster").field(cluster).finish(),
         }
     }
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::Value;
+use redis::{ServerError, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::WaitQueue;
+use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
-use crate::backend::redis::protocol::lease_args::MAX_LEASES;
+use crate::backend::redis::protocol::lease_args::{Grouping, MAX_LEASES};
+use crate::backend::redis::protocol::redirect::Redirect;
 use crate::backend::redis::protocol::refusals::concerns_names;
 use crate::backend::redis::protocol::scripts::HEARTBEAT;
 
@@ -81,7 +83,11 @@ impl WaitQueue {
         let state = self.state.lock();
         let names: BTreeSet<&Arc<str>> =
             state.waiters.values().flat_map(|queued| queued.resources.as_slice()).collect();
-        names.into_iter().cloned().collect()
+        let mut names: Vec<_> = names.into_iter().cloned().collect();
+        if self.context.grouping() == Grouping::BySlot {
+            names.sort_by_cached_key(|name| slot_of(name));
+        }
+        names
     }
 
     /// Sends the heartbeat, and wakes waiters whose turn it is. Returns when the next heartbeat is due, if
@@ -90,18 +96,27 @@ impl WaitQueue {
         let mut sooner = None;
         let mut rest = names;
         while !rest.is_empty() {
-            let most = if self.separately.load(Ordering::Relaxed) { 1 } else { MAX_LEASES };
-            let (some, others) = rest.split_at(most.min(rest.len()));
+            let (some, others) = rest.split_at(self.first_call(rest));
             match self.heartbeat_call(some).await {
                 Some(Value::Array(replies)) => {
                     for (name, reply) in some.iter().zip(replies) {
                         sooner = sooner.into_iter().chain(self.handle_reply(name, &reply).await).min();
                     }
                 }
+                Some(Value::ServerError(error)) if self.is_redirect(&error) => {
+                    // Their attempts find the node that has the slot, or whether it is free while it moves.
+                    for name in some {
+                        self.wake_waiters_for(name);
+                    }
+                }
                 // A cluster accepts no keys of several slots in one call; or this user may not touch one of
                 // the keys. Other errors would be the same for each name.
                 Some(Value::ServerError(error)) if some.len() > 1 && concerns_names(&error) => {
-                    self.separately.store(true, Ordering::Relaxed);
+                    // Together by slot, if that is new; otherwise one by one.
+                    let by_slot = error.code() == "CROSSSLOT";
+                    if !by_slot || self.context.by_slot.swap(true, Ordering::Relaxed) {
+                        self.separately.store(true, Ordering::Relaxed);
+                    }
                     continue;
                 }
                 _ => {}
@@ -109,6 +124,28 @@ impl WaitQueue {
             rest = others;
         }
         sooner
+    }
+
+    /// How many of these resources share the first call.
+    fn first_call(&self, names: &[Arc<str>]) -> usize {
+        if self.separately.load(Ordering::Relaxed) {
+            return 1;
+        }
+        let most = names.len().min(MAX_LEASES);
+        match self.context.grouping() {
+            Grouping::BySlot => {
+                let slot = slot_of(&names[0]);
+                names[..most].iter().take_while(|name| slot_of(name) == slot).count()
+            }
+            Grouping::All | Grouping::None => most,
+        }
+    }
+
+    /// Whether another node of the cluster has the slot, or may have it soon. Passed on to those who keep the
+    /// cluster's map.
+    fn is_redirect(&self, error: &ServerError) -> bool {
+        let redirect = Redirect::parse(error).filter(|_| self.context.of_cluster);
+        redirect.inspect(|redirect| self.context.connector.route().redirected(redirect)).is_some()
     }
 
     async fn heartbeat_call(&self, names: &[Arc<str>]) -> Option<Value> {
@@ -135,7 +172,7 @@ impl WaitQueue {
                     let process = self.context.settings.keys.process();
                     for fairness in ["f", "u"] {
                         let entry = format!("{process}:{number}:{fairness}");
-                        self.remove_entry([name].into_iter(), &entry).await;
+                        let _ = self.remove_entry([name].into_iter(), &entry).await;
                     }
                 }
             }

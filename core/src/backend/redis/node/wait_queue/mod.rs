@@ -16,8 +16,10 @@ use std::sync::atomic::AtomicBool;
 use redis::Value;
 use tokio::sync::Notify;
 
+use super::{NodeError, NodeResult};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
+use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::{JOIN_QUEUE, LEAVE_QUEUE};
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
@@ -140,10 +142,22 @@ impl WaitQueue {
 
     /// Ends a wait.
     pub async fn leave(&self, resources: &Resources, waiter: &Waiter) {
-        if self.state.lock().waiters.remove(&waiter.number()).is_some() {
-            let entry = self.context.settings.keys.waiter(waiter);
-            self.remove_entry(resources.as_slice().iter().map(AsRef::as_ref), &entry).await;
+        if self.forget(waiter) {
+            // An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
+            let _ = self.remove(resources, waiter).await;
         }
+    }
+
+    /// The waiter does not wait here any more; its entries stay in the server's queues. Returns whether it
+    /// did.
+    pub fn forget(&self, waiter: &Waiter) -> bool {
+        self.state.lock().waiters.remove(&waiter.number()).is_some()
+    }
+
+    /// Removes the entries of a waiter from the server's queues.
+    pub async fn remove(&self, resources: &Resources, waiter: &Waiter) -> NodeResult<()> {
+        let entry = self.context.settings.keys.waiter(waiter);
+        self.remove_entry(resources.as_slice().iter().map(AsRef::as_ref), &entry).await
     }
 
     /// Wakes all waiters and ends the subscription. Each waiter leaves the server's queues by
@@ -154,13 +168,22 @@ impl WaitQueue {
         self.changed.notify_waiters();
     }
 
-    /// An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
-    async fn remove_entry<'a>(&self, names: impl ExactSizeIterator<Item = &'a str> + Clone, entry: &str) {
+    async fn remove_entry<'a>(
+        &self,
+        names: impl ExactSizeIterator<Item = &'a str> + Clone,
+        entry: &str,
+    ) -> NodeResult<()> {
         let keys = &self.context.settings.keys;
         let call = self.context.shared.run_script(&LEAVE_QUEUE, |packer, out| {
             LEAVE_QUEUE.pack_queues(keys, &names, Some(entry), ScriptReply::Number, packer, out);
         });
-        let _ = call.await;
+        let reply = call.await.map_err(|error| self.context.query_failed(error))?;
+        if let Value::ServerError(error) = &reply
+            && let Some(elsewhere) = self.context.reply_context(Operation::Query, 0).elsewhere(error)
+        {
+            return Err(NodeError::Elsewhere(elsewhere));
+        }
+        Ok(())
     }
 
     fn wake(&self, number: u64) -> bool {
