@@ -1,7 +1,7 @@
 //! A Redis Cluster of three primaries.
 
 use super::cluster_servers::ClusterServers;
-use super::server::{available, free_port};
+use super::server::{Server, available, free_port};
 use super::*;
 use crate::backend::contract::Info;
 use crate::backend::redis::config::slot::slot_of;
@@ -191,24 +191,7 @@ fn a_waiter_follows_its_slot() {
     let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
     let lease = request(one("w"), 60_000, acks(0, 0));
     granted(acquire(&backend, &lease));
-    let waiter = Waiter::new(true);
-    let waiting = {
-        let backend = Arc::clone(&backend);
-        let attempt = Request { waiter: Some(waiter.clone()), ..request(one("w"), 60_000, acks(0, 0)) };
-        std::thread::spawn(move || {
-            on_io(async move {
-                backend.join_queue(&attempt.resources, &waiter).await.unwrap();
-                loop {
-                    match backend.acquire(&attempt).await {
-                        Ok(Attempt::Granted(_)) => break,
-                        Ok(Attempt::Busy(_)) => waiter.woken().await,
-                        Err(error) => panic!("{error}"),
-                    }
-                }
-                backend.leave_queue(&attempt.resources, &waiter).await;
-            });
-        })
-    };
+    let waiting = wait_for(&backend, "w", Waiter::new(true));
     let queue = "fencelock:{w}:line";
     eventually("it is in the queue", || cluster.nodes[from].exists(queue));
     cluster.move_slot(slot, from, to);
@@ -286,4 +269,111 @@ fn a_primary_on_another_port_is_found() {
     cluster.await_ok();
     recovery(&backend, "p", acks(0, 0));
     assert_eq!(backend.topology.nodes().len(), 3, "no shard was added");
+}
+
+/// Attempts until it is granted, and leaves the queue.
+fn wait_for(backend: &Arc<RedisBackend>, name: &'static str, waiter: Waiter) -> std::thread::JoinHandle<()> {
+    let backend = Arc::clone(backend);
+    let attempt = Request { waiter: Some(waiter.clone()), ..request(one(name), 60_000, acks(0, 0)) };
+    std::thread::spawn(move || {
+        on_io(async move {
+            backend.join_queue(&attempt.resources, &waiter).await.unwrap();
+            loop {
+                match backend.acquire(&attempt).await {
+                    Ok(Attempt::Granted(_)) => break,
+                    Ok(Attempt::Busy(_)) => waiter.woken().await,
+                    Err(error) if error.is_failover() => tokio::time::sleep(Duration::from_millis(50)).await,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            backend.leave_queue(&attempt.resources, &waiter).await;
+        });
+    })
+}
+
+#[test]
+fn a_waiter_outlives_the_failover_of_its_shard() {
+    if !available() {
+        return;
+    }
+    let mut cluster = ClusterServers::start(1);
+    let backend = cluster_backend(&cluster, 1);
+    let lease = request(one("w"), 60_000, acks(1, 1_000));
+    granted(acquire(&backend, &lease));
+    let at = cluster.owner(slot_of("w"));
+    let calls = [true, false].map(|fair| wait_for(&backend, "w", Waiter::new(fair)));
+    let waiting = |node: &Server| {
+        let channels: Vec<String> = node.run(&["PUBSUB", "CHANNELS"]);
+        !channels.is_empty()
+    };
+    eventually("they listen to the primary", || waiting(&cluster.nodes[at]));
+    cluster.nodes[at].kill();
+    eventually("they listen to its successor", || waiting(&cluster.nodes[at + 3]));
+    assert!(calls.iter().all(|call| !call.is_finished()));
+    let other = cluster_backend(&cluster, 1);
+    let began = Instant::now();
+    assert!(release(&other, &lease).unwrap());
+    eventually("one of them has it", || calls.iter().any(std::thread::JoinHandle::is_finished));
+    assert!(force_release(&other, "w").unwrap());
+    for call in calls {
+        call.join().unwrap();
+    }
+    assert!(began.elapsed() < Duration::from_millis(1_500), "{:?}", began.elapsed());
+}
+
+#[test]
+fn what_is_undone_in_the_background_follows_its_slot() {
+    if !available() {
+        return;
+    }
+    let cluster = ClusterServers::start(0);
+    let slot = slot_of("u");
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    let options = Options { command_timeout_ms: 200, ..cluster_options(&cluster, 0) };
+    let backend = backend_with(options);
+    let lease = request(one("u"), 60_000, acks(0, 0));
+    granted(acquire(&backend, &lease));
+    cluster.nodes[from].pause();
+    let error = release(&backend, &lease).unwrap_err();
+    assert_eq!(code(&error), "OUTCOME_UNKNOWN", "{error}");
+    assert_eq!(backend.pending_cleanups(), 1);
+    cluster.nodes[from].resume();
+    eventually("it is released", || backend.pending_cleanups() == 0);
+
+    // A slot that moves while there is something to undo.
+    granted(acquire(&backend, &lease));
+    cluster.move_slot(slot, from, to);
+    let node = backend
+        .topology
+        .nodes()
+        .into_iter()
+        .find(|node| node.route().to_string() == format!("127.0.0.1:{}", cluster.nodes[from].port));
+    let (node, undone) = (node.unwrap(), lease.clone());
+    on_io(async move { node.release_later(&undone.resources, undone.owner, undone.ttl) });
+    eventually("it is undone", || backend.pending_cleanups() == 0);
+    assert_eq!(cluster.get(&lock_key("u")), None);
+}
+
+#[test]
+fn nothing_is_granted_while_the_cluster_is_down() {
+    if !available() {
+        return;
+    }
+    let mut cluster = ClusterServers::start(0);
+    let options = Options { command_timeout_ms: 300, ..cluster_options(&cluster, 0) };
+    let backend = backend_with(options);
+    let (down, at) = (cluster.owner(slot_of("a")), cluster.owner(slot_of("b")));
+    assert_ne!(down, at);
+    let lease = request(one("b"), 60_000, acks(0, 0));
+    granted(acquire(&backend, &lease));
+    cluster.nodes[down].kill();
+    eventually("the others know", || {
+        cluster.nodes[at].run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:fail")
+    });
+    let error = acquire(&backend, &request(one("b"), 60_000, acks(0, 0))).unwrap_err();
+    assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+    assert!(error.to_string().contains("the Redis Cluster is down"), "{error}");
+    cluster.nodes[down].restart();
+    eventually("it serves again", || inspect(&backend, "b").is_ok());
+    assert!(release(&backend, &lease).unwrap());
 }

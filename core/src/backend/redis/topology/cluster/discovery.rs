@@ -174,6 +174,9 @@ impl Discovery {
 
     /// Publishes a map, with what nodes have said a moment ago.
     fn adopt(&self, mut map: ClusterMap) {
+        if let Some(older) = self.map() {
+            map.remember(&older);
+        }
         {
             let moved = &mut self.state.lock().moved;
             moved.retain(|&slot, (when, Member { host, port, .. })| {

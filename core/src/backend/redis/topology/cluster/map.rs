@@ -1,12 +1,17 @@
 //! The map of a cluster: which primary has which slot, as the nodes tell it in reply to `CLUSTER SLOTS`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use redis::Value;
+use tokio::time::Instant;
 
 use crate::backend::redis::config::slot::SLOTS;
 use crate::backend::redis::protocol::values::text;
+
+/// How long a replica that is announced no more is kept in mind.
+const FORMER: Duration = Duration::from_secs(60);
 
 /// A slot without a primary.
 const NO_SHARD: u16 = u16::MAX;
@@ -28,6 +33,9 @@ pub(crate) struct ClusterMap {
 pub(crate) struct MapShard {
     pub primary: Member,
     pub replicas: Vec<Member>,
+    /// Replicas that are announced no more, and since when. One that is being promoted is for a moment
+    /// neither a replica nor a primary with slots.
+    pub former: Vec<(Instant, Member)>,
 }
 
 /// A node as it is announced.
@@ -44,6 +52,13 @@ impl PartialEq for ClusterMap {
         let primaries =
             |map: &'_ Self| -> Vec<Member> { map.shards.iter().map(|shard| shard.primary.clone()).collect() };
         self.slots == other.slots && primaries(self) == primaries(other)
+    }
+}
+
+impl MapShard {
+    /// A primary without replicas.
+    pub const fn of(primary: Member) -> Self {
+        Self { primary, replicas: Vec::new(), former: Vec::new() }
     }
 }
 
@@ -72,9 +87,9 @@ impl ClusterMap {
             let mut nodes = fields.map(|node| member(node, asked));
             // Without its primary, a range is served by nobody.
             let Some(Some(primary)) = nodes.next() else { continue };
-            let shard = shards
-                .entry(Arc::clone(&primary.id))
-                .or_insert_with(|| (MapShard { primary, replicas: nodes.flatten().collect() }, Vec::new()));
+            let shard = shards.entry(Arc::clone(&primary.id)).or_insert_with(|| {
+                (MapShard { replicas: nodes.flatten().collect(), ..MapShard::of(primary) }, Vec::new())
+            });
             shard.1.push((from, to));
         }
         let mut shards: Vec<_> = shards.into_values().collect();
@@ -90,6 +105,20 @@ impl ClusterMap {
         let map =
             Self { shards: shards.into_iter().map(|(shard, _)| shard).collect(), slots, patched: false };
         (map.served() > 0).then_some(map)
+    }
+
+    /// Keeps those replicas of an older map in mind that this one does not have.
+    pub fn remember(&mut self, older: &Self) {
+        let members: HashSet<_> = self.members().map(|member| Arc::clone(&member.id)).collect();
+        for shard in &mut self.shards {
+            let Some(before) = older.shards.iter().find(|it| it.primary.id == shard.primary.id) else {
+                continue;
+            };
+            let gone = before.replicas.iter().map(|replica| (Instant::now(), replica.clone()));
+            let gone =
+                gone.chain(before.former.iter().filter(|(since, _)| since.elapsed() < FORMER).cloned());
+            shard.former = gone.filter(|(_, replica)| !members.contains(&replica.id)).collect();
+        }
     }
 
     /// The index of the shard that has a slot.
@@ -115,15 +144,17 @@ impl ClusterMap {
         let index = map.shards.iter().position(known).unwrap_or_else(|| {
             let owner = self.shard_of(slot);
             let promoted = owner.and_then(|at| {
-                let replica = map.shards[at].replicas.iter().position(|it| it.is_at(host, port))?;
-                Some((at, replica))
+                let MapShard { replicas, former, .. } = &map.shards[at];
+                let mut known = replicas.iter().chain(former.iter().map(|(_, replica)| replica));
+                Some((at, known.find(|it| it.is_at(host, port))?.clone()))
             });
             if let Some((at, replica)) = promoted {
-                let MapShard { primary, replicas } = &mut map.shards[at];
-                std::mem::swap(primary, &mut replicas[replica]);
+                let MapShard { primary, replicas, .. } = &mut map.shards[at];
+                replicas.retain(|it| it.id != replica.id);
+                replicas.push(std::mem::replace(primary, replica));
                 return at;
             }
-            map.shards.push(MapShard { primary: Member::at(host, port), replicas: Vec::new() });
+            map.shards.push(MapShard::of(Member::at(host, port)));
             map.shards.len() - 1
         });
         if let (Some(place), Ok(index)) = (map.slots.get_mut(usize::from(slot)), u16::try_from(index)) {
@@ -293,6 +324,22 @@ mod tests {
         assert_eq!([primary(&promoted, 5), primary(&promoted, 6)], ["h:3", "h:3"].map(|it| Some(it.into())));
         assert_eq!(&*promoted.shards[0].replicas[0].id, "1");
         assert!(map.with_moved(u16::MAX, "h", 2).shard_of(u16::MAX).is_none());
+    }
+
+    #[test]
+    fn a_replica_that_vanished_while_it_is_promoted_is_remembered() {
+        let [one, two, three] = [("1", 1), ("2", 2), ("3", 3)].map(|(id, port)| node(&bulk("h"), port, id));
+        let before = parse(&[
+            range(0, 99, &[one.clone(), three.clone()]),
+            range(100, 199, std::slice::from_ref(&two)),
+        ]);
+        let mut map = parse(&[range(0, 99, &[one]), range(100, 199, &[two])]).unwrap();
+        map.remember(&before.unwrap());
+        let promoted = map.with_moved(5, "h", 3);
+        assert_eq!([primary(&promoted, 5), primary(&promoted, 6)], ["h:3", "h:3"].map(|it| Some(it.into())));
+        let mut after = parse(&[range(0, 99, &[three])]).unwrap();
+        after.remember(&map);
+        assert!(after.shards[0].former.is_empty(), "it is a primary now");
     }
 
     #[test]

@@ -85,7 +85,7 @@ impl Nodes {
         let is_there = |shard: &&Arc<Shard>| shard.current().primary.is_at(host, port);
         let found = table.shards.iter().chain(spare.iter().map(|(_, shard)| shard)).find(is_there).cloned();
         found.unwrap_or_else(|| {
-            let shard = self.new_shard(MapShard { primary: Member::at(host, port), replicas: Vec::new() });
+            let shard = self.new_shard(MapShard::of(Member::at(host, port)));
             spare.push((Instant::now(), Arc::clone(&shard)));
             shard
         })
@@ -210,5 +210,6 @@ fn same_address(old: &MapShard, now: &MapShard) -> bool {
 
 /// A replica took over.
 fn promoted(old: &MapShard, now: &MapShard) -> bool {
-    old.replicas.iter().any(|replica| replica.id == now.primary.id)
+    let mut known = old.replicas.iter().chain(old.former.iter().map(|(_, replica)| replica));
+    known.any(|replica| replica.id == now.primary.id)
 }
