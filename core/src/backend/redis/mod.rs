@@ -49,8 +49,8 @@ use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 
-/// How long the attempt of a waiter waits for the end of a move or an outage at most: its caller's time may be
-/// over meanwhile, and the waiter tries again by itself.
+/// How long the attempt of a waiter waits for the end of a move or an outage at most: its caller's time may
+/// be over meanwhile, and the waiter tries again by itself.
 const WAITERS_PATIENCE: Duration = Duration::from_millis(500);
 
 /// One Redis primary with its replicas, or several in a cluster.
@@ -74,6 +74,18 @@ impl RedisBackend {
         Self { topology: Topology::new(config, clock), patience, closed: AtomicBool::new(false) }
     }
 
+    async fn acquire_in_cluster(&self, request: &Request) -> Result<Attempt> {
+        let Request { resources, waiter, .. } = request;
+        let time = if waiter.is_some() { self.patience.min(WAITERS_PATIENCE) } else { self.patience };
+        let call = |node: Arc<Node>, _| async move {
+            if let (Topology::Cluster(cluster), Some(waiter)) = (&self.topology, waiter) {
+                Box::pin(cluster.wait_at(&node, resources, waiter)).await?;
+            }
+            node.acquire(request).await
+        };
+        self.topology.on_owner(resources, (OnMigration::Wait, time), call).await
+    }
+
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
@@ -92,15 +104,11 @@ impl LockBackend for RedisBackend {
 
     async fn acquire(&self, request: &Request) -> Result<Attempt> {
         self.check_open()?;
-        let Request { resources, waiter, .. } = request;
-        let time = if waiter.is_some() { self.patience.min(WAITERS_PATIENCE) } else { self.patience };
-        let call = |node: Arc<Node>, _| async move {
-            if let (Topology::Cluster(cluster), Some(waiter)) = (&self.topology, waiter) {
-                Box::pin(cluster.wait_at(&node, resources, waiter)).await?;
-            }
-            node.acquire(request).await
-        };
-        self.topology.on_owner(resources, (OnMigration::Wait, time), call).await
+        // Apart from the rest: the futures of common calls are moved around, so they are kept small.
+        match self.topology.only_node() {
+            Some(node) => node.acquire(request).await.map_err(NodeError::into_error),
+            None => Box::pin(self.acquire_in_cluster(request)).await,
+        }
     }
 
     async fn join_queue(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
@@ -135,15 +143,19 @@ impl LockBackend for RedisBackend {
         acks: AckPolicy,
     ) -> Result<BootInstant> {
         self.check_open()?;
+        if let Some(node) = self.topology.only_node() {
+            let extended = node.extend(resources, owner, ttl, acks, false).await;
+            return extended.map_err(NodeError::into_error);
+        }
         let call =
             |node: Arc<Node>, asking| async move { node.extend(resources, owner, ttl, acks, asking).await };
-        self.topology.on_owner(resources, (OnMigration::Ask, self.patience), call).await
+        Box::pin(self.topology.on_owner(resources, (OnMigration::Ask, self.patience), call)).await
     }
 
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         match &self.topology {
             Topology::Standalone(standalone) => standalone.owner().release(resources, owner, ttl).await,
-            Topology::Cluster(cluster) => cluster.release(resources, owner, ttl).await,
+            Topology::Cluster(cluster) => Box::pin(cluster.release(resources, owner, ttl)).await,
         }
     }
 

@@ -44,6 +44,14 @@ impl Topology {
         }
     }
 
+    /// The node that owns all resources, if there is only one.
+    pub fn only_node(&self) -> Option<Arc<Node>> {
+        match self {
+            Self::Standalone(standalone) => Some(standalone.owner()),
+            Self::Cluster(_) => None,
+        }
+    }
+
     /// Makes a request of the node that owns these resources, or of another one if that turns out to have
     /// them. While their slot is moving between nodes, `call` is told whether it asks the new one.
     pub async fn on_owner<T, F>(
