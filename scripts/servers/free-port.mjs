@@ -9,15 +9,19 @@ const given = new Set()
  * It lies outside the range from which the kernel takes the ports of outgoing connections, so that a server
  * can be restarted on its port later.
  *
+ * @param {number} [wanted] is taken if it is free
  * @returns {Promise<number>}
  */
-export async function freePort() {
-  for (;;) {
-    const port = 16_000 + Math.floor(Math.random() * 16_000)
+export async function freePort(wanted) {
+  for (let port = wanted ?? randomPort(); ; port = randomPort()) {
     if (given.has(port)) continue
     given.add(port)
     if (await isFree(port)) return port
   }
+}
+
+function randomPort() {
+  return 16_000 + Math.floor(Math.random() * 16_000)
 }
 
 /** @param {number} port @returns {Promise<boolean>} */

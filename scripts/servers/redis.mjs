@@ -104,6 +104,15 @@ export class RedisServer extends RedisProcess {
     await this.cmd('CONFIG', 'RESETSTAT')
   }
 
+  /** Waits until its append-only file has everything: a replica begins it after its first synchronization. */
+  async waitForAppendOnlyFile() {
+    await eventually('the append-only file is complete', async () => {
+      const info = await this.info('persistence')
+      const busy = info.aof_rewrite_in_progress !== '0' || info.aof_rewrite_scheduled !== '0'
+      return info.aof_enabled === '1' && !busy
+    })
+  }
+
   /**
    * Waits until `count` replicas are online and acknowledge writes, as WAIT sees it.
    *

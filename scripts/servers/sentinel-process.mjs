@@ -45,7 +45,7 @@ export class SentinelProcess extends RedisProcess {
   /**
    * @param {Place} place
    * @param {SentinelOptions} options
-   * @param {{ username: string, password: string }} login a user with all rights, the same at all Sentinels
+   * @param {import('./keeper.mjs').Keeper} login a user with all rights, the same at all Sentinels
    * @param {Launcher} launcher
    */
   constructor(place, options, login, launcher) {
@@ -85,6 +85,12 @@ export class SentinelProcess extends RedisProcess {
     return Array.isArray(reply) ? reply.map(fieldsOf) : []
   }
 
+  /** The fields of each other Sentinel. @param {string} name */
+  async others(name) {
+    const reply = await this.cmd('SENTINEL', 'SENTINELS', name)
+    return Array.isArray(reply) ? reply.map(fieldsOf) : []
+  }
+
   /** @returns {string[]} */
   #lines() {
     const { password, users = [], tls, hostname, config = [] } = this.#options
@@ -107,7 +113,7 @@ export class SentinelProcess extends RedisProcess {
     if (password !== undefined) lines.push(`requirepass ${password}`)
     if (login) {
       lines.push(
-        `user ${login.username} on >${login.password} ~* &* +@all`,
+        `user ${login.rule}`,
         `sentinel sentinel-user ${login.username}`,
         `sentinel sentinel-pass ${login.password}`,
       )

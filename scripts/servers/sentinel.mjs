@@ -1,10 +1,9 @@
 /**
  * A primary, its replicas and the Sentinels that watch them, as real processes on free ports of 127.0.0.1.
  */
-import { randomBytes } from 'node:crypto'
-
 import { FailoverTimeline } from './failover-timeline.mjs'
 import { freePort } from './free-port.mjs'
+import { Keeper, keeperFor } from './keeper.mjs'
 import { launcher } from './processes.mjs'
 import { redisProgram, RedisServer } from './redis.mjs'
 import { SentinelProcess } from './sentinel-process.mjs'
@@ -134,14 +133,14 @@ export class SentinelDeployment {
 
   /** @param {SentinelProcess} sentinel @param {number} replicas */
   async #isReady(sentinel, replicas) {
-    const quorum = await sentinel.cmd('SENTINEL', 'CKQUORUM', this.name).catch(() => undefined)
     const { flags } = await sentinel.master(this.name)
     const good = (await sentinel.replicas(this.name)).filter(
       (each) => each.flags === 'slave' && each['master-link-status'] === 'ok',
     )
-    const sentinels = this.sentinels.filter((each) => each.serving).length
-    const usable = Number(/^OK (\d+) usable/.exec(String(quorum))?.[1])
-    return usable >= sentinels && flags === 'master' && good.length >= replicas
+    // CKQUORUM counts those to which there is no connection yet, too.
+    const connected = (await sentinel.others(this.name)).filter((each) => each.flags === 'sentinel')
+    const others = this.sentinels.filter((each) => each.serving && each !== sentinel).length
+    return flags === 'master' && good.length >= replicas && connected.length >= others
   }
 
   /**
@@ -182,9 +181,8 @@ export class SentinelDeployment {
 export async function startSentinel(options = {}, start = launcher) {
   const { program = redisProgram, replicas = 2, sentinels: count = 3, name = 'locks', hostname } = options
   const host = hostname ?? '127.0.0.1'
-  const login = { username: 'keeper', password: randomBytes(8).toString('hex') }
-  const secured = options.data?.password !== undefined || options.data?.users !== undefined
-  const servers = await startServers({ ...options, program, replicas }, secured ? login : undefined, start)
+  const keeper = keeperFor(options.data ?? {})
+  const servers = await startServers({ ...options, program, replicas }, keeper, start)
   const addresses = servers.map(({ port, tlsPort }) => `${host} ${tlsPort ?? port}`)
   const watch = {
     name,
@@ -193,9 +191,10 @@ export async function startSentinel(options = {}, start = launcher) {
     quorum: options.quorum ?? Math.floor(count / 2) + 1,
     downAfterMs: options.downAfterMs ?? 1000,
     failoverTimeoutMs: options.failoverTimeoutMs ?? 10_000,
-    ...(secured && { dataLogin: login }),
+    dataLogin: keeper,
   }
   const { tls, watchers } = options
+  const login = new Keeper()
   const sentinels = await Promise.all(
     Array.from({ length: count }, async () => {
       const place = { port: await freePort(), tlsPort: tls && (await freePort()), folder: start.makeFolder() }
@@ -219,20 +218,19 @@ export async function startSentinel(options = {}, start = launcher) {
  * The data servers, the primary first.
  *
  * @param {SentinelDeploymentOptions & { program: string, replicas: number }} options
- * @param {{ username: string, password: string } | undefined} login of servers and Sentinels at each other
+ * @param {Keeper | undefined} keeper
  * @param {Launcher} start
  */
-async function startServers({ program, replicas: count, data = {}, ...options }, login, start) {
+async function startServers({ program, replicas: count, data = {}, ...options }, keeper, start) {
   const { appendonly = false, hostname, tls } = options
   const config = [
     ...(appendonly ? ['appendonly yes', 'appendfsync everysec'] : []),
     ...(hostname === undefined ? [] : [`replica-announce-ip ${hostname}`]),
     ...(tls ? ['tls-replication yes'] : []),
-    ...(login ? [`masteruser ${login.username}`, `masterauth ${login.password}`] : []),
+    ...(keeper?.replicaLines ?? []),
     ...(data.config ?? []),
   ]
-  const keeper = login ? [`${login.username} on >${login.password} ~* &* +@all`] : []
-  const users = login ? [...keeper, ...(data.users ?? [])] : undefined
+  const users = keeper && [keeper.rule, ...(data.users ?? [])]
   const each = { program, tls, password: data.password, users, config, keepConfig: true }
   const servers = await Promise.all(
     Array.from({ length: 1 + count }, async () => {
@@ -247,5 +245,6 @@ async function startServers({ program, replicas: count, data = {}, ...options },
   for (const replica of replicas) replica.primary = address
   await Promise.all(servers.map((server) => server.start()))
   await primary.waitForReplicas(count)
+  if (appendonly) await Promise.all(servers.map((server) => server.waitForAppendOnlyFile()))
   return servers
 }
