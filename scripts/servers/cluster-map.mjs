@@ -47,7 +47,7 @@ function parseRange(text) {
   return [first, last]
 }
 
-/** Whether these ranges contain a slot. @param {[first: number, last: number][]} ranges @param {number} slot */
+/** Whether ranges contain a slot. @param {[first: number, last: number][]} ranges @param {number} slot */
 export function contains(ranges, slot) {
   return ranges.some(([first, last]) => first <= slot && slot <= last)
 }

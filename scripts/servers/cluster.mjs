@@ -90,7 +90,11 @@ export class RedisCluster {
     return this.nodes.map((node) => (node.tlsPort === undefined ? node.url : node.tlsUrl))
   }
 
-  /** What each node that serves says about itself. @returns {Promise<(NodeLine & { node: ClusterNode })[]>} */
+  /**
+   * What each node that serves says about itself.
+   *
+   * @returns {Promise<(NodeLine & { node: ClusterNode })[]>}
+   */
   async claims() {
     return Promise.all(this.serving.map(async (node) => ({ node, ...(await node.self()) })))
   }
@@ -164,7 +168,7 @@ export class RedisCluster {
     return new SlotMigration({ slot, source, target, others }, this.#keeper)
   }
 
-  /** Moves a slot key by key, from the first to the last step. @param {number} slot @param {ClusterNode} target */
+  /** Moves a slot key by key, all steps at once. @param {number} slot @param {ClusterNode} target */
   async moveSlot(slot, target) {
     const migration = await this.migrate(slot, target)
     await migration.begin()
@@ -195,8 +199,8 @@ export class RedisCluster {
 }
 
 /**
- * The owners of slots and the replicas' primaries as text, from one node's view; undefined if it misses a node
- * or the link to one.
+ * The owners of slots and the replicas' primaries as text, from one node's view; undefined if it misses a
+ * node or the link to one.
  *
  * @param {NodeLine[]} lines
  * @param {ClusterNode[]} serving

@@ -77,8 +77,8 @@ export class RedisProcess {
   }
 
   /**
-   * Starts it, or starts it again on the same port with what it had on disk (nothing, unless its configuration
-   * says so).
+   * Starts it, or starts it again on the same port with what it had on disk (nothing, unless its
+   * configuration says so).
    */
   async start() {
     const { program, args = [], env, lines, keepConfig = false } = this.#options

@@ -117,8 +117,8 @@ export class SentinelDeployment {
   }
 
   /**
-   * Waits until every Sentinel that serves can fail over: enough others, and replicas in a good state. After a
-   * failover this takes ten seconds or more, because Sentinels look at replicas that rarely.
+   * Waits until every Sentinel that serves can fail over: enough others, and replicas in a good state. After
+   * a failover this takes ten seconds or more, because Sentinels look at replicas that rarely.
    */
   async ready() {
     const primary = await this.agree()
