@@ -1,20 +1,20 @@
+import { freePort } from '../free-port.mjs'
+import { launcher } from '../processes.mjs'
+import { parseInfo } from '../redis-process.mjs'
+import { redisProgram, RedisServer, versionOf } from '../redis.mjs'
+import { eventually } from '../wait.mjs'
 /**
  * A cluster of Redis or Valkey, as real processes on free ports of 127.0.0.1.
  */
 import { contains, parseNodes, slotCount, slotOf } from './cluster-map.mjs'
-import { freePort } from './free-port.mjs'
 import { keeperFor } from './keeper.mjs'
-import { launcher } from './processes.mjs'
-import { parseInfo } from './redis-process.mjs'
-import { redisProgram, RedisServer, versionOf } from './redis.mjs'
 import { SlotMigration } from './slot-migration.mjs'
-import { eventually } from './wait.mjs'
 
 /** @typedef {import('./cluster-map.mjs').NodeLine} NodeLine */
 /** @typedef {import('./keeper.mjs').Keeper} Keeper */
-/** @typedef {import('./processes.mjs').Launcher} Launcher */
-/** @typedef {import('./redis-process.mjs').Place} Place */
-/** @typedef {import('./redis-process.mjs').TlsFiles} TlsFiles */
+/** @typedef {import('../processes.mjs').Launcher} Launcher */
+/** @typedef {import('../redis-process.mjs').Place} Place */
+/** @typedef {import('../redis-process.mjs').TlsFiles} TlsFiles */
 
 /**
  * @typedef {object} ClusterOptions

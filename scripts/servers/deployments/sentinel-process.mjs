@@ -1,12 +1,12 @@
 /** One Sentinel. */
 import { randomBytes } from 'node:crypto'
 
-import { RedisProcess, tlsLines } from './redis-process.mjs'
+import { RedisProcess, tlsLines } from '../redis-process.mjs'
 
-/** @typedef {import('./processes.mjs').Launcher} Launcher */
-/** @typedef {import('./redis-process.mjs').Place} Place */
-/** @typedef {import('./redis-process.mjs').TlsFiles} TlsFiles */
-/** @typedef {import('./resp.mjs').Reply} Reply */
+/** @typedef {import('../processes.mjs').Launcher} Launcher */
+/** @typedef {import('../redis-process.mjs').Place} Place */
+/** @typedef {import('../redis-process.mjs').TlsFiles} TlsFiles */
+/** @typedef {import('../resp.mjs').Reply} Reply */
 
 /**
  * What a Sentinel watches, and how.

@@ -1,16 +1,16 @@
+import { freePort } from '../free-port.mjs'
+import { launcher } from '../processes.mjs'
+import { redisProgram, RedisServer } from '../redis.mjs'
+import { eventually } from '../wait.mjs'
 /**
  * A primary, its replicas and the Sentinels that watch them, as real processes on free ports of 127.0.0.1.
  */
 import { FailoverTimeline } from './failover-timeline.mjs'
-import { freePort } from './free-port.mjs'
 import { Keeper, keeperFor } from './keeper.mjs'
-import { launcher } from './processes.mjs'
-import { redisProgram, RedisServer } from './redis.mjs'
 import { SentinelProcess } from './sentinel-process.mjs'
-import { eventually } from './wait.mjs'
 
-/** @typedef {import('./processes.mjs').Launcher} Launcher */
-/** @typedef {import('./redis-process.mjs').TlsFiles} TlsFiles */
+/** @typedef {import('../processes.mjs').Launcher} Launcher */
+/** @typedef {import('../redis-process.mjs').TlsFiles} TlsFiles */
 /** @typedef {import('./sentinel-process.mjs').SentinelOptions} SentinelOptions */
 /** @typedef {import('./sentinel-process.mjs').Watch} Watch */
 

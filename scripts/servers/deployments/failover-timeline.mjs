@@ -3,12 +3,12 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 
-import { eventually } from './wait.mjs'
+import { eventually } from '../wait.mjs'
 
-/** @typedef {import('./redis.mjs').RedisServer} RedisServer */
-/** @typedef {import('./redis-process.mjs').RedisProcess} RedisProcess */
-/** @typedef {import('./resp.mjs').Reply} Reply */
-/** @typedef {import('./resp.mjs').RespClient} RespClient */
+/** @typedef {import('../redis.mjs').RedisServer} RedisServer */
+/** @typedef {import('../redis-process.mjs').RedisProcess} RedisProcess */
+/** @typedef {import('../resp.mjs').Reply} Reply */
+/** @typedef {import('../resp.mjs').RespClient} RespClient */
 /** @typedef {import('./sentinel.mjs').SentinelDeployment} SentinelDeployment */
 
 /**
