@@ -62,14 +62,14 @@ describe('a process', () => {
     const { code, stdout } = await runCode(
       `${manager()}
        const block = (ms) => { for (const end = performance.now() + ms; performance.now() < end; ); }
-       await locks.withLock(${JSON.stringify(unique())}, { ttlMs: 1_000, renew: false }, async (lock) => {
+       await locks.withLock(${JSON.stringify(unique())}, { ttlMs: 3_000, renew: false }, async (lock) => {
          lock.signal.addEventListener('abort', () => {
            // The release does not leave before the answer to the extension is taken.
            void locks.tryAcquire(${JSON.stringify(unique())})
            void lock.release()
          })
          // Both wait to be taken: that the lease is about to end, and then the answer.
-         block(930)
+         block(2_700)
          const extended = lock.extend(60_000)
          block(50)
          await extended
@@ -137,7 +137,7 @@ describe('a process', () => {
     expect(refused).toMatchObject({ code: 0, stderr: '', stdout: '"CLOSED"\n' })
   })
 
-  it.skipIf(onBun)('keeps no password of a manager on its heap', async () => {
+  it('keeps no password of a manager on its heap', async () => {
     const ending = await runCode(
       `const { LockManager } = await import('fencelock')
        const { getHeapSnapshot } = await import('node:v8')
@@ -152,6 +152,7 @@ describe('a process', () => {
   })
 })
 
+// Bun cannot query objects.
 it.skipIf(onBun)('a manager can be collected although a timer of a routine goes on', async () => {
   const { code, stdout } = await runCode(
     `const { LockManager } = await import('fencelock')

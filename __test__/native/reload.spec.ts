@@ -45,9 +45,11 @@ async function run(code: string): Promise<unknown> {
 }
 
 it('a copy whose managers were closed is collected', async () => {
-  const kept = await run(`
+  const measured = await run(`
+    const copies = []
     const use = async () => {
       const { LockManager } = load()
+      copies.push(new WeakRef(LockManager))
       const locks = new LockManager({ local: path })
       const lock = await locks.acquireLocal('a', { renew: true })
       lock.signal.addEventListener('abort', () => {})
@@ -64,9 +66,14 @@ it('a copy whose managers were closed is collected', async () => {
       return process.memoryUsage().heapUsed
     }
     const before = await used(20)
-    say((await used(40) - before) / 40)`)
-  // A copy is about 100 KB. What remains of it is the runtime's own, for its modules.
-  expect(kept).toBeLessThan(onBun ? 10_000 : 5_000)
+    const bytes = (await used(40) - before) / 40
+    say({ bytes, uncollected: copies.filter((copy) => copy.deref()).length })`)
+  const { bytes, uncollected } = measured as { bytes: number; uncollected: number }
+  // The last ones may be on the stack still.
+  expect(uncollected).toBeLessThan(5)
+  // A copy is about 100 KB. What remains of it is the runtime's own, for its modules. The heap of Bun 1.2
+  // differs by 20 KB a copy from run to run, although all copies were collected.
+  if (!onBun12) expect(bytes).toBeLessThan(5_000)
 })
 
 it('a copy that was dropped with locks is collected, and its leases are released', async () => {
@@ -120,6 +127,7 @@ it('a manager that was dropped without locks is collected, and its copy is not',
   expect(after).toEqual({ left: 0, released: true })
 })
 
+// Bun has no async hooks: it never calls them.
 it.skipIf(onBun)('what looks for open handles finds none but calls in progress', async () => {
   const seen = await run(`
     const { createHook } = await import('node:async_hooks')

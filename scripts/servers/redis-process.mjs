@@ -88,7 +88,9 @@ export class RedisProcess {
       cwd: this.folder,
       env: { ...process.env, ...env },
       stdio: 'ignore',
+      detached: true,
     })
+    child.once('exit', () => killGroup(child.pid))
     this.#child = child
     this.#paused = false
     /** @type {string | undefined} */
@@ -168,6 +170,21 @@ export class RedisProcess {
   /** A section of INFO as an object. @param {string} section @returns {Promise<Record<string, string>>} */
   async info(section) {
     return parseInfo(await this.cmd('INFO', section))
+  }
+}
+
+/**
+ * Kills what a server has left: one that is killed while it rewrites its log, or saves, leaves a process
+ * behind, which goes on writing to a folder that is about to be removed.
+ *
+ * @param {number | undefined} pid of the server, which leads a process group of its own
+ */
+function killGroup(pid) {
+  if (pid === undefined) return
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // There is no such process, as nearly always.
   }
 }
 
