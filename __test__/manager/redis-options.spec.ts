@@ -295,15 +295,6 @@ describe('the option fsync', () => {
     expect(request({ fsync: true }, { ackTimeoutMs: 80 })).toMatchObject({ ackTimeoutMs: 80 })
   })
 
-  it('is never ignored by a backend that cannot do it', async () => {
-    const locks = closing(new LockManager({ redis: 'redis://127.0.0.1:1' }))
-    for (const acks of [0, 1]) {
-      const error = await rejection(locks.acquireStrong('x', { fsync: true, acks }))
-      expect(error).toMatchObject({ code: 'UNSUPPORTED' })
-      expect(error.message).toContain('fsync')
-    }
-  })
-
   it('is refused for other values, and for local locks', async () => {
     expect(() => request({ fsync: 1 })).toThrow('fsync must be true or false, got a number')
     expect(() => settings({ fsync: 'yes' })).toThrow('defaults.fsync must be true or false, got a string')

@@ -53,9 +53,9 @@ impl Consequence {
     }
 }
 
-/// A grant that too few replicas acknowledged.
+/// A grant or an extension that too few servers acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{received} of the required {required} replicas acknowledged the {subject}{detail}")]
+#[error("{message}")]
 pub struct Shortfall {
     /// How many acknowledgements the caller asked for.
     pub required: u32,
@@ -65,10 +65,8 @@ pub struct Shortfall {
     pub connected: Option<u32>,
     /// Whether this primary confirmed that nothing of the attempt is left on it.
     pub rolled_back: bool,
-    /// "grant" or "extension".
-    pub subject: &'static str,
-    /// The rest of the message: what it means and what to do.
-    pub detail: String,
+    /// What happened, what it means and what to do.
+    pub message: String,
 }
 
 /// Why an operation failed. That another owner holds the lock is an outcome, not an error: see

@@ -12,11 +12,13 @@ use super::connection::{Connection, Transport};
 use super::pipeline::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use super::pipeline::round_trip::ReplySorter;
 use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
+use super::protocol::acknowledgement::Acknowledgement;
 use super::protocol::decoder::Decoder;
 use super::protocol::expected::{ExpectedReply, ScriptReply};
 use super::protocol::lease_args::LeaseArgs;
 use super::protocol::packer::Packer;
-use super::protocol::replies::{Acknowledgement, Operation, ReplyContext};
+use super::protocol::proof::{Proof, Received};
+use super::protocol::replies::{Operation, ReplyContext};
 use super::protocol::scripts::{ACQUIRE, RELEASE, Script};
 use crate::backend::contract::Request;
 use crate::error::Result;
@@ -119,7 +121,7 @@ impl Replies {
         let context = ReplyContext {
             address: &self.address,
             operation: Operation::Acquire,
-            required: 2,
+            proof: Proof { replicas: 2, fsync: false },
             of_cluster: false,
         };
         let (batch, outcomes): (RequestBatch, Vec<_>) = requests
@@ -143,14 +145,18 @@ impl Replies {
         let reply = self.connection.receive(scripts).await.replies.pop();
         sorter.add_call(batch, reply.unwrap_or(Value::Nil));
         let reply = self.connection.receive(wait).await.replies.into_iter().next();
-        let Acknowledgement::Received(acks) = context.acknowledgement(&reply.unwrap_or(Value::Nil)) else {
+        let Acknowledgement::Received(received) = context.acknowledgement(&reply.unwrap_or(Value::Nil))
+        else {
             return 0;
         };
         for (entry, reply) in sorter.written {
-            settle(entry, LeaseOutcome::Written { reply, sent: BootInstant::from_micros(0), acks });
+            settle(entry, LeaseOutcome::Written { reply, sent: BootInstant::from_micros(0), received });
         }
         let granted = |mut outcome: oneshot::Receiver<LeaseOutcome>| {
-            matches!(outcome.try_recv(), Ok(LeaseOutcome::Written { acks: 2, .. }))
+            matches!(
+                outcome.try_recv(),
+                Ok(LeaseOutcome::Written { received: Received { replicas: 2, .. }, .. })
+            )
         };
         outcomes.into_iter().map(granted).filter(|&granted| granted).count()
     }

@@ -8,6 +8,7 @@ use crate::backend::redis::connection::connect::Connector;
 use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
 use crate::backend::redis::protocol::lease_args::Grouping;
+use crate::backend::redis::protocol::proof::Proof;
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::error::Error;
 use crate::runtime::clock::Clock;
@@ -39,16 +40,16 @@ impl NodeContext {
         if self.by_slot.load(Ordering::Relaxed) { Grouping::BySlot } else { Grouping::All }
     }
 
-    pub fn reply_context(&self, operation: Operation, required: u32) -> ReplyContext<'_> {
+    pub fn reply_context(&self, operation: Operation) -> ReplyContext<'_> {
         let Self { connector, of_cluster, .. } = self;
-        ReplyContext { address: &**connector.route(), operation, required, of_cluster: *of_cluster }
+        ReplyContext { address: &**connector.route(), operation, proof: Proof::NONE, of_cluster: *of_cluster }
     }
 
     /// The error of a query without a reply.
     pub fn query_failed(&self, error: ExchangeError) -> Error {
         match error {
             ExchangeError::Connect(error) => error,
-            ExchangeError::Broken(broken) => self.reply_context(Operation::Query, 0).no_reply(&broken),
+            ExchangeError::Broken(broken) => self.reply_context(Operation::Query).no_reply(&broken),
         }
     }
 }

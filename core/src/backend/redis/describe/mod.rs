@@ -93,7 +93,7 @@ async fn ask(node: &NodeContext) -> Result<(String, ConfigReplies)> {
             Section::Save => config.save = parameter(reply),
             Section::AppendFsync => config.fsync = parameter(reply),
             Section::Info if matches!(reply, Value::ServerError(_)) => {
-                return Err(node.reply_context(Operation::Query, 0).error(&reply));
+                return Err(node.reply_context(Operation::Query).error(&reply));
             }
             Section::Info => {
                 info.push_str(&text(reply).unwrap_or_default());

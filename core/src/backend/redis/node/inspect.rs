@@ -34,7 +34,7 @@ pub(crate) async fn inspect(context: &NodeContext, resources: &Resources) -> Nod
             };
             Ok(Some(Info { owner, token, remaining }))
         }
-        other => Err(refused(context.reply_context(Operation::Query, 0), &other)),
+        other => Err(refused(context.reply_context(Operation::Query), &other)),
     }
 }
 
@@ -45,7 +45,7 @@ pub(crate) async fn force_release(context: &NodeContext, resources: &Resources) 
     let call = context.shared.run_script(&FORCE_RELEASE, |packer, out| {
         FORCE_RELEASE.pack_queues(keys, &std::iter::once(resource), None, ScriptReply::Number, packer, out);
     });
-    let replies = context.reply_context(Operation::ForceRelease, 0);
+    let replies = context.reply_context(Operation::ForceRelease);
     match call.await {
         Ok(Value::Int(deleted)) => Ok(deleted > 0),
         Ok(other) => Err(refused(replies, &other)),
@@ -72,7 +72,7 @@ pub(crate) async fn delete_lock(
         pack_delete_lock(keys, resource, owner, packer, out);
     });
     let operation = if owner.is_some() { Operation::Release } else { Operation::ForceRelease };
-    let replies = context.reply_context(operation, 0);
+    let replies = context.reply_context(operation);
     let response = exchange.await.map_err(|error| context.query_failed(error))?;
     match (response.broken, response.replies.last()) {
         (None, Some(Value::Int(deleted))) => Ok(*deleted > 0),

@@ -22,6 +22,7 @@ use super::pipeline::batch::{Late, LeaseOutcome};
 use super::pipeline::scheduler::WorkerLimits;
 use super::pipeline::workers::Workers;
 use super::protocol::lease_args::LeaseArgs;
+use super::protocol::proof::Proof;
 use super::protocol::replies::Operation;
 use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
 use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
@@ -94,29 +95,31 @@ impl Node {
 
     pub async fn acquire(&self, request: &Request) -> NodeResult<Attempt> {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
-        refuse_fsync(*acks)?;
-        let context = self.context.reply_context(Operation::Acquire, acks.required);
+        let proof = Proof::of(*acks);
+        let context = self.context.reply_context(Operation::Acquire).requiring(proof);
         if let Some(waiter) = waiter
             && let Some(held) = Box::pin(self.wait_queue.enqueue_if_held(resources, waiter)).await
         {
             return Ok(Attempt::Busy(busy(held)));
         }
         let outcome = self.acquire.run(finite(*acks), LeaseArgs::acquire(request)).await;
-        if let (LeaseOutcome::Written { acks: received, .. }, Some(waiter)) = (&outcome, waiter) {
-            self.wait_queue.written(waiter, *received >= acks.required);
+        if let (LeaseOutcome::Written { received, .. }, Some(waiter)) = (&outcome, waiter) {
+            self.wait_queue.written(waiter, proof.is_met_by(*received));
         }
         match outcome {
-            LeaseOutcome::Written { reply, sent, acks: received } if received >= acks.required => {
+            LeaseOutcome::Written { reply, sent, received } if proof.is_met_by(received) => {
                 let token = u64::try_from(reply).expect("the reply of a grant is positive");
                 Ok(Attempt::Granted(Grant {
                     token,
                     sent,
-                    acks: (acks.required > 0).then_some(Acks { required: acks.required, received }),
+                    acks: (acks.required > 0)
+                        .then_some(Acks { required: acks.required, received: received.replicas }),
                 }))
             }
-            LeaseOutcome::Written { acks: received, .. } => {
+            LeaseOutcome::Written { received, .. } => {
                 let rolled_back = Box::pin(self.roll_back(request, Late::Impossible)).await;
-                Err(context.shortfall(received, Box::pin(self.replicas.count()).await, rolled_back).into())
+                let connected = Box::pin(self.replicas.count()).await;
+                Err(context.shortfall(received, acks.timeout_ms, connected, rolled_back).into())
             }
             LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(busy(reply))),
             LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
@@ -143,16 +146,17 @@ impl Node {
         acks: AckPolicy,
         asking: bool,
     ) -> NodeResult<BootInstant> {
-        refuse_fsync(acks)?;
-        let context = self.context.reply_context(Operation::Extend, acks.required);
+        let proof = Proof::of(acks);
+        let context = self.context.reply_context(Operation::Extend).requiring(proof);
         let mut lease = LeaseArgs::extend(resources, owner, ttl);
         lease.asking = asking;
         let error = match self.extend.run(finite(acks), lease).await {
-            LeaseOutcome::Written { sent, acks: received, .. } if received >= acks.required => {
+            LeaseOutcome::Written { sent, received, .. } if proof.is_met_by(received) => {
                 return Ok(sent);
             }
-            LeaseOutcome::Written { acks: received, .. } => {
-                context.shortfall(received, Box::pin(self.replicas.count()).await, false)
+            LeaseOutcome::Written { received, .. } => {
+                let connected = Box::pin(self.replicas.count()).await;
+                context.shortfall(received, acks.timeout_ms, connected, false)
             }
             LeaseOutcome::Declined(_) => Error::lost(format!(
                 "the lease of {:?} ended or was taken by another owner; stop the work it protects",
@@ -173,7 +177,7 @@ impl Node {
             LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
             LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error.into()),
             LeaseOutcome::Unknown(why) => {
-                let context = self.context.reply_context(Operation::Release, 0);
+                let context = self.context.reply_context(Operation::Release);
                 Err(context.unknown(resources.first(), &why).into())
             }
         }
@@ -251,15 +255,9 @@ impl Node {
 }
 
 /// A policy whose WAIT ends: a timeout of 0 would block forever.
-fn refuse_fsync(acks: AckPolicy) -> Result<()> {
-    if !acks.fsync {
-        return Ok(());
-    }
-    Err(Error::unsupported("this version of fencelock cannot ask Redis for writes on disk; leave out fsync"))
-}
-
 fn finite(acks: AckPolicy) -> AckPolicy {
-    AckPolicy { timeout_ms: if acks.required > 0 { acks.timeout_ms.max(1) } else { 0 }, ..acks }
+    let timeout_ms = if Proof::of(acks).is_needed() { acks.timeout_ms.max(1) } else { 0 };
+    AckPolicy { timeout_ms, ..acks }
 }
 
 /// The reply of acquire.lua for a request that is busy: how long another owner's lease still lasts, and the

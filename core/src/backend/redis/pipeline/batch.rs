@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
+use crate::backend::redis::protocol::proof::Received;
 use crate::backend::redis::protocol::redirect::Elsewhere;
 use crate::error::Error;
 use crate::lease::AckPolicy;
@@ -16,7 +17,7 @@ pub(crate) type RequestBatch = Vec<BatchEntry>;
 /// One request of a batch.
 pub(crate) struct BatchEntry {
     pub lease: LeaseArgs,
-    /// How many replicas must acknowledge it, and by when.
+    /// What must acknowledge it, and by when.
     pub acks: AckPolicy,
     pub done: oneshot::Sender<LeaseOutcome>,
 }
@@ -24,8 +25,8 @@ pub(crate) struct BatchEntry {
 /// The outcome of one request.
 #[derive(Debug, Clone)]
 pub(crate) enum LeaseOutcome {
-    /// Written, and acknowledged by this number of replicas, perhaps fewer than required.
-    Written { reply: i64, sent: BootInstant, acks: u32 },
+    /// Written, and acknowledged by these, perhaps fewer than required.
+    Written { reply: i64, sent: BootInstant, received: Received },
     /// Nothing was written, because another owner has a resource.
     Declined(i64),
     /// Nothing was written, or even sent.

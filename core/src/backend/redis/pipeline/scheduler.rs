@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{BatchEntry, RequestBatch};
+use crate::backend::redis::protocol::proof::Proof;
 use crate::lease::AckPolicy;
 
 /// The most requests that share one WAIT. With more, the first of them would wait long for the last.
@@ -23,23 +24,23 @@ pub(crate) struct WorkerLimits {
     pub per_class: usize,
 }
 
-/// Requests that share a WAIT: they need the same number of acknowledgements, and none of them allows twice
-/// the time of another one, so none waits long behind another. There are at most 27 such classes for each
-/// number.
+/// Requests that share a WAIT: they need the same proof, and none of them allows twice the time of another
+/// one, so none waits long behind another. There are at most 27 such classes for each proof.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaitClass {
-    /// How many acknowledgements they need; 0: there is no WAIT.
-    pub required: u32,
+    /// If they need none, there is no WAIT.
+    pub proof: Proof,
     magnitude: u32,
 }
 
 impl WaitClass {
     pub const fn of(acks: AckPolicy) -> Self {
+        let proof = Proof::of(acks);
         let magnitude = match acks.timeout_ms.checked_ilog2() {
-            Some(magnitude) if acks.required > 0 => magnitude,
+            Some(magnitude) if proof.is_needed() => magnitude,
             _ => 0,
         };
-        Self { required: acks.required, magnitude }
+        Self { proof, magnitude }
     }
 }
 
@@ -208,7 +209,7 @@ mod tests {
     /// What the next worker sends: the acknowledgements it needs, and the number of requests.
     fn take(scheduler: &mut Scheduler) -> Option<(u32, usize)> {
         match scheduler.next(true).0 {
-            Assignment::Send(class, batch) => Some((class.required, batch.len())),
+            Assignment::Send(class, batch) => Some((class.proof.replicas, batch.len())),
             Assignment::Wait | Assignment::Exit => None,
         }
     }
@@ -278,7 +279,7 @@ mod tests {
         let mut scheduler = Scheduler::new(LIMITS);
         let mut lone = |required, timeout_ms| {
             scheduler.push(entry(AckPolicy { required, timeout_ms, fsync: false })).unwrap();
-            matches!(scheduler.next(true).0, Assignment::Send(class, _) if class.required == required)
+            matches!(scheduler.next(true).0, Assignment::Send(class, _) if class.proof.replicas == required)
         };
         for magnitude in 0..26 {
             assert!(lone(2, 1 << magnitude), "{magnitude}");
@@ -298,6 +299,13 @@ mod tests {
         }
         let sizes = [(); 3].map(|()| take(&mut scheduler).map(|(_, requests)| requests));
         assert_eq!(sizes, [Some(4), Some(1), Some(1)]);
+        // Another command asks for their proof, also if no replica is required.
+        let mut scheduler = Scheduler::new(LIMITS);
+        for (required, fsync) in [(1, false), (1, true), (1, true), (0, false), (0, true)] {
+            scheduler.push(entry(AckPolicy { required, timeout_ms: 50, fsync })).unwrap();
+        }
+        let takes = [(); 4].map(|()| take(&mut scheduler));
+        assert_eq!(takes, [Some((1, 1)), Some((1, 2)), Some((0, 1)), Some((0, 1))]);
     }
 
     #[test]

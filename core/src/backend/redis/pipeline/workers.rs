@@ -10,21 +10,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::Value;
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle, settle_all};
+use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle_all};
+use super::proving::{Proving, SentWait, Written, millis, pack_wait, reason, shortest};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
-use super::wait_kick::{Kicking, WaitKicker};
+use super::wait_kick::WaitKicker;
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::lease_args::{Grouping, LeaseArgs, call_sizes};
-use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::replies::{Acknowledgement, Operation, ReplyContext};
+use crate::backend::redis::protocol::proof::Proof;
+use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::{Script, pack_asking};
 use crate::error::Error;
 use crate::lease::AckPolicy;
@@ -67,7 +66,7 @@ impl Workers {
         Self { context, script, operation, scheduler, work: Notify::new(), exited: Notify::new() }
     }
 
-    /// Runs the script for one request and waits for its proof, unless no acknowledgements are required.
+    /// Runs the script for one request and waits for its proof, unless none is required.
     pub async fn run(self: &Arc<Self>, acks: AckPolicy, lease: LeaseArgs) -> LeaseOutcome {
         let (done, outcome) = oneshot::channel();
         let scale = self.scheduler.lock().push(BatchEntry { lease, acks, done });
@@ -119,10 +118,10 @@ impl Workers {
             match assignment {
                 Assignment::Send(class, batch) => {
                     let _done = scopeguard::guard((), |()| self.scheduler.lock().done(class));
-                    if class.required == 0 {
-                        self.send_unproved(batch).await;
+                    if class.proof.is_needed() {
+                        self.send_proved(&mut own, class.proof, batch).await;
                     } else {
-                        self.send_proved(&mut own, class.required, batch).await;
+                        self.send_unproved(batch).await;
                     }
                 }
                 Assignment::Wait => {
@@ -144,7 +143,7 @@ impl Workers {
     }
 
     /// A batch with a WAIT, on the worker's own connection.
-    async fn send_proved(&self, own: &mut Option<WorkerConnection>, required: u32, batch: RequestBatch) {
+    async fn send_proved(&self, own: &mut Option<WorkerConnection>, proof: Proof, batch: RequestBatch) {
         let mut trip = RoundTrip::first(batch, self.context.grouping());
         loop {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
@@ -161,7 +160,7 @@ impl Workers {
                 trip.load_script = true;
             }
             let WorkerConnection { connection, kicker } = own.as_ref().expect("it exists or was just made");
-            match self.round_trip(connection, Some(kicker), required, trip).await {
+            match self.round_trip(connection, Some(kicker), proof, trip).await {
                 Completed::Settled => return,
                 Completed::Resend(next) => trip = next,
                 Completed::NothingWritten(next) => {
@@ -181,7 +180,7 @@ impl Workers {
                 Ok(connection) => connection,
                 Err(error) => return settle_all(trip.batch, &LeaseOutcome::Refused(error)),
             };
-            match self.round_trip(&connection, None, 0, trip).await {
+            match self.round_trip(&connection, None, Proof::NONE, trip).await {
                 Completed::Settled => return,
                 Completed::Resend(next) | Completed::NothingWritten(next) => trip = next,
             }
@@ -193,11 +192,11 @@ impl Workers {
         &self,
         connection: &Connection,
         kicker: Option<&WaitKicker>,
-        required: u32,
+        proof: Proof,
         trip: RoundTrip,
     ) -> Completed {
-        let context = self.context.reply_context(self.operation, required);
-        let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, required, &trip) {
+        let context = self.context.reply_context(self.operation).requiring(proof);
+        let SentBatch { at, sizes, early, scripts, wait } = match self.send(connection, proof, &trip) {
             Ok(sent) => sent,
             Err(broken) => {
                 settle_all(trip.batch, &LeaseOutcome::Refused(context.not_sent(&broken)));
@@ -207,7 +206,7 @@ impl Workers {
         let kicking = kicker.map(|kicker| kicker.watch(wait.due));
         // The scripts' replies come before the WAIT ends, so busy requests do not wait for it. Only an error
         // for a whole call does, because what proves it comes after the WAIT.
-        let response = match early.filter(|_| required == 0) {
+        let response = match early.filter(|_| !proof.is_needed()) {
             None => connection.receive(scripts).await,
             Some(early) => {
                 let in_time = timeout(early, connection.receive(scripts)).await;
@@ -219,70 +218,34 @@ impl Workers {
             }
         };
         let (written, next) = self.sort(context, trip, sizes, response);
-        if written.is_empty() && !next.batch.is_empty() {
+        if written.is_empty() && !next.batch.is_empty() && !proof.fsync {
             return Completed::NothingWritten(next);
         }
+        let command_timeout = self.context.settings.command_timeout;
+        let proving = Proving { connection, context, command_timeout };
         match kicking {
-            Some(kicking) => self.prove(connection, kicking, context, (written, at), wait).await,
-            None => settle_written(written, at, &proved_now(connection, Acknowledgement::Received(0))),
+            Some(kicking) => proving.prove(kicking, (written, at), wait).await,
+            None => proving.settle_unproved((written, at)),
         }
         if next.batch.is_empty() { Completed::Settled } else { Completed::Resend(next) }
     }
 
-    /// Waits for the acknowledgements of what was written, and settles the requests: all of them once enough
-    /// replicas have acknowledged, otherwise each when its own time is over.
-    async fn prove(
-        &self,
-        connection: &Connection,
-        kicking: Kicking<'_>,
-        context: ReplyContext<'_>,
-        (mut written, sent): (Vec<(BatchEntry, i64)>, BootInstant),
-        mut wait: SentWait,
-    ) {
-        let required = context.required;
-        loop {
-            let Response { replies, broken } = connection.receive(wait.exchange).await;
-            let acknowledgement = match (&replies[..], broken) {
-                // The echo came, so the reply before it is the answer to this WAIT.
-                ([reply, Value::BulkString(_)] | [reply @ Value::ServerError(_), _], None) => {
-                    context.acknowledgement(reply)
-                }
-                (_, broken) => Acknowledgement::Unknown(reason(broken).to_string()),
-            };
-            let acknowledgement = proved_now(connection, acknowledgement);
-            let too_few = matches!(acknowledgement, Acknowledgement::Received(acks) if acks < required);
-            let (rest, over): (Vec<_>, Vec<_>) =
-                written.into_iter().partition(|(entry, _)| too_few && entry.acks.timeout_ms > wait.ends_ms);
-            settle_written(over, sent, &acknowledgement);
-            let Some(ends_ms) = shortest(rest.iter().map(|(entry, _)| entry)) else { return };
-            written = rest;
-            // Covers all that the connection has written, like the one before.
-            let timeout_ms = ends_ms - wait.ends_ms;
-            let limit = millis(timeout_ms) + self.context.settings.command_timeout;
-            let pack = |packer: &mut Packer, out: &mut Vec<u8>| pack_wait(packer, out, required, timeout_ms);
-            wait = match connection.send([2], limit, pack) {
-                Ok([exchange]) => SentWait { exchange, ends_ms, due: Instant::now() + millis(timeout_ms) },
-                Err(broken) => {
-                    return settle_written(written, sent, &Acknowledgement::Unknown(broken.to_string()));
-                }
-            };
-            kicking.watch(wait.due);
-        }
-    }
-
     /// Sends the calls of the script, and the WAIT.
-    fn send(&self, connection: &Connection, required: u32, trip: &RoundTrip) -> Result<SentBatch, Break> {
+    fn send(&self, connection: &Connection, proof: Proof, trip: &RoundTrip) -> Result<SentBatch, Break> {
         let sizes = call_sizes(trip.batch.iter().map(|entry| &entry.lease), trip.grouping);
         let askings = trip.batch.iter().filter(|entry| entry.lease.asking).count();
         let calls = usize::from(trip.load_script) + sizes.len() + askings;
-        let replies = [calls, if required > 0 { 2 } else { 0 }];
+        let proved = proof.is_needed();
+        // What must be on disk is asked for when the write has reached the replicas.
+        let waits = proved && !proof.fsync;
+        let replies = [calls, if waits { 2 } else { 0 }];
         // The next ones are for those that allow more time.
-        let timeout_ms = if required > 0 { shortest(&trip.batch).unwrap_or_default() } else { 0 };
+        let timeout_ms = if proved { shortest(&trip.batch).unwrap_or_default() } else { 0 };
         let mut at = BootInstant::from_micros(0);
         let limit = millis(timeout_ms) + self.context.settings.command_timeout;
         let early = self.early_limit(timeout_ms, &trip.batch).filter(|&early| early < limit);
         // Only a connection of our own is closed for a reply that is late for us.
-        let limit = early.filter(|_| required > 0).unwrap_or(limit);
+        let limit = early.filter(|_| proved).unwrap_or(limit);
         let [scripts, wait] = connection.send(replies, limit, |packer, out| {
             at = self.context.clock.boot();
             if trip.load_script {
@@ -298,8 +261,8 @@ impl Workers {
                 let leases = call.iter().map(|entry| &entry.lease);
                 self.script.pack(&self.context.settings.keys, leases, packer, out);
             }
-            if required > 0 {
-                pack_wait(packer, out, required, timeout_ms);
+            if waits {
+                pack_wait(packer, out, proof, timeout_ms);
             }
         })?;
         let wait = SentWait { exchange: wait, ends_ms: timeout_ms, due: Instant::now() + millis(timeout_ms) };
@@ -323,7 +286,7 @@ impl Workers {
         trip: RoundTrip,
         sizes: Vec<usize>,
         mut response: Response,
-    ) -> (Vec<(BatchEntry, i64)>, RoundTrip) {
+    ) -> (Written, RoundTrip) {
         let RoundTrip { batch, attempt, load_script, grouping } = trip;
         let loaded = (load_script && !response.replies.is_empty()).then(|| response.replies.remove(0));
         let mut sorter = ReplySorter::new(context, attempt >= MAX_ROUND_TRIPS, loaded);
@@ -358,31 +321,6 @@ impl Workers {
     }
 }
 
-/// Settles the requests that were written, now that the WAIT has ended.
-fn settle_written(written: Vec<(BatchEntry, i64)>, sent: BootInstant, acknowledgement: &Acknowledgement) {
-    for (entry, reply) in written {
-        let outcome = match acknowledgement {
-            Acknowledgement::Received(acks) => LeaseOutcome::Written { reply, sent, acks: *acks },
-            Acknowledgement::Impossible(error) => LeaseOutcome::Undo(error.clone(), Late::Impossible),
-            Acknowledgement::Unknown(why) => LeaseOutcome::Unknown(why.as_str().into()),
-        };
-        settle(entry, outcome);
-    }
-}
-
-/// A server that was replaced meanwhile proves nothing: its successor may not know what it has granted.
-fn proved_now(connection: &Connection, acknowledgement: Acknowledgement) -> Acknowledgement {
-    match connection.retired() {
-        Some(why) => Acknowledgement::Unknown(why.to_string()),
-        None => acknowledgement,
-    }
-}
-
-/// Why there is no reply.
-fn reason(broken: Option<Break>) -> Arc<str> {
-    broken.map_or_else(|| "no reply".into(), |broken| broken.why)
-}
-
 /// A batch in flight.
 struct SentBatch {
     /// The moment before it was sent.
@@ -393,31 +331,6 @@ struct SentBatch {
     early: Option<Duration>,
     scripts: Exchange,
     wait: SentWait,
-}
-
-/// A WAIT in flight; without one, its exchange has ended.
-struct SentWait {
-    exchange: Exchange,
-    /// How long after the requests it ends, in milliseconds, if too few replicas acknowledge them.
-    ends_ms: u32,
-    /// When that is.
-    due: Instant,
-}
-
-/// The shortest time that one of these requests allows for its acknowledgements, in milliseconds.
-fn shortest<'a>(entries: impl IntoIterator<Item = &'a BatchEntry>) -> Option<u32> {
-    entries.into_iter().map(|entry| entry.acks.timeout_ms).min()
-}
-
-fn pack_wait(packer: &mut Packer, out: &mut Vec<u8>, required: u32, timeout_ms: u32) {
-    packer.command(out, ExpectedReply::Integer, |cmd| {
-        cmd.arg("WAIT").arg(required).arg(timeout_ms);
-    });
-    packer.echo(out);
-}
-
-fn millis(ms: u32) -> Duration {
-    Duration::from_millis(ms.into())
 }
 
 /// The connection of a worker that sends WAITs.

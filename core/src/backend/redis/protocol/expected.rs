@@ -14,6 +14,8 @@ pub(crate) enum ExpectedReply {
     /// The digits of this number.
     Echo(i64),
     Integer,
+    /// A list of two numbers.
+    Pair,
     Text,
     List,
     /// A list of names and values.
@@ -48,6 +50,9 @@ impl ExpectedReply {
             return Some(reply);
         }
         match (self, reply) {
+            (Self::Pair, Value::Array(numbers)) => {
+                matches!(numbers[..], [Value::Int(_), Value::Int(_)]).then_some(Value::Array(numbers))
+            }
             (Self::Script { echo, shape }, Value::Array(items)) => shape.accept(echo, items),
             (Self::Echo(echo), Value::BulkString(digits)) => {
                 let answers = std::str::from_utf8(&digits).is_ok_and(|digits| digits.parse() == Ok(echo));

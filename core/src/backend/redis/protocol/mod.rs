@@ -1,9 +1,11 @@
 //! What is sent to a server, and what do its replies mean?
 
+pub(crate) mod acknowledgement;
 pub(crate) mod decoder;
 pub(crate) mod expected;
 pub(crate) mod lease_args;
 pub(crate) mod packer;
+pub(crate) mod proof;
 pub(crate) mod redaction;
 pub(crate) mod redirect;
 pub(crate) mod refusals;

@@ -5,12 +5,13 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
+use super::proof::Proof;
 use super::redirect::{Elsewhere, Redirect};
 use super::refusals::{
     PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal,
 };
 use super::values::error_text;
-use crate::error::{Error, Report, Shortfall};
+use crate::error::{Error, Report};
 use crate::lease::{Resources, token};
 
 /// The operation a reply belongs to, and its server; for classification and messages.
@@ -18,8 +19,8 @@ use crate::lease::{Resources, token};
 pub(crate) struct ReplyContext<'a> {
     pub address: &'a (dyn fmt::Display + Sync),
     pub operation: Operation,
-    /// The required number of acknowledgements.
-    pub required: u32,
+    /// What it requires.
+    pub proof: Proof,
     /// Whether it is a node of a cluster, and not all of it.
     pub of_cluster: bool,
 }
@@ -66,17 +67,6 @@ pub(crate) enum ScriptResult {
     Refused(Error),
     /// The script failed; something may have been written.
     Failed(Error),
-}
-
-/// What the reply of a WAIT means.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Acknowledgement {
-    /// The number of replicas that have everything this connection wrote before.
-    Received(u32),
-    /// WAIT is not possible here; what was written is there without proof.
-    Impossible(Error),
-    /// The outcome is unknown, for this reason.
-    Unknown(String),
 }
 
 impl ReplyContext<'_> {
@@ -139,37 +129,6 @@ impl ReplyContext<'_> {
         Some(Error::BackendUnavailable(Report::caused(message, error_text(error))))
     }
 
-    /// Classifies the reply of WAIT.
-    pub fn acknowledgement(&self, reply: &Value) -> Acknowledgement {
-        match reply {
-            Value::Int(acks) => Acknowledgement::Received(u32::try_from(*acks).unwrap_or(0)),
-            Value::ServerError(error) => {
-                let said = error_text(error);
-                if is_missing_command(error) {
-                    return Acknowledgement::Impossible(self.unsupported("WAIT", &said));
-                }
-                match error.code() {
-                    "NOPERM" => Acknowledgement::Impossible(self.report(
-                        Error::BackendUnavailable,
-                        "the Redis user may not use WAIT",
-                        "allow it in the server's ACL (+wait), or require no acknowledgements (acks: 0)",
-                        &said,
-                    )),
-                    "ERR" if said.contains("replica") => Acknowledgement::Impossible(self.report(
-                        Error::BackendUnavailable,
-                        "this server is a replica, which cannot prove a grant",
-                        "use the URL of the primary",
-                        &said,
-                    )),
-                    // UNBLOCKED: the server was demoted during the WAIT. Other errors: it had executed the
-                    // writes.
-                    _ => Acknowledgement::Unknown(format!("WAIT failed: {said}")),
-                }
-            }
-            _ => Acknowledgement::Unknown("WAIT returned an unexpected reply".to_owned()),
-        }
-    }
-
     /// The error for a reply that proves that nothing was written; `None` for other replies.
     fn refused(&self, error: &ServerError) -> Option<Error> {
         let said = error_text(error);
@@ -178,7 +137,9 @@ impl ReplyContext<'_> {
         }
         let refusal = refusal(error)?;
         let class = match refusal.kind {
-            RefusalKind::TooFewReplicas if self.operation == Operation::Acquire && self.required > 0 => {
+            RefusalKind::TooFewReplicas
+                if self.operation == Operation::Acquire && self.proof.replicas > 0 =>
+            {
                 return Some(self.too_few_replicas());
             }
             RefusalKind::Unsupported => Error::Unsupported,
@@ -250,37 +211,9 @@ impl ReplyContext<'_> {
         self.report(Error::BackendUnavailable, &format!("{what}: {said}"), remedy, &said)
     }
 
-    /// The error when too few replicas acknowledged what was written.
-    pub fn shortfall(&self, received: u32, connected: Option<u32>, rolled_back: bool) -> Error {
-        let now = match connected {
-            None => String::new(),
-            Some(connected) => format!(" ({connected} connected to {})", self.address),
-        };
-        self.insufficient(received, connected, rolled_back, &format!(" in time{now}"))
-    }
-
     fn too_few_replicas(&self) -> Error {
         let why = ": the primary has fewer good replicas than its min-replicas-to-write, so it wrote nothing";
         self.insufficient(0, None, true, why)
-    }
-
-    fn insufficient(&self, received: u32, connected: Option<u32>, rolled_back: bool, why: &str) -> Error {
-        let (subject, meaning) = match (self.operation, rolled_back) {
-            (Operation::Extend, _) => ("extension", "the lease keeps its old deadline"),
-            (_, true) => ("grant", "it was rolled back and blocks no other owner"),
-            (_, false) => ("grant", "its rollback is not confirmed and is retried in the background"),
-        };
-        Error::InsufficientReplicas(Shortfall {
-            required: self.required,
-            received,
-            connected,
-            rolled_back,
-            subject,
-            detail: format!(
-                "{why}; {meaning}; check the replicas and their lag, raise ackTimeoutMs, or require fewer \
-                 acks; for a development server without replicas use redis: {{ url, replicas: 0 }}"
-            ),
-        })
     }
 
     /// The error when this user or server cannot subscribe to wake-ups, so that waiting is not possible.
@@ -301,7 +234,7 @@ impl ReplyContext<'_> {
         }
     }
 
-    fn unsupported(&self, command: &str, said: &str) -> Error {
+    pub(super) fn unsupported(&self, command: &str, said: &str) -> Error {
         self.report(
             Error::Unsupported,
             &format!("this server has no {command}"),
@@ -311,7 +244,7 @@ impl ReplyContext<'_> {
         )
     }
 
-    fn report(
+    pub(super) fn report(
         &self,
         class: fn(Report) -> Error,
         what: &str,

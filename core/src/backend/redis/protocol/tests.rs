@@ -2,7 +2,9 @@
 
 use redis::Value;
 
-use super::replies::{Acknowledgement, Operation, ReplyContext, ScriptResult};
+use super::acknowledgement::Acknowledgement;
+use super::proof::{Proof, Received};
+use super::replies::{Operation, ReplyContext, ScriptResult};
 use crate::backend::redis::config::address::Address;
 use crate::error::Error;
 
@@ -14,7 +16,8 @@ fn error(line: &str) -> Value {
 fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
-    ReplyContext { address, operation, required, of_cluster: false }
+    let proof = Proof { replicas: required, fsync: false };
+    ReplyContext { address, operation, proof, of_cluster: false }
 }
 
 /// The error of a refusal, which proves that nothing was written.
@@ -122,7 +125,8 @@ fn a_forgotten_script_is_loaded_again_and_every_other_error_may_have_written() {
 #[test]
 fn a_failed_wait_is_not_a_proof() {
     let context = context(Operation::Acquire, 2);
-    assert_eq!(context.acknowledgement(&Value::Int(2)), Acknowledgement::Received(2));
+    let received = Received { replicas: 2, on_disk: false };
+    assert_eq!(context.acknowledgement(&Value::Int(2)), Acknowledgement::Received(received));
     for (line, code) in [
         ("ERR unknown command 'WAIT', with args beginning with: '2' '50'", "UNSUPPORTED"),
         ("ERR Command is not available: 'WAIT'", "UNSUPPORTED"),
@@ -140,16 +144,82 @@ fn a_failed_wait_is_not_a_proof() {
 }
 
 #[test]
+fn a_proof_on_disk_counts_the_primary_too() {
+    let proof = Proof { replicas: 1, fsync: true };
+    let context = context(Operation::Acquire, 1).requiring(proof);
+    let pair = |primary, replicas| Value::Array(vec![Value::Int(primary), Value::Int(replicas)]);
+    for (primary, replicas, met) in [(1, 1, true), (1, 2, true), (0, 1, false), (1, 0, false), (0, 2, false)]
+    {
+        let Acknowledgement::Received(received) = context.acknowledgement(&pair(primary, replicas)) else {
+            panic!("{primary} {replicas}")
+        };
+        assert_eq!(proof.is_met_by(received), met, "{primary} {replicas}");
+    }
+    // A number is the reply of WAIT, which says nothing about disks, and a pair none of its replies.
+    assert!(matches!(context.acknowledgement(&Value::Int(2)), Acknowledgement::Unknown(_)));
+    let of_wait = self::context(Operation::Acquire, 1).acknowledgement(&pair(1, 1));
+    assert!(matches!(of_wait, Acknowledgement::Unknown(_)));
+    for (line, code, words) in [
+        ("ERR unknown command 'WAITAOF', with args beginning with: '1'", "UNSUPPORTED", "Redis 7.2"),
+        (
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+            "UNSUPPORTED",
+            "the primary writes no append-only file",
+        ),
+        (
+            "NOPERM this user has no permissions to run the 'waitaof' command",
+            "BACKEND_UNAVAILABLE",
+            "+waitaof",
+        ),
+        ("ERR WAITAOF cannot be used with replica instances.", "BACKEND_UNAVAILABLE", "is a replica"),
+    ] {
+        let Acknowledgement::Impossible(error) = context.acknowledgement(&error(line)) else {
+            panic!("{line}")
+        };
+        assert_eq!(error.code(), code, "{line}");
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn a_shortfall_on_disk_names_the_side_that_lags() {
+    let of = |required: u32, on_disk, replicas, timeout_ms| {
+        let context =
+            context(Operation::Acquire, required).requiring(Proof { replicas: required, fsync: true });
+        context.shortfall(Received { replicas, on_disk }, timeout_ms, None, true).to_string()
+    };
+    for (message, words) in [
+        (of(2, true, 1, 50), "the primary has it there, 1 of the required 2 replicas do; "),
+        (of(2, true, 1, 50), "check the replicas: "),
+        (of(2, false, 1, 50), "check the primary and the replicas: "),
+        (of(2, false, 2, 50), "check the primary: "),
+        (of(0, false, 0, 50), "the primary does not have it there; it was rolled back"),
+        (
+            of(1, true, 0, 999),
+            "with appendfsync everysec it takes up to a second, so raise ackTimeoutMs (999)",
+        ),
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+        assert!(message.contains("appendfsync no never acknowledges"), "{message}");
+    }
+    assert!(!of(1, true, 0, 1_000).contains("everysec"));
+}
+
+const fn replicas(replicas: u32) -> Received {
+    Received { replicas, on_disk: false }
+}
+
+#[test]
 fn a_shortfall_says_what_to_do_for_a_development_server() {
-    let grant = context(Operation::Acquire, 2).shortfall(1, Some(1), true).to_string();
+    let grant = context(Operation::Acquire, 2).shortfall(replicas(1), 50, Some(1), true).to_string();
     assert!(
         grant.starts_with("1 of the required 2 replicas acknowledged the grant in time (1 connected"),
         "{grant}"
     );
     assert!(grant.contains("redis: { url, replicas: 0 }"), "{grant}");
-    let open = context(Operation::Acquire, 2).shortfall(0, None, false).to_string();
+    let open = context(Operation::Acquire, 2).shortfall(replicas(0), 50, None, false).to_string();
     assert!(open.contains("background"), "{open}");
-    let extension = context(Operation::Extend, 2).shortfall(0, None, false).to_string();
+    let extension = context(Operation::Extend, 2).shortfall(replicas(0), 50, None, false).to_string();
     assert!(extension.contains("old deadline"), "{extension}");
 }
 

@@ -179,7 +179,7 @@ impl WaitQueue {
         });
         let reply = call.await.map_err(|error| self.context.query_failed(error))?;
         if let Value::ServerError(error) = &reply
-            && let Some(elsewhere) = self.context.reply_context(Operation::Query, 0).elsewhere(error)
+            && let Some(elsewhere) = self.context.reply_context(Operation::Query).elsewhere(error)
         {
             return Err(NodeError::Elsewhere(elsewhere));
         }

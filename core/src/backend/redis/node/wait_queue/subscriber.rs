@@ -105,7 +105,7 @@ impl WaitQueue {
         let Ok([exchange]) = sent else { return Err(Subscription::Away) };
         match connection.receive(exchange).await.single() {
             Ok(Value::ServerError(error)) if error.code() == "NOPERM" || is_missing_command(&error) => {
-                let context = self.context.reply_context(Operation::Query, 0);
+                let context = self.context.reply_context(Operation::Query);
                 let reply = Value::ServerError(error);
                 Err(Subscription::Refused(context.cannot_subscribe(&reply, &settings.keys.channel_prefix())))
             }
