@@ -115,23 +115,21 @@ impl LockBackend for RedisBackend {
         self.check_open()?;
         let node = self.topology.owner_of(resources).await?;
         match &self.topology {
-            Topology::Standalone(_) => node.wait_queue().join(resources, waiter).await,
             Topology::Cluster(cluster) => cluster.wait_at(&node, resources, waiter).await,
+            _ => node.wait_queue().join(resources, waiter).await,
         }
     }
 
     async fn leave_queue(&self, resources: &Resources, waiter: &Waiter) {
-        match &self.topology {
-            Topology::Standalone(standalone) => {
-                standalone.owner().wait_queue().leave(resources, waiter).await;
-            }
-            Topology::Cluster(cluster) if cluster.stop_waiting(waiter) => {
-                // An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
-                let call =
-                    |node: Arc<Node>, _| async move { node.wait_queue().remove(resources, waiter).await };
-                let _ = self.topology.on_owner(resources, (OnMigration::Wait, self.patience), call).await;
-            }
-            Topology::Cluster(_) => {}
+        if let Some(node) = self.topology.only_node() {
+            return node.wait_queue().leave(resources, waiter).await;
+        }
+        if let Topology::Cluster(cluster) = &self.topology
+            && cluster.stop_waiting(waiter)
+        {
+            // An entry that cannot be removed now is soon taken for dead, or found by a heartbeat.
+            let call = |node: Arc<Node>, _| async move { node.wait_queue().remove(resources, waiter).await };
+            let _ = self.topology.on_owner(resources, (OnMigration::Wait, self.patience), call).await;
         }
     }
 
@@ -155,6 +153,7 @@ impl LockBackend for RedisBackend {
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         match &self.topology {
             Topology::Standalone(standalone) => standalone.owner().release(resources, owner, ttl).await,
+            Topology::Sentinel(sentinels) => sentinels.owner().release(resources, owner, ttl).await,
             Topology::Cluster(cluster) => Box::pin(cluster.release(resources, owner, ttl)).await,
         }
     }
@@ -170,19 +169,20 @@ impl LockBackend for RedisBackend {
     async fn force_release(&self, resource: &str) -> Result<bool> {
         let resources = Resources::one(resource)?;
         self.check_open()?;
-        match &self.topology {
-            Topology::Standalone(standalone) => {
-                standalone.owner().force_release(&resources).await.map_err(NodeError::into_error)
-            }
-            Topology::Cluster(cluster) => cluster.force_release(&resources).await,
+        if let Topology::Cluster(cluster) = &self.topology {
+            return cluster.force_release(&resources).await;
         }
+        let node = self.topology.owner_of(&resources).await?;
+        node.force_release(&resources).await.map_err(NodeError::into_error)
     }
 
     async fn describe(&self, acks: u32) -> Result<Guarantee> {
         self.check_open()?;
         let nodes = self.topology.discovered().await?;
         let guarantees = try_join_all(nodes.iter().map(|node| node.describe(acks))).await?;
-        Ok(merge(guarantees).expect("a topology has at least one node"))
+        let mut guarantee = merge(guarantees).expect("a topology has at least one node");
+        self.topology.describe(&mut guarantee, acks).await;
+        Ok(guarantee)
     }
 
     fn pending_cleanups(&self) -> usize {
@@ -193,6 +193,7 @@ impl LockBackend for RedisBackend {
         self.closed.store(true, Ordering::Release);
         let nodes = self.topology.nodes();
         join_all(nodes.iter().map(|node| node.close())).await;
+        self.topology.close();
     }
 }
 
@@ -200,5 +201,6 @@ impl Drop for RedisBackend {
     /// Workers own what they need; without this they would wait for work forever.
     fn drop(&mut self) {
         self.topology.nodes().iter().for_each(|node| node.stop_accepting());
+        self.topology.close();
     }
 }

@@ -20,7 +20,7 @@ use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::tls::{self, Tls};
 use crate::backend::redis::protocol::decoder::Decoder;
 use crate::backend::redis::protocol::redaction::Redaction;
-use crate::error::{Error, Result};
+use crate::error::{Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
 
@@ -36,6 +36,9 @@ const KEEPALIVE: TcpKeepalive = {
 
 /// How long one address of a host is tried before the next is tried as well.
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// A server that takes longer than this to accept a connection may hang, and another may have taken over.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// Makes all connections to one server.
 ///
@@ -101,24 +104,27 @@ impl Connector {
         messages: Option<Messages>,
         due: tokio::time::Instant,
     ) -> Result<Connection> {
+        let mut last = None;
         loop {
             let generation = self.route.generation();
             let Ok(endpoint) = timeout_at(due, self.route.locate()).await else {
-                return Err(not_located(&self.route, &self.settings));
+                return Err(not_located(&self.route, &self.settings, last));
             };
             let endpoint = endpoint?;
-            let Ok(opened) = timeout_at(due, open(&endpoint, messages.clone())).await else {
-                return Err(timed_out(&endpoint));
+            let error = match self.open_located(&endpoint, generation, messages.clone(), due).await {
+                Ok(Some(connection)) => return Ok(connection),
+                // The server was replaced while the connection was made.
+                Ok(None) => continue,
+                Err(error) => error,
             };
-            let (connection, run_id) = match opened {
-                Ok(opened) => opened,
-                Err(error) if self.has_successor(&endpoint, generation, &error, due).await => continue,
-                Err(error) => return Err(error),
-            };
-            if connection.join(&self.route, generation, run_id) {
-                return Ok(connection);
+            if self.has_successor(&endpoint, generation, &error, due).await {
+                continue;
             }
-            // The server was replaced while the connection was made.
+            last = Some(error.to_string());
+            match timeout_at(due, self.route.reconsider(error)).await {
+                Ok(again) => again?,
+                Err(_) => return Err(not_located(&self.route, &self.settings, last)),
+            }
         }
     }
 
@@ -141,6 +147,29 @@ impl Connector {
         timeout_at(due, changes.wait_for(|&current| current != generation)).await.is_ok_and(|it| it.is_ok())
     }
 
+    /// A connection to a server that was located in this generation; `None` if the generation is over.
+    async fn open_located(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        generation: u64,
+        messages: Option<Messages>,
+        due: tokio::time::Instant,
+    ) -> Result<Option<Connection>> {
+        let slow = async {
+            tokio::time::sleep(SLOW).await;
+            self.route.doubt("the server is slow to accept a connection");
+            std::future::pending::<()>().await;
+        };
+        let opened = tokio::select! {
+            opened = timeout_at(due, open(endpoint, messages)) => opened,
+            () = self.route.replaced(generation) => return Ok(None),
+            () = slow => unreachable!("it never ends"),
+        };
+        let (connection, run_id) = opened.unwrap_or_else(|_| Err(timed_out(endpoint)))?;
+        self.route.check(endpoint, run_id.as_deref())?;
+        Ok(connection.join(&self.route, generation, run_id).then_some(connection))
+    }
+
     /// Waits for the end of the pause, if there is one. Fails if an attempt has failed since the caller came.
     async fn pass_pause(&self, came: Instant) -> Result<()> {
         loop {
@@ -149,7 +178,12 @@ impl Connector {
                 Some(pause) if pause.until > Instant::now() => pause.until,
                 _ => return Ok(()),
             };
-            tokio::time::sleep_until(until.into()).await;
+            let generation = self.route.generation();
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => {}
+                // The pause was for the server before.
+                () = self.route.replaced(generation) => *self.pause.lock() = None,
+            }
         }
     }
 }
@@ -242,12 +276,16 @@ async fn encrypt(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) -> Result<Tr
     Ok(Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: false })
 }
 
-fn not_located(route: &Route, settings: &Settings) -> Error {
-    Error::unavailable(format!(
-        "cannot connect to redis at {route}: no primary was found within connectTimeoutMs ({} ms); nothing \
-         was granted or changed; try again",
-        settings.connect_timeout.as_millis()
-    ))
+fn not_located(route: &Route, settings: &Settings, last: Option<String>) -> Error {
+    let limit = settings.connect_timeout.as_millis();
+    let found = route.search().unwrap_or_else(|| "no primary was found".to_owned());
+    Error::BackendUnavailable(Report {
+        cause: last,
+        ..Report::new(format!(
+            "cannot connect to redis at {route} within connectTimeoutMs ({limit} ms): {found}; nothing was \
+             granted or changed; try again"
+        ))
+    })
     .of_failover()
 }
 

@@ -42,8 +42,9 @@ pub(crate) fn cannot_resolve(endpoint: &Endpoint, cause: &io::Error) -> Error {
 }
 
 pub(crate) fn message(endpoint: &Endpoint, what: &str, remedy: &str) -> String {
+    let server = if endpoint.kind == ServerKind::Sentinel { "the Sentinel" } else { "redis" };
     format!(
-        "cannot connect to redis at {}: {what}; nothing was granted or changed; {remedy}",
+        "cannot connect to {server} at {}: {what}; nothing was granted or changed; {remedy}",
         endpoint.address
     )
 }

@@ -71,10 +71,12 @@ pub(crate) async fn handshake(
 /// Whether the server is what it must be.
 async fn check_role(endpoint: &Endpoint, connection: &Connection, role: Role) -> Result<()> {
     match (endpoint.kind, role) {
-        (ServerKind::Sentinel, Role::Sentinel)
-        | (ServerKind::Primary, Role::Primary)
-        | (ServerKind::ClusterPrimary, Role::Primary | Role::ClusterPrimary)
-        | (ServerKind::ClusterNode, Role::Primary | Role::ClusterPrimary | Role::Replica) => Ok(()),
+        (ServerKind::Sentinel, Role::Sentinel | Role::Unknown)
+        | (ServerKind::Primary, Role::Primary | Role::Unknown)
+        | (ServerKind::ClusterPrimary, Role::Primary | Role::ClusterPrimary | Role::Unknown)
+        | (ServerKind::ClusterNode, Role::Primary | Role::ClusterPrimary | Role::Replica | Role::Unknown) => {
+            Ok(())
+        }
         (ServerKind::Sentinel, _) => {
             let remedy = "give the addresses of Sentinels, or use `url` for a primary";
             Err(cannot_connect(endpoint, "this is not a Sentinel", remedy, None))
@@ -112,11 +114,12 @@ fn run_id_in(info: &str) -> Option<Arc<str>> {
 /// What a server is, as far as it says.
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
-    /// Or something that does not say what it is.
     Primary,
     Replica,
     Sentinel,
     ClusterPrimary,
+    /// It does not say, as some proxies and services.
+    Unknown,
 }
 
 impl Role {
@@ -142,7 +145,8 @@ impl Role {
         match texts(reply).first().map(String::as_str) {
             Some("slave") => Self::Replica,
             Some("sentinel") => Self::Sentinel,
-            _ => Self::Primary,
+            Some(_) => Self::Primary,
+            None => Self::Unknown,
         }
     }
 }
@@ -248,6 +252,9 @@ fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Er
             ("the Redis user lacks a permission", "allow it +select, or use `db: 0`")
         }
         _ => match refusal(error) {
+            Some(refusal) if matches!(error.code(), "NOAUTH" | "WRONGPASS") && is_sentinel(endpoint) => {
+                (refusal.meaning, "check `sentinelPassword` (and `sentinelUsername`, if it has one)")
+            }
             Some(refusal) => (refusal.meaning, refusal.remedy),
             None if step == HandshakeStep::Select => {
                 ("the database cannot be selected", "use `db: 0`, or one that the server has")
@@ -257,6 +264,10 @@ fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Er
     };
     let rejected = cannot_connect(endpoint, what, remedy, Some(&said));
     if is_wrong_server(error) { rejected.of_failover() } else { rejected }
+}
+
+fn is_sentinel(endpoint: &Endpoint) -> bool {
+    endpoint.kind == ServerKind::Sentinel
 }
 
 fn closed_during_handshake(endpoint: &Endpoint, broken: &Break) -> Error {

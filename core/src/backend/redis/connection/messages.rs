@@ -14,7 +14,12 @@ const MAX_WAITING: usize = 1_024;
 pub(crate) struct Messages {
     waiting: mpsc::Sender<Option<u64>>,
     overflowed: Arc<AtomicBool>,
+    /// Which messages are not dropped.
+    filter: Option<Arc<Filter>>,
 }
+
+/// Whether a message is of interest, by its channel and its payload.
+pub(crate) type Filter = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 
 /// Where the subscriber gets them.
 pub(crate) struct Inbox {
@@ -31,10 +36,19 @@ pub(crate) enum Message {
 }
 
 pub(crate) fn messages() -> (Messages, Inbox) {
+    channel(None)
+}
+
+/// Those that pass the filter; the others are dropped.
+pub(crate) fn messages_about(filter: Arc<Filter>) -> (Messages, Inbox) {
+    channel(Some(filter))
+}
+
+fn channel(filter: Option<Arc<Filter>>) -> (Messages, Inbox) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let overflowed = Arc::new(AtomicBool::new(false));
     (
-        Messages { waiting: sender, overflowed: Arc::clone(&overflowed) },
+        Messages { waiting: sender, overflowed: Arc::clone(&overflowed), filter },
         Inbox { waiting: receiver, overflowed },
     )
 }
@@ -45,6 +59,12 @@ impl Messages {
         let Value::Array(fields) = &value else { return Some(value) };
         if !matches!(fields.first(), Some(Value::BulkString(kind)) if kind == b"message") {
             return Some(value);
+        }
+        if let (Some(filter), [_, Value::BulkString(channel), Value::BulkString(payload)]) =
+            (&self.filter, &fields[..])
+            && !filter(channel, payload)
+        {
+            return None;
         }
         let number = match fields.get(2) {
             Some(Value::BulkString(digits)) => {

@@ -1,8 +1,6 @@
 //! The way to the server of a node. After a failover the same name, proxy or Sentinel leads to another
 //! server, while the connections that were made before still lead to the old one.
 
-#![allow(dead_code, reason = "Sentinel and Cluster are to use all of it")]
-
 use std::fmt;
 use std::sync::{Arc, Weak};
 
@@ -11,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::backend::redis::config::endpoint::Endpoint;
 use crate::backend::redis::protocol::redirect::Redirect;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
 
 /// Finds the server of a node. Its `Display` is where that server was found last, for messages.
@@ -24,6 +22,22 @@ pub(crate) trait Locate: fmt::Display + Send + Sync {
 
     /// The server said that another node of its cluster has a slot. Must not block.
     fn redirected(&self, _redirect: &Redirect) {}
+
+    /// Whether the server that was reached there is the right one, by what identifies it.
+    fn check(&self, _endpoint: &Arc<Endpoint>, _run_id: Option<&str>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The server cannot be reached, or is not the right one. Returns when it is worth another attempt;
+    /// fails if none is.
+    fn reconsider(&self, error: Error) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    /// What is known while no server is found, for messages.
+    fn search(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A server at an address that never changes, though it may lead to another server.
@@ -108,6 +122,28 @@ impl Route {
         let why = why.into();
         let old = self.next_generation(&mut self.members.lock());
         old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
+    }
+
+    /// See [`Locate::check`].
+    pub(super) fn check(&self, endpoint: &Arc<Endpoint>, run_id: Option<&str>) -> Result<()> {
+        self.locator.check(endpoint, run_id)
+    }
+
+    /// See [`Locate::reconsider`].
+    pub(super) async fn reconsider(&self, error: Error) -> Result<()> {
+        self.locator.reconsider(error).await
+    }
+
+    /// See [`Locate::search`].
+    pub(super) fn search(&self) -> Option<String> {
+        self.locator.search()
+    }
+
+    /// Returns once another server than that of this generation answers.
+    pub(super) async fn replaced(&self, generation: u64) {
+        let mut changes = self.changes();
+        // The sender is this route's own.
+        let _ = changes.wait_for(|current| *current != generation).await;
     }
 
     /// Another server took over: the connections to the one before are cut, because it may not reply any

@@ -3,6 +3,7 @@
 
 mod error;
 mod inspect;
+mod recent_deletions;
 mod replicas;
 mod rollback;
 mod wait_queue;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub(crate) use self::error::{NodeError, NodeResult};
+use self::recent_deletions::RecentDeletions;
 use self::replicas::ConnectedReplicas;
 pub(crate) use self::rollback::Neighbours;
 use self::rollback::Rollbacks;
@@ -44,6 +46,7 @@ pub(crate) struct Node {
     context: NodeContext,
     wait_queue: Arc<WaitQueue>,
     rollbacks: Arc<Rollbacks>,
+    deletions: Arc<RecentDeletions>,
     acquire: Arc<Workers>,
     extend: Arc<Workers>,
     release: Arc<Workers>,
@@ -69,9 +72,12 @@ impl Node {
     fn with(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
+        let rollbacks = Arc::new(Rollbacks::new(context.clone(), neighbours));
+        let changes = context.connector.route().changes();
         Self {
             wait_queue: Arc::new(WaitQueue::new(context.clone())),
-            rollbacks: Arc::new(Rollbacks::new(context.clone(), neighbours)),
+            deletions: Arc::new(RecentDeletions::new(context.clock.clone(), Arc::clone(&rollbacks), changes)),
+            rollbacks,
             acquire: workers(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
@@ -117,6 +123,8 @@ impl Node {
                 }))
             }
             LeaseOutcome::Written { received, .. } => {
+                // The replicas may follow another primary by now.
+                self.context.connector.route().doubt("too few replicas acknowledged");
                 let rolled_back = Box::pin(self.roll_back(request, Late::Impossible)).await;
                 let connected = Box::pin(self.replicas.count()).await;
                 Err(context.shortfall(received, acks.timeout_ms, connected, rolled_back).into())
@@ -155,6 +163,7 @@ impl Node {
                 return Ok(sent);
             }
             LeaseOutcome::Written { received, .. } => {
+                self.context.connector.route().doubt("too few replicas acknowledged");
                 let connected = Box::pin(self.replicas.count()).await;
                 context.shortfall(received, acks.timeout_ms, connected, false)
             }
@@ -186,11 +195,19 @@ impl Node {
     /// Compares and deletes; in the background if that fails now.
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         let error = match self.delete(resources, owner).await {
-            Ok(deleted) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
+            Ok(deleted) => {
+                self.was_released(resources, owner, ttl);
+                return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len()));
+            }
             Err(error) => error.into_error(),
         };
         self.release_later(resources, owner, ttl);
         Err(error)
+    }
+
+    /// A lease was released: if another server takes over now, it is released there as well.
+    pub fn was_released(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
+        self.deletions.released(resources, owner, ttl);
     }
 
     /// Releases in the background a lease that was granted long ago, so that nothing of it can be executed
@@ -247,7 +264,9 @@ impl Node {
         let Request { resources, owner, ttl, .. } = request;
         let deleted = self.delete(resources, *owner).await;
         let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || late == Late::Impossible);
-        if !confirmed {
+        if confirmed {
+            self.deletions.rolled_back(resources, *owner, *ttl);
+        } else {
             self.rollbacks.add(resources, *owner, *ttl, late);
         }
         confirmed

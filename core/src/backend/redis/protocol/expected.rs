@@ -18,6 +18,8 @@ pub(crate) enum ExpectedReply {
     Pair,
     Text,
     List,
+    /// A list, or nothing.
+    OptionalList,
     /// A list of names and values.
     Table,
     /// A list that is as long as a cluster is large.
@@ -63,7 +65,11 @@ impl ExpectedReply {
                 Self::Text | Self::Pong,
                 reply @ (Value::Okay | Value::SimpleString(_) | Value::BulkString(_)),
             )
-            | (Self::List | Self::Table | Self::Map | Self::Pong, reply @ Value::Array(_)) => Some(reply),
+            | (
+                Self::List | Self::OptionalList | Self::Table | Self::Map | Self::Pong,
+                reply @ Value::Array(_),
+            )
+            | (Self::OptionalList, reply @ Value::Nil) => Some(reply),
             _ => None,
         }
     }

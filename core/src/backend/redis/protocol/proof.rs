@@ -1,5 +1,5 @@
-//! What a grant or an extension needs in order to count, and the command that asks for it: WAIT, or WAITAOF if
-//! it must be on disk.
+//! What a grant or an extension needs in order to count, and the command that asks for it: WAIT, or WAITAOF
+//! if it must be on disk.
 
 use super::expected::ExpectedReply;
 use super::packer::Packer;

@@ -9,6 +9,8 @@ mod faults;
 mod faulty_server;
 mod proxy;
 mod refusals;
+mod sentinel;
+mod sentinel_servers;
 mod server;
 mod stalls;
 mod strangers;

@@ -33,7 +33,7 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn binary() -> String {
+pub fn binary() -> String {
     std::env::var(BINARY).unwrap_or_else(|_| "redis-server".into())
 }
 

@@ -1,9 +1,9 @@
 //! Which server owns a resource now?
 //!
 //! One variant for each kind of deployment; the rest of the backend works with the nodes it gets from here.
-//! Sentinel would be another folder here, and a variant.
 
 pub(crate) mod cluster;
+mod sentinel;
 mod standalone;
 
 use std::fmt;
@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::cluster::{Cluster, OnMigration};
+use self::sentinel::Sentinels;
 use self::standalone::Standalone;
 use super::config::{Config, Deployment};
 use super::node::{Node, NodeError, NodeResult};
+use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
 use crate::lease::Resources;
 use crate::runtime::clock::Clock;
@@ -22,6 +24,7 @@ use crate::runtime::clock::Clock;
 pub(crate) enum Topology {
     Standalone(Standalone),
     Cluster(Cluster),
+    Sentinel(Sentinels),
 }
 
 impl Topology {
@@ -30,8 +33,8 @@ impl Topology {
         let Config { deployment, settings } = config;
         match deployment {
             Deployment::Standalone(address) => Self::Standalone(Standalone::new(address, settings, clock)),
-            Deployment::Sentinel(_) => unimplemented!("not yet"),
             Deployment::Cluster(config) => Self::Cluster(Cluster::new(config, settings, clock)),
+            Deployment::Sentinel(config) => Self::Sentinel(Sentinels::new(config, settings, clock)),
         }
     }
 
@@ -41,6 +44,7 @@ impl Topology {
         match self {
             Self::Standalone(standalone) => Ok(standalone.owner()),
             Self::Cluster(cluster) => cluster.owner_of(resources).await,
+            Self::Sentinel(sentinels) => Ok(sentinels.owner()),
         }
     }
 
@@ -48,6 +52,7 @@ impl Topology {
     pub fn only_node(&self) -> Option<Arc<Node>> {
         match self {
             Self::Standalone(standalone) => Some(standalone.owner()),
+            Self::Sentinel(sentinels) => Some(sentinels.owner()),
             Self::Cluster(_) => None,
         }
     }
@@ -77,6 +82,7 @@ impl Topology {
     pub async fn discovered(&self) -> Result<Vec<Arc<Node>>> {
         match self {
             Self::Standalone(standalone) => Ok(vec![standalone.owner()]),
+            Self::Sentinel(sentinels) => Ok(vec![sentinels.owner()]),
             Self::Cluster(cluster) => cluster.discovered().await,
         }
     }
@@ -86,6 +92,23 @@ impl Topology {
         match self {
             Self::Standalone(standalone) => vec![standalone.owner()],
             Self::Cluster(cluster) => cluster.known(),
+            Self::Sentinel(sentinels) => vec![sentinels.node()],
+        }
+    }
+
+    /// Adds what is known of the deployment as a whole to the guarantee of its nodes.
+    pub async fn describe(&self, guarantee: &mut Guarantee, acks: u32) {
+        match self {
+            Self::Standalone(_) | Self::Cluster(_) => {}
+            Self::Sentinel(sentinels) => sentinels.describe(guarantee, acks).await,
+        }
+    }
+
+    /// Closes what does not belong to a node.
+    pub fn close(&self) {
+        match self {
+            Self::Standalone(_) | Self::Cluster(_) => {}
+            Self::Sentinel(sentinels) => sentinels.close(),
         }
     }
 }
@@ -95,6 +118,7 @@ impl fmt::Debug for Topology {
         match self {
             Self::Standalone(standalone) => f.debug_tuple("Standalone").field(standalone).finish(),
             Self::Cluster(cluster) => f.debug_tuple("Cluster").field(cluster).finish(),
+            Self::Sentinel(sentinels) => f.debug_tuple("Sentinel").field(sentinels).finish(),
         }
     }
 }

@@ -85,7 +85,12 @@ impl Cluster {
     /// Ends a lease; see [`LockBackend::release`](crate::backend::contract::LockBackend::release).
     pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         let error = match self.nodes.delete(resources, Some(owner)).await {
-            Ok(deleted) => return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len())),
+            Ok(deleted) => {
+                if let Some(node) = self.nodes.owner(slot_of(resources.first())) {
+                    node.was_released(resources, owner, ttl);
+                }
+                return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len()));
+            }
             Err(error) => error,
         };
         // Any node finds the one that has it.
