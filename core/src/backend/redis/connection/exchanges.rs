@@ -1,0 +1,239 @@
+//! The exchanges of a connection: which are pending, which reply is whose, and how they end when it breaks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Value;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::messages::Messages;
+use super::route::{Membership, Retire};
+use super::timeout::ResettableTimeout;
+use super::{Break, Response};
+use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::refusals::is_wrong_server;
+use crate::backend::redis::protocol::values::error_text;
+use crate::runtime::sync::Mutex;
+
+/// What a connection shares with its tasks.
+pub(super) struct Shared {
+    pub state: Mutex<State>,
+    pub outbound: Notify,
+    /// The time limit of the first pending exchange.
+    pub timeout: ResettableTimeout,
+}
+
+pub(super) struct State {
+    pub packer: Packer,
+    /// Packed and not yet given to the stream.
+    pub outbound: Vec<u8>,
+    /// Exchanges whose replies are still to come, in the order of their commands.
+    pub pending: VecDeque<PendingExchange>,
+    /// Bytes packed so far, and how many of them may have left.
+    pub packed: u64,
+    pub left: u64,
+    /// Where published messages go; dropped when the connection breaks.
+    pub messages: Option<Messages>,
+    /// Whether the server has sent a reply yet.
+    pub any_reply: bool,
+    /// Until its generation is over.
+    pub membership: Option<Membership>,
+    /// Why the server is not the right one: nothing is sent any more.
+    pub retired: Option<Arc<str>>,
+    pub broken: Option<Arc<str>>,
+    pub tasks: Vec<AbortHandle>,
+}
+
+pub(super) struct PendingExchange {
+    /// Position of its first byte in the stream of all bytes.
+    pub start: u64,
+    pub missing: usize,
+    pub replies: Vec<Value>,
+    /// How many of the last replies are errors in place of a script's reply. They have no echo, so a server
+    /// may have sent them in addition to the replies.
+    pub unproved: usize,
+    /// All replies are there, and the missing one is an echo that proves the last of them.
+    pub proving: bool,
+    pub limit: ReplyLimit,
+    pub done: oneshot::Sender<Response>,
+}
+
+/// How long the replies may take.
+#[derive(Clone, Copy)]
+pub(super) struct ReplyLimit {
+    pub time: Duration,
+    pub due: Instant,
+}
+
+impl State {
+    fn new(messages: Option<Messages>) -> Self {
+        Self {
+            packer: Packer::new(),
+            outbound: Vec::new(),
+            pending: VecDeque::new(),
+            packed: 0,
+            left: 0,
+            messages,
+            any_reply: false,
+            membership: None,
+            retired: None,
+            broken: None,
+            tasks: Vec::new(),
+        }
+    }
+}
+
+impl Shared {
+    pub fn new(messages: Option<Messages>) -> Self {
+        let state = Mutex::new(State::new(messages));
+        Self { state, outbound: Notify::new(), timeout: ResettableTimeout::default() }
+    }
+
+    /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then it is not known
+    /// which of the following replies belongs to which command.
+    pub fn deliver(&self, state: &mut State, value: Value) -> Result<(), String> {
+        let value = match &state.messages {
+            Some(messages) => match messages.take(value) {
+                Some(value) => value,
+                None => return Ok(()),
+            },
+            None => value,
+        };
+        let Some(expected) = state.packer.next_expected() else {
+            // A server that closes sometimes says why first, for example that it has too many clients.
+            return Err(match value {
+                Value::ServerError(error) => format!("the server said: {}", error_text(&error)),
+                _ => "the server sent a reply without a request".to_owned(),
+            });
+        };
+        let Some(reply) = expected.accept(value) else {
+            return Err("the server sent a reply that is not the answer to the command".to_owned());
+        };
+        if state.membership.is_some() && state.retired.is_none() {
+            state.retired = wrong_server(&reply);
+        }
+        let first = state.pending.front_mut().expect("an exchange expects this reply");
+        first.missing -= 1;
+        if first.proving {
+            first.unproved = 0;
+        } else {
+            let unproved =
+                matches!((expected, &reply), (ExpectedReply::Script { .. }, Value::ServerError(_)));
+            first.unproved = if unproved { first.unproved + 1 } else { 0 };
+            first.replies.push(reply);
+        }
+        if first.missing == 0 {
+            let exchange = state.pending.pop_front().expect("front_mut found it above");
+            if exchange.unproved > 0 {
+                self.prove(state, exchange);
+            } else {
+                // The caller may be gone.
+                let _ = exchange.done.send(Response { replies: exchange.replies, broken: None });
+            }
+            self.set_timeout(state);
+        }
+        Ok(())
+    }
+
+    /// Sends an echo behind everything that was sent, and keeps the exchange until it is back. If its last
+    /// error was one reply too many, the script's reply comes instead: the connection breaks, and what the
+    /// script did is unknown. Otherwise a grant could be taken for a refusal, and stay.
+    fn prove(&self, state: &mut State, mut exchange: PendingExchange) {
+        let before = state.outbound.len();
+        state.packer.echo(&mut state.outbound);
+        state.packed += (state.outbound.len() - before) as u64;
+        (exchange.missing, exchange.proving) = (1, true);
+        // Not before those in front of it, which may have more time.
+        if let Some(last) = state.pending.back() {
+            exchange.limit.due = exchange.limit.due.max(last.limit.due);
+        }
+        state.pending.push_back(exchange);
+        self.outbound.notify_one();
+    }
+
+    /// Sets the timeout to the limit of the first pending exchange.
+    pub fn set_timeout(&self, state: &State) {
+        match state.pending.front() {
+            Some(first) => self.timeout.set(first.limit.due),
+            None => self.timeout.clear(),
+        }
+    }
+
+    /// Ends the generation of this connection if its server has said that it is not the right one.
+    pub fn leave_wrong_server(&self) {
+        let (why, membership) = {
+            let mut state = self.state.lock();
+            let Some(why) = state.retired.clone() else { return };
+            (why, state.membership.take())
+        };
+        if let Some(membership) = membership {
+            membership.leave(&why);
+        }
+        self.retire(&why);
+    }
+
+    /// It broke, which may mean that the server was replaced.
+    pub fn fail(&self, why: &str) {
+        let membership = self.state.lock().membership.take();
+        if let Some(membership) = membership {
+            membership.route.doubt(why);
+        }
+        self.break_off(why);
+    }
+
+    pub fn break_off(&self, why: &str) {
+        let (pending, tasks, left, why) = {
+            let mut state = self.state.lock();
+            if state.broken.is_some() {
+                return;
+            }
+            let why: Arc<str> = why.into();
+            state.broken = Some(Arc::clone(&why));
+            state.outbound = Vec::new();
+            state.messages = None;
+            (std::mem::take(&mut state.pending), std::mem::take(&mut state.tasks), state.left, why)
+        };
+        // Closes both halves; the calling task ends by itself or at its next await.
+        tasks.iter().for_each(AbortHandle::abort);
+        for PendingExchange { start, mut replies, unproved, done, .. } in pending {
+            replies.truncate(replies.len() - unproved);
+            let broken = Some(Break { sent: left > start, why: Arc::clone(&why) });
+            let _ = done.send(Response { replies, broken });
+        }
+    }
+}
+
+impl Retire for Shared {
+    fn retire(&self, why: &Arc<str>) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.retired.get_or_insert_with(|| Arc::clone(why));
+            state.pending.is_empty()
+        };
+        if idle {
+            self.break_off(why);
+        }
+    }
+
+    fn cut(&self, why: &Arc<str>) {
+        self.state.lock().retired.get_or_insert_with(|| Arc::clone(why));
+        self.break_off(why);
+    }
+}
+
+/// Why a reply means that its server is not the right one.
+fn wrong_server(reply: &Value) -> Option<Arc<str>> {
+    let said = match reply {
+        Value::ServerError(error) => Some(error).filter(|error| is_wrong_server(error)),
+        Value::Array(items) => items.iter().find_map(|item| match item {
+            Value::ServerError(error) if is_wrong_server(error) => Some(error),
+            _ => None,
+        }),
+        _ => None,
+    };
+    said.map(|error| format!("this is not the right server any more: {}", error_text(error)).into())
+}

@@ -1,0 +1,127 @@
+//! The tasks of a connection: one reads, one writes, and one watches the time limit.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::Instant;
+
+use super::exchanges::Shared;
+use super::read_buffer::ReadBuffer;
+use super::stranger::{is_closed, not_redis};
+use super::{ByteReader, ByteWriter, Transport};
+use crate::backend::redis::protocol::decoder::{DecodeError, Decoder};
+
+/// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most
+/// 65 short items.
+const MAX_SHORT_REPLY: usize = 64 * 1024;
+const TOO_LARGE: &str = "the server sent more than any reply can have";
+/// A send buffer that grew beyond this in a burst is freed.
+const KEEP_BUFFER: usize = 256 * 1024;
+
+impl Shared {
+    /// Starts the tasks, which end when the connection breaks.
+    pub fn start_tasks(self: &Arc<Self>, transport: Transport, decoder: Decoder) {
+        let reader = tokio::spawn(Arc::clone(self).read(transport.reader, decoder));
+        let writer = tokio::spawn(Arc::clone(self).write(transport.writer, transport.accepts_exactly));
+        let watch = tokio::spawn(Arc::clone(self).watch_limit());
+        let mut state = self.state.lock();
+        state.tasks = [reader, writer, watch].map(|task| task.abort_handle()).into();
+        if state.broken.is_some() {
+            // On a multi-threaded runtime one of them may have failed already, and ends by itself.
+            state.tasks.drain(..).for_each(|task| task.abort());
+        }
+    }
+
+    async fn read(self: Arc<Self>, mut reader: ByteReader, mut decoder: Decoder) {
+        let mut buffer = ReadBuffer::new();
+        loop {
+            match reader.read(buffer.space()).await {
+                Ok(0) => return self.fail("the server closed the connection"),
+                Ok(count) => buffer.filled(count),
+                Err(error) if is_closed(&error) => return self.fail("the server closed the connection"),
+                Err(error) => return self.fail(&format!("cannot read: {error}")),
+            }
+            let delivered = self.deliver_all(&mut decoder, &mut buffer);
+            self.leave_wrong_server();
+            if let Err(why) = delivered {
+                return self.fail(&why);
+            }
+        }
+    }
+
+    /// Gives all replies that are there to their exchanges. Fails if the rest cannot be read.
+    fn deliver_all(&self, decoder: &mut Decoder, buffer: &mut ReadBuffer) -> Result<(), String> {
+        let mut state = self.state.lock();
+        if state.broken.is_some() {
+            // Closed by another thread meanwhile: no exchange is left.
+            return Ok(());
+        }
+        let mut bytes = buffer.bytes();
+        let before = bytes.len();
+        loop {
+            match decoder.decode(&mut bytes) {
+                Ok(Some(value)) => {
+                    state.any_reply = true;
+                    self.deliver(&mut state, value)?;
+                }
+                Ok(None) => break,
+                Err(DecodeError::TooLarge) => return Err(TOO_LARGE.to_owned()),
+                Err(DecodeError::Malformed) if state.any_reply => {
+                    return Err("the server sent bytes that are no reply".to_owned());
+                }
+                Err(DecodeError::Malformed) => return Err(not_redis(bytes)),
+            }
+        }
+        let (used, left) = (before - bytes.len(), bytes.len());
+        buffer.used(used);
+        if decoder.cost() + left > MAX_SHORT_REPLY && !state.packer.expects_long_reply() {
+            return Err(TOO_LARGE.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn write(self: Arc<Self>, mut writer: ByteWriter, accepts_exactly: bool) {
+        let mut bytes = Vec::new();
+        loop {
+            self.outbound.notified().await;
+            let mut from = 0;
+            {
+                let mut state = self.state.lock();
+                std::mem::swap(&mut state.outbound, &mut bytes);
+                if !accepts_exactly {
+                    state.left += bytes.len() as u64;
+                }
+            }
+            while from < bytes.len() {
+                match writer.write(&bytes[from..]).await {
+                    Ok(0) => return self.fail("the connection accepts no more bytes"),
+                    Ok(count) => {
+                        from += count;
+                        if accepts_exactly {
+                            self.state.lock().left += count as u64;
+                        }
+                    }
+                    Err(error) => return self.fail(&format!("cannot write: {error}")),
+                }
+            }
+            if let Err(error) = writer.flush().await {
+                return self.fail(&format!("cannot write: {error}"));
+            }
+            bytes.clear();
+            if bytes.capacity() > KEEP_BUFFER {
+                bytes = Vec::new();
+            }
+        }
+    }
+
+    async fn watch_limit(self: Arc<Self>) {
+        loop {
+            self.timeout.elapsed().await;
+            let first = self.state.lock().pending.front().map(|first| first.limit);
+            // Its reply may have just come, and the next exchange has time left.
+            if let Some(limit) = first.filter(|limit| limit.due <= Instant::now()) {
+                return self.fail(&format!("no reply within {} ms", limit.time.as_millis()));
+            }
+        }
+    }
+}
