@@ -312,7 +312,10 @@ mod tests {
         let (replies, _) = decode(line.as_bytes(), 4_096);
         let [Value::ServerError(error)] = &replies[..] else { panic!("{replies:?}") };
         assert!(error_text(error).chars().count() <= 501, "{}", error_text(error));
-        let (replies, _) = decode(b"-\r\n", 4_096);
-        assert!(matches!(&replies[..], [Value::ServerError(error)] if error.code().is_empty()));
+        for line in ["-\r\n", "- \r\n", "-  \r\n"] {
+            let (replies, _) = decode(line.as_bytes(), 4_096);
+            let [Value::ServerError(error)] = &replies[..] else { panic!("{replies:?}") };
+            assert_eq!(error_text(error), "an error without a text", "{line:?}");
+        }
     }
 }

@@ -31,78 +31,110 @@ pub(crate) enum RefusalKind {
     Connection,
 }
 
-/// The refusal behind an error reply; `None` if the reply does not prove that nothing was executed.
-pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
+/// The meaning of a code, and what to do.
+type Row = (&'static str, RefusalKind, &'static str, &'static str);
+
+/// The codes of refusals.
+const REFUSALS: &[Row] = {
     use RefusalKind::{Connection, TooFewReplicas, Unavailable, Unsupported};
-    let code = code(error);
-    let (kind, meaning, remedy) = match code {
-        "READONLY" => {
-            (Unavailable, "this server is a replica, which takes no writes", "use the URL of the primary")
-        }
-        "MASTERDOWN" => {
-            (Unavailable, "this server is a replica that lost its primary", "use the URL of the primary")
-        }
-        "NOREPLICAS" => (
+    const OF_CLUSTER: &str = "this server is part of a Redis Cluster";
+    &[
+        (
+            "READONLY",
+            Unavailable,
+            "this server is a replica, which takes no writes",
+            "use the URL of the primary",
+        ),
+        (
+            "MASTERDOWN",
+            Unavailable,
+            "this server is a replica that lost its primary",
+            "use the URL of the primary",
+        ),
+        (
+            "NOREPLICAS",
             TooFewReplicas,
             "the primary has fewer good replicas than its min-replicas-to-write",
             "check the replicas",
         ),
-        "LOADING" => (Unavailable, "the server is still loading its data", "try again when it has finished"),
-        "BUSY" => {
-            (Unavailable, "the server is busy with a long script", "wait for its end, or use SCRIPT KILL")
-        }
-        "OOM" => (Unavailable, "the server is out of memory", "raise its maxmemory, and use noeviction"),
-        "MISCONF" => {
-            (Unavailable, "the server refuses writes because it cannot persist them", "check its log")
-        }
-        "WRONGTYPE" => (
+        ("LOADING", Unavailable, "the server is still loading its data", "try again when it has finished"),
+        (
+            "BUSY",
+            Unavailable,
+            "the server is busy with a long script",
+            "wait for its end, or use SCRIPT KILL",
+        ),
+        ("OOM", Unavailable, "the server is out of memory", "raise its maxmemory, and use noeviction"),
+        ("MISCONF", Unavailable, "the server refuses writes because it cannot persist them", "check its log"),
+        (
+            "WRONGTYPE",
             Unavailable,
             "a key of this lock holds a value of another type",
             "another program writes keys with this prefix: use another prefix",
         ),
-        "NOTTL" => (
+        (
+            "NOTTL",
             Unavailable,
             "the key of a lock has no TTL, so it was not written by fencelock and never ends by itself",
             "another program writes keys with this prefix: use another prefix, or delete the key",
         ),
-        "NOSCRIPT" => (
+        (
+            "NOSCRIPT",
             Unavailable,
             "the server forgets scripts as soon as they are loaded",
             "find the client that keeps running SCRIPT FLUSH",
         ),
-        "CLUSTERDOWN" => (Unavailable, "the Redis cluster is down", "check CLUSTER INFO"),
-        "MOVED" | "ASK" | "TRYAGAIN" => {
-            (Unsupported, "this server is part of a Redis Cluster", "use redis: { cluster }")
-        }
-        "CROSSSLOT" => (
+        ("CLUSTERDOWN", Unavailable, "the Redis cluster is down", "check CLUSTER INFO"),
+        ("MOVED", Unsupported, OF_CLUSTER, "use redis: { cluster }"),
+        ("ASK", Unsupported, OF_CLUSTER, "use redis: { cluster }"),
+        ("TRYAGAIN", Unsupported, OF_CLUSTER, "use redis: { cluster }"),
+        (
+            "CROSSSLOT",
             Unsupported,
             "the resources of one lock are in different slots of a Redis Cluster",
             "start their names with the same tag in braces, as in {order:5}:stock and {order:5}:bill",
         ),
-        "NOAUTH" => (
+        (
+            "NOAUTH",
             Unavailable,
             "the server asks for a password",
             "pass it as `password` (with a `username` if it has one), or in the URL",
         ),
-        "WRONGPASS" => (
+        (
+            "WRONGPASS",
             Connection,
             "wrong username or password",
             "check them; in a URL the password must be percent-encoded",
         ),
-        // Inside a script it may follow a write, if the permissions of the keys differ.
-        "NOPERM" if !comes_from_a_script(error) => {
-            (Unavailable, "the Redis user lacks a permission", PERMISSIONS)
-        }
-        "DENIED" => (
+        ("NOPERM", Unavailable, "the Redis user lacks a permission", PERMISSIONS),
+        (
+            "DENIED",
             Connection,
             "the server is in protected mode",
             "set a password on it, or bind it to this network",
         ),
-        "ERR" if error.details().is_some_and(|details| details.contains("max number of clients")) => {
-            (Unavailable, "the server has too many clients", "raise its maxclients, or use fewer clients")
-        }
-        _ => return None,
-    };
+    ]
+};
+
+/// An error without a code of its own.
+const TOO_MANY_CLIENTS: Refusal = Refusal {
+    kind: RefusalKind::Unavailable,
+    meaning: "the server has too many clients",
+    remedy: "raise its maxclients, or use fewer clients",
+};
+
+/// The refusal behind an error reply; `None` if the reply does not prove that nothing was executed.
+pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
+    let code = code(error);
+    // Inside a script it may follow a write, if the permissions of the keys differ.
+    if code == "NOPERM" && comes_from_a_script(error) {
+        return None;
+    }
+    if code == "ERR" {
+        let too_many = error.details().is_some_and(|details| details.contains("max number of clients"));
+        return too_many.then_some(TOO_MANY_CLIENTS);
+    }
+    let &(_, kind, meaning, remedy) = REFUSALS.iter().find(|row| row.0 == code)?;
     Some(Refusal { kind, meaning, remedy })
 }
 

@@ -21,12 +21,13 @@ pub(crate) fn texts(reply: Value) -> Vec<String> {
     }
 }
 
-/// An error reply in the server's words.
+/// An error reply in the server's words, for messages; never empty.
 pub(crate) fn error_text(error: &ServerError) -> String {
-    match error.details() {
+    let text = match error.details() {
         Some(details) => format!("{} {details}", error.code()),
         None => error.code().to_owned(),
-    }
+    };
+    if text.trim().is_empty() { "an error without a text".to_owned() } else { text }
 }
 
 /// The most characters of a text that a server chose, in messages.

@@ -53,6 +53,8 @@ local function refuse_single(lock, fence, stored)
     local left_ms = math.min((token - now_us) / 1000, LAST_TOKEN)
     redis.call('SET', fence, stored, 'PX', string.format('%.0f', math.max(left_ms, 1)))
   else
+    -- The text of another program comes back without the TTL it may have had: SET ... GET has dropped that
+    -- before it shows the text, and to look first would cost every call one more command.
     redis.call('SET', fence, stored)
   end
   return no_token(1, stored)
