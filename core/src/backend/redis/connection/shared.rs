@@ -31,7 +31,22 @@ struct Current {
     /// From now on it is open only during exchanges.
     closing: bool,
     /// The last PING that was sent for its side effect.
-    kick: Option<Exchange>,
+    kick: Option<Kick>,
+}
+
+/// A PING, and the connection that carries it.
+struct Kick {
+    connection: Weak<Connection>,
+    ping: Exchange,
+}
+
+impl Kick {
+    /// Whether it is still to be answered on this connection.
+    fn is_pending_on(&self, connection: &Connection) -> bool {
+        std::ptr::eq(self.connection.as_ptr(), connection)
+            && self.ping.is_empty()
+            && !self.ping.is_terminated()
+    }
 }
 
 /// Why there is no reply.
@@ -74,6 +89,16 @@ impl SharedConnection {
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
     ) -> std::result::Result<Response, ExchangeError> {
         let connection = self.get().await.map_err(ExchangeError::Connect)?;
+        self.exchange_on(&connection, replies, pack).await
+    }
+
+    /// As [`Self::exchange`], on a connection that [`Self::get`] returned.
+    pub async fn exchange_on(
+        &self,
+        connection: &Connection,
+        replies: usize,
+        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+    ) -> std::result::Result<Response, ExchangeError> {
         let limit = self.settings.command_timeout;
         let [exchange] = connection.send([replies], limit, pack).map_err(ExchangeError::Broken)?;
         Ok(connection.receive(exchange).await)
@@ -118,12 +143,12 @@ impl SharedConnection {
         if let Some(open) = self.get_open() {
             let last = self.current.lock().kick.take();
             // One at a time: a server that hangs sends no replies, and they would pile up.
-            let unanswered = last.filter(|exchange| exchange.is_empty() && !exchange.is_terminated());
-            let kick = unanswered.or_else(|| {
-                let ping = open.send([1], self.settings.command_timeout, |packer, out| {
+            let pending = last.filter(|kick| kick.is_pending_on(&open));
+            let kick = pending.or_else(|| {
+                let sent = open.send([1], self.settings.command_timeout, |packer, out| {
                     packer.echo(out);
                 });
-                ping.ok().map(|[exchange]| exchange)
+                sent.ok().map(|[ping]| Kick { connection: Arc::downgrade(&open), ping })
             });
             self.current.lock().kick = kick;
         } else if self.connecting.try_lock().is_ok() {
@@ -167,4 +192,64 @@ fn is_refused_by_wrong_server(reply: &Value) -> bool {
 /// Whether a reply says that the server does not know the script.
 fn lacks_script(reply: &Value) -> bool {
     matches!(reply, Value::ServerError(error) if is_not_loaded(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, DuplexStream};
+
+    use super::super::route::{FixedAddress, Route};
+    use super::super::tests::pair;
+    use super::*;
+    use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
+    use crate::backend::redis::config::{Config, Deployment, Location, Options};
+
+    impl SharedConnection {
+        fn put(&self, connection: Connection) {
+            let connection = Arc::new(connection);
+            let mut current = self.current.lock();
+            current.connection = Arc::downgrade(&connection);
+            current.kept = Some(connection);
+        }
+    }
+
+    fn shared() -> Arc<SharedConnection> {
+        let options = Options::new(Location::Url("redis://127.0.0.1:1".to_owned()));
+        let Config { deployment, settings } = Config::new(options).unwrap();
+        let Deployment::Standalone(address) = deployment else { panic!("a URL is of one server") };
+        let endpoint = Endpoint { address, kind: ServerKind::Primary, settings: Arc::clone(&settings) };
+        let route = Arc::new(Route::new(Arc::new(FixedAddress(Arc::new(endpoint)))));
+        let connector = Arc::new(Connector::new(Arc::clone(&settings), route));
+        Arc::new(SharedConnection::new(settings, connector))
+    }
+
+    /// How many PINGs came until none came for a while.
+    async fn pings(server: &mut DuplexStream) -> usize {
+        let mut bytes = vec![0; 1024];
+        let mut read = String::new();
+        while let Ok(count) = tokio::time::timeout(Duration::from_millis(20), server.read(&mut bytes)).await {
+            read.push_str(std::str::from_utf8(&bytes[..count.unwrap()]).unwrap());
+        }
+        read.matches("PING").count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_connection_is_kicked_once_until_it_answers() {
+        let shared = shared();
+        let (first, mut late) = pair();
+        shared.put(first);
+        let first = shared.get_open().unwrap();
+        shared.kick();
+        shared.kick();
+        assert_eq!(pings(&mut late).await, 1);
+        shared.replace(&first);
+        let (second, mut server) = pair();
+        shared.put(second);
+        shared.kick();
+        shared.kick();
+        assert_eq!(pings(&mut server).await, 1, "the connection before it still owes an answer");
+        assert_eq!(pings(&mut late).await, 0);
+    }
 }

@@ -12,7 +12,7 @@ use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::values::error_text;
 
-fn pair() -> (Connection, DuplexStream) {
+pub(super) fn pair() -> (Connection, DuplexStream) {
     let (ours, theirs) = tokio::io::duplex(1024);
     let (reader, writer) = tokio::io::split(ours);
     let transport = Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true };

@@ -5,9 +5,12 @@ pub(crate) mod failure_modes;
 pub(crate) mod info;
 pub(crate) mod merge;
 
+use std::sync::Arc;
+
 use redis::{Cmd, Value};
 
 use self::info::ConfigReplies;
+use super::connection::Connection;
 use super::connection::shared::ExchangeError;
 use super::node_context::NodeContext;
 use super::protocol::expected::ExpectedReply;
@@ -56,23 +59,23 @@ fn questions() -> Vec<(Section, Cmd)> {
 
 /// What a node guarantees to locks that require this number of acknowledgements.
 pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee> {
-    let (info, config) = ask(node).await?;
+    let (answered, info, config) = ask(node).await?;
     if !info::is_replica(&info) {
         return Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks));
     }
     // It was demoted after the connection was made.
-    node.shared.get().await?.leave_server("this server became a replica");
-    let (info, config) = ask(node).await?;
+    answered.leave_server("this server became a replica");
+    let (_, info, config) = ask(node).await?;
     Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks))
 }
 
-/// The sections of INFO, and the replies of CONFIG and TIME.
-async fn ask(node: &NodeContext) -> Result<(String, ConfigReplies)> {
+/// The connection that answered, the sections of INFO, and the replies of CONFIG and TIME.
+async fn ask(node: &NodeContext) -> Result<(Arc<Connection>, String, ConfigReplies)> {
     // Connected first, so that only the round trip of the questions counts for the clock.
-    node.shared.get().await?;
+    let connection = node.shared.get().await?;
     let questions = questions();
     let sent = node.clock.wall_micros();
-    let exchange = node.shared.exchange(questions.len(), |packer, out| {
+    let exchange = node.shared.exchange_on(&connection, questions.len(), |packer, out| {
         for (section, cmd) in &questions {
             packer.built(out, section.expected(), cmd);
         }
@@ -102,7 +105,7 @@ async fn ask(node: &NodeContext) -> Result<(String, ConfigReplies)> {
         }
     }
     config.can_publish = can_publish(node).await;
-    Ok((info, config))
+    Ok((connection, info, config))
 }
 
 /// Whether releases can be announced; `None`: the server did not say.
