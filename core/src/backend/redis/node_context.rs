@@ -53,3 +53,20 @@ impl NodeContext {
         }
     }
 }
+
+#[cfg(test)]
+impl NodeContext {
+    /// Of the one server at this URL, for tests.
+    pub fn of_server(url: &str) -> Self {
+        use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
+        use crate::backend::redis::config::{Config, Deployment, Location, Options};
+        use crate::backend::redis::connection::route::FixedAddress;
+
+        let Config { deployment, settings } =
+            Config::new(Options::new(Location::Url(url.to_owned()))).unwrap();
+        let Deployment::Standalone(address) = deployment else { panic!("a URL is of one server") };
+        let endpoint = Endpoint { address, kind: ServerKind::Primary, settings: Arc::clone(&settings) };
+        let route = Route::new(Arc::new(FixedAddress(Arc::new(endpoint))));
+        Self::new(settings, Arc::new(route), Clock::System, false)
+    }
+}

@@ -10,7 +10,7 @@ use redis::{ServerError, Value};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::WaitQueue;
+use super::{FLOOD_PAUSE, WaitQueue};
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
@@ -37,10 +37,15 @@ impl WaitQueue {
         let (mut next, mut probed) = (Instant::now() + PAUSE, Instant::now());
         let mut idle_since = None;
         let mut last_alive = clock.boot();
+        let mut ended = Instant::now();
         loop {
+            let asked = async {
+                due.notified().await;
+                sleep_until(ended + FLOOD_PAUSE).await;
+            };
             tokio::select! {
                 () = sleep_until(next) => {}
-                () = due.notified() => {}
+                () = asked => {}
             }
             let started = Instant::now();
             next = started + PAUSE;
@@ -58,6 +63,7 @@ impl WaitQueue {
                 self.probe(connection);
             }
             let sooner = self.heartbeat(&names).await;
+            ended = Instant::now();
             if last.until(last_alive) > ALIVE {
                 // The process was stopped or suspended. Waiters that were removed go to the end of the
                 // queues.

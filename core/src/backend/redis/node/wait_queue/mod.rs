@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Notify;
@@ -25,6 +26,11 @@ use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::Resources;
 use crate::runtime::sync::Mutex;
+
+/// The shortest pause between two heartbeats that messages ask for, and between two wake-ups of all waiters
+/// because messages were lost. Any client may publish on our channel, and a flood of its messages must not
+/// become a flood of scripts.
+const FLOOD_PAUSE: Duration = Duration::from_millis(20);
 
 /// The waiters of one node.
 pub(crate) struct WaitQueue {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Subscription, WaitQueue};
+use super::{FLOOD_PAUSE, Subscription, WaitQueue};
 use crate::backend::redis::connection::messages::{Inbox, Message, messages};
 use crate::backend::redis::connection::{Connection, Messages};
 use crate::backend::redis::node_context::NodeContext;
@@ -21,7 +21,9 @@ use crate::runtime::backoff::Backoff;
 /// time after which those that cannot hear of a release notice it.
 const RESUBSCRIBE: Backoff = Backoff::jittered(Duration::from_millis(20), Duration::from_secs(1));
 /// After a subscription that lasted this long there is no pause. One that ends at once, as behind a proxy
-/// that answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second.
+/// that answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second. It also bounds
+/// what a client does that publishes messages larger than any reply (64 KiB): each breaks the connection, so
+/// the next one is heard no sooner than after a pause, or after this time.
 const LASTING: Duration = Duration::from_secs(2);
 
 impl WaitQueue {
@@ -118,22 +120,78 @@ impl WaitQueue {
     /// been no waiters for a while.
     async fn listen(&self, connection: &Connection, inbox: &mut Inbox) {
         let heartbeat_due = Notify::new();
-        let dispatched = async {
-            while let Some(message) = inbox.recv().await {
-                match message {
-                    Message::Lost => self.wake_all(),
-                    Message::Number(number) => {
-                        if !number.is_some_and(|number| self.wake(number)) {
-                            heartbeat_due.notify_one();
-                        }
-                    }
-                }
-            }
-        };
         tokio::select! {
-            () = dispatched => {}
+            () = self.dispatch(inbox, &heartbeat_due) => {}
             () = self.send_heartbeats(connection, &heartbeat_due) => {}
             () = self.closed() => {}
         }
+    }
+    /// Wakes the waiters that messages name, and asks for a heartbeat after all others, until the connection
+    /// breaks.
+    async fn dispatch(&self, inbox: &mut Inbox, heartbeat_due: &Notify) {
+        let mut all_woken: Option<Instant> = None;
+        while let Some(message) = inbox.recv().await {
+            match message {
+                Message::Lost => {
+                    if let Some(last) = all_woken {
+                        // Meanwhile more may be lost, which this wake-up is for, too.
+                        sleep_until(last + FLOOD_PAUSE).await;
+                    }
+                    self.wake_all();
+                    all_woken = Some(Instant::now());
+                }
+                Message::Number(number) => {
+                    if !number.is_some_and(|number| self.wake(number)) {
+                        heartbeat_due.notify_one();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::QueuedWaiter;
+    use super::*;
+    use crate::backend::waiter::Waiter;
+    use crate::lease::Resources;
+
+    /// A published message that is no number.
+    fn foreign() -> Value {
+        Value::Array(["message", "channel", "x"].map(|word| Value::BulkString(word.into())).into())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_messages_does_not_wake_all_waiters_again_and_again() {
+        let queue = WaitQueue::new(NodeContext::of_server("redis://127.0.0.1:1"));
+        let waiter = Waiter::new(false);
+        let resources = Resources::one("r".to_owned()).unwrap();
+        let queued = QueuedWaiter { resources, waiter: waiter.clone(), on_server: true };
+        queue.state.lock().waiters.insert(waiter.number(), queued);
+        let (sender, mut inbox) = messages();
+        let due = Notify::new();
+        let mut wakes = 0;
+        let counted = async {
+            loop {
+                waiter.woken().await;
+                wakes += 1;
+            }
+        };
+        let flood = async {
+            // The clock of this test stands still except in these pauses.
+            for _ in 0..200 {
+                for _ in 0..5_000 {
+                    sender.take(foreign());
+                }
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::select! {
+            () = queue.dispatch(&mut inbox, &due) => panic!("the connection is open"),
+            () = counted => {}
+            () = flood => {}
+        }
+        assert!((5..=11).contains(&wakes), "{wakes} times in 200 ms");
     }
 }

@@ -1,6 +1,7 @@
 //! The wait queue on a real server, one script at a time: who is woken, and how often.
 
 mod dead_waiters;
+mod flood;
 mod places;
 mod worlds;
 
@@ -8,9 +9,6 @@ use redis::Value;
 
 use super::server::{Server, available};
 use super::*;
-use crate::backend::redis::config::Deployment;
-use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
-use crate::backend::redis::connection::route::{FixedAddress, Route};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
@@ -23,12 +21,7 @@ struct Process(NodeContext);
 
 impl Process {
     fn new(server: &Server) -> Self {
-        let Config { deployment, settings } = Config::new(options(&server.url(), 0)).unwrap();
-        let Deployment::Standalone(address) = deployment else { panic!("a URL is of one server") };
-        let kind = ServerKind::Primary;
-        let endpoint = Endpoint { address, kind, settings: Arc::clone(&settings) };
-        let route = Route::new(Arc::new(FixedAddress(Arc::new(endpoint))));
-        Self(NodeContext::new(settings, Arc::new(route), Clock::System, false))
+        Self(NodeContext::of_server(&server.url()))
     }
 
     fn name(&self) -> String {

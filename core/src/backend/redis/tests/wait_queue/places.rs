@@ -64,7 +64,7 @@ fn attempt_waiting(backend: &Arc<RedisBackend>, acks: AckPolicy, waiter: &Waiter
     acquire(backend, &Request { waiter: Some(waiter.clone()), ..request(one("r"), 60_000, acks) })
 }
 
-fn join(backend: &Arc<RedisBackend>, fair: bool) -> Waiter {
+pub(super) fn join(backend: &Arc<RedisBackend>, fair: bool) -> Waiter {
     let (backend, waiter) = (Arc::clone(backend), Waiter::new(fair));
     let joining = waiter.clone();
     on_io(async move { backend.join_queue(&one("r"), &joining).await }).unwrap();
