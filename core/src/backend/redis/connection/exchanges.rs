@@ -1,6 +1,7 @@
 //! The exchanges of a connection: which are pending, which reply is whose, and how they end when it breaks.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +13,59 @@ use tokio::time::Instant;
 use super::messages::Messages;
 use super::route::{Membership, Retire};
 use super::timeout::ResettableTimeout;
-use super::{Break, Response};
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::refusals::is_wrong_server;
 use crate::backend::redis::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
+
+/// The replies of one exchange.
+#[derive(Debug)]
+pub(crate) struct Response {
+    /// In the order of the commands. Fewer than expected only if `broken`. An error is the answer to its
+    /// script: an echo has proved it.
+    pub replies: Vec<Value>,
+    pub broken: Option<Break>,
+}
+
+/// Why a connection gives no more replies.
+#[derive(Debug, Clone)]
+pub(crate) struct Break {
+    /// Whether any byte of this exchange may have reached the server.
+    pub sent: bool,
+    /// For messages.
+    pub why: Arc<str>,
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// An exchange in flight.
+pub(crate) type Exchange = oneshot::Receiver<Response>;
+
+impl Response {
+    /// Of an exchange whose connection's tasks ended without a result, as when a runtime shuts down.
+    pub fn lost() -> Self {
+        Self {
+            replies: Vec::new(),
+            broken: Some(Break { sent: true, why: "the connection is closed".into() }),
+        }
+    }
+
+    /// Of an exchange that was given up, on a connection that stays open.
+    pub fn late(limit: Duration) -> Self {
+        let why = format!("no reply within {} ms", limit.as_millis()).into();
+        Self { replies: Vec::new(), broken: Some(Break { sent: true, why }) }
+    }
+
+    /// The only reply, or why there is none.
+    pub fn single(self) -> Result<Value, Option<Break>> {
+        self.replies.into_iter().next().ok_or(self.broken)
+    }
+}
 
 /// What a connection shares with its tasks.
 pub(super) struct Shared {

@@ -16,59 +16,19 @@ mod tasks;
 mod tests;
 pub(crate) mod timeout;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::Value;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+pub(crate) use self::exchanges::{Break, Exchange, Response};
 use self::exchanges::{PendingExchange, ReplyLimit, Shared};
 pub(crate) use self::messages::Messages;
 use self::route::{Membership, Route};
+pub(crate) use self::tasks::Transport;
 use super::protocol::decoder::Decoder;
 use super::protocol::packer::Packer;
-
-type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
-type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
-
-/// A connected stream of bytes.
-pub(crate) struct Transport {
-    pub reader: ByteReader,
-    pub writer: ByteWriter,
-    /// Whether bytes that the stream has not accepted have certainly not left. Not true of TLS, where a
-    /// failing write may have sent records before.
-    pub accepts_exactly: bool,
-}
-
-/// The replies of one exchange.
-#[derive(Debug)]
-pub(crate) struct Response {
-    /// In the order of the commands. Fewer than expected only if `broken`. An error is the answer to its
-    /// script: an echo has proved it.
-    pub replies: Vec<Value>,
-    pub broken: Option<Break>,
-}
-
-/// Why a connection gives no more replies.
-#[derive(Debug, Clone)]
-pub(crate) struct Break {
-    /// Whether any byte of this exchange may have reached the server.
-    pub sent: bool,
-    /// For messages.
-    pub why: Arc<str>,
-}
-
-impl fmt::Display for Break {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-/// An exchange in flight.
-pub(crate) type Exchange = oneshot::Receiver<Response>;
 
 /// A connection to one server. Tasks own its halves, so that a dropped caller never leaves half a command or
 /// half a reply behind. Dropping it closes it.
@@ -175,26 +135,5 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.close("the connection was dropped");
-    }
-}
-
-impl Response {
-    /// Of an exchange whose connection's tasks ended without a result, as when a runtime shuts down.
-    fn lost() -> Self {
-        Self {
-            replies: Vec::new(),
-            broken: Some(Break { sent: true, why: "the connection is closed".into() }),
-        }
-    }
-
-    /// Of an exchange that was given up, on a connection that stays open.
-    pub fn late(limit: Duration) -> Self {
-        let why = format!("no reply within {} ms", limit.as_millis()).into();
-        Self { replies: Vec::new(), broken: Some(Break { sent: true, why }) }
-    }
-
-    /// The only reply, or why there is none.
-    pub fn single(self) -> Result<Value, Option<Break>> {
-        self.replies.into_iter().next().ok_or(self.broken)
     }
 }

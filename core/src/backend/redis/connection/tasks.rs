@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::exchanges::Shared;
 use super::read_buffer::ReadBuffer;
 use super::stranger::{is_closed, not_redis};
-use super::{ByteReader, ByteWriter, Transport};
 use crate::backend::redis::protocol::decoder::{DecodeError, Decoder};
 
 /// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most
@@ -17,6 +16,18 @@ const MAX_SHORT_REPLY: usize = 64 * 1024;
 const TOO_LARGE: &str = "the server sent more than any reply can have";
 /// A send buffer that grew beyond this in a burst is freed.
 const KEEP_BUFFER: usize = 256 * 1024;
+
+type ByteReader = Box<dyn AsyncRead + Send + Unpin>;
+type ByteWriter = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// A connected stream of bytes.
+pub(crate) struct Transport {
+    pub reader: ByteReader,
+    pub writer: ByteWriter,
+    /// Whether bytes that the stream has not accepted have certainly not left. Not true of TLS, where a
+    /// failing write may have sent records before.
+    pub accepts_exactly: bool,
+}
 
 impl Shared {
     /// Starts the tasks, which end when the connection breaks.

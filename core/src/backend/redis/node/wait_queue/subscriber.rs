@@ -21,9 +21,9 @@ use crate::runtime::backoff::Backoff;
 /// time after which those that cannot hear of a release notice it.
 const RESUBSCRIBE: Backoff = Backoff::jittered(Duration::from_millis(20), Duration::from_secs(1));
 /// After a subscription that lasted this long there is no pause. One that ends at once, as behind a proxy
-/// that answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second. It also bounds
-/// what a client does that publishes messages larger than any reply (64 KiB): each breaks the connection, so
-/// the next one is heard no sooner than after a pause, or after this time.
+/// that answers SUBSCRIBE and then closes, would otherwise be made thousands of times a second. The same
+/// bounds what a client can do that publishes messages larger than any reply (64 KiB): each breaks the
+/// connection, so the next one is heard only after a pause, or after this time.
 const LASTING: Duration = Duration::from_secs(2);
 
 impl WaitQueue {
