@@ -37,7 +37,6 @@ use std::time::Duration;
 use futures_util::future::{join_all, try_join_all};
 
 pub use self::config::{Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions};
-use self::describe::merge::merge;
 use self::node::{Node, NodeError};
 use self::topology::Topology;
 use self::topology::cluster::OnMigration;
@@ -179,10 +178,8 @@ impl LockBackend for RedisBackend {
     async fn describe(&self, acks: u32) -> Result<Guarantee> {
         self.check_open()?;
         let nodes = self.topology.discovered().await?;
-        let guarantees = try_join_all(nodes.iter().map(|node| node.describe(acks))).await?;
-        let mut guarantee = merge(guarantees).expect("a topology has at least one node");
-        self.topology.describe(&mut guarantee, acks).await;
-        Ok(guarantee)
+        let guarantees = join_all(nodes.iter().map(|node| node.describe(acks))).await;
+        self.topology.describe(&nodes, guarantees, acks).await
     }
 
     fn pending_cleanups(&self) -> usize {

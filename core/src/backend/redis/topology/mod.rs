@@ -14,6 +14,7 @@ use self::cluster::{Cluster, OnMigration};
 use self::sentinel::Sentinels;
 use self::standalone::Standalone;
 use super::config::{Config, Deployment};
+use super::describe::merge::merge_shards;
 use super::node::{Node, NodeError, NodeResult};
 use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
@@ -96,11 +97,24 @@ impl Topology {
         }
     }
 
-    /// Adds what is known of the deployment as a whole to the guarantee of its nodes.
-    pub async fn describe(&self, guarantee: &mut Guarantee, acks: u32) {
+    /// The guarantee of the deployment as a whole, by those of its nodes.
+    pub async fn describe(
+        &self,
+        nodes: &[Arc<Node>],
+        mut guarantees: Vec<Result<Guarantee>>,
+        acks: u32,
+    ) -> Result<Guarantee> {
         match self {
-            Self::Standalone(_) | Self::Cluster(_) => {}
-            Self::Sentinel(sentinels) => sentinels.describe(guarantee, acks).await,
+            Self::Standalone(_) => guarantees.swap_remove(0),
+            Self::Sentinel(sentinels) => {
+                let mut guarantee = guarantees.swap_remove(0)?;
+                sentinels.describe(&mut guarantee, acks).await;
+                Ok(guarantee)
+            }
+            Self::Cluster(_) => {
+                let addresses = nodes.iter().map(|node| node.route().to_string());
+                merge_shards(addresses.zip(guarantees).collect())
+            }
         }
     }
 
