@@ -339,8 +339,8 @@ export interface StrongOptions extends AcquireOptions {
    * files (`WAITAOF`, of Redis 7.2 or newer and Valkey). A server that flushes once a second (`appendfsync
    * everysec`) takes about that long, one with `appendfsync no` never has it. Against a power loss use
    * `appendfsync always`: with `everysec`, Valkey up to 9.1 and some versions of Redis 7.4 say up to a second
-   * too early that a write is on disk. A server that lacks the command, or whose `appendonly` is off, causes an
-   * {@link UnsupportedError}, and nothing is granted.
+   * too early that a write is on disk. A server that lacks the command, or whose `appendonly` is off, causes
+   * an {@link UnsupportedError}, and nothing is granted.
    * @default false
    */
   fsync?: boolean | undefined
@@ -863,8 +863,8 @@ export class LockHeldError extends LockError {
 }
 
 /**
- * Too few replicas acknowledged in time, or with `fsync` the primary or too few of them had it on disk. A grant
- * is then not valid, and is rolled back. An extension is not rolled back; the lease keeps its previous
+ * Too few replicas acknowledged in time, or with `fsync` the primary or too few of them had it on disk. A
+ * grant is then not valid, and is rolled back. An extension is not rolled back; the lease keeps its previous
  * deadline.
  */
 export class InsufficientReplicasError extends LockError {
