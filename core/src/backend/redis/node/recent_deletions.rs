@@ -1,5 +1,5 @@
 //! Deletions that a failover may undo. Replication is asynchronous, and after a planned failover the old
-//! primary accepts writes for a second before anybody knows of the new one: what was deleted there lives on
+//! primary accepts writes for a second before clients know of the new one: what was deleted there lives on
 //! at the new primary, and would keep others waiting for as long as its TTL. So the last deletions are made
 //! again when another server has taken over.
 

@@ -32,7 +32,7 @@ pub(crate) enum OnMigration {
     Stop,
 }
 
-/// What became of a request so far.
+/// The way of one request so far.
 pub(crate) struct Detour {
     on_migration: OnMigration,
     until: Instant,

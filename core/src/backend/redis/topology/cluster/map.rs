@@ -76,7 +76,7 @@ impl Member {
 
 impl ClusterMap {
     /// From the reply to `CLUSTER SLOTS` of the node at this host; `None` if it is no such reply, or has no
-    /// slot that anybody serves.
+    /// slot that a primary serves.
     pub fn parse(reply: Value, asked: &str) -> Option<Self> {
         let Value::Array(ranges) = reply else { return None };
         let mut shards = HashMap::<Arc<str>, (MapShard, Vec<(u16, u16)>)>::new();
@@ -85,7 +85,7 @@ impl ClusterMap {
             let mut fields = fields.into_iter();
             let (from, to) = (slot(&fields.next()?)?, slot(&fields.next()?)?);
             let mut nodes = fields.map(|node| member(node, asked));
-            // Without its primary, a range is served by nobody.
+            // Without its primary, no node serves a range.
             let Some(Some(primary)) = nodes.next() else { continue };
             let shard = shards.entry(Arc::clone(&primary.id)).or_insert_with(|| {
                 (MapShard { replicas: nodes.flatten().collect(), ..MapShard::of(primary) }, Vec::new())

@@ -101,7 +101,7 @@ impl Cluster {
         Err(error)
     }
 
-    /// Ends the lease of a resource, whoever has it.
+    /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
         self.nodes.delete(resources, None).await.map(|deleted| deleted > 0)
     }

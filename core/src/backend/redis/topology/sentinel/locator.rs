@@ -162,7 +162,7 @@ impl Locator {
         }
     }
 
-    /// Asks as long as anybody needs to know.
+    /// Asks as long as an answer is needed.
     async fn run(self: Arc<Self>) {
         let _stopped = scopeguard::guard_on_unwind((), |()| self.state.lock().is_running = false);
         let (mut pause, mut unanswered) = (PAUSE, PAUSE_UNANSWERED);
