@@ -95,6 +95,8 @@ fn number(bytes: &[u8], at: usize, mark: u8) -> Option<(usize, usize)> {
 
 fn reply(words: &[&str]) -> String {
     match words {
+        // Whether scripts work.
+        ["EVALSHA", _, "0", echo] => format!("*2\r\n:1\r\n:{echo}\r\n"),
         ["EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
             // The echo. Requests that are alike: how many; release.lua goes on with how many locks each has

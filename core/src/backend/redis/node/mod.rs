@@ -1,6 +1,7 @@
 //! What does one server do? A primary with its replicas, and what a grant, an extension and a release are on
 //! it.
 
+mod capabilities;
 mod error;
 mod inspect;
 mod recent_deletions;
@@ -11,6 +12,7 @@ mod wait_queue;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use self::capabilities::Capabilities;
 pub(crate) use self::error::{NodeError, NodeResult};
 use self::recent_deletions::RecentDeletions;
 use self::replicas::ConnectedReplicas;
@@ -51,6 +53,7 @@ pub(crate) struct Node {
     extend: Arc<Workers>,
     release: Arc<Workers>,
     replicas: ConnectedReplicas,
+    capabilities: Capabilities,
 }
 
 impl Node {
@@ -82,6 +85,7 @@ impl Node {
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
             replicas: ConnectedReplicas::new(context.clone()),
+            capabilities: Capabilities::new(context.clone()),
             context,
         }
     }
@@ -103,6 +107,7 @@ impl Node {
         let Request { resources, owner, ttl, acks, waiter, .. } = request;
         let proof = Proof::of(*acks);
         let context = self.context.reply_context(Operation::Acquire).requiring(proof);
+        self.capabilities.check(proof).await?;
         if let Some(waiter) = waiter
             && let Some(held) = Box::pin(self.wait_queue.enqueue_if_held(resources, waiter)).await
         {
@@ -131,8 +136,12 @@ impl Node {
             }
             LeaseOutcome::Declined(reply) => Ok(Attempt::Busy(busy(reply))),
             LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
-            LeaseOutcome::Refused(error) => Err(error.into()),
+            LeaseOutcome::Refused(error) => {
+                self.capabilities.reconsider(&error);
+                Err(error.into())
+            }
             LeaseOutcome::Undo(error, late) => {
+                self.capabilities.reconsider(&error);
                 let undone = Box::pin(self.roll_back(request, late)).await;
                 // Its cause only: its message says that nothing was granted.
                 let why = error.cause().unwrap_or("the server returned an error").to_owned();

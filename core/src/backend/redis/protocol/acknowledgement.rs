@@ -77,7 +77,13 @@ impl ReplyContext<'_> {
                     &said,
                 )
             } else {
-                self.unsupported(command, &said)
+                self.report(
+                    Error::Unsupported,
+                    "this server has no WAIT, which proves that replicas have a lease",
+                    "use a plain Redis or Valkey primary, require no acknowledgements (acks: 0), or use local \
+                     locks if all processes are on one host",
+                    &said,
+                )
             });
         }
         match error.code() {

@@ -234,10 +234,21 @@ impl ReplyContext<'_> {
         }
     }
 
-    pub(super) fn unsupported(&self, command: &str, said: &str) -> Error {
+    /// The error of a server that replicates with another one in both directions.
+    pub fn two_primaries(&self) -> Error {
         self.report(
             Error::Unsupported,
-            &format!("this server has no {command}"),
+            "this server is an active replica: another primary takes writes at the same time, so two owners \
+             can get a lock",
+            "use a primary without active-replica",
+            "role:active-replica",
+        )
+    }
+
+    pub fn unsupported(&self, what: &str, said: &str) -> Error {
+        self.report(
+            Error::Unsupported,
+            &format!("this server has no {what}"),
             "strong locks need Lua scripts and WAIT, which some proxies and serverless offers lack: \
              use a plain Redis or Valkey primary",
             &said,

@@ -36,6 +36,11 @@ impl Script {
         Self { body, sha: sha1_smol::Sha1::from(body).digest().to_string(), params }
     }
 
+    /// What the server calls it.
+    pub fn sha(&self) -> &str {
+        &self.sha
+    }
+
     /// Appends the EVALSHA for these leases to `out`. Every key that the script touches is declared.
     pub fn pack<'a>(
         &self,
@@ -144,6 +149,16 @@ pub(crate) static HEARTBEAT: LazyLock<Script> =
 pub(crate) static CAN_PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/can_publish.lua"), ScriptParams::default()));
 
+pub(crate) static PROBE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/probe.lua"), ScriptParams::default()));
+
+/// Appends the EVALSHA of `probe.lua` to `out`.
+pub(crate) fn pack_probe(packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg("EVALSHA").arg(&*PROBE.sha).arg(0).arg(echo);
+    });
+}
+
 /// Appends the EVALSHA of `can_publish.lua` to `out`.
 pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.script_call(out, ScriptReply::Number, |cmd, echo| {
@@ -212,6 +227,7 @@ mod tests {
             &LEAVE_QUEUE,
             &HEARTBEAT,
             &CAN_PUBLISH,
+            &PROBE,
         ] {
             let before = if script.body.contains("local function wake_first") { shared } else { 0 };
             let head = script.body.lines().skip(before).take_while(|line| line.starts_with("-- "));

@@ -297,7 +297,7 @@ fn after_close_all_connections_are_closed() {
     let lease = request(one("r"), 10_000, acks(1, 1_000));
     granted(acquire(&backend, &lease));
     let clients = || primary.run::<String>(&["CLIENT", "LIST"]).matches(" name=fencelock").count();
-    assert_eq!(clients(), 1, "one worker");
+    assert_eq!(clients(), 2, "one worker, and the shared one that asked what the server can do");
     let both = Arc::clone(&backend);
     on_io(async move {
         both.connect().await.unwrap();

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::backend::redis::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
+use crate::backend::redis::protocol::scripts::{ACQUIRE, EXTEND, PROBE, RELEASE};
 
 /// What happens to one reply.
 #[derive(Debug, Clone)]
@@ -42,6 +42,7 @@ struct State {
     /// The owners whose grant a WAIT has proved.
     proved: HashSet<String>,
     waits: u32,
+    probes: u32,
 }
 
 #[derive(Clone)]
@@ -89,6 +90,16 @@ impl FaultyServer {
     pub fn has_granted(&self, owner: &str, token: u64, proved: bool) -> bool {
         let state = self.state.lock().unwrap();
         state.granted.get(owner) == Some(&token.cast_signed()) && (!proved || state.proved.contains(owner))
+    }
+
+    /// How many WAITs it has received.
+    pub fn waits(&self) -> u32 {
+        self.state.lock().unwrap().waits
+    }
+
+    /// How often it was asked what scripts can do.
+    pub fn probes(&self) -> u32 {
+        self.state.lock().unwrap().probes
     }
 
     /// Whether this owner has a grant that was not released.
@@ -152,7 +163,14 @@ impl State {
             "echo" => format!("${}\r\n{}\r\n", words[1].len(), words[1]).into_bytes(),
             "PING" => b"+PONG\r\n".to_vec(),
             "HELLO" => b"*4\r\n$4\r\nrole\r\n$6\r\nmaster\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n".to_vec(),
-            "SCRIPT" => format!("$40\r\n{}\r\n", "0".repeat(40)).into_bytes(),
+            "SCRIPT" => {
+                let sha = sha1_smol::Sha1::from(&words[2]).digest();
+                format!("$40\r\n{sha}\r\n").into_bytes()
+            }
+            "probe" => {
+                self.probes += 1;
+                format!("*2\r\n:1\r\n:{}\r\n", words.last().unwrap()).into_bytes()
+            }
             // Every other proof fails.
             "WAIT" => {
                 self.waits += 1;
@@ -215,7 +233,9 @@ pub fn kind(words: &[String]) -> String {
     if words[0] != "EVALSHA" {
         return if words[0] == "PING" && words.len() > 1 { "echo".into() } else { words[0].clone() };
     }
-    for (name, script) in [("acquire", &ACQUIRE), ("extend", &EXTEND), ("release", &RELEASE)] {
+    for (name, script) in
+        [("acquire", &ACQUIRE), ("extend", &EXTEND), ("release", &RELEASE), ("probe", &PROBE)]
+    {
         if sha1_smol::Sha1::from(script.body).digest().to_string() == words[1] {
             return name.into();
         }

@@ -1,6 +1,7 @@
 //! The backend against real servers.
 
 mod attempts;
+mod capabilities;
 mod cluster;
 mod cluster_servers;
 mod damaged_replies;

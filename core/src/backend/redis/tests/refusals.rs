@@ -97,7 +97,15 @@ fn a_server_without_wait_or_scripts_is_unsupported_and_keeps_nothing() {
     let error = refused(options(&server.url(), 1), acks(1, 100));
     assert_eq!(code(&error), "UNSUPPORTED");
     assert!(error.to_string().contains("has no WAIT"), "{error}");
-    assert!(server.exists(&fence_key("r")) && !server.exists(&lock_key("r")), "it was undone");
+    assert!(error.to_string().contains("acks: 0") && error.to_string().contains("local"), "{error}");
+    assert!(!server.exists(&fence_key("r")), "nothing was written");
+    granted(acquire(&backend(&server.url(), 1), &request(one("r"), 10_000, acks(0, 0))));
+
+    let server = Server::start(&["--rename-command", "TIME", ""]);
+    let error = refused(options(&server.url(), 0), acks(0, 0));
+    assert_eq!(code(&error), "UNSUPPORTED");
+    assert!(error.to_string().contains("has no TIME in scripts"), "{error}");
+    assert!(!server.exists(&lock_key("r")), "nothing was written");
 
     let server = Server::start(&["--rename-command", "EVALSHA", ""]);
     for policy in [acks(0, 0), acks(1, 100)] {
