@@ -25,6 +25,12 @@ export declare class Bridge {
 export declare class NativeManager {
   /** Starts the first `count` of these calls. `names` are the resources of the acquires among them. */
   call(count: number, records: Float64Array, names: Array<string>): void
+  /** The function returned these. */
+  supplyCredentials(question: number, username: string | undefined | null, password: string, expiresInMs?: number | undefined | null): void
+  /** The function failed. */
+  failCredentials(question: number, why: string): void
+  /** Asks no more. */
+  closeCredentials(): void
   /** Cancels the wait of the call in this slot. */
   cancel(slot: number): void
   /**
@@ -208,6 +214,12 @@ export interface Kinds {
   failed: number
   /** A watched lease ends; the value is the index of the message. */
   leaseEnds: number
+  /**
+   * No call's: credentials are asked for, of the function with the number in place of the slot. The value
+   * is the number of the question; the second one is the index of what a server said when it refused the
+   * last ones, or -1.
+   */
+  credentials: number
 }
 
 /** The file of local locks. */
@@ -284,6 +296,8 @@ export interface RedisConfig {
   username?: string
   /** Overrides that of the URL. */
   password?: string
+  /** The number of the function that is asked for username and password instead. */
+  credentials?: number
   /** Overrides that of the URL. */
   db?: number
   /** For `rediss://`, and for the servers that Sentinels announce. */

@@ -47,6 +47,25 @@ export interface RedisServerOptions {
   username?: string | undefined
   /** Overrides the URL's. Sentinels never get it. */
   password?: string | undefined
+  /**
+   * Returns username and password, or a promise of them, for those that change: short-lived tokens, as of IAM
+   * or Entra ID, and rotated passwords. It excludes `username`, `password` and credentials in URLs
+   * (`INVALID_OPTION`). Sentinels never get what it returns.
+   *
+   * It is called before the first connection, after about three quarters of `expiresInMs` (not more often
+   * than once a second), and when a server refuses what it returned. New connections use the newest
+   * credentials, and open ones log in again between commands. Until a server refuses them, old ones are used.
+   *
+   * If it throws, rejects, returns what is refused here, or does not settle within 30 seconds, it is called
+   * again after a pause that grows from a fifth of a second to ten seconds. Calls that need the first
+   * connection wait for it within `connectTimeoutMs`, and then fail with a {@link BackendUnavailableError},
+   * whose `cause` has the message of the function's error. Later failures, and refusals of a server, are
+   * process warnings (`FENCELOCK_CREDENTIALS`). It is not called after {@link LockManager.close}, so a long
+   * `drainMs` needs credentials that last as long. It keeps no process alive.
+   * @example
+   * { url: 'rediss://cache.example', credentials: async () => ({ password: await newToken() }) }
+   */
+  credentials?: (() => RedisCredentials | PromiseLike<RedisCredentials>) | undefined
   /** Database number, an integer from 0; overrides the URL's. A cluster has only 0. */
   db?: number | undefined
   /**
@@ -73,6 +92,19 @@ export interface RedisServerOptions {
    * @default 2_000
    */
   commandTimeoutMs?: number | undefined
+}
+
+/** What {@link RedisServerOptions.credentials} returns. */
+export interface RedisCredentials {
+  /** ACL user. */
+  username?: string | undefined
+  /** Or token. Must not be empty. */
+  password: string
+  /**
+   * How long they are good for from now on, in milliseconds: a finite number above 0.
+   * @default until a server refuses them
+   */
+  expiresInMs?: number | undefined
 }
 
 /** How to log in to Sentinels, which decide where the locks are. None of it is taken from other options. */

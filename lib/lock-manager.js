@@ -64,11 +64,14 @@ class LockManager {
   constructor(options) {
     identify(this, 'a LockManager cannot be cloned')
     // The configuration has secrets, which the addon alone keeps.
-    const { config, ...settings } = this.#checks.managerSettings(options)
+    const { config, credentials: ask, ...settings } = this.#checks.managerSettings(options)
     this.#settings = settings
+    const credentials = ask && new (require('./credentials.js').Credentials)(ask)
+    if (config.redis !== undefined && credentials !== undefined) config.redis.credentials = credentials.number
     const native = binding.openManager(attach(), config)
     if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
-    this.#calls = new ManagerCalls(native)
+    credentials?.connect(native)
+    this.#calls = new ManagerCalls(native, credentials)
   }
 
   async connect() {
@@ -340,6 +343,7 @@ class LockManager {
       return Promise.reject(error)
     }
     if (this.#closed === undefined) {
+      this.#calls.credentials?.close()
       this.#closed = submit((slot) => this.#calls.direct.close(slot, drainMs)).then((outcome) =>
         warnOfStillHeld(/** @type {Native.StillHeld | undefined} */ (detail(outcome))),
       )

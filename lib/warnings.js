@@ -70,4 +70,16 @@ function warnOfStillHeld(stillHeld) {
   )
 }
 
-module.exports = { warnOfDropped, warnOfKept, warnOfSelfWait, warnOfStillHeld }
+/**
+ * The function for credentials failed, or what it returned was refused.
+ * @param {string} why
+ */
+function warnOfCredentials(why) {
+  warn(
+    'FENCELOCK_CREDENTIALS',
+    `redis.credentials: ${why}; open connections keep the credentials that they have, and it is asked again`,
+    'Have the function return credentials that the servers accept, well before the ones before expire.',
+  )
+}
+
+module.exports = { warnOfCredentials, warnOfDropped, warnOfKept, warnOfSelfWait, warnOfStillHeld }

@@ -18,6 +18,7 @@ use napi::{Env, Result};
 use crate::convert::outcome::Outcome;
 use crate::listener::Listener;
 use crate::wake_up::{Callbacks, WakeUp};
+use fencelock_core::backend::redis::Ask;
 use fencelock_core::manager::{Heartbeat, LeaseEnd, Manager};
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 use fencelock_core::runtime::deadline_queue::{DeadlineQueue, Timed};
@@ -134,6 +135,11 @@ impl CompletionQueue {
     /// Reports to JavaScript that a watched lease ends.
     pub(crate) fn report_end(&self, lease: u64, end: LeaseEnd) {
         self.push(Some((lease as f64, Outcome::LeaseEnds(end))));
+    }
+
+    /// Asks the application for credentials.
+    pub(crate) fn ask_for_credentials(&self, function: u32, ask: Ask) {
+        self.push(Some((f64::from(function), Outcome::Credentials(ask))));
     }
 
     /// Notes that JavaScript's thread is here, and so is not blocked.

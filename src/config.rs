@@ -1,6 +1,8 @@
 //! The configuration of a manager, as the core's types. lib/options/ has already refused what a user can get
 //! wrong, with the messages users see.
 
+use std::sync::Arc;
+
 use napi_derive::napi;
 
 use fencelock_core::backend::Backend;
@@ -40,6 +42,8 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// Overrides that of the URL.
     pub password: Option<String>,
+    /// The number of the function that is asked for username and password instead.
+    pub credentials: Option<u32>,
     /// Overrides that of the URL.
     pub db: Option<u32>,
     /// For `rediss://`, and for the servers that Sentinels announce.
@@ -102,10 +106,13 @@ pub struct LocalConfig {
 }
 
 impl ManagerConfig {
-    /// The backends this configuration asks for.
-    pub(crate) fn backends(self) -> Result<impl Iterator<Item = (Strategy, Backend)>> {
+    /// The backends this configuration asks for. `credentials` are those of the function, if there is one.
+    pub(crate) fn backends(
+        self,
+        credentials: Option<Arc<redis::AskedCredentials>>,
+    ) -> Result<impl Iterator<Item = (Strategy, Backend)>> {
         let prefix = self.prefix;
-        let strong = self.redis.map(|config| config.backend(prefix)).transpose()?;
+        let strong = self.redis.map(|config| config.backend(prefix, credentials)).transpose()?;
         let local = sqlite::Config {
             path: self.local.path.into(),
             durability: if self.local.full_durability {
@@ -124,7 +131,7 @@ impl ManagerConfig {
 }
 
 impl RedisConfig {
-    fn backend(self, prefix: String) -> Result<Backend> {
+    fn backend(self, prefix: String, credentials: Option<Arc<redis::AskedCredentials>>) -> Result<Backend> {
         let location = match (self.url, self.sentinels, self.cluster) {
             (_, Some(urls), _) => redis::Location::Sentinels(redis::SentinelOptions {
                 urls,
@@ -145,6 +152,7 @@ impl RedisConfig {
             durable: self.durable,
             username: self.username,
             password: self.password,
+            credentials,
             db: self.db,
             tls: self.tls.map(TlsConfig::options),
             sentinel_login,

@@ -9,6 +9,7 @@ mod cancellations;
 mod completion_queue;
 mod config;
 mod convert;
+mod credentials;
 mod environment;
 mod listener;
 mod manager;

@@ -20,6 +20,7 @@ use crate::convert::stats::Stats;
 use crate::convert::wanted::{limit, resources, strategy, wanted};
 use crate::convert::{millis, too_short};
 use crate::wire::{Call, Grant};
+use fencelock_core::backend::redis::AskedCredentials;
 use fencelock_core::error::{Error, Report, Result};
 use fencelock_core::lease::{Owner, Strategy, Ttl};
 use fencelock_core::manager::Heartbeat;
@@ -33,11 +34,16 @@ pub struct NativeManager {
     pub(crate) manager: Arc<Manager>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) cancellations: Cancellations,
+    /// Where the answers of the function `redis.credentials` go.
+    pub(crate) credentials: Option<Arc<AskedCredentials>>,
 }
 
 impl ObjectFinalize for NativeManager {
     /// It was collected, and its locks with it; or the environment ends.
     fn finalize(self, _env: Env) -> napi::Result<()> {
+        if let Some(credentials) = &self.credentials {
+            credentials.close();
+        }
         if self.queue.disown(&self.manager) {
             self.manager.close(Duration::ZERO, |_| {});
         }
@@ -49,7 +55,16 @@ impl ObjectFinalize for NativeManager {
 #[napi(catch_unwind)]
 pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeManager, Failure> {
     let queue = Arc::clone(bridge.queue());
-    let backends = match config.backends() {
+    let credentials = config.redis.as_ref().and_then(|redis| redis.credentials).map(|function| {
+        // The queue lives as long as its environment, and may hold a manager that holds this.
+        let queue = Arc::downgrade(&queue);
+        AskedCredentials::new(move |ask| {
+            if let Some(queue) = queue.upgrade() {
+                queue.ask_for_credentials(function, ask);
+            }
+        })
+    });
+    let backends = match config.backends(credentials.clone()) {
         Ok(backends) => backends,
         Err(error) => return Either::B(error.into()),
     };
@@ -59,7 +74,7 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
     };
     let manager = Manager::new(backends, Clock::System, listener, Arc::clone(&queue) as Arc<dyn Heartbeat>);
     queue.adopt(&manager);
-    Either::A(NativeManager { manager, queue, cancellations: Cancellations::default() })
+    Either::A(NativeManager { manager, queue, cancellations: Cancellations::default(), credentials })
 }
 
 impl NativeManager {

@@ -158,10 +158,23 @@ pub struct Kinds {
     pub failed: u32,
     /// A watched lease ends; the value is the index of the message.
     pub lease_ends: u32,
+    /// No call's: credentials are asked for, of the function with the number in place of the slot. The value
+    /// is the number of the question; the second one is the index of what a server said when it refused the
+    /// last ones, or -1.
+    pub credentials: u32,
 }
 
-pub(crate) const KIND: Kinds =
-    Kinds { granted: 0, late: 1, busy: 2, value: 3, detail: 4, nothing: 5, failed: 6, lease_ends: 7 };
+pub(crate) const KIND: Kinds = Kinds {
+    granted: 0,
+    late: 1,
+    busy: 2,
+    value: 3,
+    detail: 4,
+    nothing: 5,
+    failed: 6,
+    lease_ends: 7,
+    credentials: 8,
+};
 
 macro_rules! number_strategies {
     ($($(#[$doc:meta])* $variant:ident $name:ident $not_configured:literal,)+) => {

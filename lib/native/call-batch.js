@@ -153,9 +153,13 @@ function add(strategy, names) {
 class ManagerCalls {
   #native
 
-  /** @param {NativeManager} native */
-  constructor(native) {
+  /**
+   * @param {NativeManager} native
+   * @param {{ close(): void } | undefined} credentials live as long as these calls can be made
+   */
+  constructor(native, credentials) {
     this.#native = native
+    this.credentials = credentials
   }
 
   /**

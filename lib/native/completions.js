@@ -13,6 +13,7 @@ const wire = require('./wire.js')
 
 const Kind = wire.kind
 const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, leaseEnds: LEASE_ENDS } = Kind
+const { credentials: CREDENTIALS } = Kind
 const { stride: STRIDE, slot: SLOT, kind: KIND, numbers: NUMBERS } = wire.completion
 const { lease: LEASE, token: TOKEN, received: RECEIVED } = wire.grant
 const { ownerHigh: OWNER_HIGH, ownerMiddle: OWNER_MIDDLE, ownerLow: OWNER_LOW } = wire.grant
@@ -112,6 +113,8 @@ const outside = new Outside()
 let bridge
 /** @type {(lease: number, message: string) => void} */
 let onLeaseEnd = () => {}
+/** @type {(number: number, question: number, refusal: string | undefined) => void} */
+let onQuestion = () => {}
 
 /** This copy's bridge to the addon, created on first use. */
 function attach() {
@@ -191,6 +194,10 @@ function drain() {
         onLeaseEnd(slot, endMessage(bridge, at + NUMBERS))
         continue
       }
+      if (kind === CREDENTIALS) {
+        onQuestion(slot, number(records, at + NUMBERS), refusal(bridge, at + NUMBERS + 1))
+        continue
+      }
       const settle = waiting[slot]
       if (settle === undefined) continue
       waiting[slot] = undefined
@@ -240,6 +247,16 @@ function endMessage(from, at) {
 }
 
 /**
+ * What a server said when it refused credentials, if one did.
+ * @param {Bridge} from
+ * @param {number} at where its index is
+ */
+function refusal(from, at) {
+  const index = number(records, at)
+  return index < 0 ? undefined : /** @type {string} */ (from.detail(index))
+}
+
+/**
  * Starts a call of the addon under a new slot. Nothing can fail from then on: a failure that is reported as
  * the call's own would leave a lease without a holder.
  * @param {(slot: number) => void} start
@@ -277,4 +294,12 @@ function onEnd(listener) {
   onLeaseEnd = listener
 }
 
-module.exports = { Completed, Failed, Grant, Kind, attach, begin, onEnd, submit }
+/**
+ * Sets the listener that is called when a function for credentials is to be asked.
+ * @param {(number: number, question: number, refusal: string | undefined) => void} listener must not throw
+ */
+function onCredentials(listener) {
+  onQuestion = listener
+}
+
+module.exports = { Completed, Failed, Grant, Kind, attach, begin, onCredentials, onEnd, submit }

@@ -33,15 +33,18 @@ function managerSettings(value) {
       assertGiven(option, options[option], `For a manager without it, leave out the key: ${cure}`)
     }
   }
+  const redis = optional(redisConfig, 'redis', options.redis)
   /** @type {import('../../binding.js').ManagerConfig} */
   const config = {
     prefix: keyPrefix(options.prefix),
-    redis: optional(redisConfig, 'redis', options.redis),
+    redis: redis?.config,
     local: localConfig(options.local),
   }
   const strategy = defaultStrategy(options.strategy, config)
   return {
     config,
+    /** The function that is asked for those of Redis. */
+    credentials: redis?.credentials,
     /** Of calls that name none. */
     strategy,
     /** Those whose backend is configured explicitly, and the default one. */

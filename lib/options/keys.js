@@ -25,6 +25,7 @@ const redis = {
   replicas: true,
   username: true,
   password: true,
+  credentials: true,
   db: true,
   tls: true,
   sentinelUsername: true,
@@ -38,6 +39,9 @@ const redis = {
 
 /** @type {Record<keyof Public.TlsOptions, true>} */
 const tls = { ca: true, cert: true, key: true, serverName: true, rejectUnauthorized: true }
+
+/** @type {Record<keyof Public.RedisCredentials, true>} */
+const credentials = { username: true, password: true, expiresInMs: true }
 
 /** @type {Record<keyof Public.ServerAddress, true>} */
 const address = { host: true, port: true }
@@ -74,6 +78,7 @@ const close = { drainMs: true }
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)
 const TLS_KEYS = keysOf(tls)
+const CREDENTIALS_KEYS = keysOf(credentials)
 const ADDRESS_KEYS = keysOf(address)
 const LOCAL_KEYS = keysOf(local)
 const RENEW_KEYS = keysOf(renew)
@@ -107,6 +112,7 @@ module.exports = {
   ACQUIRE_KEYS,
   ADDRESS_KEYS,
   CLOSE_KEYS,
+  CREDENTIALS_KEYS,
   DEFAULTS_KEYS,
   LOCAL_KEYS,
   MANAGER_KEYS,

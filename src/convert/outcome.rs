@@ -10,12 +10,13 @@ use super::millis;
 use crate::wire::{Completion, Grant, KIND};
 use fencelock_core::backend::contract::{self, Busy};
 use fencelock_core::backend::guarantees;
+use fencelock_core::backend::redis::Ask;
 use fencelock_core::error::Error;
 use fencelock_core::lease::{Acks, Owner};
 use fencelock_core::manager::{self, Acquired, LeaseEnd, LeaseId};
 use fencelock_core::runtime::clock::BootInstant;
 
-/// The outcome of one call, or the end of a watched lease.
+/// The outcome of one call, or what is reported without one.
 pub(crate) enum Outcome {
     Acquired(Acquired),
     Done,
@@ -24,6 +25,8 @@ pub(crate) enum Outcome {
     Guarantee(Box<guarantees::Guarantee>),
     Failed(Error),
     LeaseEnds(LeaseEnd),
+    /// The application is asked for credentials.
+    Credentials(Ask),
     Closed(manager::StillHeld),
 }
 
@@ -41,7 +44,7 @@ pub struct StillHeld {
 
 impl Outcome {
     pub(crate) const fn settles_a_call(&self) -> bool {
-        !matches!(self, Self::LeaseEnds(_))
+        !matches!(self, Self::LeaseEnds(_) | Self::Credentials(_))
     }
 
     /// The record for JavaScript, which names a detail by its index. A lease that ended before JavaScript
@@ -71,6 +74,11 @@ impl Outcome {
             Self::Guarantee(guarantee) => detail(KIND.detail, Either5::D((*guarantee).into())),
             Self::Failed(error) => detail(KIND.failed, Either5::B(error.into())),
             Self::LeaseEnds(end) => detail(KIND.lease_ends, Either5::A(end.message(now))),
+            Self::Credentials(Ask { number, refusal }) => {
+                let mut numbers = value(f64::from(number));
+                numbers[1] = refusal.map_or(-1.0, |said| detail(KIND.credentials, Either5::A(said)).1[0]);
+                (KIND.credentials, numbers)
+            }
             Self::Closed(manager::StillHeld { named, count }) => {
                 detail(KIND.detail, Either5::E(StillHeld { named, count: count as u32 }))
             }

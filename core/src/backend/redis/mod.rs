@@ -36,7 +36,9 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
-pub use self::config::{Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions};
+pub use self::config::{
+    Ask, AskedCredentials, Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions,
+};
 use self::node::{Node, NodeError};
 use self::topology::Topology;
 use self::topology::cluster::OnMigration;

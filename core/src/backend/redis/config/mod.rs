@@ -20,7 +20,8 @@ mod url;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::credentials::{Credentials, Login};
+pub use self::credentials::{Ask, AskedCredentials};
+use self::credentials::{CredentialSource, Credentials, Login};
 use self::deployment::Reach;
 #[allow(unused_imports, reason = "Sentinel and Cluster are to use all of it")]
 pub(crate) use self::deployment::{ClusterConfig, Deployment, SentinelConfig};
@@ -49,16 +50,20 @@ impl Config {
             }
         }
         let keys = Keys::new(&options.prefix)?;
-        let settings = |login: Login| {
-            Ok(Arc::new(Settings {
-                credentials: Credentials::new(login.username, login.password)?,
-                db: login.db.unwrap_or(0),
+        let with = |credentials, db: Option<u32>| {
+            Arc::new(Settings {
+                credentials,
+                db: db.unwrap_or(0),
                 replicas: options.replicas,
                 durable: options.durable,
                 connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
                 command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
                 keys: keys.clone(),
-            }))
+            })
+        };
+        let settings = |login: Login| {
+            let credentials = Credentials::new(login.username, login.password)?.map(Arc::new);
+            Ok(with(CredentialSource::Fixed(credentials), login.db))
         };
         let login = Login { username: options.username, password: options.password, db: options.db };
         let reach = Reach {
@@ -68,7 +73,17 @@ impl Config {
             map: options.node_address_map.into_iter().collect(),
         };
         let (deployment, in_url) = Deployment::new(reach, settings)?;
-        let settings = settings(login.or(in_url))?;
+        let login = login.or(in_url);
+        let settings = match options.credentials {
+            None => settings(login)?,
+            Some(_) if login.username.is_some() || login.password.is_some() => {
+                return Err(Error::invalid(
+                    "redis.credentials is asked for username and password: leave them out of the options and \
+                     of the URL",
+                ));
+            }
+            Some(asked) => with(CredentialSource::Asked(asked), login.db),
+        };
         if settings.db != 0 && matches!(deployment, Deployment::Cluster(_)) {
             return Err(Error::invalid("a Redis Cluster has only the database 0; leave out db"));
         }

@@ -1,5 +1,8 @@
 //! What the user gave, with defaults filled in.
 
+use std::sync::Arc;
+
+use super::credentials::AskedCredentials;
 use super::tls::TlsOptions;
 
 /// How to reach a deployment.
@@ -14,6 +17,8 @@ pub struct Options {
     pub username: Option<String>,
     /// Overrides the URL's password.
     pub password: Option<String>,
+    /// Whom to ask for username and password, instead of any given ones.
+    pub credentials: Option<Arc<AskedCredentials>>,
     /// Overrides the URL's database number. 0 in a cluster.
     pub db: Option<u32>,
     /// Overrides for TLS. Refused if the URLs have no TLS, because they would have no effect. With
@@ -73,6 +78,7 @@ impl Options {
             durable: false,
             username: None,
             password: None,
+            credentials: None,
             db: None,
             tls: None,
             sentinel_login: SentinelLogin::default(),

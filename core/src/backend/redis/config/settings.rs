@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::credentials::Credentials;
+use super::credentials::CredentialSource;
 use super::keys::Keys;
 
 /// How to talk to a server.
 #[derive(Debug)]
 pub struct Settings {
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) credentials: CredentialSource,
     pub(crate) db: u32,
     pub(crate) replicas: u32,
     /// Whether a reply means that a quorum has the write on disk.

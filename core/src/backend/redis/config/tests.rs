@@ -59,13 +59,13 @@ fn every_form_of_url_is_accepted() {
     let plain = Config::new(options("redis://user:p%40ss@example.test:7000/3")).unwrap();
     assert_eq!(address(&plain).to_string(), "example.test:7000");
     assert_eq!(plain.settings.db, 3);
-    let credentials = plain.settings.credentials.as_ref().unwrap();
+    let credentials = plain.settings.credentials.current().unwrap();
     assert_eq!(credentials.username.as_deref(), Some("user"));
     assert_eq!(credentials.password.reveal(), "p@ss");
 
     let bare = Config::new(options("redis://localhost")).unwrap();
     assert_eq!((address(&bare).to_string().as_str(), bare.settings.db), ("localhost:6379", 0));
-    assert!(bare.settings.credentials.is_none());
+    assert!(bare.settings.credentials.current().is_none());
     assert!(matches!(address(&Config::new(options("rediss://localhost")).unwrap()), Address::Tls { .. }));
     let six = Config::new(options("redis://[::1]:7000")).unwrap();
     assert_eq!(address(&six).to_string(), "[::1]:7000");
@@ -83,7 +83,7 @@ fn urls_of_unix_sockets_are_accepted() {
         let unix = Config::new(options(&format!("{scheme}:///run/redis.sock?db=2&user=u&pass=p"))).unwrap();
         assert_eq!(address(&unix).to_string(), "/run/redis.sock");
         assert_eq!(unix.settings.db, 2);
-        assert_eq!(unix.settings.credentials.as_ref().unwrap().username.as_deref(), Some("u"));
+        assert_eq!(unix.settings.credentials.current().unwrap().username.as_deref(), Some("u"));
     }
 }
 
@@ -94,7 +94,7 @@ fn options_override_the_url() {
     given.db = Some(5);
     let config = Config::new(given).unwrap();
     assert_eq!(config.settings.db, 5);
-    assert_eq!(config.settings.credentials.as_ref().unwrap().password.reveal(), "new");
+    assert_eq!(config.settings.credentials.current().unwrap().password.reveal(), "new");
 }
 
 #[test]
@@ -160,9 +160,9 @@ fn a_url_of_sentinels_has_their_addresses_and_the_credentials_of_the_servers() {
         assert_eq!(shown(&config.sentinels), ["one.test:26379", "[::1]:7000", "10.0.0.3:1"]);
         assert!(!config.sentinels.iter().any(is_encrypted));
         assert!(config.announced.tls.is_none() && config.announced_sentinels.tls.is_none());
-        assert!(config.settings.credentials.is_none(), "the Sentinels must not get the password");
+        assert!(config.settings.credentials.current().is_none(), "the Sentinels must not get the password");
         assert_eq!((config.settings.db, settings.db), (0, 3));
-        let credentials = settings.credentials.as_ref().unwrap();
+        let credentials = settings.credentials.current().unwrap();
         assert_eq!(credentials.username.as_deref(), Some("me"));
         assert_eq!(credentials.password.reveal(), "p@s,s");
     }
@@ -170,7 +170,7 @@ fn a_url_of_sentinels_has_their_addresses_and_the_credentials_of_the_servers() {
         let (config, settings) = sentinel(options(&format!("{scheme}+sentinel://one.test,two.test/main/")));
         assert!(config.sentinels.iter().all(is_encrypted));
         assert!(config.announced.tls.is_some() && config.announced_sentinels.tls.is_some());
-        assert!(settings.credentials.is_none());
+        assert!(settings.credentials.current().is_none());
     }
 }
 
@@ -183,15 +183,15 @@ fn sentinels_and_servers_have_credentials_and_tls_of_their_own() {
     given.sentinel_login.password = Some("for the Sentinels".into());
     let (config, settings) = sentinel(given);
     assert_eq!(shown(&config.sentinels), ["one.test:26379", "two.test:7000"], "once each");
-    assert_eq!(settings.credentials.as_ref().unwrap().password.reveal(), "for the servers");
-    assert_eq!(config.settings.credentials.as_ref().unwrap().password.reveal(), "for the Sentinels");
+    assert_eq!(settings.credentials.current().unwrap().password.reveal(), "for the servers");
+    assert_eq!(config.settings.credentials.current().unwrap().password.reveal(), "for the Sentinels");
     assert_eq!((config.settings.db, settings.db), (0, 2));
     assert!(config.announced.tls.is_some() && config.announced_sentinels.tls.is_none());
 
     let (config, settings) = sentinel(listed(&["rediss://one.test"]));
     assert!(config.sentinels.iter().all(is_encrypted));
     assert!(config.announced_sentinels.tls.is_some() && config.announced.tls.is_none());
-    assert!(settings.credentials.is_none() && config.settings.credentials.is_none());
+    assert!(settings.credentials.current().is_none() && config.settings.credentials.current().is_none());
 }
 
 #[test]
@@ -230,7 +230,7 @@ fn a_cluster_has_several_nodes_with_the_same_credentials() {
         let (config, settings) = cluster(given);
         assert_eq!(shown(&config.seeds), ["one.test:6379", "[::1]:7000"]);
         assert!(config.seeds.iter().all(is_encrypted) && config.announced.tls.is_some());
-        assert_eq!(settings.credentials.as_ref().unwrap().password.reveal(), "secret");
+        assert_eq!(settings.credentials.current().unwrap().password.reveal(), "secret");
     }
     let (config, _) = cluster(options("valkey+cluster://one.test"));
     assert!(config.announced.tls.is_none() && !config.seeds.iter().any(is_encrypted));

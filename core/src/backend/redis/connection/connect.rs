@@ -16,10 +16,11 @@ use super::route::Route;
 use super::{Connection, Messages, Transport};
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
+use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::tls::{self, Tls};
 use crate::backend::redis::protocol::decoder::Decoder;
-use crate::backend::redis::protocol::redaction::Redaction;
+use crate::backend::redis::protocol::redaction::Redactor;
 use crate::error::{Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
@@ -104,9 +105,11 @@ impl Connector {
         messages: Option<Messages>,
         due: tokio::time::Instant,
     ) -> Result<Connection> {
+        self.settings.credentials.ready(due).await?;
         let mut last = None;
         loop {
             let generation = self.route.generation();
+            let credentials = self.settings.credentials.current();
             let Ok(endpoint) = timeout_at(due, self.route.locate()).await else {
                 return Err(not_located(&self.route, &self.settings, last));
             };
@@ -117,7 +120,9 @@ impl Connector {
                 Ok(None) => continue,
                 Err(error) => error,
             };
-            if self.has_successor(&endpoint, generation, &error, due).await {
+            if self.has_successor(&endpoint, generation, &error, due).await
+                || has_newer(&self.settings, credentials.as_deref(), due).await
+            {
                 continue;
             }
             last = Some(error.to_string());
@@ -210,12 +215,24 @@ pub(crate) async fn open(
         #[cfg(not(unix))]
         Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
     };
-    let password = endpoint.settings.credentials.as_ref().map(|credentials| credentials.password.reveal());
     // No error of the server has the password.
-    let decoder = Decoder::without(password.map(Redaction::new));
+    let decoder = Decoder::redacted(Redactor::new(Arc::clone(&endpoint.settings)));
     let decoder = if endpoint.kind == ServerKind::ClusterNode { decoder.for_maps() } else { decoder };
+    let is_subscriber = messages.is_some();
     let connection = Connection::start(transport, messages, decoder);
-    handshake(endpoint, connection).await
+    let credentials = endpoint.settings.credentials.current();
+    let opened = handshake(endpoint, connection, credentials.as_deref()).await?;
+    if let (Some(asked), Some(used)) = (endpoint.settings.credentials.asked(), credentials) {
+        asked.accepted(&used);
+        opened.0.keep_logged_in(asked, &used, endpoint.settings.command_timeout, is_subscriber);
+    }
+    Ok(opened)
+}
+
+/// Whether the server refused these credentials, and others were returned since.
+async fn has_newer(settings: &Settings, used: Option<&Credentials>, due: tokio::time::Instant) -> bool {
+    let (Some(asked), Some(used)) = (settings.credentials.asked(), used) else { return false };
+    asked.has_newer_than_refused(used, due).await
 }
 
 async fn open_tcp(endpoint: &Endpoint, host: &str, port: u16) -> Result<TcpStream> {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::login_watch::LoginWatch;
 use super::messages::Messages;
 use super::route::{Membership, Retire};
 use super::timeout::ResettableTimeout;
@@ -90,6 +91,8 @@ pub(super) struct State {
     pub any_reply: bool,
     /// Until its generation is over.
     pub membership: Option<Membership>,
+    /// If there may be others than the credentials it logged in with.
+    pub login: Option<Arc<LoginWatch>>,
     /// Why the server is not the right one: nothing is sent any more.
     pub retired: Option<Arc<str>>,
     pub broken: Option<Arc<str>>,
@@ -128,6 +131,7 @@ impl State {
             messages,
             any_reply: false,
             membership: None,
+            login: None,
             retired: None,
             broken: None,
             tasks: Vec::new(),
@@ -139,6 +143,57 @@ impl Shared {
     pub fn new(messages: Option<Messages>) -> Self {
         let state = Mutex::new(State::new(messages));
         Self { state, outbound: Notify::new(), timeout: ResettableTimeout::default() }
+    }
+
+    /// See [`super::Connection::send`].
+    pub fn send<const N: usize>(
+        &self,
+        replies: [usize; N],
+        limit: Duration,
+        pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+    ) -> Result<[Exchange; N], Break> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if let Some(why) = state.broken.as_ref().or(state.retired.as_ref()) {
+            return Err(Break { sent: false, why: Arc::clone(why) });
+        }
+        let before = state.outbound.len();
+        let missing = state.packer.missing();
+        pack(&mut state.packer, &mut state.outbound);
+        debug_assert_eq!(missing + replies.iter().sum::<usize>(), state.packer.missing());
+        let start = state.packed;
+        state.packed += (state.outbound.len() - before) as u64;
+        let mut limit = ReplyLimit { time: limit, due: Instant::now() + limit };
+        // Not before those in front of it, which may have more time.
+        if let Some(last) = state.pending.back() {
+            limit.due = limit.due.max(last.limit.due);
+        }
+        let first = state.pending.is_empty();
+        let exchanges = replies.map(|missing| {
+            let (done, exchange) = oneshot::channel();
+            let replies = Vec::with_capacity(missing);
+            if missing == 0 {
+                let _ = done.send(Response { replies, broken: None });
+            } else {
+                let (unproved, proving) = (0, false);
+                state.pending.push_back(PendingExchange {
+                    start,
+                    missing,
+                    replies,
+                    unproved,
+                    proving,
+                    limit,
+                    done,
+                });
+            }
+            exchange
+        });
+        if first {
+            self.set_timeout(state);
+        }
+        drop(guard);
+        self.outbound.notify_one();
+        Ok(exchanges)
     }
 
     /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then it is not known
@@ -163,6 +218,9 @@ impl Shared {
         };
         if state.membership.is_some() && state.retired.is_none() {
             state.retired = wrong_server(&reply);
+        }
+        if let (Some(login), Value::ServerError(error)) = (&state.login, &reply) {
+            login.hear(error);
         }
         let first = state.pending.front_mut().expect("an exchange expects this reply");
         first.missing -= 1;

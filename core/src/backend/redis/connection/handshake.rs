@@ -11,7 +11,7 @@ use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::protocol::expected::ExpectedReply;
-use crate::backend::redis::protocol::refusals::{is_wrong_server, refusal};
+use crate::backend::redis::protocol::refusals::{is_login_refusal, is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};
 use crate::error::{Error, Result};
 
@@ -45,13 +45,15 @@ impl HandshakeStep {
 pub(crate) async fn handshake(
     endpoint: &Endpoint,
     connection: Connection,
+    credentials: Option<&Credentials>,
 ) -> Result<(Connection, Option<Arc<str>>)> {
-    let steps = steps(endpoint);
+    let steps = steps(endpoint, credentials);
     let replies = exchange(endpoint, &connection, &steps).await?;
     let (mut role, mut run_id) = (None, None);
     for (&(step, _), reply) in steps.iter().zip(replies) {
         match (step, reply) {
             (step, Value::ServerError(error)) if !step.is_optional() => {
+                note_refusal(endpoint, credentials, &error);
                 return Err(rejected(endpoint, step, &error));
             }
             (HandshakeStep::Hello, reply) => role = Role::from_hello(reply),
@@ -210,12 +212,10 @@ async fn ask(
     })
 }
 
-fn steps(endpoint: &Endpoint) -> Vec<(HandshakeStep, Cmd)> {
+fn steps(endpoint: &Endpoint, credentials: Option<&Credentials>) -> Vec<(HandshakeStep, Cmd)> {
     let mut steps = Vec::with_capacity(8);
-    if let Some(Credentials { username, password }) = &endpoint.settings.credentials {
-        let mut auth = redis::cmd("AUTH");
-        auth.arg(username.as_deref()).arg(password.reveal());
-        steps.push((HandshakeStep::Auth, auth));
+    if let Some(credentials) = credentials {
+        steps.push((HandshakeStep::Auth, credentials.auth()));
     }
     if endpoint.settings.db != 0 {
         let mut select = redis::cmd("SELECT");
@@ -241,9 +241,22 @@ fn steps(endpoint: &Endpoint) -> Vec<(HandshakeStep, Cmd)> {
     steps
 }
 
+/// Has the application asked for others, if the server does not accept these.
+fn note_refusal(endpoint: &Endpoint, used: Option<&Credentials>, error: &ServerError) {
+    if let (Some(asked), Some(used), true) =
+        (endpoint.settings.credentials.asked(), used, is_login_refusal(error))
+    {
+        asked.refused(used, &error_text(error));
+    }
+}
+
 fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Error {
     let said = error_text(error);
+    let is_asked = endpoint.settings.credentials.asked().is_some();
     let (what, remedy) = match (step, error.code()) {
+        _ if is_asked && is_login_refusal(error) => {
+            ("the server refused what redis.credentials returned", "it is asked again")
+        }
         (HandshakeStep::Auth, "ERR") if said.contains("invalid password") => ("wrong password", "check it"),
         (HandshakeStep::Auth, "ERR") if said.contains("AUTH") => {
             ("the server has no password for this user", "omit it, or set one on the server")

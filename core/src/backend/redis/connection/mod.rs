@@ -6,6 +6,8 @@ pub(crate) mod connect;
 mod errors;
 mod exchanges;
 mod handshake;
+mod login;
+mod login_watch;
 pub(crate) mod messages;
 mod read_buffer;
 pub(crate) mod route;
@@ -19,11 +21,8 @@ pub(crate) mod timeout;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
-use tokio::time::Instant;
-
+use self::exchanges::Shared;
 pub(crate) use self::exchanges::{Break, Exchange, Response};
-use self::exchanges::{PendingExchange, ReplyLimit, Shared};
 pub(crate) use self::messages::Messages;
 use self::route::{Membership, Route};
 pub(crate) use self::tasks::Transport;
@@ -81,44 +80,7 @@ impl Connection {
         limit: Duration,
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
     ) -> Result<[Exchange; N], Break> {
-        let mut guard = self.shared.state.lock();
-        let state = &mut *guard;
-        if let Some(why) = state.broken.as_ref().or(state.retired.as_ref()) {
-            return Err(Break { sent: false, why: Arc::clone(why) });
-        }
-        let before = state.outbound.len();
-        let missing = state.packer.missing();
-        pack(&mut state.packer, &mut state.outbound);
-        debug_assert_eq!(missing + replies.iter().sum::<usize>(), state.packer.missing());
-        let start = state.packed;
-        state.packed += (state.outbound.len() - before) as u64;
-        let limit = ReplyLimit { time: limit, due: Instant::now() + limit };
-        let first = state.pending.is_empty();
-        let exchanges = replies.map(|missing| {
-            let (done, exchange) = oneshot::channel();
-            let replies = Vec::with_capacity(missing);
-            if missing == 0 {
-                let _ = done.send(Response { replies, broken: None });
-            } else {
-                let (unproved, proving) = (0, false);
-                state.pending.push_back(PendingExchange {
-                    start,
-                    missing,
-                    replies,
-                    unproved,
-                    proving,
-                    limit,
-                    done,
-                });
-            }
-            exchange
-        });
-        if first {
-            self.shared.set_timeout(state);
-        }
-        drop(guard);
-        self.shared.outbound.notify_one();
-        Ok(exchanges)
+        self.shared.send(replies, limit, pack)
     }
 
     /// The replies of an exchange.

@@ -4,7 +4,7 @@
 
 use redis::Value;
 
-use super::redaction::Redaction;
+use super::redaction::Redactor;
 use super::values::server_error;
 
 /// The most memory for one reply, in bytes. The longest section of INFO has some kilobytes.
@@ -26,14 +26,14 @@ pub(crate) struct Decoder {
     cost: usize,
     /// Bytes of the unfinished line that were searched for its end.
     searched: usize,
-    redaction: Option<Redaction>,
+    redactor: Option<Redactor>,
     /// The most memory for one reply.
     max_reply: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { open: Vec::new(), cost: 0, searched: 0, redaction: None, max_reply: MAX_REPLY }
+        Self { open: Vec::new(), cost: 0, searched: 0, redactor: None, max_reply: MAX_REPLY }
     }
 }
 
@@ -57,9 +57,9 @@ pub(crate) enum DecodeError {
 }
 
 impl Decoder {
-    /// Errors will not have this password.
-    pub fn without(redaction: Option<Redaction>) -> Self {
-        Self { redaction, ..Self::default() }
+    /// Its errors are redacted.
+    pub fn redacted(redactor: Redactor) -> Self {
+        Self { redactor: Some(redactor), ..Self::default() }
     }
 
     /// For a server whose replies may be as long as its cluster is large.
@@ -139,7 +139,7 @@ impl Decoder {
             b':' => whole(Value::Int(number(line)?)),
             b'+' if line == b"OK" => whole(Value::Okay),
             b'+' => whole(Value::SimpleString(String::from_utf8_lossy(line).into_owned())),
-            b'-' => whole(server_error(line, self.redaction.as_ref())),
+            b'-' => whole(server_error(line, self.redactor.as_mut())),
             mark => {
                 let length = match number(line)? {
                     -1 => return whole(Value::Nil),

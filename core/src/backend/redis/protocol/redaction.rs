@@ -2,8 +2,10 @@
 //! sent, escaped, cut, or in the reply to a later command.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
-use crate::backend::redis::config::credentials::Secret;
+use crate::backend::redis::config::Settings;
+use crate::backend::redis::config::credentials::{Credentials, Secret};
 
 const REDACTED: &[u8] = b"***";
 /// A part of the password is dropped if it is at least this long.
@@ -11,19 +13,50 @@ const MIN_PART: usize = 6;
 /// Likewise, if it has only small letters, which may be a word.
 const MIN_WORD: usize = 10;
 
-/// Knows the forms of one password.
+/// Redacts what a server says, of whatever passwords it may have been sent by then.
 #[derive(Debug)]
-pub(crate) struct Redaction {
+pub(crate) struct Redactor {
+    settings: Arc<Settings>,
+    /// The version of the newest password, and the redaction of all.
+    redaction: Option<(u64, Redaction)>,
+}
+
+impl Redactor {
+    pub const fn new(settings: Arc<Settings>) -> Self {
+        Self { settings, redaction: None }
+    }
+
+    /// See [`Redaction::error_line`].
+    pub fn error_line(&mut self, line: &[u8]) -> Vec<u8> {
+        let Some(newest) = self.settings.credentials.current() else { return line.into() };
+        let known = self.redaction.take().filter(|(version, _)| *version == newest.version);
+        let (_, redaction) = self.redaction.insert(
+            known.unwrap_or_else(|| (newest.version, Redaction::of(&self.settings.credentials.sent()))),
+        );
+        redaction.error_line(line)
+    }
+}
+
+/// Knows the forms of passwords.
+#[derive(Debug)]
+struct Redaction {
     forms: Vec<Secret>,
 }
 
 impl Redaction {
-    pub fn new(password: &str) -> Self {
-        let mut forms = vec![password.to_owned()];
-        for escape in [json, repr, percent::<true>, percent::<false>, escaped_unicode] {
-            let form = escape(password);
-            if !forms.contains(&form) {
-                forms.push(form);
+    fn of(credentials: &[Arc<Credentials>]) -> Self {
+        Self::new(credentials.iter().map(|credentials| credentials.password.reveal()))
+    }
+
+    fn new<'a>(passwords: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut forms = Vec::new();
+        for password in passwords {
+            let escapes = [str::to_owned, json, repr, percent::<true>, percent::<false>, escaped_unicode];
+            for escape in escapes {
+                let form = escape(password);
+                if !forms.contains(&form) {
+                    forms.push(form);
+                }
             }
         }
         // The whole of a longer form is dropped before a part of it that is a shorter form.
@@ -33,7 +66,7 @@ impl Redaction {
 
     /// An error line without the password, and without what follows the word AUTH. Its code stays if it can
     /// be one, because it decides what the error means.
-    pub fn error_line(&self, line: &[u8]) -> Vec<u8> {
+    fn error_line(&self, line: &[u8]) -> Vec<u8> {
         let code = line.iter().position(|&byte| byte == b' ').unwrap_or(line.len());
         let is_code = KNOWN_CODES.iter().any(|known| known.as_bytes() == &line[..code]);
         let (code, text) = line.split_at(if is_code { code } else { 0 });
@@ -156,9 +189,10 @@ fn escape(password: &str, add: impl Fn(&mut String, char) -> std::fmt::Result) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::redis::config::{AskedCredentials, Config, Location, Options};
 
     fn redacted(password: &str, line: &str) -> String {
-        String::from_utf8(Redaction::new(password).error_line(line.as_bytes())).unwrap()
+        String::from_utf8(Redaction::new([password]).error_line(line.as_bytes())).unwrap()
     }
 
     #[test]
@@ -198,5 +232,19 @@ mod tests {
         ] {
             assert_eq!(redacted(password, line), line);
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_application_returned_before_is_dropped_as_well() {
+        let asked = AskedCredentials::new(|_| {});
+        let options = Options::new(Location::Url("redis://x".into()));
+        let config = Config::new(Options { credentials: Some(Arc::clone(&asked)), ..options }).unwrap();
+        let mut redactor = Redactor::new(config.settings);
+        let mut said = |line: &str| String::from_utf8(redactor.error_line(line.as_bytes())).unwrap();
+        assert_eq!(said("ERR token-1 token-2"), "ERR token-1 token-2");
+        asked.supply(1, None, "token-1".into(), None);
+        assert_eq!(said("ERR token-1"), "ERR ***");
+        asked.supply(2, None, "secret-2".into(), None);
+        assert_eq!(said("ERR token-1, secret-2"), "ERR ***, ***");
     }
 }

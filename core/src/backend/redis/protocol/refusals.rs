@@ -149,6 +149,15 @@ pub(crate) fn is_wrong_server(error: &ServerError) -> bool {
     }
 }
 
+/// Whether the server does not accept, or no longer, who this client says it is.
+pub(crate) fn is_login_refusal(error: &ServerError) -> bool {
+    match error.code() {
+        "NOAUTH" | "WRONGPASS" => true,
+        "ERR" => error.details().is_some_and(|details| details.contains("invalid password")),
+        _ => false,
+    }
+}
+
 /// Whether the server does not know the script that was called.
 pub(crate) fn is_not_loaded(error: &ServerError) -> bool {
     error.code() == "NOSCRIPT"

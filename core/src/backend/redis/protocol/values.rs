@@ -2,7 +2,7 @@
 
 use redis::{ServerError, Value};
 
-use super::redaction::Redaction;
+use super::redaction::Redactor;
 
 /// The text of a reply that is text.
 pub(crate) fn text(reply: Value) -> Option<String> {
@@ -34,10 +34,10 @@ pub(crate) fn error_text(error: &ServerError) -> String {
 const MAX_TEXT: usize = 500;
 
 /// An error reply for this line: cut, and without control characters, which a terminal would obey.
-pub(crate) fn server_error(line: &[u8], redaction: Option<&Redaction>) -> Value {
+pub(crate) fn server_error(line: &[u8], redactor: Option<&mut Redactor>) -> Value {
     // A character has at most four bytes, so this keeps enough of them.
     let line = &line[..line.len().min(4 * MAX_TEXT)];
-    let line = redaction.map_or_else(|| line.into(), |redaction| redaction.error_line(line));
+    let line = redactor.map_or_else(|| line.into(), |redactor| redactor.error_line(line));
     let line = format!("-{}\r\n", printable(&String::from_utf8_lossy(&line)));
     redis::parse_redis_value(line.as_bytes()).expect("a line without control characters is an error reply")
 }

@@ -26,6 +26,8 @@ pub(super) async fn ask(
     } else {
         let settings = Arc::clone(settings);
         let endpoint = Endpoint { address: address.clone(), kind: ServerKind::ClusterNode, settings };
+        let due = tokio::time::Instant::now() + endpoint.settings.connect_timeout;
+        endpoint.settings.credentials.ready(due).await?;
         open(&endpoint, None).await?.0
     };
     // This limit never elapses first.

@@ -1,4 +1,4 @@
-//! What logs in to a server: the username and password for AUTH, and the database.
+//! A username and password, and how little of it is shown.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub(crate) struct Credentials {
     pub username: Option<String>,
     pub password: Secret,
+    /// Differs from that of the ones before.
+    pub version: u64,
 }
 
 impl Credentials {
@@ -16,12 +18,21 @@ impl Credentials {
     pub fn new(username: Option<String>, password: Option<String>) -> Result<Option<Self>> {
         let username = username.filter(|name| !name.is_empty());
         match (username, password.filter(|password| !password.is_empty())) {
-            (username, Some(password)) => Ok(Some(Self { username, password: Secret::new(password) })),
+            (username, Some(password)) => {
+                Ok(Some(Self { username, password: Secret::new(password), version: 0 }))
+            }
             (None, None) => Ok(None),
             (Some(_), None) => Err(Error::invalid(
                 "a Redis username needs a password; pass `password`, or omit the username",
             )),
         }
+    }
+
+    /// The command that logs in with them.
+    pub fn auth(&self) -> redis::Cmd {
+        let mut auth = redis::cmd("AUTH");
+        auth.arg(self.username.as_deref()).arg(self.password.reveal());
+        auth
     }
 }
 
