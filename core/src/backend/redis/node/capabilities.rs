@@ -85,8 +85,8 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Whether the server can do it. Not if it is busy, loading or the wrong one: then the request itself gets
-    /// the reason.
+    /// Whether the server can do it. Not if it is busy, loading or the wrong one: then the request itself
+    /// gets the reason.
     fn judge(&self, proof: Proof, replies: Vec<Value>) -> Result<bool> {
         let context = self.context.reply_context(Operation::Acquire).requiring(proof);
         let mut replies = replies.into_iter();
