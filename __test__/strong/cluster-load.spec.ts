@@ -6,7 +6,7 @@ import { History } from '../fixtures/history/history'
 import { keysWithoutTtl } from '../fixtures/history/keys'
 import { closing, rejection } from '../fixtures/locks'
 import { slotOf, startRedisCluster, type RedisCluster } from '../fixtures/servers/cluster'
-import { onProducts } from '../fixtures/servers/products'
+import { onProducts, valkeyProgram } from '../fixtures/servers/products'
 import { sleep } from '../fixtures/temp'
 import { lockKey } from './support'
 
@@ -80,4 +80,44 @@ test('slots move key by key', { timeout: 60_000 }, async () => {
     expect(await held.release()).toBe(true)
     expect(history.check().violations).toEqual([])
   })
+})
+
+test('a shard is handed over, and no call takes long', { timeout: 60_000 }, async () => {
+  await onProducts(async ({ program }) => {
+    const cluster = await startRedisCluster({ program, primaries: 2 })
+    const locks = managerOf(cluster, 1)
+    const history = new History({ limitMs: 5000 })
+    const held = await locks.acquireStrong('held', { ttlMs: 3000, renew: true })
+    const [replica] = await cluster.replicasOf(await cluster.ownerOf(lockKey('held')))
+    const stop = load(locks, history)
+    await sleep(300)
+    await cluster.failOver(replica!)
+    await cluster.ready()
+    await sleep(300)
+    await stop()
+    expect(await cluster.ownerOf(lockKey('held'))).toBe(replica)
+    expect(await held.release()).toBe(true)
+    const { violations, outcomes } = history.check()
+    expect(violations).toEqual([])
+    expect(outcomes.acquire?.granted).toBeGreaterThan(0)
+    expect(await keysWithoutTtl(await cluster.primaries())).toEqual([])
+  })
+})
+
+test.runIf(valkeyProgram !== undefined)('slots move at once', { timeout: 60_000 }, async () => {
+  const cluster = await startRedisCluster({ program: valkeyProgram, primaries: 2, replicas: 0 })
+  const locks = managerOf(cluster, 0)
+  const history = new History({ limitMs: 5000 })
+  const held = await locks.acquireStrong('held', { ttlMs: 2000, renew: true })
+  const slot = slotOf(lockKey('held'))
+  const source = await cluster.ownerOf(slot)
+  const target = cluster.nodes.find((node) => node !== source)!
+  const stop = load(locks, history)
+  await cluster.moveSlotsAtomically(slot < 8192 ? [0, 8191] : [8192, 16_383], target)
+  await sleep(2500)
+  await stop()
+  expect(held.held, 'it was renewed where it is now').toBe(true)
+  expect(await held.release()).toBe(true)
+  expect(history.check().violations).toEqual([])
+  expect(await keysWithoutTtl([target])).toEqual([])
 })
