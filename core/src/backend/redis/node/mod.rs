@@ -148,6 +148,7 @@ impl Node {
                 Err(if undone { error } else { context.unknown(resources.first(), &why) }.into())
             }
             LeaseOutcome::Unknown(why) => {
+                self.deletions.rolled_back(resources, *owner, *ttl);
                 self.rollbacks.add(resources, *owner, *ttl, Late::Possible);
                 Err(context.unknown(resources.first(), &why).into())
             }
@@ -273,9 +274,8 @@ impl Node {
         let Request { resources, owner, ttl, .. } = request;
         let deleted = self.delete(resources, *owner).await;
         let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || late == Late::Impossible);
-        if confirmed {
-            self.deletions.rolled_back(resources, *owner, *ttl);
-        } else {
+        self.deletions.rolled_back(resources, *owner, *ttl);
+        if !confirmed {
             self.rollbacks.add(resources, *owner, *ttl, late);
         }
         confirmed

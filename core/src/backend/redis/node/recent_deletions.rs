@@ -15,10 +15,12 @@ use crate::lease::{Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::sync::Mutex;
 
-/// The most deletions of each kind that are remembered.
-const MOST: usize = 10_000;
-/// How long the release of a lease is remembered, at most for its TTL.
-const RELEASES: Duration = Duration::from_secs(2);
+/// The most deletions of each kind that are remembered: together as many as can be undone at one time.
+const MOST_RELEASES: usize = 8_000;
+const MOST_ROLLBACKS: usize = 2_000;
+/// How long before the last release another one is remembered. Not how long ago: a primary that died is
+/// replaced after half a minute, and the releases of its last moments are those that are lost.
+const RELEASES: Duration = Duration::from_secs(1);
 
 pub(super) struct RecentDeletions {
     clock: Clock,
@@ -40,8 +42,7 @@ struct Deletion {
     resources: Resources,
     owner: Owner,
     ttl: Ttl,
-    /// It is remembered until then.
-    until: BootInstant,
+    at: BootInstant,
 }
 
 impl RecentDeletions {
@@ -51,30 +52,16 @@ impl RecentDeletions {
 
     /// A lease was released.
     pub fn released(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl) {
-        let lasts = ttl.as_duration().min(RELEASES);
         let mut state = self.state.lock();
         self.watch(&mut state);
-        self.remember(&mut state.released, (resources, owner, ttl), lasts);
+        state.released(Deletion { resources: resources.clone(), owner, ttl, at: self.clock.boot() });
     }
 
-    /// A grant without proof was undone.
+    /// A grant without proof was undone, or is being undone.
     pub fn rolled_back(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl) {
         let mut state = self.state.lock();
         self.watch(&mut state);
-        self.remember(&mut state.rolled_back, (resources, owner, ttl), ttl.as_duration());
-    }
-
-    fn remember(
-        &self,
-        deletions: &mut VecDeque<Deletion>,
-        (resources, owner, ttl): (&Resources, Owner, Ttl),
-        lasts: Duration,
-    ) {
-        let now = self.clock.boot();
-        while deletions.front().is_some_and(|first| first.until <= now || deletions.len() == MOST) {
-            deletions.pop_front();
-        }
-        deletions.push_back(Deletion { resources: resources.clone(), owner, ttl, until: now + lasts });
+        state.rolled_back(Deletion { resources: resources.clone(), owner, ttl, at: self.clock.boot() });
     }
 
     /// Starts the task that notices when another server takes over. It ends with the node.
@@ -88,15 +75,42 @@ impl RecentDeletions {
 
     /// Has all of them made again in the background.
     fn repeat(&self) {
-        let (released, rolled_back) = {
-            let mut state = self.state.lock();
-            (std::mem::take(&mut state.released), std::mem::take(&mut state.rolled_back))
-        };
-        let now = self.clock.boot();
-        for deletion in released.into_iter().chain(rolled_back).filter(|deletion| deletion.until > now) {
-            let Deletion { resources, owner, ttl, .. } = deletion;
+        let deletions = self.state.lock().take(self.clock.boot());
+        for Deletion { resources, owner, ttl, .. } in deletions {
             self.rollbacks.add(&resources, owner, ttl, Late::Impossible);
         }
+    }
+}
+
+impl State {
+    fn released(&mut self, deletion: Deletion) {
+        let too_old = |first: &Deletion| first.at + RELEASES < deletion.at;
+        while self.released.front().is_some_and(too_old) || self.released.len() == MOST_RELEASES {
+            self.released.pop_front();
+        }
+        self.released.push_back(deletion);
+    }
+
+    fn rolled_back(&mut self, deletion: Deletion) {
+        let is_over = |first: &Deletion| first.end() <= deletion.at;
+        while self.rolled_back.front().is_some_and(is_over) || self.rolled_back.len() == MOST_ROLLBACKS {
+            self.rolled_back.pop_front();
+        }
+        self.rolled_back.push_back(deletion);
+    }
+
+    /// Those whose lease is not over by itself.
+    fn take(&mut self, now: BootInstant) -> Vec<Deletion> {
+        let (released, rolled_back) =
+            (std::mem::take(&mut self.released), std::mem::take(&mut self.rolled_back));
+        released.into_iter().chain(rolled_back).filter(|deletion| deletion.end() > now).collect()
+    }
+}
+
+impl Deletion {
+    /// When its lease is over at the latest.
+    fn end(&self) -> BootInstant {
+        self.at + self.ttl.as_duration()
     }
 }
 
@@ -104,5 +118,56 @@ async fn repeat_after_changes(deletions: Weak<RecentDeletions>, mut changes: wat
     while changes.changed().await.is_ok() {
         let Some(deletions) = deletions.upgrade() else { return };
         deletions.repeat();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> BootInstant {
+        BootInstant::from_micros(ms * 1_000)
+    }
+
+    fn deletion(name: &str, ttl_ms: u32, ms: u64) -> Deletion {
+        let (resources, ttl) = (Resources::one(name).unwrap(), Ttl::from_millis(ttl_ms).unwrap());
+        Deletion { resources, owner: Owner::random(), ttl, at: at(ms) }
+    }
+
+    fn taken(state: &mut State, ms: u64) -> Vec<String> {
+        state.take(at(ms)).iter().map(|deletion| deletion.resources.first().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_releases_of_the_last_second_of_a_primary_are_repeated_however_long_its_failover_takes() {
+        let mut state = State::default();
+        for (name, ttl, ms) in [("old", 60_000, 0), ("over", 10_000, 900), ("last", 60_000, 1_800)] {
+            state.released(deletion(name, ttl, ms));
+        }
+        assert_eq!(taken(&mut state, 30_000), ["last"]);
+        for (name, ttl, ms) in [("old", 60_000, 0), ("before", 60_000, 900), ("last", 60_000, 1_800)] {
+            state.released(deletion(name, ttl, ms));
+        }
+        assert_eq!(taken(&mut state, 30_000), ["before", "last"]);
+        assert!(taken(&mut state, 30_000).is_empty(), "once");
+    }
+
+    #[test]
+    fn rollbacks_are_repeated_as_long_as_their_lease_would_last() {
+        let mut state = State::default();
+        for (name, ttl, ms) in [("over", 5_000, 0), ("long", 60_000, 0), ("late", 10_000, 10_000)] {
+            state.rolled_back(deletion(name, ttl, ms));
+        }
+        assert_eq!(taken(&mut state, 15_000), ["long", "late"]);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut state = State::default();
+        for _ in 0..20_000 {
+            state.released(deletion("a", 60_000, 0));
+            state.rolled_back(deletion("b", 60_000, 0));
+        }
+        assert_eq!(taken(&mut state, 0).len(), MOST_RELEASES + MOST_ROLLBACKS);
     }
 }

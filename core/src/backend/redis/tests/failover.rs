@@ -252,3 +252,26 @@ fn connections_of_one_backend_lead_to_one_server() {
     assert_eq!(inspect(&backend, "held").unwrap(), None, "the new server answers");
     eventually("no connection leads to the old server", || connections(&old) == 0);
 }
+
+#[test]
+fn a_release_that_the_new_primary_does_not_know_is_repeated_there() {
+    if !available() {
+        return;
+    }
+    let (primary, replicas) = Server::with_replicas(1);
+    let (replica, proxy) = (&replicas[0], Proxy::start(primary.port));
+    let backend = backend(&proxy.url(), 1);
+    let lease = request(one("released"), 60_000, acks(1, 2_000));
+    granted(acquire(&backend, &lease));
+    // It is promoted, while the primary still answers.
+    replica.run::<()>(&["REPLICAOF", "NO", "ONE"]);
+    assert!(release(&backend, &lease).unwrap());
+    assert!(replica.exists(&lock_key("released")), "it never heard of the release");
+    // The failover takes its time.
+    std::thread::sleep(Duration::from_millis(2_200));
+    let port = replica.port.to_string();
+    proxy.switch(replica.port);
+    primary.run::<()>(&["REPLICAOF", "127.0.0.1", &port]);
+    eventually("the new primary answers", || inspect(&backend, "other").is_ok());
+    eventually("the lease is released", || !replica.exists(&lock_key("released")));
+}

@@ -129,9 +129,7 @@ fn grants_go_on_after_a_planned_failover_though_the_old_primary_is_writable() {
         return;
     }
     let group = Group::start(2);
-    keeps_granting("planned", &group, |_| {
-        group.sentinels[0].run::<()>(&["SENTINEL", "FAILOVER", NAME]);
-    });
+    keeps_granting("planned", &group, |_| group.fail_over());
 }
 
 #[test]
@@ -161,7 +159,7 @@ fn sentinels_with_a_password_a_user_without_subscriptions_and_mapped_addresses()
     let backend = backend_with(with(login(Some("locks"), Some("other"))));
     granted(acquire(&backend, &request(one("a"), 60_000, acks(2, 2_000))));
     assert!(proxies[0].connections.load(Ordering::SeqCst) > 0, "the address is mapped");
-    group.sentinels[0].run::<()>(&["SENTINEL", "FAILOVER", NAME]);
+    group.fail_over();
     let old = group.servers[0].port;
     eventually("all Sentinels name the new primary", || {
         group.sentinels.iter().all(|sentinel| sentinel.names() != old)

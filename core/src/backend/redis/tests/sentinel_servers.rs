@@ -133,6 +133,14 @@ impl Group {
         self.sentinels.iter().map(Sentinel::url).collect()
     }
 
+    /// Has the Sentinels replace the primary, as soon as they find a replica good enough.
+    pub fn fail_over(&self) {
+        let mut client = self.sentinels[0].client();
+        let mut failover = redis::cmd("SENTINEL");
+        failover.arg("FAILOVER").arg(NAME);
+        eventually("a planned failover begins", || failover.query::<()>(&mut client).is_ok());
+    }
+
     pub fn server(&self, port: u16) -> &Server {
         self.servers.iter().find(|server| server.port == port).unwrap()
     }
