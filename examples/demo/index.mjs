@@ -13,6 +13,7 @@ await setUp()
 
 // Imported only now, because it needs the addon.
 const { contention, crash, missingAcknowledgement, pause } = await import('./scenarios.mjs')
+const { failover } = await import('./failover.mjs')
 
 const folder = makeFolder('fencelock-demo-')
 const local = join(folder, 'locks.sqlite')
@@ -30,6 +31,8 @@ if (versionOf(redisProgram)) {
   await pause({ redis: url })
   await missingAcknowledgement({ redis: url }, replicas[0])
   await stop()
+  title('Strong locks: a primary, two replicas, and three Sentinels that replace a dead primary')
+  await failover()
 } else {
   title('Strong locks: skipped, because redis-server was not found')
   result(
