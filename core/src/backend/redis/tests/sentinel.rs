@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::proxy::Proxy;
 use super::sentinel_servers::{Group, NAME, Sentinel, ask, named};
 use super::server::{Server, available};
+use super::tls::certificates;
 use super::*;
-use crate::backend::redis::{SentinelLogin, SentinelOptions};
+use crate::backend::redis::{SentinelLogin, SentinelOptions, TlsOptions};
 
 fn located(urls: Vec<String>, replicas: u32) -> Options {
     let location = Location::Sentinels(SentinelOptions { urls, name: NAME.into() });
@@ -259,4 +260,49 @@ fn a_server_that_has_the_address_of_the_primary_is_not_taken_for_it() {
     eventually("it is the primary once the Sentinel knows it", || {
         acquire(&backend, &request(one("b"), 60_000, acks(0, 0))).is_ok()
     });
+}
+
+#[test]
+fn sentinels_and_servers_have_tls_of_their_own() {
+    if !available() || std::process::Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("SKIPPED: needs redis-server and openssl");
+        return;
+    }
+    let (theirs, its) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+    [&theirs, &its].map(|dir| certificates(dir.path()));
+    let path = |dir: &tempfile::TempDir, name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (cert, key, ca) = (path(&its, "server.crt"), path(&its, "server.key"), path(&its, "ca.crt"));
+    let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
+    let port = ["--tls-port", "1", "--tls-auth-clients", "no"];
+    let Some(server) = Server::try_start(&[&port[..], &files[..]].concat()) else {
+        eprintln!("SKIPPED: this server is built without TLS");
+        return;
+    };
+    let lines = format!(
+        "tls-port\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {ca}\ntls-auth-clients no\n\
+         tls-replication yes\nsentinel monitor {NAME} 127.0.0.1 {} 1",
+        path(&theirs, "server.crt"),
+        path(&theirs, "server.key"),
+        server.port
+    );
+    let sentinel = Sentinel::start(&lines, None);
+    let trust = |dir: &tempfile::TempDir| TlsOptions {
+        ca: Some(std::fs::read(path(dir, "ca.crt")).unwrap()),
+        server_name: Some("locks.test".into()),
+        ..TlsOptions::default()
+    };
+    let attempt = |sentinels: &tempfile::TempDir, servers: &tempfile::TempDir| {
+        let sentinel_login = SentinelLogin { tls: Some(trust(sentinels)), ..SentinelLogin::default() };
+        let urls = vec![format!("rediss://127.0.0.1:{}", sentinel.port)];
+        let backend = backend_with(Options { sentinel_login, tls: Some(trust(servers)), ..located(urls, 0) });
+        let began = Instant::now();
+        let outcome = acquire(&backend, &request(one("a"), 10, acks(0, 0)));
+        assert!(began.elapsed() < Duration::from_secs(3), "it is told at once");
+        outcome.map_err(|error| error.to_string())
+    };
+    attempt(&theirs, &its).unwrap();
+    let sentinel_refused = attempt(&its, &its).unwrap_err();
+    assert!(sentinel_refused.contains("Sentinel at 127.0.0.1"), "{sentinel_refused}");
+    let server_refused = attempt(&theirs, &theirs).unwrap_err();
+    assert!(server_refused.contains(&format!("redis at 127.0.0.1:{}", server.port)), "{server_refused}");
 }

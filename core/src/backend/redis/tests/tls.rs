@@ -8,7 +8,7 @@ use super::*;
 use crate::backend::redis::config::TlsOptions;
 
 /// A certificate authority, and its certificates for a server called `locks.test` and for a client.
-fn certificates(dir: &Path) {
+pub fn certificates(dir: &Path) {
     let script = "
         set -e
         openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.crt
