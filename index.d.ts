@@ -418,6 +418,10 @@ export interface Lock extends AsyncDisposable {
    * is extended or renewed; as soon as a loss is known; and when the lock is still held at the end of
    * {@link LockManager.close}. It does not abort on a release.
    *
+   * After a failover or a restart of Redis, strong locks are looked up on the server that answers then. The
+   * signals of those it does not have abort at once. A failover is noticed when a connection breaks, by the
+   * next call, or when a Sentinel or a node of the cluster announces it.
+   *
    * Created on first access. Already aborted if the lease has ended or cannot be watched (see `reason`). If
    * first read after `release()`, it never aborts. A lock whose signal was read stays in memory until its
    * lease ends, so that listeners are called; a renewed lease ends when it is released, lost, or at a limit

@@ -36,6 +36,10 @@
 //! counted from when the backend handles it. It never shortens, never creates, and never revives an expired
 //! lease.
 //!
+//! **Failovers.** A lease is only as lasting as the server that has it. When that may have been replaced or
+//! restarted, the [`FailoverListener`] gets the [`Outage`]; what the server that answers after it does not
+//! have is found with [`LockBackend::find_missing`].
+//!
 //! **Threads.** Every `async fn` runs as a task on the thread of [`LockBackend::executor`]. Callers never
 //! drop such a future early, because it could be between a write and its proof: they let it finish and
 //! release what they no longer want.
@@ -50,6 +54,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use super::guarantees::Guarantee;
 use super::waiter::Waiter;
 use crate::error::Result;
@@ -61,11 +67,47 @@ use crate::runtime::executor::Executor;
 /// moment. Called from any thread; must not call back.
 pub type LossListener = Arc<dyn Fn(BootInstant) + Send + Sync>;
 
+/// A server that has leases may have been replaced by another, or restarted.
+pub trait Outage: Send + Sync {
+    /// Whether the server has, or had, the lease of these resources.
+    fn concerns(&self, resources: &Resources) -> bool;
+
+    /// Connects, and returns whether another server took over, or the same was restarted. `false`: it is the
+    /// one that granted the leases. An error: none answers yet.
+    fn is_failover(&self) -> BoxFuture<'_, Result<bool>>;
+}
+
+/// Is notified of each [`Outage`], once: another one of that server is reported only when the first was
+/// dropped. Called from any thread; must not block or call back.
+pub type FailoverListener = Arc<dyn Fn(Arc<dyn Outage>) + Send + Sync>;
+
+/// Whether a lease is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    Held,
+    /// It is not: the resources are free, or another owner has some of them.
+    Missing,
+    /// The server gave no answer that can be relied on.
+    Unknown,
+}
+
 /// What a backend does for its manager.
 pub trait LockBackend {
     /// Sets the listener for losses that the backend notices by itself. Called once, before anything else.
     /// Backends that find a loss only by asking ignore it.
     fn on_loss(&self, _listener: LossListener) {}
+
+    /// Sets the listener for failovers. Called once, before anything else. Backends whose data cannot be
+    /// replaced behind their back ignore it.
+    fn on_failover(&self, _listener: FailoverListener) {}
+
+    /// Whether each of these leases is there. Answered only by the server that is responsible now, and only
+    /// if it was so from the call to the reply: a lease that was granted before the call and is
+    /// [missing](Presence::Missing) is lost.
+    fn find_missing(&self, leases: &[(Resources, Owner)]) -> impl Future<Output = Vec<Presence>> + Send {
+        std::future::ready(vec![Presence::Unknown; leases.len()])
+    }
 
     /// The thread whose tasks may call the functions below. Starts it if necessary, without I/O of the
     /// backend.

@@ -7,7 +7,9 @@ pub mod redis;
 pub mod sqlite;
 mod waiter;
 
-use self::contract::{Attempt, Info, LockBackend, LossListener, Request, SyncBackend};
+use self::contract::{
+    Attempt, FailoverListener, Info, LockBackend, LossListener, Presence, Request, SyncBackend,
+};
 use self::guarantees::Guarantee;
 pub use self::waiter::Waiter;
 use crate::error::Result;
@@ -47,6 +49,14 @@ macro_rules! dispatch {
 impl LockBackend for Backend {
     fn on_loss(&self, listener: LossListener) {
         dispatch!(self, backend => backend.on_loss(listener));
+    }
+
+    fn on_failover(&self, listener: FailoverListener) {
+        dispatch!(self, backend => backend.on_failover(listener));
+    }
+
+    async fn find_missing(&self, leases: &[(Resources, Owner)]) -> Vec<Presence> {
+        dispatch!(self, backend => backend.find_missing(leases).await)
     }
 
     fn executor(&self) -> Result<Executor> {

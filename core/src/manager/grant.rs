@@ -120,19 +120,25 @@ impl Manager {
     ) -> Result<Acquired> {
         let deadline = request.ttl.deadline(grant.sent);
         let held = HeldLease::new(strategy, request, grant.sent, deadline, renew);
-        let held = {
+        let (held, in_doubt) = {
             let mut leases = self.leases.lock();
             if !accepts(&leases) {
                 return Err(Error::Closed);
             }
             // Under the lock: a thread that marks leases lost sees this one, or is seen here.
-            if self.configured(held.strategy)?.has_lost(held.sent) {
+            let configured = self.configured(held.strategy)?;
+            if configured.has_lost(held.sent) {
                 return Err(Error::lost(format!("{FILE_GONE}. Try again")));
             }
             let held = Arc::new(held);
             leases.held.insert(held.id, Arc::clone(&held));
-            held
+            // Likewise.
+            let in_doubt = configured.failovers.may_have_hit(held.sent);
+            (held, in_doubt)
         };
+        if in_doubt {
+            self.look_up_soon(&held);
+        }
         count(&self.counters.granted);
         self.keep_alive(&held);
         let Grant { token, acks, .. } = *grant;

@@ -5,6 +5,8 @@ mod close;
 mod closing;
 mod expiry;
 mod extend;
+mod failover;
+mod failover_record;
 mod grant;
 mod held_lease;
 mod lease_end;
@@ -25,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::acquire::Wanted;
 pub use self::closing::StillHeld;
 use self::closing::{Closing, Phase};
+use self::failover_record::Failovers;
 pub use self::held_lease::{HeldLease, LeaseId};
 use self::held_lease::{LeaseHasher, RELEASED};
 pub use self::lease_end::LeaseEnd;
@@ -89,6 +92,7 @@ struct Configured {
     used: AtomicBool,
     /// Microseconds on the boot clock: what was granted before is lost.
     lost_before: AtomicU64,
+    failovers: Failovers,
 }
 
 /// Why a backend lost leases.
@@ -97,7 +101,8 @@ const FILE_GONE: &str = "its lock file was deleted or replaced";
 impl Configured {
     fn new(backend: Backend) -> Self {
         let (used, lost_before) = (AtomicBool::new(false), AtomicU64::new(0));
-        Self { backend: Arc::new(backend), queues: WaitQueues::default(), used, lost_before }
+        let (queues, failovers) = (WaitQueues::default(), Failovers::default());
+        Self { backend: Arc::new(backend), queues, used, lost_before, failovers }
     }
 
     /// Whether a lease that was asked for at this moment is lost.
@@ -179,6 +184,7 @@ impl Manager {
         });
         for (strategy, configured) in manager.backends.iter() {
             let Some(configured) = configured else { continue };
+            manager.follow_failovers(strategy, &configured.backend);
             let manager = Arc::downgrade(&manager);
             configured.backend.on_loss(Arc::new(move |since| {
                 if let Some(manager) = manager.upgrade() {

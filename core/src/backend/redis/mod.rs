@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! mod          the contract (backend::contract), dispatched to the node that owns the resources
+//! missing      which leases are still there after a failover
 //! topology     which server owns a resource now
 //! node         one server: grants, extensions, releases; background rollbacks; waking of waiters
 //! pipeline     workers that send batches of requests, each followed by one WAIT
@@ -20,6 +21,7 @@ pub mod bench;
 mod config;
 mod connection;
 mod describe;
+mod missing;
 mod node;
 mod node_context;
 mod pipeline;
@@ -42,7 +44,7 @@ pub use self::config::{
 use self::node::{Node, NodeError};
 use self::topology::Topology;
 use self::topology::cluster::OnMigration;
-use crate::backend::contract::{Attempt, Info, LockBackend, Request};
+use crate::backend::contract::{Attempt, FailoverListener, Info, LockBackend, Presence, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
@@ -93,6 +95,14 @@ impl RedisBackend {
 }
 
 impl LockBackend for RedisBackend {
+    fn on_failover(&self, listener: FailoverListener) {
+        self.topology.on_failover(listener);
+    }
+
+    async fn find_missing(&self, leases: &[(Resources, Owner)]) -> Vec<Presence> {
+        self.presence_of(leases).await
+    }
+
     fn executor(&self) -> Result<Executor> {
         Executor::io().cloned()
     }

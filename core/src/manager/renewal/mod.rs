@@ -6,7 +6,7 @@ pub mod policy;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use self::policy::{Decision, next_tick};
+use self::policy::{Decision, Run, burst_delay, next_tick};
 use super::Manager;
 use super::held_lease::{HeldLease, LeaseId};
 use crate::backend::contract::LockBackend;
@@ -16,8 +16,8 @@ use crate::runtime::deadline_queue::{DeadlineQueue, Timed};
 /// The renewals of all leases of the process.
 static RENEWALS: DeadlineQueue<RenewalTask> = DeadlineQueue::new();
 
-/// A lease that is renewed. It keeps neither lease nor manager alive.
-struct RenewalTask(Weak<Manager>, Weak<HeldLease>);
+/// A lease that is renewed, and the run of its renewals. It keeps neither lease nor manager alive.
+struct RenewalTask(Weak<Manager>, Weak<HeldLease>, Run);
 
 impl Timed for RenewalTask {
     fn until(&self, at: BootInstant) -> Option<Duration> {
@@ -26,7 +26,7 @@ impl Timed for RenewalTask {
     }
 
     fn fire(&self) -> Option<BootInstant> {
-        self.0.upgrade()?.renew_if_due(&self.1.upgrade()?)
+        self.0.upgrade()?.renew_if_due(&self.1.upgrade()?, self.2)
     }
 
     fn is_gone(&self) -> bool {
@@ -37,7 +37,18 @@ impl Timed for RenewalTask {
 impl Manager {
     /// Renews a new lease from now on, if its holder asked for it.
     pub(super) fn keep_alive(self: &Arc<Self>, held: &Arc<HeldLease>) {
-        self.renew_at(held, held.due());
+        self.renew_at(held, held.due(), Run::FIRST);
+    }
+
+    /// Renews these leases now, whether it is due or not: those first that would end first.
+    pub(super) fn renew_now(self: &Arc<Self>, mut leases: Vec<Arc<HeldLease>>) {
+        leases.sort_by_cached_key(|held| held.warning());
+        let now = self.clock.boot();
+        for (place, held) in leases.iter().enumerate() {
+            if let Some(renewal) = held.renewal() {
+                self.renew_at(held, now + burst_delay(place), renewal.hurry());
+            }
+        }
     }
 
     /// The holder has taken a lease that was [delivered](HeldLease::deliver).
@@ -48,9 +59,16 @@ impl Manager {
     }
 
     /// Starts a renewal that is due, or returns when to check again.
-    pub(super) fn renew_if_due(self: &Arc<Self>, held: &Arc<HeldLease>) -> Option<BootInstant> {
+    pub(super) fn renew_if_due(self: &Arc<Self>, held: &Arc<HeldLease>, run: Run) -> Option<BootInstant> {
         let renewal = held.renewal()?;
-        match renewal.decide(&held.times(), self.clock.boot(), &*self.heartbeat) {
+        if !renewal.is_current(run) {
+            return None;
+        }
+        let mut times = held.times();
+        if run.hurried {
+            times.due = times.granted;
+        }
+        match renewal.decide(&times, self.clock.boot(), &*self.heartbeat) {
             Decision::Stop => {
                 // No holder would ever release it.
                 if renewal.is_abandoned() {
@@ -62,7 +80,7 @@ impl Manager {
             Decision::Renew => {
                 match self.open_backend(held.strategy).and_then(|backend| backend.executor()) {
                     Ok(executor) => {
-                        executor.spawn(Arc::clone(self).renew(Arc::clone(held)));
+                        executor.spawn(Arc::clone(self).renew(Arc::clone(held), run));
                         None
                     }
                     Err(error) => renewal.record(&held.times(), Err(error), self.clock.boot()),
@@ -72,18 +90,20 @@ impl Manager {
     }
 
     /// Renews once. Like every extension, it never revives a lease.
-    pub(super) async fn renew(self: Arc<Self>, held: Arc<HeldLease>) {
+    pub(super) async fn renew(self: Arc<Self>, held: Arc<HeldLease>, run: Run) {
         let result = self.extend_held(&held, held.ttl).await;
         let Some(renewal) = held.renewal() else { return };
+        let run = run.after(&result);
         if let Some(at) = renewal.record(&held.times(), result, self.clock.boot()) {
-            self.renew_at(&held, at);
+            self.renew_at(&held, at, run);
         }
     }
 
-    fn renew_at(self: &Arc<Self>, held: &Arc<HeldLease>, at: BootInstant) {
-        let Some(renewal) = held.renewal() else { return };
-        let task = RenewalTask(Arc::downgrade(self), Arc::downgrade(held));
-        if let Err(error) = RENEWALS.add(next_tick(at, held.ttl), task) {
+    fn renew_at(self: &Arc<Self>, held: &Arc<HeldLease>, at: BootInstant, run: Run) {
+        let Some(renewal) = held.renewal().filter(|renewal| renewal.is_current(run)) else { return };
+        let task = RenewalTask(Arc::downgrade(self), Arc::downgrade(held), run);
+        let at = if run.hurried { at } else { next_tick(at, held.ttl) };
+        if let Err(error) = RENEWALS.add(at, task) {
             renewal.fail(error);
         }
     }

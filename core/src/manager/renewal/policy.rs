@@ -1,6 +1,6 @@
 //! When a lease is renewed, and when that stops. Decisions only: no I/O and no clock.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -17,6 +17,11 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// After this long without a sign of life the holder is asked for one with the next renewal, so that it need
 /// not be waited for when it counts.
 const SILENCE: Duration = Duration::from_secs(1);
+
+/// How many renewals that are due at once are started together, and the pause after each such burst: calls
+/// of other kinds share the connections and the thread.
+const BURST: usize = 1_000;
+const BURST_PAUSE: Duration = Duration::from_millis(25);
 
 /// How long a lease is renewed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +69,29 @@ pub fn next_tick(at: BootInstant, ttl: Ttl) -> BootInstant {
     BootInstant::from_micros(at.as_micros().next_multiple_of(length))
 }
 
+/// How long the renewal in this place waits, among many that are due at once.
+pub fn burst_delay(place: usize) -> Duration {
+    BURST_PAUSE * u32::try_from(place / BURST).unwrap_or(u32::MAX)
+}
+
+/// One run of the renewals of a lease, each of which schedules the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    number: u32,
+    /// It does not wait until the renewal is due, until one has succeeded.
+    pub hurried: bool,
+}
+
+impl Run {
+    /// Of a new lease.
+    pub const FIRST: Self = Self { number: 0, hurried: false };
+
+    /// It goes on like this after a renewal.
+    pub const fn after(self, result: &Result<()>) -> Self {
+        Self { hurried: self.hurried && result.is_err(), ..self }
+    }
+}
+
 /// What to do about a lease now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -81,6 +109,8 @@ pub struct Renewal {
     limits: RenewalLimits,
     state: Mutex<State>,
     passage: AtomicU8,
+    /// The number of the current run.
+    run: AtomicU32,
 }
 
 /// The lease has not reached its holder yet.
@@ -111,7 +141,8 @@ enum Obstacle {
 impl Renewal {
     /// Of a new lease.
     pub fn new(limits: RenewalLimits) -> Self {
-        Self { limits, state: Mutex::default(), passage: AtomicU8::new(UNDELIVERED) }
+        let (passage, run) = (AtomicU8::new(UNDELIVERED), AtomicU32::new(Run::FIRST.number));
+        Self { limits, state: Mutex::default(), passage, run }
     }
 
     /// The lease was passed to its holder.
@@ -127,6 +158,17 @@ impl Renewal {
     /// Whether the lease was passed on, but not taken yet.
     pub fn is_abandoned(&self) -> bool {
         self.passage.load(Ordering::Acquire) == DELIVERED
+    }
+
+    /// Begins a run that renews at once, whatever the one before is waiting for: that one ends.
+    pub fn hurry(&self) -> Run {
+        self.state.lock().backoff = None;
+        Run { number: self.run.fetch_add(1, Ordering::AcqRel).wrapping_add(1), hurried: true }
+    }
+
+    /// Whether this is the current run.
+    pub fn is_current(&self, run: Run) -> bool {
+        self.run.load(Ordering::Acquire) == run.number
     }
 
     /// Decides what to do now. Asks for a sign of life where one is needed.

@@ -1,6 +1,7 @@
 //! A manager with a lock file and a fake clock.
 
 mod close;
+mod failover;
 mod renewal;
 
 use std::sync::mpsc;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::backend::contract::Request;
 use crate::manager::held_lease::LOST;
-use crate::manager::renewal::policy::{Decision, next_tick};
+use crate::manager::renewal::policy::{Decision, Run, next_tick};
 
 const FOREVER: RenewalLimits =
     RenewalLimits { max_hold: RenewalLimits::FOREVER, max_stall: RenewalLimits::FOREVER };
@@ -189,7 +189,7 @@ impl Stage {
     /// One renewal, whether it is due or not.
     fn renew(&self, held: &Arc<HeldLease>) -> mpsc::Receiver<()> {
         let held = Arc::clone(held);
-        self.start(|manager| manager.renew(held))
+        self.start(|manager| manager.renew(held, Run::FIRST))
     }
 }
 

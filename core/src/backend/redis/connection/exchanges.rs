@@ -286,7 +286,7 @@ impl Shared {
     pub fn fail(&self, why: &str) {
         let membership = self.state.lock().membership.take();
         if let Some(membership) = membership {
-            membership.route.doubt(why);
+            membership.route.broke(why);
         }
         self.break_off(why);
     }

@@ -2,7 +2,7 @@
 //! server, while the connections that were made before still lead to the old one.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -49,7 +49,12 @@ pub(crate) struct Route {
     locator: Arc<dyn Locate>,
     generation: watch::Sender<u64>,
     members: Mutex<Members>,
+    on_doubt: OnceLock<DoubtListener>,
 }
+
+/// Is notified when the server may have been replaced or restarted: a connection to it broke, or a new
+/// generation began. Called from any thread; must not block.
+pub(crate) type DoubtListener = Box<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct Members {
@@ -89,7 +94,8 @@ impl fmt::Display for FixedAddress {
 
 impl Route {
     pub fn new(locator: Arc<dyn Locate>) -> Self {
-        Self { locator, generation: watch::Sender::new(0), members: Mutex::default() }
+        let (members, on_doubt) = (Mutex::default(), OnceLock::new());
+        Self { locator, generation: watch::Sender::new(0), members, on_doubt }
     }
 
     /// Read before the server is located.
@@ -111,6 +117,23 @@ impl Route {
         self.locator.doubt(why);
     }
 
+    /// Sets the listener, once.
+    pub fn on_doubt(&self, listener: DoubtListener) {
+        let _ = self.on_doubt.set(listener);
+    }
+
+    fn notify_doubt(&self) {
+        if let Some(listener) = self.on_doubt.get() {
+            listener();
+        }
+    }
+
+    /// A connection of its current generation broke.
+    pub(super) fn broke(&self, why: &str) {
+        self.doubt(why);
+        self.notify_doubt();
+    }
+
     /// See [`Locate::redirected`].
     pub fn redirected(&self, redirect: &Redirect) {
         self.locator.redirected(redirect);
@@ -122,6 +145,7 @@ impl Route {
         let why = why.into();
         let old = self.next_generation(&mut self.members.lock());
         old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
+        self.notify_doubt();
     }
 
     /// See [`Locate::check`].
@@ -152,6 +176,7 @@ impl Route {
         let why = why.into();
         let old = self.next_generation(&mut self.members.lock());
         old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.cut(&why));
+        self.notify_doubt();
     }
 
     /// Adds a connection to the server that identifies itself like this. `None`: its generation is over. If
@@ -176,6 +201,9 @@ impl Route {
         drop(members);
         let why = "another server answers at this address".into();
         old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
+        if is_other {
+            self.notify_doubt();
+        }
         Some(generation)
     }
 
@@ -204,5 +232,6 @@ impl Membership {
         };
         self.route.doubt(why);
         connections.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(why));
+        self.route.notify_doubt();
     }
 }

@@ -84,7 +84,7 @@ pub(crate) async fn delete_lock(
 }
 
 /// Why a reply is not the one that was hoped for.
-fn refused(context: ReplyContext<'_>, reply: &Value) -> NodeError {
+pub(super) fn refused(context: ReplyContext<'_>, reply: &Value) -> NodeError {
     if let Value::ServerError(error) = reply
         && let Some(elsewhere) = context.elsewhere(error)
     {

@@ -3,6 +3,7 @@
 
 mod capabilities;
 mod error;
+mod failover;
 mod inspect;
 mod recent_deletions;
 mod replicas;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use self::capabilities::Capabilities;
 pub(crate) use self::error::{NodeError, NodeResult};
+use self::failover::FailoverWatch;
 use self::recent_deletions::RecentDeletions;
 use self::replicas::ConnectedReplicas;
 pub(crate) use self::rollback::Neighbours;
@@ -25,11 +27,11 @@ use super::describe;
 use super::pipeline::batch::{Late, LeaseOutcome};
 use super::pipeline::scheduler::WorkerLimits;
 use super::pipeline::workers::Workers;
-use super::protocol::lease_args::LeaseArgs;
+use super::protocol::lease_args::{Grouping, LeaseArgs};
 use super::protocol::proof::Proof;
 use super::protocol::replies::Operation;
 use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
-use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
+use crate::backend::contract::{Attempt, Busy, FailoverListener, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::redis::node_context::NodeContext;
 use crate::error::{Error, Result};
@@ -54,6 +56,7 @@ pub(crate) struct Node {
     release: Arc<Workers>,
     replicas: ConnectedReplicas,
     capabilities: Capabilities,
+    failovers: Arc<FailoverWatch>,
 }
 
 impl Node {
@@ -75,7 +78,7 @@ impl Node {
     fn with(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
-        let rollbacks = Arc::new(Rollbacks::new(context.clone(), neighbours));
+        let rollbacks = Arc::new(Rollbacks::new(context.clone(), neighbours.clone()));
         let changes = context.connector.route().changes();
         Self {
             wait_queue: Arc::new(WaitQueue::new(context.clone())),
@@ -86,6 +89,7 @@ impl Node {
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
             replicas: ConnectedReplicas::new(context.clone()),
             capabilities: Capabilities::new(context.clone()),
+            failovers: Arc::new(FailoverWatch::new(context.clone(), neighbours)),
             context,
         }
     }
@@ -97,6 +101,22 @@ impl Node {
     /// How it is reached.
     pub fn route(&self) -> &Arc<Route> {
         self.context.connector.route()
+    }
+
+    /// See [`LockBackend::on_failover`](crate::backend::contract::LockBackend::on_failover).
+    pub fn on_failover(&self, listener: FailoverListener) {
+        self.failovers.listen(listener);
+    }
+
+    /// Whether each of these leases is there. One call, so they must be as few as
+    /// [fit](super::protocol::lease_args::call_sizes).
+    pub async fn find_held(&self, leases: &[LeaseArgs]) -> NodeResult<Vec<bool>> {
+        failover::find_held(&self.context, leases).await
+    }
+
+    /// Which requests may share a call.
+    pub fn grouping(&self) -> Grouping {
+        self.context.grouping()
     }
 
     pub async fn connect(&self) -> Result<()> {

@@ -133,6 +133,8 @@ pub(crate) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(with_wait_queue!("release.lua"), ScriptParams { queues: true, ..ScriptParams::default() })
 });
+pub(crate) static HELD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/held.lua"), ScriptParams::default()));
 pub(crate) static INSPECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/inspect.lua"), ScriptParams::default()));
 pub(crate) static FORCE_RELEASE: LazyLock<Script> =
@@ -220,6 +222,7 @@ mod tests {
             &ACQUIRE,
             &EXTEND,
             &RELEASE,
+            &HELD,
             &INSPECT,
             &FORCE_RELEASE,
             &DELETE_LOCK,

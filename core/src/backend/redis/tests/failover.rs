@@ -157,7 +157,7 @@ fn what_is_not_a_primary_is_told_when_connecting() {
 }
 
 /// A holder that is always alive.
-struct Alive;
+pub struct Alive;
 
 impl Heartbeat for Alive {
     fn last(&self) -> BootInstant {

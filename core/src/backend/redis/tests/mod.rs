@@ -15,6 +15,7 @@ mod sentinel_servers;
 mod server;
 mod stalls;
 mod strangers;
+mod takeover;
 mod tls;
 mod wait_queue;
 

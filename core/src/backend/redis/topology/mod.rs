@@ -16,6 +16,7 @@ use self::standalone::Standalone;
 use super::config::{Config, Deployment};
 use super::describe::merge::merge_shards;
 use super::node::{Node, NodeError, NodeResult};
+use crate::backend::contract::FailoverListener;
 use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
 use crate::lease::Resources;
@@ -76,6 +77,15 @@ impl Topology {
                 Box::pin(cluster.follow(resources, node, *elsewhere, patience, call)).await
             }
             (Err(error), _) => Err(error.into_error()),
+        }
+    }
+
+    /// Sets the listener for failovers of all nodes, those to come included. Called before anything else.
+    pub fn on_failover(&self, listener: FailoverListener) {
+        match self {
+            Self::Standalone(standalone) => standalone.owner().on_failover(listener),
+            Self::Sentinel(sentinels) => sentinels.node().on_failover(listener),
+            Self::Cluster(cluster) => cluster.on_failover(listener),
         }
     }
 

@@ -21,6 +21,7 @@ pub(crate) use self::detour::OnMigration;
 use self::detour::{Detour, NextStop};
 use self::discovery::Discovery;
 use self::nodes::Nodes;
+use crate::backend::contract::FailoverListener;
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::config::{ClusterConfig, Settings};
 use crate::backend::redis::node::{Node, NodeError, NodeResult};
@@ -104,6 +105,11 @@ impl Cluster {
     /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
         self.nodes.delete(resources, None).await.map(|deleted| deleted > 0)
+    }
+
+    /// See [`LockBackend::on_failover`](crate::backend::contract::LockBackend::on_failover).
+    pub fn on_failover(&self, listener: FailoverListener) {
+        let _ = self.nodes.failovers.set(listener);
     }
 
     /// All nodes.

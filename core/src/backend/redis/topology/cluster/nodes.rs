@@ -1,7 +1,7 @@
 //! The shards of a cluster, and which of them has each slot now.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 use super::discovery::Discovery;
 use super::map::{ClusterMap, MapShard, Member};
 use super::shard::Shard;
+use crate::backend::contract::FailoverListener;
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::node::{Neighbours, Node};
 use crate::backend::waiter::Waiter;
@@ -27,6 +28,8 @@ pub(crate) struct Nodes {
     pub discovery: Arc<Discovery>,
     pub settings: Arc<Settings>,
     clock: Clock,
+    /// Is notified of the failovers of all of them.
+    pub failovers: OnceLock<FailoverListener>,
     state: Mutex<State>,
 }
 
@@ -68,7 +71,8 @@ impl Table {
 impl Nodes {
     /// No I/O.
     pub fn new(discovery: Discovery, settings: Arc<Settings>, clock: Clock) -> Self {
-        Self { discovery: Arc::new(discovery), settings, clock, state: Mutex::default() }
+        let (failovers, state) = (OnceLock::new(), Mutex::default());
+        Self { discovery: Arc::new(discovery), settings, clock, failovers, state }
     }
 
     /// The node that has this slot; `None` if none is known.
@@ -166,7 +170,11 @@ impl Nodes {
         Arc::new(Shard::new(&self.discovery, current, |route| {
             let neighbours: Arc<dyn Neighbours> = Arc::clone(self) as _;
             let neighbours = Arc::downgrade(&neighbours);
-            Node::of_cluster(Arc::clone(&self.settings), route, self.clock.clone(), neighbours)
+            let node = Node::of_cluster(Arc::clone(&self.settings), route, self.clock.clone(), neighbours);
+            if let Some(listener) = self.failovers.get() {
+                node.on_failover(Arc::clone(listener));
+            }
+            node
         }))
     }
 
