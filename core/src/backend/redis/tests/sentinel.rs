@@ -269,7 +269,8 @@ fn sentinels_and_servers_have_tls_of_their_own() {
         return;
     }
     let (theirs, its) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
-    [&theirs, &its].map(|dir| certificates(dir.path()));
+    certificates(theirs.path());
+    certificates(its.path());
     let path = |dir: &tempfile::TempDir, name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let (cert, key, ca) = (path(&its, "server.crt"), path(&its, "server.key"), path(&its, "ca.crt"));
     let files = ["--tls-cert-file", &cert, "--tls-key-file", &key, "--tls-ca-cert-file", &ca];
