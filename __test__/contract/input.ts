@@ -29,7 +29,7 @@ export const inputContract: Chapter = ({ manager }) => {
       ['an unknown option', 'x', { waitFor: 5 }, 'TypeError'],
       ['a negative time for a wait', 'x', { waitMs: -1 }, 'RangeError'],
       ['a number for fair', 'x', { fair: 1 }, 'TypeError'],
-      ['an option of a later version', 'x', { fsync: true }, 'TypeError'],
+      ['an option of a later version', 'x', { minHoldMs: 5 }, 'TypeError'],
       ['null for an option', 'x', { ttlMs: null }, 'TypeError'],
       ['null for renew', 'x', { renew: null }, 'TypeError'],
       ['a string for renew', 'x', { renew: 'yes' }, 'TypeError'],

@@ -90,9 +90,17 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// A plain connection, for checks that bypass the backend.
+    /// A plain connection, for checks that bypass the backend. A Sentinel that reconfigures a server closes
+    /// its connections, also those that are just being made.
     pub fn client(&self) -> redis::Connection {
-        redis::Client::open(self.url()).unwrap().get_connection().unwrap()
+        let client = redis::Client::open(self.url()).unwrap();
+        for _ in 0..20 {
+            if let Ok(connection) = client.get_connection() {
+                return connection;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        client.get_connection().unwrap()
     }
 
     pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {

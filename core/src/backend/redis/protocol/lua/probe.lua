@@ -5,4 +5,4 @@
 local time = redis.call('TIME')
 local stamp = string.format('%.0f', time[1] * 1000000 + time[2])
 local exact = string.format('%.0f', 9007199254740991) == '9007199254740991'
-return { (exact and string.match(stamp, '^%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d$')) and 1 or 0, tonumber(ARGV[1]) }
+return { (exact and string.match(stamp, '^%d+$')) and 1 or 0, tonumber(ARGV[1]) }
