@@ -98,7 +98,7 @@ impl Server {
             if let Ok(connection) = client.get_connection() {
                 return connection;
             }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
         }
         client.get_connection().unwrap()
     }
