@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::backend::redis::config::credentials::AskedCredentials;
 
-/// Hears the errors of a connection, which may say that nobody is logged in any more.
+/// Hears the errors of a connection, which may say that the login has ended.
 pub(super) struct LoginWatch {
     pub asked: Arc<AskedCredentials>,
     pub logged_out: Notify,

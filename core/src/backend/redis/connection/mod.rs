@@ -1,18 +1,14 @@
 //! How do bytes travel? One pipelined connection: exchanges go in, and each gets every reply that was read,
-//! and the reason why there are no more ([`exchanges`]). [`connect`] makes one, [`handshake`] logs in,
+//! and the reason why there are no more ([`exchanges`]). [`connect`] makes one and logs in,
 //! [`tasks`] read and write, and [`shared`] is the one without WAIT.
 
 pub(crate) mod connect;
-mod errors;
 mod exchanges;
-mod handshake;
 mod login;
 mod login_watch;
 pub(crate) mod messages;
-mod read_buffer;
 pub(crate) mod route;
 pub(crate) mod shared;
-mod stranger;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Granted, busy, extended and released, with healthy servers.
 
-use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 #[test]
 fn a_grant_is_on_both_replicas_and_busy_says_for_how_long() {

@@ -1,7 +1,7 @@
 //! What a server can do is found out before anything is granted.
 
-use super::faulty_server::{Damage, FaultyServer};
 use super::*;
+use crate::backend::redis::tests::servers::faulty_server::{Damage, FaultyServer};
 
 fn instead(reply: &str) -> Damage {
     Damage::Instead(reply.as_bytes().to_vec())

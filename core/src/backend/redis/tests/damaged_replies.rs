@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config as Cases, RngAlgorithm, TestRng, TestRunner};
 
-use super::faulty_server::{Damage, FaultyServer};
 use super::*;
+use crate::backend::redis::tests::servers::faulty_server::{Damage, FaultyServer};
 
 /// Replies of every kind, whole and not.
 const REPLIES: [&str; 24] = [

@@ -1,8 +1,8 @@
 //! The outcome of attempts when replicas lag, servers go away and connections break.
 
-use super::proxy::{Fault, Proxy};
-use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::tests::servers::proxy::{Fault, Proxy};
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 pub fn shortfall(outcome: Result<Attempt>) -> crate::error::Shortfall {
     match outcome {

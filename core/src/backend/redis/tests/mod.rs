@@ -2,20 +2,13 @@
 
 mod attempts;
 mod capabilities;
-mod cluster;
-mod cluster_servers;
 mod damaged_replies;
-mod failover;
+mod failovers;
 mod faults;
-mod faulty_server;
-mod proxy;
 mod refusals;
-mod sentinel;
-mod sentinel_servers;
-mod server;
+mod servers;
 mod stalls;
 mod strangers;
-mod takeover;
 mod tls;
 mod wait_queue;
 

@@ -1,7 +1,7 @@
 //! Servers that refuse: each error says what to do.
 
-use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 fn refused(options: Options, policy: AckPolicy) -> Error {
     let backend = backend_with(options);

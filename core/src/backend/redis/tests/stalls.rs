@@ -1,8 +1,8 @@
 //! What requests whose replicas lag do to others.
 
 use super::faults::shortfall;
-use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 /// Starts a call on the backend's thread, and reports how long it took.
 fn timed<T: Send + 'static>(

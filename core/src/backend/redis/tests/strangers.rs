@@ -3,8 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use super::server::{Server, available};
 use super::*;
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 /// A server that sends this, `at_once` or after the first bytes of its client, and closes.
 fn stranger(says: &'static [u8], at_once: bool) -> String {

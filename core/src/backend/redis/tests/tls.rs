@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::server::{Server, available};
 use super::*;
 use crate::backend::redis::config::TlsOptions;
+use crate::backend::redis::tests::servers::server::{Server, available};
 
 /// A certificate authority, and its certificates for a server called `locks.test` and for a client.
 pub fn certificates(dir: &Path) {

@@ -7,13 +7,13 @@ mod worlds;
 
 use redis::Value;
 
-use super::server::{Server, available};
 use super::*;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::backend::redis::protocol::scripts::{ACQUIRE, HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE, RELEASE};
 use crate::backend::redis::protocol::values::text;
+use crate::backend::redis::tests::servers::server::{Server, available};
 use crate::backend::waiter::Waiter;
 
 /// A process: its name in queues, and its connection.

@@ -2,10 +2,10 @@
 
 use redis::Value;
 
-use super::eventually;
 use super::server::{Server, free_port};
 use crate::backend::redis::config::slot::SLOTS;
 use crate::backend::redis::protocol::values::text;
+use crate::backend::redis::tests::eventually;
 
 /// Primaries with as many slots each, and perhaps replicas.
 pub struct ClusterServers {

@@ -1,13 +1,16 @@
 //! The tasks of a connection: one reads, one writes, and one watches the time limit.
 
+mod read_buffer;
+mod stranger;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::exchanges::Shared;
-use super::read_buffer::ReadBuffer;
-use super::stranger::{is_closed, not_redis};
+use self::read_buffer::ReadBuffer;
+use self::stranger::{is_closed, not_redis};
+use crate::backend::redis::connection::exchanges::Shared;
 use crate::backend::redis::protocol::decoder::{DecodeError, Decoder};
 
 /// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most

@@ -1,10 +1,10 @@
 //! A Redis Cluster of three primaries.
 
-use super::cluster_servers::ClusterServers;
-use super::server::{Server, available, free_port};
-use super::*;
 use crate::backend::contract::Info;
 use crate::backend::redis::config::slot::slot_of;
+use crate::backend::redis::tests::servers::clusters::ClusterServers;
+use crate::backend::redis::tests::servers::server::{Server, available, free_port};
+use crate::backend::redis::tests::*;
 use crate::backend::waiter::Waiter;
 
 fn cluster_options(cluster: &ClusterServers, replicas: u32) -> Options {
@@ -90,7 +90,7 @@ fn locks_are_granted_in_all_slots_without_detours() {
     };
     assert!(!described.summary.is_empty());
 
-    let alone = super::backend(&cluster.nodes[0].url(), 0);
+    let alone = crate::backend::redis::tests::backend(&cluster.nodes[0].url(), 0);
     let error = acquire(&alone, &requests[0]).unwrap_err();
     assert!(error.to_string().contains("redis: { cluster }"), "{error}");
 }

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::proxy::Proxy;
-use super::sentinel_servers::{Group, NAME, Sentinel, ask, named};
-use super::server::{Server, available};
-use super::tls::certificates;
-use super::*;
+use crate::backend::redis::tests::servers::proxy::Proxy;
+use crate::backend::redis::tests::servers::sentinels::{Group, NAME, Sentinel, ask, named};
+use crate::backend::redis::tests::servers::server::{Server, available};
+use crate::backend::redis::tests::tls::certificates;
+use crate::backend::redis::tests::*;
 use crate::backend::redis::{SentinelLogin, SentinelOptions, TlsOptions};
 
 fn located(urls: Vec<String>, replicas: u32) -> Options {
@@ -198,9 +198,10 @@ fn what_is_wrong_is_told_clearly() {
         }
         error
     };
-    let location = Location::Sentinels(SentinelOptions { urls: vec![sentinel.url()], name: "nobody".into() });
+    let location =
+        Location::Sentinels(SentinelOptions { urls: vec![sentinel.url()], name: "unknown".into() });
     let unnamed = Options { location, ..located(Vec::new(), 0) };
-    refused(unnamed, &["\"nobody\"", "that it knows: locks"]);
+    refused(unnamed, &["\"unknown\"", "that it knows: locks"]);
     refused(located(vec![plain.url()], 0), &["not a Sentinel"]);
     let backend = backend_with(Options { connect_timeout_ms: 1_500, ..located(vec![sentinel.url()], 0) });
     granted(acquire(&backend, &request(one("a"), 60_000, acks(0, 0))));

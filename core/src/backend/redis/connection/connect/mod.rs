@@ -1,5 +1,8 @@
 //! Makes connections: open, encrypt, handshake, all within one time limit, with pauses after failures.
 
+mod errors;
+mod handshake;
+
 use std::io::{Error as IoError, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,15 +13,15 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
-use super::errors::{cannot_connect, cannot_reach, cannot_resolve};
-use super::handshake::handshake;
-use super::route::Route;
-use super::{Connection, Messages, Transport};
+use self::errors::{cannot_connect, cannot_reach, cannot_resolve};
+use self::handshake::handshake;
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::tls::{self, Tls};
+use crate::backend::redis::connection::route::Route;
+use crate::backend::redis::connection::{Connection, Messages, Transport};
 use crate::backend::redis::protocol::decoder::Decoder;
 use crate::backend::redis::protocol::redaction::Redactor;
 use crate::error::{Error, Report, Result};

@@ -2,13 +2,13 @@
 
 use std::sync::Mutex;
 
-use super::cluster_servers::ClusterServers;
-use super::failover::Alive;
-use super::proxy::Proxy;
-use super::server::{Server, available};
-use super::*;
+use super::behind_a_name::Alive;
 use crate::backend::Backend;
 use crate::backend::redis::config::slot::slot_of;
+use crate::backend::redis::tests::servers::clusters::ClusterServers;
+use crate::backend::redis::tests::servers::proxy::Proxy;
+use crate::backend::redis::tests::servers::server::{Server, available};
+use crate::backend::redis::tests::*;
 use crate::backend::waiter::Waiter;
 use crate::lease::Strategy;
 use crate::manager::{Acquired, LeaseEnd, LeaseId, Manager, RenewalLimits, Wanted};

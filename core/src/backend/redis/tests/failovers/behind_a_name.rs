@@ -1,11 +1,11 @@
 //! A planned failover behind a name: the old primary is a replica now and keeps its connections, the name
 //! leads to the new one.
 
-use super::proxy::Proxy;
-use super::server::{Server, available};
-use super::*;
 use crate::backend::Backend;
 use crate::backend::redis::protocol::values::texts;
+use crate::backend::redis::tests::servers::proxy::Proxy;
+use crate::backend::redis::tests::servers::server::{Server, available};
+use crate::backend::redis::tests::*;
 use crate::backend::waiter::Waiter;
 use crate::lease::Strategy;
 use crate::manager::{Acquired, Heartbeat, Manager, Wanted};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use redis::{Cmd, ServerError, Value};
 
 use super::errors::{cannot_connect, message};
-use super::{Break, Connection};
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
+use crate::backend::redis::connection::{Break, Connection};
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::refusals::{is_login_refusal, is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::LONG;
+use crate::backend::redis::tests::LONG;
 
 /// Set it to run the tests against another server, e.g. `valkey-server`.
 const BINARY: &str = "FENCELOCK_REDIS_SERVER";
@@ -80,7 +80,7 @@ impl Server {
 
     /// Waits until these replicas are in sync, as both sides see it.
     pub fn await_replicas(&self, replicas: &[Self]) {
-        super::eventually("the replicas are in sync", || {
+        crate::backend::redis::tests::eventually("the replicas are in sync", || {
             self.info("replication").matches("state=online").count() == replicas.len()
                 && replicas.iter().all(|it| it.info("replication").contains("master_link_status:up"))
         });

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::eventually;
 use super::server::{Server, binary};
+use crate::backend::redis::tests::eventually;
 
 pub const NAME: &str = "locks";
 
