@@ -1,7 +1,5 @@
 //! How is a deployment reached? Options as the user gave them, and the checked [`Config`].
 
-#![allow(dead_code, reason = "Sentinel and Cluster are to use all of it")]
-
 pub(crate) mod address;
 pub(crate) mod credentials;
 mod deployment;
@@ -23,7 +21,6 @@ use std::time::Duration;
 pub use self::credentials::{Ask, AskedCredentials};
 use self::credentials::{CredentialSource, Credentials, Login};
 use self::deployment::Reach;
-#[allow(unused_imports, reason = "Sentinel and Cluster are to use all of it")]
 pub(crate) use self::deployment::{ClusterConfig, Deployment, SentinelConfig};
 use self::keys::Keys;
 pub use self::options::{Location, Options, SentinelLogin, SentinelOptions};

@@ -5,6 +5,7 @@ mod capabilities;
 mod damaged_replies;
 mod failovers;
 mod faults;
+mod outages;
 mod refusals;
 mod servers;
 mod stalls;

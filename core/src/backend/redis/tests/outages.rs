@@ -1,0 +1,69 @@
+//! The server is away, and comes back.
+
+use super::*;
+use crate::backend::redis::tests::servers::server::{Server, available};
+
+#[test]
+fn a_server_that_is_away_is_reported_immediately_and_used_again_when_it_is_back() {
+    if !available() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    let backend = backend(&server.url(), 0);
+    let lease = request(one("r"), 60_000, acks(0, 0));
+    granted(acquire(&backend, &lease));
+    server.kill();
+    // Time for the I/O thread to read the end of the stream: a request sent before that has an unknown
+    // outcome.
+    std::thread::sleep(Duration::from_millis(100));
+    for policy in [acks(0, 0), acks(1, 1_000)] {
+        for _ in 0..20 {
+            let error = acquire(&backend, &request(one("r"), 60_000, policy)).unwrap_err();
+            assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+            assert!(error.to_string().contains("connection refused"), "{error}");
+            assert!(error.to_string().contains("is the server running"), "{error}");
+        }
+    }
+    assert_eq!(code(&release(&backend, &lease).unwrap_err()), "BACKEND_UNAVAILABLE");
+    assert_eq!(backend.pending_cleanups(), 1, "the release is retried");
+    server.restart();
+    eventually("it is used again", || acquire(&backend, &request(one("s"), 60_000, acks(0, 0))).is_ok());
+    eventually("the release is done", || backend.pending_cleanups() == 0);
+}
+
+#[test]
+fn the_first_call_after_an_outage_is_served() {
+    if !available() {
+        return;
+    }
+    let mut server = Server::start(&[]);
+    let backend = backend(&server.url(), 0);
+    let attempt = |backend: &Arc<RedisBackend>| acquire(backend, &request(one("r"), 10, acks(0, 0)));
+    for _ in 0..3 {
+        server.kill();
+        // Longer pauses each time.
+        for _ in 0..6 {
+            assert_eq!(code(&attempt(&backend).unwrap_err()), "BACKEND_UNAVAILABLE");
+        }
+        server.restart();
+        attempt(&backend).unwrap();
+    }
+}
+
+#[test]
+fn callers_share_the_attempts_to_connect_during_an_outage() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let backend = backend(&format!("redis://127.0.0.1:{port}"), 0);
+    let began = Instant::now();
+    for _ in 0..3 {
+        let calls: Vec<_> = (0..1_000)
+            .map(|_| {
+                let backend = Arc::clone(&backend);
+                async move { backend.acquire(&request(one("r"), 10, acks(0, 0))).await.unwrap_err() }
+            })
+            .collect();
+        let errors = on_io(async move { join_all(calls).await });
+        assert!(errors.iter().all(|error| code(error) == "BACKEND_UNAVAILABLE"));
+    }
+    assert!(began.elapsed() < LONG / 4, "{:?}", began.elapsed());
+}
