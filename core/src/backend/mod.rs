@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub mod guarantees;
+pub mod quorum;
 pub mod redis;
 pub mod sqlite;
 mod waiter;

@@ -1,0 +1,351 @@
+//! What do the answers to a proposal decide? Decisions only: no I/O, no clock, no randomness, so that the
+//! models run this very type.
+//!
+//! A *proposal* is an owner and a token. A *round* is one proposal, sent to all nodes that vote. A lease is
+//! granted when a majority of all nodes has accepted the same proposal before its deadline; grants of
+//! different rounds are never counted together.
+
+#![warn(missing_docs)]
+
+use std::time::Duration;
+
+use crate::runtime::clock::BootInstant;
+
+/// How often a proposal is repeated at once, because its token was too low.
+const MAX_RAISES: u8 = 3;
+/// How often a proposal is repeated by the owner that has the home node.
+const MAX_KEEPS: u8 = 8;
+
+/// What a node said to the proposal of this round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// It is not asked: it cannot be reached, or may not vote yet.
+    NotSent,
+    /// It has not answered yet.
+    Asked,
+    /// It accepted the proposal.
+    Granted,
+    /// Another owner has it, or waiters are before this one.
+    Held {
+        /// For how much longer, if that is known.
+        left: Option<Duration>,
+        /// The last token that the node accepted.
+        token: u64,
+    },
+    /// The token must be above this one.
+    Low(u64),
+    /// The token is too far above this one, the highest that may be.
+    High(u64),
+    /// There will be no answer.
+    Gone,
+}
+
+/// One attempt to get a lease: the current round, and how many there were.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Round {
+    need: usize,
+    token: u64,
+    known: u64,
+    sent: BootInstant,
+    answers: Vec<Answer>,
+    home: Option<usize>,
+    raises: u8,
+    keeps: u8,
+}
+
+/// Until when things are possible.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// When the lease of this round is over for its holder.
+    pub deadline: BootInstant,
+    /// Until when a split vote is settled by repeating the proposal.
+    pub keep_until: BootInstant,
+    /// Whether to decide without the answers that are missing.
+    pub out_of_patience: bool,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// More answers may come, and matter.
+    Wait,
+    /// The lease is granted.
+    Granted,
+    /// Propose again, at once, with a token above [`Round::known`].
+    Raise,
+    /// Propose again in a moment: others are about to release the nodes that they have.
+    Keep,
+    /// Release it on all nodes that were asked, and report this.
+    GiveUp(Failure),
+}
+
+/// Why an attempt was not granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// A majority granted it, after its deadline.
+    Late,
+    /// Another owner has it, or will get it; for how much longer, if that is known.
+    Busy(Option<Duration>),
+    /// Too few nodes granted it, and what the others did, if they did not answer, does not matter.
+    TooFew,
+    /// Too few nodes granted it as far as is known, but with those that did not answer they may be a
+    /// majority.
+    Undecided,
+}
+
+impl Round {
+    /// The first round. `votes`: for each node whether it may be asked. `home`: the node at which contenders
+    /// meet. `None`: too few nodes may be asked, so nothing must be sent.
+    pub fn start(
+        votes: impl IntoIterator<Item = bool>,
+        home: Option<usize>,
+        known: u64,
+        token: u64,
+        sent: BootInstant,
+    ) -> Option<Self> {
+        let ask = |votes| if votes { Answer::Asked } else { Answer::NotSent };
+        let answers: Vec<_> = votes.into_iter().map(ask).collect();
+        let need = majority(answers.len());
+        let asked = answers.iter().filter(|&&answer| answer == Answer::Asked).count();
+        let round = Self { need, token, known, sent, answers, home, raises: 0, keeps: 0 };
+        (asked >= need).then_some(round)
+    }
+
+    /// The next round of the same owner, after [`Decision::Raise`] or [`Decision::Keep`]. Grants of the round
+    /// before are worth nothing.
+    pub fn again(&mut self, after: Decision, token: u64, sent: BootInstant) {
+        match after {
+            Decision::Raise => self.raises += 1,
+            _ => self.keeps += 1,
+        }
+        (self.token, self.sent) = (token, sent);
+        for answer in self.answers.iter_mut().filter(|answer| **answer != Answer::NotSent) {
+            *answer = Answer::Asked;
+        }
+    }
+
+    /// A node answered the proposal with this token. Answers to an earlier one only tell a token.
+    pub fn answer(&mut self, node: usize, token: u64, answer: Answer) {
+        if let Answer::Held { token, .. } | Answer::Low(token) = answer {
+            self.known = self.known.max(token);
+        }
+        if token == self.token && self.answers[node] == Answer::Asked {
+            self.answers[node] = answer;
+        }
+    }
+
+    /// What the answers so far decide.
+    pub fn decide(&self, now: BootInstant, limits: Limits) -> Decision {
+        let granted = self.count(|answer| answer == Answer::Granted);
+        let asked = self.count(|answer| answer == Answer::Asked);
+        if granted >= self.need {
+            let in_time = now < limits.deadline;
+            return if in_time { Decision::Granted } else { Decision::GiveUp(Failure::Late) };
+        }
+        if granted + asked >= self.need && !limits.out_of_patience {
+            return Decision::Wait;
+        }
+        let low = self.count(|answer| matches!(answer, Answer::Low(_)));
+        if low > 0 && granted + low >= self.need && self.raises < MAX_RAISES {
+            return Decision::Raise;
+        }
+        let at_home = self.home.map_or(Answer::NotSent, |home| self.answers[home]);
+        let may_keep = self.keeps < MAX_KEEPS && now < limits.keep_until;
+        if at_home == Answer::Granted && may_keep && !self.is_leased() {
+            return Decision::Keep;
+        }
+        let mut left: Vec<_> = self.held().map(|(left, _)| left.unwrap_or(Duration::MAX)).collect();
+        // So many must become free before a majority is.
+        let spare = self.answers.len() - self.need;
+        Decision::GiveUp(if left.len() > spare {
+            left.sort_unstable();
+            let enough = left[left.len() - spare - 1];
+            Failure::Busy(Some(enough).filter(|&left| left < Duration::MAX))
+        } else if let Answer::Held { left, .. } = at_home {
+            Failure::Busy(left)
+        } else if granted + self.count(|answer| matches!(answer, Answer::Asked | Answer::Gone)) >= self.need {
+            Failure::Undecided
+        } else {
+            Failure::TooFew
+        })
+    }
+
+    /// How many nodes must grant it: more than half of all.
+    pub const fn need(&self) -> usize {
+        self.need
+    }
+
+    /// The token of the current proposal.
+    pub const fn token(&self) -> u64 {
+        self.token
+    }
+
+    /// The highest token that a node has told, or that the caller demands to be above.
+    pub const fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// The moment before the first byte of this round was sent.
+    pub const fn sent(&self) -> BootInstant {
+        self.sent
+    }
+
+    /// What each node said.
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    /// Whether contenders have nodes, so that waiting for others keeps them waiting, too.
+    pub fn is_contended(&self) -> bool {
+        self.held().next().is_some()
+    }
+
+    /// Whether one lease is held by a majority, so that it is not a contender's that failed.
+    fn is_leased(&self) -> bool {
+        let with = |token| self.held().filter(|&(_, other)| other == token).count();
+        self.held().any(|(_, token)| with(token) >= self.need)
+    }
+
+    fn held(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
+        self.answers.iter().filter_map(|answer| match *answer {
+            Answer::Held { left, token } => Some((left, token)),
+            _ => None,
+        })
+    }
+
+    fn count(&self, is: impl Fn(Answer) -> bool) -> usize {
+        self.answers.iter().filter(|&&answer| is(answer)).count()
+    }
+}
+
+/// More than half of this many nodes.
+pub const fn majority(nodes: usize) -> usize {
+    nodes / 2 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Answer::{Gone, Granted, High, Low};
+
+    const SENT: BootInstant = BootInstant::from_micros(1_000);
+    const TOKEN: u64 = 100;
+
+    fn limits(out_of_patience: bool) -> Limits {
+        let deadline = SENT + Duration::from_millis(100);
+        Limits { deadline, keep_until: SENT + Duration::from_millis(25), out_of_patience }
+    }
+
+    fn held(left_ms: u64, token: u64) -> Answer {
+        Answer::Held { left: Some(Duration::from_millis(left_ms)), token }
+    }
+
+    /// A round of this many nodes with these answers; the first node is home.
+    fn round(nodes: usize, answers: &[Answer]) -> Round {
+        let mut round = Round::start(vec![true; nodes], Some(0), 0, TOKEN, SENT).unwrap();
+        for (node, &answer) in answers.iter().enumerate() {
+            round.answer(node, TOKEN, answer);
+        }
+        round
+    }
+
+    fn decide(nodes: usize, answers: &[Answer]) -> Decision {
+        round(nodes, answers).decide(SENT, limits(false))
+    }
+
+    fn busy(left_ms: u64) -> Decision {
+        Decision::GiveUp(Failure::Busy(Some(Duration::from_millis(left_ms))))
+    }
+
+    #[test]
+    fn the_deciding_vote_settles_it_without_stragglers() {
+        assert_eq!(decide(5, &[Granted, Granted]), Decision::Wait);
+        assert_eq!(decide(5, &[Granted, Gone, Granted, Granted]), Decision::Granted);
+        assert_eq!(decide(3, &[held(9, 5), held(7, 5)]), busy(7), "one more node of the two must be free");
+        assert_eq!(decide(5, &[held(9, 5), held(7, 5), held(8, 5)]), busy(7));
+        assert_eq!(decide(5, &[held(9, 5), held(7, 5), held(8, 5), held(1, 5), held(2, 5)]), busy(7));
+    }
+
+    #[test]
+    fn a_majority_after_the_deadline_is_late() {
+        let round = round(3, &[Granted, Granted]);
+        assert_eq!(round.decide(limits(false).deadline, limits(false)), Decision::GiveUp(Failure::Late));
+    }
+
+    #[test]
+    fn too_few_nodes_are_not_asked_at_all() {
+        assert!(Round::start([true, false, false], None, 0, TOKEN, SENT).is_none());
+        assert!(Round::start([true, false, true], None, 0, TOKEN, SENT).is_some());
+        assert_eq!([1, 2, 3, 4, 5, 7].map(majority), [1, 2, 2, 3, 3, 4]);
+    }
+
+    #[test]
+    fn a_low_token_is_raised_at_once_and_grants_of_before_do_not_count() {
+        let mut round = round(3, &[Granted, Low(500), Low(400)]);
+        assert_eq!(round.decide(SENT, limits(false)), Decision::Raise);
+        assert_eq!(round.known(), 500);
+        round.again(Decision::Raise, 501, SENT);
+        assert_eq!(round.decide(SENT, limits(false)), Decision::Wait, "all are asked again");
+        round.answer(0, TOKEN, Granted);
+        round.answer(1, TOKEN, Granted);
+        assert_eq!(round.decide(SENT, limits(false)), Decision::Wait, "answers to the first proposal");
+        round.answer(0, 501, Granted);
+        round.answer(2, 501, Granted);
+        assert_eq!(round.decide(SENT, limits(false)), Decision::Granted);
+    }
+
+    #[test]
+    fn raising_ends_after_three_rounds() {
+        let mut round = round(3, &[Low(500), Low(500)]);
+        for token in 501..504 {
+            assert_eq!(round.decide(SENT, limits(false)), Decision::Raise);
+            round.again(Decision::Raise, token, SENT);
+            round.answer(0, token, Low(token));
+            round.answer(1, token, Low(token));
+        }
+        assert_eq!(round.decide(SENT, limits(false)), Decision::GiveUp(Failure::TooFew));
+    }
+
+    #[test]
+    fn a_split_vote_is_settled_by_the_home_node() {
+        let split = [Granted, held(90, 7), held(90, 8)];
+        assert_eq!(decide(3, &split), Decision::Keep);
+        let other = [held(90, 7), Granted, held(90, 8)];
+        assert_eq!(decide(3, &other), busy(90), "it waits at home for the one that has it");
+        let leased = [Granted, held(90, 7), held(90, 7)];
+        assert_eq!(decide(3, &leased), busy(90), "one lease on a majority is no contender's");
+        let mut round = round(3, &split);
+        assert!(round.is_contended());
+        for token in 101..109 {
+            round.again(Decision::Keep, token, SENT);
+            round.answer(0, token, Granted);
+            round.answer(1, token, held(90, 7));
+            round.answer(2, token, held(90, 8));
+        }
+        assert_eq!(round.decide(SENT, limits(false)), busy(90), "it gives way in the end");
+        let late = SENT + Duration::from_millis(25);
+        assert_eq!(decide_at(late, &split), busy(90), "or after a quarter of the TTL");
+    }
+
+    fn decide_at(now: BootInstant, answers: &[Answer]) -> Decision {
+        round(3, answers).decide(now, limits(false))
+    }
+
+    #[test]
+    fn a_node_that_hangs_costs_patience_only_if_its_vote_decides() {
+        let undecided = round(3, &[held(90, 7), Granted]);
+        assert_eq!(undecided.decide(SENT, limits(false)), Decision::Wait);
+        assert_eq!(undecided.decide(SENT, limits(true)), busy(90), "home is held");
+        let unknown = round(3, &[Gone, Granted]);
+        assert_eq!(unknown.decide(SENT, limits(true)), Decision::GiveUp(Failure::Undecided));
+        let refused = round(5, &[Gone, High(3), High(4), High(4), Granted]);
+        assert_eq!(refused.decide(SENT, limits(true)), Decision::GiveUp(Failure::TooFew));
+    }
+
+    #[test]
+    fn how_long_it_is_held_may_be_unknown() {
+        let unknown = Answer::Held { left: None, token: 7 };
+        assert_eq!(decide(3, &[unknown, unknown]), Decision::GiveUp(Failure::Busy(None)));
+        assert_eq!(decide(5, &[unknown, held(3, 7), held(4, 7), held(5, 7)]), busy(4));
+    }
+}
