@@ -59,6 +59,20 @@ impl ReplyContext<'_> {
     fn cannot_prove(&self, error: &ServerError) -> Option<Error> {
         let said = error_text(error);
         let command = self.proof.command();
+        let (missing, remedy, otherwise) = if self.proof.fsync {
+            (
+                "this server has no WAITAOF, which fsync needs",
+                "use Redis 7.2 or newer, or Valkey, or leave out fsync",
+                "leave out fsync",
+            )
+        } else {
+            (
+                "this server has no WAIT, which proves that replicas have a lease",
+                "use a plain Redis or Valkey primary, require no acknowledgements (acks: 0), or use local locks if \
+                 all processes are on one host",
+                "require no acknowledgements (acks: 0)",
+            )
+        };
         // Before those about missing commands: "… appendonly is disabled".
         if self.proof.fsync && said.contains("appendonly") {
             return Some(self.report(
@@ -69,31 +83,11 @@ impl ReplyContext<'_> {
             ));
         }
         if is_missing_command(error) {
-            return Some(if self.proof.fsync {
-                self.report(
-                    Error::Unsupported,
-                    "this server has no WAITAOF, which fsync needs",
-                    "use Redis 7.2 or newer, or Valkey, or leave out fsync",
-                    &said,
-                )
-            } else {
-                self.report(
-                    Error::Unsupported,
-                    "this server has no WAIT, which proves that replicas have a lease",
-                    "use a plain Redis or Valkey primary, require no acknowledgements (acks: 0), or use local \
-                     locks if all processes are on one host",
-                    &said,
-                )
-            });
+            return Some(self.report(Error::Unsupported, missing, remedy, &said));
         }
         match error.code() {
             "NOPERM" => {
                 let lower = command.to_ascii_lowercase();
-                let otherwise = if self.proof.fsync {
-                    "leave out fsync"
-                } else {
-                    "require no acknowledgements (acks: 0)"
-                };
                 Some(self.report(
                     Error::BackendUnavailable,
                     &format!("the Redis user may not use {command}"),
@@ -162,15 +156,14 @@ impl ReplyContext<'_> {
     ) -> Error {
         let required = self.proof.replicas;
         let (subject, meaning) = self.meaning(rolled_back);
-        let primary = if on_disk { "the primary has it there" } else { "the primary does not have it there" };
         let replicas = match required {
             0 => String::new(),
             _ => format!(", {received} of the required {required} replicas do"),
         };
-        let lagging = match (on_disk, received < required) {
-            (true, _) => "the replicas",
-            (false, true) => "the primary and the replicas",
-            (false, false) => "the primary",
+        let (primary, lagging) = match (on_disk, received < required) {
+            (true, _) => ("has it there", "the replicas"),
+            (false, true) => ("does not have it there", "the primary and the replicas"),
+            (false, false) => ("does not have it there", "the primary"),
         };
         let slow = if timeout_ms < EVERYSEC_MS {
             format!(
@@ -186,7 +179,7 @@ impl ReplyContext<'_> {
             connected,
             rolled_back,
             message: format!(
-                "redis at {}: the {subject} was not on disk within {timeout_ms} ms: {primary}{replicas}; \
+                "redis at {}: the {subject} was not on disk within {timeout_ms} ms: the primary {primary}{replicas}; \
                  {meaning}; check {lagging}: a server with appendonly no or appendfsync no never \
                  acknowledges{slow}",
                 self.address

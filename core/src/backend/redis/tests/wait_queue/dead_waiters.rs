@@ -27,8 +27,7 @@ fn queue_strangers(server: &Server, resource: &str, count: usize, alive_until: &
 
 /// A lock on "r" that is held, and a fair waiter of the same process in its queue.
 async fn held_with_a_fair_waiter(process: &Process) -> (Request, Waiter) {
-    let lock = request(one("r"), 600_000, acks(0, 0));
-    assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&lock)).await));
+    let lock = process.hold("r").await;
     let waiter = Waiter::new(true);
     assert!(matches!(process.join(&one("r"), &waiter).await, Value::Int(..=-1)));
     (lock, waiter)
@@ -42,9 +41,7 @@ fn dead_waiters_are_removed_a_few_at_a_time() {
     if !available() {
         return;
     }
-    let server = Server::start(&[]);
-    let process = Process::new(&server);
-    let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
+    let (server, process, mut subscriber) = one_process();
     on_io(async move {
         let (lock, waiter) = held_with_a_fair_waiter(&process).await;
         queue_strangers(&server, "r", 2_000, "1");
@@ -61,7 +58,7 @@ fn dead_waiters_are_removed_a_few_at_a_time() {
         );
         removed("an attempt");
         assert_eq!(subscriber.take(), [0]);
-        process.release(&LeaseArgs::release(&lock.resources, lock.owner)).await;
+        process.release(&lock).await;
         removed("a release");
         assert_eq!(subscriber.take(), [0]);
         let mut reply = process.heartbeat(&["r"]).await;
@@ -91,13 +88,11 @@ fn a_process_without_a_subscription_counts_as_dead_with_all_its_waiters() {
     if !available() {
         return;
     }
-    let server = Server::start(&[]);
-    let process = Process::new(&server);
-    let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
+    let (server, process, mut subscriber) = one_process();
     on_io(async move {
         let (lock, waiter) = held_with_a_fair_waiter(&process).await;
         queue_strangers(&server, "r", 2_000, "99999999999999");
-        process.release(&LeaseArgs::release(&lock.resources, lock.owner)).await;
+        process.release(&lock).await;
         assert!(waiters(&server, "r") >= 2_001 - MOST_REMOVED);
         assert_eq!(subscriber.take(), [0]);
         while process.heartbeat(&["r"]).await == Value::Int(-2) {}
@@ -114,8 +109,7 @@ fn the_death_of_a_fair_waiter_is_an_offer_to_those_it_kept_from_the_lock() {
     let (process, dies) = (Process::new(&server), Process::new(&server));
     let mut subscriber = Subscriber::new(&server, [&process, &dies].into_iter());
     on_io(async move {
-        let held = request(one("b"), 600_000, acks(0, 0));
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&held)).await));
+        process.hold("b").await;
         let fair = Waiter::new(true);
         dies.join(&Resources::many(vec!["a".into(), "b".into()]).unwrap(), &fair).await;
         // Neither can have `a` before the fair waiter, nor the first of them before `b` is released.
@@ -139,18 +133,15 @@ fn an_offer_is_handed_on_past_a_fair_waiter_that_died() {
     if !available() {
         return;
     }
-    let server = Server::start(&[]);
-    let process = Process::new(&server);
-    let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
+    let (server, process, mut subscriber) = one_process();
     on_io(async move {
-        let [one_lease, other] = [(); 2].map(|()| request(one("r"), 600_000, acks(0, 0)));
         let [first, last] = [(); 2].map(|()| Waiter::new(false));
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&one_lease)).await));
+        let lease = process.hold("r").await;
         process.join(&one("r"), &first).await;
-        process.release(&LeaseArgs::release(&one_lease.resources, one_lease.owner)).await;
+        process.release(&lease).await;
         assert_eq!(subscriber.take(), [first.number()]);
         // Overtakes the first one, and the last one comes after the offer.
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&other)).await));
+        process.hold("r").await;
         process.join(&one("r"), &last).await;
         queue_strangers(&server, "r", 1, "1");
         server.run::<()>(&["DEL", &lock_key("r")]);

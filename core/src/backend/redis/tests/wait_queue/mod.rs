@@ -8,10 +8,13 @@ mod worlds;
 use redis::Value;
 
 use super::*;
+use crate::backend::redis::config::Settings;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
-use crate::backend::redis::protocol::scripts::{ACQUIRE, HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE, RELEASE};
+use crate::backend::redis::protocol::scripts::{
+    ACQUIRE, HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE, RELEASE, Script,
+};
 use crate::backend::redis::protocol::values::text;
 use crate::backend::redis::tests::servers::server::{Server, available};
 use crate::backend::waiter::Waiter;
@@ -35,41 +38,35 @@ impl Process {
         first(reply.await.unwrap())
     }
 
-    async fn release(&self, lease: &LeaseArgs) -> Value {
+    /// A lease on this name, far longer than a test takes.
+    async fn hold(&self, name: &str) -> Request {
+        let lease = request(one(name), 600_000, acks(0, 0));
+        assert!(is_granted(&self.attempt(&LeaseArgs::acquire(&lease)).await));
+        lease
+    }
+
+    async fn release(&self, Request { resources, owner, .. }: &Request) -> Value {
+        let lease = LeaseArgs::release(resources, *owner);
         let reply = self.0.shared.run_script(&RELEASE, |packer, out| {
-            RELEASE.pack(&self.0.settings.keys, std::iter::once(lease), packer, out);
+            RELEASE.pack(&self.0.settings.keys, std::iter::once(&lease), packer, out);
         });
         first(reply.await.unwrap())
     }
 
     async fn leave(&self, resources: &Resources, waiter: &Waiter) {
-        let entry = self.0.settings.keys.waiter(waiter);
-        let names = resources.as_slice().iter().map(AsRef::as_ref);
-        let reply = self.0.shared.run_script(&LEAVE_QUEUE, |packer, out| {
-            LEAVE_QUEUE.pack_queues(
-                &self.0.settings.keys,
-                &names,
-                Some(&entry),
-                ScriptReply::Number,
-                packer,
-                out,
-            );
-        });
-        reply.await.unwrap();
+        self.queue(&LEAVE_QUEUE, resources, waiter).await;
     }
 
     async fn join(&self, resources: &Resources, waiter: &Waiter) -> Value {
-        let entry = self.0.settings.keys.waiter(waiter);
+        self.queue(&JOIN_QUEUE, resources, waiter).await
+    }
+
+    async fn queue(&self, script: &Script, resources: &Resources, waiter: &Waiter) -> Value {
+        let Settings { keys, .. } = &*self.0.settings;
+        let entry = keys.waiter(waiter);
         let names = resources.as_slice().iter().map(AsRef::as_ref);
-        let reply = self.0.shared.run_script(&JOIN_QUEUE, |packer, out| {
-            JOIN_QUEUE.pack_queues(
-                &self.0.settings.keys,
-                &names,
-                Some(&entry),
-                ScriptReply::Number,
-                packer,
-                out,
-            );
+        let reply = self.0.shared.run_script(script, |packer, out| {
+            script.pack_queues(keys, &names, Some(&entry), ScriptReply::Number, packer, out);
         });
         first(reply.await.unwrap())
     }
@@ -82,6 +79,14 @@ impl Process {
         });
         first(reply.await.unwrap())
     }
+}
+
+/// A server, one process, and everything that is published to it.
+fn one_process() -> (Server, Process, Subscriber) {
+    let server = Server::start(&[]);
+    let process = Process::new(&server);
+    let subscriber = Subscriber::new(&server, std::iter::once(&process));
+    (server, process, subscriber)
 }
 
 /// The only reply, or the first of several.

@@ -8,14 +8,10 @@ fn a_server_out_of_memory_keeps_the_places_of_waiters_and_says_who_holds_what() 
     if !available() {
         return;
     }
-    let server = Server::start(&[]);
-    let process = Process::new(&server);
-    let mut subscriber = Subscriber::new(&server, std::iter::once(&process));
+    let (server, process, mut subscriber) = one_process();
     on_io(async move {
-        let held = request(one("r"), 600_000, acks(0, 0));
-        assert!(is_granted(&process.attempt(&LeaseArgs::acquire(&held)).await));
-        let other = LeaseArgs::acquire(&request(one("other"), 600_000, acks(0, 0)));
-        assert!(is_granted(&process.attempt(&other).await));
+        let held = process.hold("r").await;
+        process.hold("other").await;
         let (first, second) = (Waiter::new(true), Waiter::new(true));
         process.join(&one("r"), &first).await;
         server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
@@ -33,7 +29,7 @@ fn a_server_out_of_memory_keeps_the_places_of_waiters_and_says_who_holds_what() 
         std::thread::sleep(Duration::from_millis(2));
         assert_eq!(process.heartbeat(&["r"]).await, Value::Int(-1));
         assert!(alive() > before, "it counts as alive for longer");
-        process.release(&LeaseArgs::release(&held.resources, held.owner)).await;
+        process.release(&held).await;
         assert_eq!(subscriber.take(), [first.number()]);
     });
 }

@@ -30,7 +30,7 @@ struct World {
     subscriber: Subscriber,
     names: Vec<String>,
     waiting: BTreeMap<u64, Waiting>,
-    held: Vec<(LeaseArgs, Resources)>,
+    held: Vec<Request>,
     /// Published, and not yet received.
     messages: VecDeque<u64>,
     attempts: usize,
@@ -77,14 +77,14 @@ impl World {
         let reply = self.processes[*process].attempt(&LeaseArgs::acquire(&request)).await;
         if is_granted(&reply) {
             self.waiting.remove(&number);
-            self.held.push((LeaseArgs::release(&request.resources, request.owner), request.resources));
+            self.held.push(request);
         }
         self.receive();
     }
 
     async fn release(&mut self) {
         let at = self.random.below(self.held.len());
-        let (lease, _) = self.held.swap_remove(at);
+        let lease = self.held.swap_remove(at);
         self.processes[0].release(&lease).await;
         self.receive();
     }
@@ -128,7 +128,7 @@ impl World {
 
     /// The waiters that an attempt would grant.
     fn forgotten(&self) -> Vec<u64> {
-        let held: BTreeSet<_> = self.held.iter().flat_map(|(_, resources)| resources.as_slice()).collect();
+        let held: BTreeSet<_> = self.held.iter().flat_map(|lease| lease.resources.as_slice()).collect();
         let mut fair_heads = BTreeMap::new();
         for (number, waiting) in self.waiting.iter().filter(|(_, waiting)| waiting.waiter.is_fair()) {
             for name in waiting.resources.as_slice() {
