@@ -588,7 +588,7 @@ export interface Guarantee {
 
 /** What a manager has done since it was created. */
 export interface ManagerStats {
-  /** Leases held right now: granted, and neither released nor dropped. */
+  /** Leases held right now: granted, and neither released, nor dropped, nor lost. */
   readonly held: number
   /** Calls of `acquire…` and `tryAcquire…` that have not settled. */
   readonly pending: number

@@ -333,6 +333,10 @@ impl Manager {
     pub fn stats(&self) -> Stats {
         let backends = self.backends.iter().filter_map(|(_, configured)| configured.as_ref());
         let cleanups = backends.map(|configured| configured.backend.pending_cleanups() as u64).sum();
-        Stats { held: self.leases.lock().held.len() as u64, cleanups, ..self.counters.read() }
+        let now = self.clock.boot();
+        let leases = self.leases.lock();
+        let held = leases.held.values().filter(|lease| !lease.remaining(now).is_zero()).count() as u64;
+        drop(leases);
+        Stats { held, cleanups, ..self.counters.read() }
     }
 }

@@ -9,7 +9,7 @@ macro_rules! with_counters {
     ($define:ident) => {
         $define! {
             gauges {
-                /// Leases held right now.
+                /// Leases held right now: those that were lost or have expired are not.
                 held,
                 /// Unknown outcomes that are being cleaned up right now.
                 cleanups,

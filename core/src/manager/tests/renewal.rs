@@ -277,6 +277,20 @@ fn why_a_lease_was_lost_is_remembered() {
 }
 
 #[test]
+fn a_lost_lease_is_not_counted_as_held() {
+    let stage = Stage::new();
+    let [lost, kept] = ["lost", "kept"].map(|name| stage.acquire(name, 10_000));
+    assert_eq!(stage.manager.stats().held, 2);
+    stage.manager.mark_lost(&stage.held(lost), "on purpose");
+    assert_eq!(stage.manager.stats().held, 1);
+    stage.clock.advance(ms(9_897));
+    assert_eq!(stage.manager.stats().held, 1, "it ends in a millisecond");
+    stage.clock.advance(ms(1));
+    assert_eq!(stage.manager.stats().held, 0, "it is over, whether or not it was missed yet");
+    assert_eq!(stage.manager.remaining(kept), ms(0));
+}
+
+#[test]
 fn a_lease_whose_handle_was_dropped_in_mid_renewal_is_not_released() {
     let stage = Stage::new();
     let held = stage.renewed("r", 10_000, FOREVER);
