@@ -68,8 +68,8 @@ export declare class NativeManager {
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends the current lease of a resource, no matter who holds it. */
   forceRelease(slot: number, strategy: number, resource: string): void
-  /** Reports what a strategy guarantees here to locks that require this many acknowledgements. */
-  describe(slot: number, strategy: number, acks: number): void
+  /** Reports what a strategy guarantees here to locks with these acknowledgements and this TTL. */
+  describe(slot: number, strategy: number, acks: number, fsync: boolean, ttlMs: number): void
   /** Connects a strategy's backend. */
   connect(slot: number, strategy: number): void
   /** The counters so far. */

@@ -521,7 +521,7 @@ export interface Survives {
   readonly failover: Survival
   /** Some of the hosts cannot reach the others. */
   readonly partition: Survival
-  /** A wall clock is set. */
+  /** A wall clock is set. The reason also says how far the replicas' clocks differ from the primary's. */
   readonly clockStep: Survival
   /** All of the deployment loses power. */
   readonly powerLoss: Survival
@@ -776,8 +776,9 @@ export class LockManager implements AsyncDisposable {
   forceRelease(resource: string, options?: { strategy?: Strategy | undefined }): Promise<boolean>
   /**
    * Reports what this deployment guarantees, as far as it can be seen now: which failures its locks survive
-   * alone and which they survive with a guard. For locks with the manager's default `acks`. Does not create a
-   * lock file.
+   * alone and which they survive with a guard. For locks with the manager's default `acks`, `fsync` and
+   * `ttlMs`. Does not create a lock file. Connects to the replicas of a Redis primary, to compare their
+   * clocks with its own, for a second at most.
    *
    * Rejects with {@link BackendUnavailableError} or {@link UnsupportedError}.
    * @example

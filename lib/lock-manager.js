@@ -315,8 +315,11 @@ class LockManager {
   /** @param {{ strategy?: Public.Strategy | undefined }} [options] */
   async describe(options) {
     const strategy = this.#checks.strategyOption(options, this.#settings.strategy)
-    const acks = strategy.acknowledged ? this.#settings.defaults.acks : null
-    const outcome = await submit((slot) => this.#calls.direct.describe(slot, strategy.number, acks ?? 0))
+    const { acks: required, fsync, ttlMs } = this.#settings.defaults
+    const acks = strategy.acknowledged ? required : null
+    const outcome = await submit((slot) =>
+      this.#calls.direct.describe(slot, strategy.number, required, fsync, ttlMs),
+    )
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name)
     const guarantee = /** @type {Native.Guarantee} */ (detail(outcome))
     return { strategy: strategy.name, acks, ...guarantee }

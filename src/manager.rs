@@ -22,7 +22,7 @@ use crate::convert::{millis, too_short};
 use crate::wire::{Call, Grant};
 use fencelock_core::backend::redis::AskedCredentials;
 use fencelock_core::error::{Error, Report, Result};
-use fencelock_core::lease::{Owner, Strategy, Ttl};
+use fencelock_core::lease::{AckPolicy, Owner, Strategy, Ttl};
 use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::{Acquired, Manager};
 use fencelock_core::runtime::clock::Clock;
@@ -290,11 +290,13 @@ impl NativeManager {
         });
     }
 
-    /// Reports what a strategy guarantees here to locks that require this many acknowledgements.
+    /// Reports what a strategy guarantees here to locks with these acknowledgements and this TTL.
     #[napi(catch_unwind)]
-    pub fn describe(&self, env: Env, slot: u32, strategy: u32, acks: u32) {
+    pub fn describe(&self, env: Env, slot: u32, strategy: u32, acks: u32, fsync: bool, ttl_ms: u32) {
         self.run(env, slot, strategy, |manager, strategy| {
-            Ok(async move { manager.describe(strategy, acks).await.map(Box::new).map(Outcome::Guarantee) })
+            let acks = AckPolicy { required: acks, fsync, ..AckPolicy::default() };
+            let ttl = Ttl::from_millis(ttl_ms)?;
+            Ok(async move { manager.describe(strategy, acks, ttl).await.map(Box::new).map(Outcome::Guarantee) })
         });
     }
 

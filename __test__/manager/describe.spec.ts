@@ -196,6 +196,26 @@ describe('strong locks', () => {
       expect(await rejection(call)).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
   })
 
+  it.runIf(valkeyProgram !== undefined).each([
+    ['always', 'yes', undefined],
+    ['everysec', 'with a guard', /up to a second too early that a lease is on disk/],
+    ['no', 'with a guard', /appendfsync is no: it never says that a lease is on disk/],
+  ] as const)('with fsync on a server that flushes %s', async (appendfsync, powerLoss, warning) => {
+    const config = ['appendonly yes', `appendfsync ${appendfsync}`]
+    const server = await startRedis({ program: valkeyProgram!, config })
+    const managerOf = (fsync: boolean): LockManager =>
+      closing(new LockManager({ redis: { url: server.url, replicas: 0 }, defaults: { fsync } }))
+    const aboutFsync = ({ warnings }: Guarantee): string[] =>
+      warnings.filter((text) => text.includes('defaults.fsync'))
+
+    const guarantee = await managerOf(true).describe()
+    expect(aboutFsync(guarantee)).toEqual(warning ? [expect.stringMatching(warning)] : [])
+    expect(guarantee.survives.powerLoss.verdict).toBe(powerLoss)
+    expect(guarantee.survives.primaryCrash.verdict).toBe(appendfsync === 'no' ? 'with a guard' : 'yes')
+    expectReasons(guarantee.survives)
+    expect(aboutFsync(await managerOf(false).describe())).toEqual([])
+  })
+
   it.runIf(valkeyProgram !== undefined)('recognize Valkey', async () => {
     const { guarantee } = await strong({ program: valkeyProgram! })
     expect(guarantee.server).toMatchObject({

@@ -155,9 +155,9 @@ pub trait LockBackend {
     /// stays, so that tokens keep rising.
     fn force_release(&self, resource: &str) -> impl Future<Output = Result<bool>> + Send;
 
-    /// What this deployment guarantees, as far as it can be seen now, to locks that require this many
-    /// acknowledgements. Backends without replicas ignore the number.
-    fn describe(&self, acks: u32) -> impl Future<Output = Result<Guarantee>> + Send;
+    /// What this deployment guarantees, as far as it can be seen now, to locks that require these
+    /// acknowledgements and have this TTL. Backends without replicas ignore both.
+    fn describe(&self, acks: AckPolicy, ttl: Ttl) -> impl Future<Output = Result<Guarantee>> + Send;
 
     /// How many leases are being undone in the background. They outlive [`Self::close`].
     fn pending_cleanups(&self) -> usize {

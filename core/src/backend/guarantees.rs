@@ -128,6 +128,19 @@ impl Skew {
         }
     }
 
+    /// How this server's clock compares with that of another one, both measured by the same clock.
+    pub const fn relative_to(self, other: Self) -> Self {
+        Self {
+            ahead_micros: self.ahead_micros.wrapping_sub(other.ahead_micros),
+            error_micros: self.error_micros.saturating_add(other.error_micros),
+        }
+    }
+
+    /// How far apart the clocks are at most, in µs.
+    pub const fn at_most(self) -> u64 {
+        self.ahead_micros.unsigned_abs().saturating_add(self.error_micros)
+    }
+
     /// How far apart the clocks are at least, in µs.
     pub const fn at_least(self) -> u64 {
         self.ahead_micros.unsigned_abs().saturating_sub(self.error_micros)
@@ -162,6 +175,9 @@ mod tests {
         assert_eq!((ahead.ahead_micros, ahead.at_least()), (4000, 3500));
         let behind = Skew::between(10_000, 1500, 12_000);
         assert_eq!((behind.ahead_micros, behind.at_least()), (-9500, 8500));
+        let between = behind.relative_to(ahead);
+        assert_eq!((between.ahead_micros, between.error_micros), (-13_500, 1500));
+        assert_eq!((between.at_least(), between.at_most()), (12_000, 15_000));
         // Our own clock was set back meanwhile.
         assert_eq!(Skew::between(2000, 1000, 1000).error_micros, 0);
     }

@@ -102,8 +102,8 @@ impl LockBackend for Backend {
         dispatch!(self, backend => backend.force_release(resource).await)
     }
 
-    async fn describe(&self, acks: u32) -> Result<Guarantee> {
-        dispatch!(self, backend => backend.describe(acks).await)
+    async fn describe(&self, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
+        dispatch!(self, backend => backend.describe(acks, ttl).await)
     }
 
     fn pending_cleanups(&self) -> usize {

@@ -39,7 +39,7 @@ use crate::backend::Backend;
 use crate::backend::contract::{Busy, Info, LockBackend, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
-use crate::lease::{Acks, Owner, PerStrategy, Strategy};
+use crate::lease::{AckPolicy, Acks, Owner, PerStrategy, Strategy, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
@@ -320,8 +320,8 @@ impl Manager {
     }
 
     /// What a strategy guarantees on this deployment to locks that require this many acknowledgements.
-    pub async fn describe(&self, strategy: Strategy, acks: u32) -> Result<Guarantee> {
-        self.open_backend(strategy)?.describe(acks).await
+    pub async fn describe(&self, strategy: Strategy, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
+        self.open_backend(strategy)?.describe(acks, ttl).await
     }
 
     /// Connects the backend of a strategy.

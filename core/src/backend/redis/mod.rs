@@ -187,11 +187,11 @@ impl LockBackend for RedisBackend {
         node.force_release(&resources).await.map_err(NodeError::into_error)
     }
 
-    async fn describe(&self, acks: u32) -> Result<Guarantee> {
+    async fn describe(&self, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
         self.check_open()?;
         let nodes = self.topology.discovered().await?;
-        let guarantees = join_all(nodes.iter().map(|node| node.describe(acks))).await;
-        self.topology.describe(&nodes, guarantees, acks).await
+        let guarantees = join_all(nodes.iter().map(|node| node.describe(acks, ttl))).await;
+        self.topology.describe(&nodes, guarantees, acks.required).await
     }
 
     fn pending_cleanups(&self) -> usize {

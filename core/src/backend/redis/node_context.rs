@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::connection::connect::Connector;
 use crate::backend::redis::connection::route::Route;
+use crate::backend::redis::connection::server_clocks::ServerClocks;
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
 use crate::backend::redis::protocol::lease_args::Grouping;
 use crate::backend::redis::protocol::proof::Proof;
@@ -20,6 +21,7 @@ pub(crate) struct NodeContext {
     pub clock: Clock,
     pub connector: Arc<Connector>,
     pub shared: Arc<SharedConnection>,
+    pub clocks: Arc<ServerClocks>,
     /// Whether it is a node of a cluster, and not all of it.
     pub of_cluster: bool,
     /// Whether only requests of one slot may share a call: of a cluster's node, or of a server that said so.
@@ -32,7 +34,7 @@ impl NodeContext {
         let connector = Arc::new(Connector::new(settings.clone(), route));
         let shared = Arc::new(SharedConnection::new(settings.clone(), connector.clone()));
         let by_slot = Arc::new(AtomicBool::new(of_cluster));
-        Self { settings, clock, connector, shared, of_cluster, by_slot }
+        Self { settings, clock, connector, shared, clocks: Arc::default(), of_cluster, by_slot }
     }
 
     /// Which requests may share a call.

@@ -224,7 +224,7 @@ impl LockBackend for SqliteBackend {
     }
 
     /// Opens the file if it exists, but does not create it.
-    async fn describe(&self, _acks: u32) -> Result<Guarantee> {
+    async fn describe(&self, _acks: AckPolicy, _ttl: Ttl) -> Result<Guarantee> {
         let file = self.file()?;
         let read = |tx: &mut Tx<'_>| describe::FileFacts::read(tx).map(Some);
         let path = file.committer().path();

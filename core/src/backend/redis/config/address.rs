@@ -44,6 +44,27 @@ impl Address {
             Some(tls) => Self::Tls { host: address, port, tls: Arc::new(tls.for_host(host)?) },
         })
     }
+
+    /// Another server of the same deployment, encrypted in the same way.
+    pub fn of_neighbour(&self, host: &str, port: u16) -> Result<Self> {
+        let address = host.to_owned();
+        Ok(match self {
+            Self::Tls { tls, .. } => Self::Tls { host: address, port, tls: Arc::new(tls.for_host(host)?) },
+            Self::Tcp { .. } | Self::Unix(_) => Self::Tcp { host: address, port },
+        })
+    }
+
+    /// Whether a password for this server may be sent to a neighbour that it tells of: one that shows a
+    /// certificate, or is on the same host. Any other may be a stranger, seen from here.
+    pub fn trusts(&self, neighbour: &Self) -> bool {
+        match (self, neighbour) {
+            (Self::Tls { .. }, Self::Tls { .. }) => true,
+            (Self::Tcp { host: own, .. }, Self::Tcp { host, .. }) => {
+                comparable(own) == comparable(host) || (is_loopback(own) && is_loopback(host))
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Turns what servers announce into addresses that this client can reach.
@@ -75,6 +96,10 @@ impl FromIterator<((String, u16), (String, u16))> for AddressMap {
     }
 }
 
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// Names and IPv6 addresses can be written in several ways.
 fn comparable(host: &str) -> String {
     match host.parse::<IpAddr>() {
@@ -95,6 +120,7 @@ impl AnnouncedAddresses {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tls::TlsOptions;
     use super::*;
 
     #[test]
@@ -111,5 +137,24 @@ mod tests {
         assert_eq!(announced.address("::1", 6380).unwrap().to_string(), "[::1]:6380");
         assert_eq!(announced.address("::1", 6379).unwrap().to_string(), "public.test:7001");
         assert_eq!(announced.address("node-1.INTERNAL", 6379).unwrap().to_string(), "public.test:7002");
+    }
+
+    #[test]
+    fn a_neighbour_is_reached_in_the_same_way() {
+        let tls = TlsSettings::new(TlsOptions::default()).unwrap();
+        let encrypted = Address::new("primary.test", 6380, Some(&tls)).unwrap();
+        let Address::Tls { tls, .. } = encrypted.of_neighbour("replica.test", 6381).unwrap() else {
+            panic!("its neighbours use TLS too")
+        };
+        assert_eq!(tls.server_name.to_str(), "replica.test", "each has its own certificate");
+        let plain = Address::new("primary.test", 6379, None).unwrap();
+        let neighbour = plain.of_neighbour("10.0.0.2", 6379).unwrap();
+        assert!(matches!(neighbour, Address::Tcp { .. }));
+        assert!(!plain.trusts(&neighbour), "it may be a stranger");
+        assert!(plain.trusts(&plain.of_neighbour("Primary.test", 6380).unwrap()));
+        assert!(!plain.trusts(&plain.of_neighbour("127.0.0.1", 6380).unwrap()), "that is this host");
+        let local = Address::new("localhost", 6379, None).unwrap();
+        assert!(local.trusts(&local.of_neighbour("127.0.0.1", 6380).unwrap()));
+        assert!(encrypted.trusts(&encrypted.of_neighbour("10.0.0.2", 6380).unwrap()));
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum ServerKind {
     ClusterPrimary,
     /// A server that is asked for the map of its cluster; perhaps a replica.
     ClusterNode,
+    /// A replica, whose clock is read; perhaps a primary by now.
+    Replica,
     /// A Sentinel.
     Sentinel,
 }

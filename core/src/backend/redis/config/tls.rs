@@ -47,8 +47,19 @@ pub(crate) struct TlsSettings {
 
 /// The TLS settings of one server.
 pub(crate) struct Tls {
-    pub connector: TlsConnector,
     pub server_name: ServerName<'static>,
+    settings: TlsSettings,
+}
+
+impl Tls {
+    pub const fn connector(&self) -> &TlsConnector {
+        &self.settings.connector
+    }
+
+    /// Of another server of the same deployment.
+    pub fn for_host(&self, host: &str) -> Result<Self> {
+        self.settings.for_host(host)
+    }
 }
 
 impl fmt::Debug for TlsSettings {
@@ -97,7 +108,7 @@ impl TlsSettings {
             Some(name) => name.clone(),
             None => certificate_name(host.to_owned())?,
         };
-        Ok(Tls { connector: self.connector.clone(), server_name })
+        Ok(Tls { server_name, settings: self.clone() })
     }
 }
 

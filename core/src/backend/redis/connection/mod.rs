@@ -8,6 +8,7 @@ mod login;
 mod login_watch;
 pub(crate) mod messages;
 pub(crate) mod route;
+pub(crate) mod server_clocks;
 pub(crate) mod shared;
 mod tasks;
 #[cfg(test)]

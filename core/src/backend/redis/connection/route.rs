@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::backend::redis::config::endpoint::Endpoint;
+use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::protocol::redirect::Redirect;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
@@ -22,6 +22,10 @@ pub(crate) trait Locate: fmt::Display + Send + Sync {
 
     /// The server said that another node of its cluster has a slot. Must not block.
     fn redirected(&self, _redirect: &Redirect) {}
+
+    /// The replicas of the server, which tells of them by these hosts and ports: each as it is announced, and
+    /// how it is reached. Only for a look at them.
+    fn replicas(&self, told: &[(String, u16)]) -> Vec<AnnouncedReplica>;
 
     /// Whether the server that was reached there is the right one, by what identifies it.
     fn check(&self, _endpoint: &Arc<Endpoint>, _run_id: Option<&str>) -> Result<()> {
@@ -39,6 +43,9 @@ pub(crate) trait Locate: fmt::Display + Send + Sync {
         None
     }
 }
+
+/// A replica as it is announced, and how it is reached.
+pub(crate) type AnnouncedReplica = ((String, u16), Result<Arc<Endpoint>>);
 
 /// A server at an address that never changes, though it may lead to another server.
 pub(crate) struct FixedAddress(pub Arc<Endpoint>);
@@ -84,6 +91,21 @@ impl Locate for FixedAddress {
     }
 
     fn doubt(&self, _why: &str) {}
+
+    fn replicas(&self, told: &[(String, u16)]) -> Vec<AnnouncedReplica> {
+        told.iter().map(|replica| (replica.clone(), self.replica(replica))).collect()
+    }
+}
+
+impl FixedAddress {
+    fn replica(&self, (host, port): &(String, u16)) -> Result<Arc<Endpoint>> {
+        let Endpoint { address: own, settings, .. } = &*self.0;
+        let address = own.of_neighbour(host, *port)?;
+        if settings.credentials.are_used() && !own.trusts(&address) {
+            return Err(Error::unavailable("without TLS it is not sent the password"));
+        }
+        Ok(Arc::new(Endpoint { address, kind: ServerKind::Replica, settings: Arc::clone(settings) }))
+    }
 }
 
 impl fmt::Display for FixedAddress {
@@ -146,6 +168,11 @@ impl Route {
         let old = self.next_generation(&mut self.members.lock());
         old.iter().filter_map(Weak::upgrade).for_each(|connection| connection.retire(&why));
         self.notify_doubt();
+    }
+
+    /// See [`Locate::replicas`].
+    pub fn replicas(&self, told: &[(String, u16)]) -> Vec<AnnouncedReplica> {
+        self.locator.replicas(told)
     }
 
     /// See [`Locate::check`].

@@ -1,45 +1,35 @@
 //! Which failures strong locks survive on a deployment.
 
+use super::asked::Asked;
+use super::clocks::Clocks;
+use super::persistence::{Recovered, after_crash, after_power_loss};
 use crate::backend::guarantees::{FailureModes, Judgement, PAUSE, PROCESS_CRASH, ServerInfo};
 
-/// The data that a server has after its process died, or its power failed.
-enum Recovered {
-    /// Every write that it replied to.
-    All,
-    /// Less; completes the sentence "the primary comes back …".
-    Partly(&'static str),
-}
+/// What is added where both sides of a partition may grant, because tokens come from the clocks then.
+const BOTH_GRANT: &str =
+    "in a network split both sides may grant; two leases may then even have the same token";
 
-fn recovered(server: &ServerInfo) -> Recovered {
-    match (server.aof, server.fsync.as_deref(), server.rdb) {
-        (Some(true), Some("always"), _) => Recovered::All,
-        (Some(true), Some("everysec"), _) => Recovered::Partly("without the last second or two"),
-        (Some(true), Some(_), _) => Recovered::Partly("without what the system had not written to disk yet"),
-        (Some(true), None, _) => Recovered::Partly("without the newest writes, unless appendfsync is always"),
-        (Some(false), _, Some(true)) => Recovered::Partly("as of its last snapshot"),
-        (Some(false), _, Some(false)) => Recovered::Partly("empty"),
-        _ => Recovered::Partly("with what its persistence kept, which cannot be seen from here"),
-    }
-}
-
-/// For locks that require `acks` of the `declared` replicas; `connected` replicas are connected now.
-pub(crate) fn failure_modes(server: &ServerInfo, acks: u32, declared: u32, connected: u32) -> FailureModes {
+/// For locks that require this.
+pub(crate) fn failure_modes(server: &ServerInfo, asked: &Asked, clocks: &Clocks) -> FailureModes {
     FailureModes {
         process_crash: Judgement::yes(PROCESS_CRASH),
         pause: Judgement::with_guard(PAUSE),
-        primary_crash: match recovered(server) {
-            Recovered::All => Judgement::yes("a primary that comes back has every granted lease on disk"),
+        primary_crash: match after_crash(server, asked) {
+            Recovered::All => {
+                Judgement::yes("a primary that comes back has every granted lease in its append-only file")
+            }
             Recovered::Partly(data) => Judgement::with_guard(format!(
                 "a primary that comes back does so {data}: leases it has lost can be granted again"
             )),
         },
-        failover: failover(acks, declared),
-        partition: partition(acks, declared, connected),
-        clock_step: Judgement::with_guard(
+        failover: failover(asked),
+        partition: partition(asked),
+        clock_step: Judgement::with_guard(format!(
             "a step of the primary's clock (after a failover: the difference between the clocks of the new \
-             and the old primary) ends leases early or late by as much; the clients' clocks do not matter",
-        ),
-        power_loss: match recovered(server) {
+             and the old primary) ends leases early or late by as much; the clients' clocks do not matter{}",
+            clocks.of_replicas()
+        )),
+        power_loss: match after_power_loss(server, asked) {
             Recovered::All => Judgement::yes(
                 "every granted lease is on the primary's disk, if the disk keeps what was flushed to it",
             ),
@@ -68,7 +58,7 @@ pub(crate) fn with_durable_log(modes: FailureModes) -> FailureModes {
     }
 }
 
-fn failover(acks: u32, declared: u32) -> Judgement {
+fn failover(&Asked { acks, declared, fsync, .. }: &Asked) -> Judgement {
     Judgement::with_guard(if declared == 0 {
         "no replica is declared, so a server that replaces this one has none of its leases".to_owned()
     } else if acks == 0 {
@@ -80,14 +70,19 @@ fn failover(acks: u32, declared: u32) -> Judgement {
              acks: 'all' ensures"
         )
     } else {
+        let (place, unless) = if fsync {
+            (" on disk", "if its disk has kept what was flushed to it")
+        } else {
+            ("", "unless it has restarted since without its data")
+        };
         format!(
-            "all {declared} declared replicas had a lease when it was granted, so the new primary knows it, \
-             unless it has restarted since without its data; it ends the lease by its own clock"
+            "all {declared} declared replicas had a lease{place} when it was granted, so the new primary knows \
+             it, {unless}; it ends the lease by its own clock"
         )
     })
 }
 
-fn partition(acks: u32, declared: u32, connected: u32) -> Judgement {
+fn partition(&Asked { acks, declared, connected, .. }: &Asked) -> Judgement {
     if declared == 0 && connected == 0 {
         return Judgement::yes(
             "there is a single server: a client that cannot reach it gets no lock, and the lease of a holder \
@@ -95,9 +90,15 @@ fn partition(acks: u32, declared: u32, connected: u32) -> Judgement {
         );
     }
     Judgement::with_guard(if acks == 0 {
-        "a primary that is cut off keeps granting (acks is 0) next to the replica that was promoted in its \
-         place: two holders for as long as that lasts"
-            .to_owned()
+        format!(
+            "a primary that is cut off keeps granting (acks is 0) next to the replica that was promoted in \
+             its place: two holders for as long as that lasts; {BOTH_GRANT}"
+        )
+    } else if acks < declared {
+        format!(
+            "a primary that is cut off with {acks} of its replicas keeps granting next to one that was \
+             promoted: {BOTH_GRANT}"
+        )
     } else {
         format!(
             "a primary that is cut off grants nothing more unless {acks} of its replicas are cut off with \
@@ -115,9 +116,17 @@ mod tests {
         ServerInfo { aof, fsync: fsync.map(str::to_owned), rdb, ..ServerInfo::default() }
     }
 
+    const fn asked(acks: u32, declared: u32, connected: u32) -> Asked {
+        Asked { acks, fsync: false, declared, connected }
+    }
+
+    fn modes(server: &ServerInfo, asked: &Asked) -> FailureModes {
+        failure_modes(server, asked, &Clocks::default())
+    }
+
     #[test]
     fn only_a_flush_of_every_write_recovers_all_leases() {
-        let of = |aof, fsync, rdb| failure_modes(&server(aof, fsync, rdb), 1, 1, 1);
+        let of = |aof, fsync, rdb| modes(&server(aof, fsync, rdb), &asked(1, 1, 1));
         let always = of(Some(true), Some("always"), Some(false));
         assert_eq!((always.primary_crash.verdict, always.power_loss.verdict), (Verdict::Yes, Verdict::Yes));
         for (modes, word) in [
@@ -141,23 +150,39 @@ mod tests {
         for (acks, declared, word) in
             [(0, 0, "no replica is declared"), (0, 2, "acks is 0"), (1, 2, "1 of 2"), (2, 2, "all 2")]
         {
-            let judgement = failover(acks, declared);
+            let judgement = failover(&asked(acks, declared, declared));
             assert_eq!(judgement.verdict, Verdict::WithGuard);
             assert!(judgement.reason.contains(word), "{judgement:?}");
         }
+        let on_disk = failover(&Asked { fsync: true, ..asked(2, 2, 2) });
+        assert!(on_disk.reason.contains("a lease on disk when it was granted"), "{on_disk:?}");
     }
 
     #[test]
     fn a_partition_is_harmless_with_a_single_server() {
-        assert_eq!(partition(0, 0, 0).verdict, Verdict::Yes);
-        assert_eq!(partition(0, 0, 1).verdict, Verdict::WithGuard, "that replica may be promoted");
-        assert!(partition(0, 2, 2).reason.contains("two holders"));
-        assert!(partition(2, 2, 2).reason.contains("unless 2"));
+        assert_eq!(partition(&asked(0, 0, 0)).verdict, Verdict::Yes);
+        assert_eq!(partition(&asked(0, 0, 1)).verdict, Verdict::WithGuard, "that replica may be promoted");
+        assert!(partition(&asked(0, 2, 2)).reason.contains("two holders"));
+        assert!(partition(&asked(2, 2, 2)).reason.contains("unless 2"));
+    }
+
+    #[test]
+    fn fewer_acknowledgements_than_replicas_allow_equal_tokens_in_a_partition() {
+        for (acks, declared, equal) in
+            [(0, 2, true), (1, 2, true), (2, 3, true), (2, 2, false), (1, 1, false)]
+        {
+            let reason = partition(&asked(acks, declared, declared)).reason;
+            assert_eq!(
+                reason.contains("may then even have the same token"),
+                equal,
+                "{acks} of {declared}: {reason}"
+            );
+        }
     }
 
     #[test]
     fn a_durable_log_has_the_leases_whatever_happens_to_servers() {
-        let modes = with_durable_log(failure_modes(&server(None, None, None), 0, 0, 2));
+        let modes = with_durable_log(modes(&server(None, None, None), &asked(0, 0, 2)));
         for judgement in [&modes.failover, &modes.partition, &modes.primary_crash, &modes.power_loss] {
             assert_eq!(judgement.verdict, Verdict::Yes);
             assert!(judgement.reason.contains("redis.durable"), "{judgement:?}");

@@ -4,9 +4,13 @@ use std::str::FromStr;
 
 use std::fmt;
 
+use super::asked::Asked;
+use super::clocks::Clocks;
 use super::failure_modes::{failure_modes, with_durable_log};
-use crate::backend::guarantees::{Guarantee, ServerInfo, Skew};
+use super::persistence;
+use crate::backend::guarantees::{Guarantee, ServerInfo};
 use crate::backend::redis::config::Settings;
+use crate::lease::{AckPolicy, Ttl};
 
 /// The number of replicas that are connected and up to date, from INFO replication.
 pub(crate) fn online_replicas(info: &str) -> u32 {
@@ -22,38 +26,36 @@ pub(crate) fn is_replica(info: &str) -> bool {
     value(info, "role") == Some("slave")
 }
 
-/// The replies of CONFIG and TIME, and of a trial PUBLISH. `None`: the server did not say.
+/// The replies of CONFIG, and of a trial PUBLISH. `None`: the server did not say.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigReplies {
     /// CONFIG's `save`: empty if the server writes no snapshots.
     pub save: Option<String>,
     /// CONFIG's `appendfsync`.
     pub fsync: Option<String>,
-    pub skew: Option<Skew>,
     pub can_publish: Option<bool>,
 }
 
-/// A larger difference between the clocks is reported.
-const MAX_SKEW_MICROS: u64 = 1_000_000;
-
-/// What the deployment guarantees to locks that require this number of acknowledgements. `info`: the sections
-/// replication, server, memory and persistence.
+/// What the deployment guarantees to locks that require this. `info`: the sections replication, server,
+/// memory and persistence.
 pub(crate) fn assess(
     settings: &Settings,
     address: &impl fmt::Display,
     info: &str,
     replies: ConfigReplies,
-    acks: u32,
+    (acks, ttl): (AckPolicy, Ttl),
+    clocks: &Clocks,
 ) -> Guarantee {
-    let declared = settings.replicas;
-    let connected = online_replicas(info);
+    let (declared, connected) = (settings.replicas, online_replicas(info));
+    let asked = Asked { acks: acks.required, fsync: acks.fsync, declared, connected };
     let can_publish = replies.can_publish;
-    let server = server_info(info, replies);
-    let mut warnings = warnings(&server, acks, settings, connected);
+    let server = server_info(info, replies, clocks);
+    let mut warnings = warnings(&server, &asked, settings.durable);
+    warnings.extend(clocks.warnings(ttl.drift()));
     warnings.extend(memory_warning(&server, info));
     warnings.extend(publish_warning(can_publish, &settings.keys.channel_prefix()));
     let version = server.version.as_deref().unwrap_or("of unknown version");
-    let survives = failure_modes(&server, acks, declared, connected);
+    let survives = failure_modes(&server, &asked, clocks);
     Guarantee {
         summary: format!(
             "{} {version} at {address}. {} Fencing tokens keep rising even if the stored one is lost, as long \
@@ -91,7 +93,7 @@ fn proof(settings: &Settings) -> String {
     )
 }
 
-fn server_info(info: &str, ConfigReplies { save, fsync, skew, .. }: ConfigReplies) -> ServerInfo {
+fn server_info(info: &str, ConfigReplies { save, fsync, .. }: ConfigReplies, clocks: &Clocks) -> ServerInfo {
     let field = |name: &str| value(info, name);
     let owned = |name: &str| field(name).map(str::to_owned);
     ServerInfo {
@@ -103,12 +105,12 @@ fn server_info(info: &str, ConfigReplies { save, fsync, skew, .. }: ConfigReplie
         rdb: save.map(|points| !points.is_empty()),
         eviction_policy: owned("maxmemory_policy"),
         max_memory: field("maxmemory").and_then(|bytes| u64::from_str(bytes).ok()),
-        skew,
+        skew: clocks.primary,
     }
 }
 
-fn warnings(server: &ServerInfo, acks: u32, settings: &Settings, connected: u32) -> Vec<String> {
-    let Settings { replicas: declared, durable, .. } = *settings;
+fn warnings(server: &ServerInfo, asked: &Asked, durable: bool) -> Vec<String> {
+    let Asked { acks, declared, connected, .. } = *asked;
     let mut warnings = Vec::new();
     // Without acknowledgements it does not matter to a durable log how many replicas there are.
     if server.is_primary == Some(false) || !durable || acks > 0 {
@@ -117,7 +119,7 @@ fn warnings(server: &ServerInfo, acks: u32, settings: &Settings, connected: u32)
     // What a server says about its own disk does not apply to such a log.
     if !durable {
         warnings.extend(proof_warning(acks, declared));
-        warnings.extend(persistence_warning(server));
+        warnings.extend(persistence::warnings(server, asked));
     }
     let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
     if let Some(policy) = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")
@@ -125,7 +127,6 @@ fn warnings(server: &ServerInfo, acks: u32, settings: &Settings, connected: u32)
         warnings
             .push(format!("maxmemory-policy is {policy}: the server may evict held locks; use noeviction"));
     }
-    warnings.extend(clock_warning(server.skew));
     warnings
 }
 
@@ -145,15 +146,6 @@ fn proof_warning(acks: u32, declared: u32) -> Option<String> {
     } else {
         None
     }
-}
-
-fn persistence_warning(server: &ServerInfo) -> Option<String> {
-    let is_off = (server.aof, server.rdb) == (Some(false), Some(false)) && server.is_primary != Some(false);
-    is_off.then(|| {
-        "persistence is off (neither appendonly nor save): a primary that restarts comes back empty, and its \
-         replicas then delete their data too; turn appendonly on, or do not restart it automatically"
-            .to_owned()
-    })
 }
 
 fn replica_warning(server: &ServerInfo, declared: u32, connected: u32) -> Option<String> {
@@ -198,18 +190,6 @@ fn publish_warning(can_publish: Option<bool>, channel_prefix: &str) -> Option<St
     })
 }
 
-fn clock_warning(skew: Option<Skew>) -> Option<String> {
-    let skew = skew.filter(|skew| skew.at_least() > MAX_SKEW_MICROS)?;
-    let (seconds, ahead) = (skew.ahead_micros.unsigned_abs() as f64 / 1e6, skew.ahead_micros > 0);
-    Some(format!(
-        "the clock of the server is {seconds:.1} s {} this host's: one of them is wrong. Leases are not \
-         affected, but tokens come from it: after a failover to a server whose clock is behind, or after a \
-         move between SQLite and Redis, new tokens can be lower than old ones; synchronize all hosts with \
-         the same time servers",
-        if ahead { "ahead of" } else { "behind" }
-    ))
-}
-
 fn value<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
 }
@@ -219,7 +199,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::backend::guarantees::Verdict;
+    use crate::backend::guarantees::{Skew, Verdict};
     use crate::backend::redis::config::{Config, Location, Options};
 
     fn settings(replicas: u32) -> Arc<Settings> {
@@ -233,7 +213,19 @@ mod tests {
     }
 
     fn assess(settings: &Settings, info: &str, replies: ConfigReplies, acks: u32) -> Guarantee {
-        super::assess(settings, &"localhost:6379", info, replies, acks)
+        assess_with(settings, info, replies, acks, &Clocks::default())
+    }
+
+    fn assess_with(
+        settings: &Settings,
+        info: &str,
+        replies: ConfigReplies,
+        acks: u32,
+        clocks: &Clocks,
+    ) -> Guarantee {
+        let acks = AckPolicy { required: acks, ..AckPolicy::default() };
+        let ttl = Ttl::from_millis(10_000).unwrap();
+        super::assess(settings, &"localhost:6379", info, replies, (acks, ttl), clocks)
     }
 
     const INFO: &str = "# Replication\r\nrole:master\r\nconnected_slaves:3\r\n\
@@ -293,10 +285,10 @@ mod tests {
         let replies = |save: &str| ConfigReplies {
             save: Some(save.to_owned()),
             fsync: Some("everysec".to_owned()),
-            skew: Some(skew),
             can_publish: Some(true),
         };
-        let server = assess(&settings(2), &info, replies("3600 1"), 2).server.unwrap();
+        let clocks = Clocks { primary: Some(skew), ..Clocks::default() };
+        let server = assess_with(&settings(2), &info, replies("3600 1"), 2, &clocks).server.unwrap();
         assert_eq!(
             server,
             ServerInfo {
@@ -335,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn warns_about_missing_proof_missing_persistence_and_different_clocks() {
+    fn warns_about_missing_proof_and_missing_persistence() {
         let of = |info: &str, replies, acks| assess(&settings(2), info, replies, acks).warnings;
         assert!(of(INFO, ConfigReplies::default(), 0)[0].contains("without proof"));
         let off = INFO.replace("# Memory", "aof_enabled:0\r\n# Memory");
@@ -343,13 +335,5 @@ mod tests {
         assert!(of(&off, save(""), 2)[0].contains("comes back empty"));
         assert_eq!(of(&off, save("3600 1"), 2), Vec::<String>::new());
         assert_eq!(of(&off, ConfigReplies::default(), 2), Vec::<String>::new(), "unknown");
-        let skewed = |ahead_micros, error_micros| {
-            let skew = Some(Skew { ahead_micros, error_micros });
-            of(INFO, ConfigReplies { skew, ..ConfigReplies::default() }, 2).join("")
-        };
-        assert!(skewed(3_200_000, 1000).contains("3.2 s ahead of"));
-        assert!(skewed(-1_500_000, 1000).contains("1.5 s behind"));
-        assert_eq!(skewed(900_000, 1000), "");
-        assert_eq!(skewed(2_000_000, 1_500_000), "", "the round trip was too long to tell");
     }
 }

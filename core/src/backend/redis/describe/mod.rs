@@ -1,14 +1,19 @@
-//! What does this deployment guarantee? Asks a node, judges its replies ([`info`], [`failure_modes`]), and
-//! merges the results of several nodes ([`merge`]).
+//! What does this deployment guarantee? Asks a node and its [`replicas`], judges their replies ([`info`],
+//! [`failure_modes`], [`persistence`], [`clocks`]), and merges the results of several nodes ([`merge`]).
 
-pub(crate) mod failure_modes;
+mod asked;
+mod clocks;
+mod failure_modes;
 pub(crate) mod info;
 pub(crate) mod merge;
+mod persistence;
+mod replicas;
 
 use std::sync::Arc;
 
 use redis::{Cmd, Value};
 
+use self::clocks::Clocks;
 use self::info::ConfigReplies;
 use super::connection::Connection;
 use super::connection::shared::ExchangeError;
@@ -16,9 +21,20 @@ use super::node_context::NodeContext;
 use super::protocol::expected::ExpectedReply;
 use super::protocol::replies::Operation;
 use super::protocol::scripts::{CAN_PUBLISH, pack_can_publish};
-use super::protocol::values::{text, texts};
+use super::protocol::values::{micros, text, texts};
 use crate::backend::guarantees::{Guarantee, Skew};
 use crate::error::Result;
+use crate::lease::{AckPolicy, Ttl};
+
+/// What a server said.
+struct Replies {
+    /// The connection that it answered on.
+    connection: Arc<Connection>,
+    /// The sections of INFO.
+    info: String,
+    config: ConfigReplies,
+    skew: Option<Skew>,
+}
 
 /// What a command asks for.
 #[derive(Clone, Copy)]
@@ -57,23 +73,25 @@ fn questions() -> Vec<(Section, Cmd)> {
     ]
 }
 
-/// What a node guarantees to locks that require this number of acknowledgements.
-pub(crate) async fn describe(node: &NodeContext, acks: u32) -> Result<Guarantee> {
-    let (answered, info, config) = ask(node).await?;
-    if !info::is_replica(&info) {
-        return Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks));
+/// What a node guarantees to locks that require these acknowledgements and have this TTL.
+pub(crate) async fn describe(node: &NodeContext, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
+    let mut replies = ask(node).await?;
+    if info::is_replica(&replies.info) {
+        // It was demoted after the connection was made.
+        replies.connection.leave_server("this server became a replica");
+        replies = ask(node).await?;
     }
-    // It was demoted after the connection was made.
-    answered.leave_server("this server became a replica");
-    let (_, info, config) = ask(node).await?;
-    Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, acks))
+    let Replies { info, config, skew, .. } = replies;
+    let replicas = replicas::clocks(node, &info).await;
+    let clocks = Clocks { primary: skew, change: node.clocks.change(), replicas };
+    Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, (acks, ttl), &clocks))
 }
 
-/// The connection that answered, the sections of INFO, and the replies of CONFIG and TIME.
-async fn ask(node: &NodeContext) -> Result<(Arc<Connection>, String, ConfigReplies)> {
+async fn ask(node: &NodeContext) -> Result<Replies> {
     // Connected first, so that only the round trip of the questions counts for the clock.
     let connection = node.shared.get().await?;
     let questions = questions();
+    let generation = node.connector.route().generation();
     let sent = node.clock.wall_micros();
     let exchange = node.shared.exchange_on(&connection, questions.len(), |packer, out| {
         for (section, cmd) in &questions {
@@ -85,13 +103,13 @@ async fn ask(node: &NodeContext) -> Result<(Arc<Connection>, String, ConfigRepli
     if let Some(broken) = response.broken {
         return Err(node.query_failed(ExchangeError::Broken(broken)));
     }
-    let mut info = String::new();
+    let (mut info, mut skew) = (String::new(), None);
     let mut config = ConfigReplies::default();
     // A provider or an ACL may forbid TIME and CONFIG: then their values are unknown, which is not an error.
     for ((section, _), reply) in questions.into_iter().zip(response.replies) {
         match section {
             Section::Time => {
-                config.skew = micros(&texts(reply)).map(|server| Skew::between(sent, server, received));
+                skew = micros(reply).map(|server| Skew::between(sent, server, received));
             }
             Section::Save => config.save = parameter(reply),
             Section::AppendFsync => config.fsync = parameter(reply),
@@ -104,8 +122,11 @@ async fn ask(node: &NodeContext) -> Result<(Arc<Connection>, String, ConfigRepli
             }
         }
     }
+    if let Some(skew) = skew.filter(|_| node.connector.route().generation() == generation) {
+        node.clocks.measured(generation, skew);
+    }
     config.can_publish = can_publish(node).await;
-    Ok((connection, info, config))
+    Ok(Replies { connection, info, config, skew })
 }
 
 /// Whether releases can be announced; `None`: the server did not say.
@@ -121,10 +142,4 @@ async fn can_publish(node: &NodeContext) -> Option<bool> {
 /// The value in the reply of CONFIG GET.
 fn parameter(reply: Value) -> Option<String> {
     texts(reply).into_iter().nth(1)
-}
-
-/// The reply of TIME, in µs since 1970.
-fn micros(time: &[String]) -> Option<u64> {
-    let [seconds, micros] = time else { return None };
-    Some(seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?)
 }

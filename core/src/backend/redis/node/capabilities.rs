@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redis::Value;
 use tokio::sync::Mutex;
 
+use crate::backend::guarantees::Skew;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::acknowledgement::Acknowledgement;
@@ -14,7 +15,7 @@ use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::proof::Proof;
 use crate::backend::redis::protocol::replies::{Operation, ScriptResult};
 use crate::backend::redis::protocol::scripts::{ACQUIRE, PROBE, pack_probe};
-use crate::backend::redis::protocol::values::text;
+use crate::backend::redis::protocol::values::{micros, text};
 use crate::error::{Error, Result};
 
 /// What was found, as bits.
@@ -71,13 +72,22 @@ impl Capabilities {
             return Ok(());
         }
         let generation = self.generation();
-        let asked = 4 + usize::from(proof.is_needed());
+        let asked = 5 + usize::from(proof.is_needed());
+        let sent = self.context.clock.wall_micros();
         let exchange = self.context.shared.exchange(asked, |packer, out| pack(proof, packer, out));
         let response = exchange.await.map_err(|error| self.context.query_failed(error))?;
         if let Some(broken) = response.broken {
             return Err(self.context.query_failed(ExchangeError::Broken(broken)));
         }
-        if self.judge(proof, response.replies)? {
+        let received = self.context.clock.wall_micros();
+        let mut replies = response.replies.into_iter();
+        // A user may not be allowed to ask for it.
+        if let Some(time) = replies.next().and_then(micros)
+            && self.generation() == generation
+        {
+            self.context.clocks.measured(generation, Skew::between(sent, time, received));
+        }
+        if self.judge(proof, replies)? {
             let found = self.found.load(Ordering::Acquire);
             let known = if found >> BITS == generation { found } else { generation << BITS };
             self.found.store(known | SCRIPTS | bit(proof), Ordering::Release);
@@ -87,9 +97,8 @@ impl Capabilities {
 
     /// Whether the server can do it. Not if it is busy, loading or the wrong one: then the request itself
     /// gets the reason.
-    fn judge(&self, proof: Proof, replies: Vec<Value>) -> Result<bool> {
+    fn judge(&self, proof: Proof, mut replies: impl Iterator<Item = Value>) -> Result<bool> {
         let context = self.context.reply_context(Operation::Acquire).requiring(proof);
-        let mut replies = replies.into_iter();
         let mut next = || replies.next().unwrap_or(Value::Nil);
         let (_, probe, loaded, info) = (next(), next(), next(), next());
         let mut can = match context.script_result(&probe) {
@@ -142,8 +151,12 @@ const fn bit(proof: Proof) -> u64 {
     }
 }
 
-/// One round trip: a script that is loaded and called, one that is as we know it, the role, and the proof.
+/// One round trip: the time, a script that is loaded and called, one that is as we know it, the role, and the
+/// proof.
 fn pack(proof: Proof, packer: &mut Packer, out: &mut Vec<u8>) {
+    packer.command(out, ExpectedReply::List, |cmd| {
+        cmd.arg("TIME");
+    });
     PROBE.pack_load(packer, out);
     pack_probe(packer, out);
     ACQUIRE.pack_load(packer, out);

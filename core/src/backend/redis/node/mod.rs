@@ -260,8 +260,8 @@ impl Node {
         inspect::delete_lock(&self.context, resource, owner, asking).await
     }
 
-    pub async fn describe(&self, acks: u32) -> Result<Guarantee> {
-        describe::describe(&self.context, acks).await
+    pub async fn describe(&self, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
+        describe::describe(&self.context, acks, ttl).await
     }
 
     /// The number of leases being undone in the background.

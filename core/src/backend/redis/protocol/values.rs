@@ -21,6 +21,12 @@ pub(crate) fn texts(reply: Value) -> Vec<String> {
     }
 }
 
+/// The reply of TIME, in µs since 1970.
+pub(crate) fn micros(reply: Value) -> Option<u64> {
+    let [seconds, micros] = <[String; 2]>::try_from(texts(reply)).ok()?;
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)
+}
+
 /// An error reply in the server's words, for messages; never empty.
 pub(crate) fn error_text(error: &ServerError) -> String {
     let text = match error.details() {

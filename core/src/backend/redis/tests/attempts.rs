@@ -277,7 +277,7 @@ fn describe_compares_declared_with_connected_replicas() {
     let (primary, _replicas) = Server::with_replicas(1);
     let describe = |url: &str, replicas: u32| {
         let backend = backend(url, replicas);
-        on_io(async move { backend.describe(replicas).await }).unwrap()
+        on_io(async move { backend.describe(acks(replicas, 50), ttl(10_000)).await }).unwrap()
     };
     let right = describe(&primary.url(), 1);
     assert!(right.warnings.iter().all(|warning| warning.contains("persistence is off")), "{right:?}");

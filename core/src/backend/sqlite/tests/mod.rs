@@ -221,7 +221,10 @@ impl Process {
     }
 
     fn describe(&self) -> Guarantee {
-        self.call(move |backend| async move { backend.describe(0).await }).unwrap()
+        self.call(move |backend| async move {
+            backend.describe(AckPolicy::default(), Ttl::from_millis(10_000).unwrap()).await
+        })
+        .unwrap()
     }
 
     fn close(&self) {

@@ -29,6 +29,11 @@ impl CredentialSource {
         }
     }
 
+    /// Whether connections log in.
+    pub const fn are_used(&self) -> bool {
+        !matches!(self, Self::Fixed(None))
+    }
+
     pub const fn asked(&self) -> Option<&Arc<AskedCredentials>> {
         match self {
             Self::Fixed(_) => None,

@@ -76,9 +76,10 @@ async fn check_role(endpoint: &Endpoint, connection: &Connection, role: Role) ->
         (ServerKind::Sentinel, Role::Sentinel | Role::Unknown)
         | (ServerKind::Primary, Role::Primary | Role::Unknown)
         | (ServerKind::ClusterPrimary, Role::Primary | Role::ClusterPrimary | Role::Unknown)
-        | (ServerKind::ClusterNode, Role::Primary | Role::ClusterPrimary | Role::Replica | Role::Unknown) => {
-            Ok(())
-        }
+        | (
+            ServerKind::ClusterNode | ServerKind::Replica,
+            Role::Primary | Role::ClusterPrimary | Role::Replica | Role::Unknown,
+        ) => Ok(()),
         (ServerKind::Sentinel, _) => {
             let remedy = "give the addresses of Sentinels, or use `url` for a primary";
             Err(cannot_connect(endpoint, "this is not a Sentinel", remedy, None))
@@ -241,8 +242,12 @@ fn steps(endpoint: &Endpoint, credentials: Option<&Credentials>) -> Vec<(Handsha
     steps
 }
 
-/// Has the application asked for others, if the server does not accept these.
+/// Has the application asked for others, if the server does not accept these. What a replica accepts decides
+/// nothing: no lock depends on it.
 fn note_refusal(endpoint: &Endpoint, used: Option<&Credentials>, error: &ServerError) {
+    if endpoint.kind == ServerKind::Replica {
+        return;
+    }
     if let (Some(asked), Some(used), true) =
         (endpoint.settings.credentials.asked(), used, is_login_refusal(error))
     {

@@ -289,7 +289,7 @@ fn plain(stream: TcpStream) -> Transport {
 }
 
 async fn encrypt(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) -> Result<Transport> {
-    let stream = tls.connector.connect(tls.server_name.clone(), stream).await.map_err(|error| {
+    let stream = tls.connector().connect(tls.server_name.clone(), stream).await.map_err(|error| {
         cannot_connect(endpoint, "the TLS handshake failed", tls::hint(&error), Some(&error))
     })?;
     let (reader, writer) = tokio::io::split(stream);

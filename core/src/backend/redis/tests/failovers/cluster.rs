@@ -86,7 +86,7 @@ fn locks_are_granted_in_all_slots_without_detours() {
     }
     let described = {
         let backend = Arc::clone(&backend);
-        on_io(async move { backend.describe(0).await }).unwrap()
+        on_io(async move { backend.describe(free, ttl(10_000)).await }).unwrap()
     };
     assert!(!described.summary.is_empty());
 
@@ -233,6 +233,12 @@ fn a_replica_that_takes_over_is_the_same_shard() {
     let at = cluster.owner(slot_of("{f}held"));
     let lease = request(one("{f}held"), 60_000, acks(1, 1_000));
     granted(acquire(&backend, &lease));
+    let described = {
+        let backend = Arc::clone(&backend);
+        on_io(async move { backend.describe(acks(1, 50), ttl(10_000)).await }).unwrap()
+    };
+    let clocks = described.survives.clock_step.reason;
+    assert!(clocks.contains("the replica and the primary differ by"), "{clocks}");
 
     // Planned: the old primary answers with redirects.
     cluster.nodes[at + 3].run::<String>(&["CLUSTER", "FAILOVER"]);

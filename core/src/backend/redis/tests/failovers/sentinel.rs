@@ -18,9 +18,9 @@ fn follow(group: &Group) -> Arc<RedisBackend> {
     backend_with(located(group.urls(), group.servers.len() as u32 - 1))
 }
 
-fn describe(backend: &Arc<RedisBackend>, acks: u32) -> crate::backend::guarantees::Guarantee {
+fn describe(backend: &Arc<RedisBackend>, required: u32) -> crate::backend::guarantees::Guarantee {
     let backend = Arc::clone(backend);
-    on_io(async move { backend.describe(acks).await }).unwrap()
+    on_io(async move { backend.describe(acks(required, 50), ttl(10_000)).await }).unwrap()
 }
 
 /// When the group had another primary that could grant.
@@ -227,6 +227,8 @@ fn one_sentinel_is_enough_to_find_the_others_and_one_that_hangs_is_not_waited_fo
     granted(acquire(&backend, &request(one("a"), 60_000, acks(1, 2_000))));
     let guarantee = describe(&backend, 1);
     assert!(guarantee.summary.contains("\"locks\" in epoch 0, by 3 of 3 Sentinels"), "{}", guarantee.summary);
+    let clocks = &guarantee.survives.clock_step.reason;
+    assert!(clocks.contains("the replica and the primary differ by"), "{clocks}");
     let about: Vec<_> = guarantee.warnings.iter().filter(|it| it.contains("Sentinels")).collect();
     assert!(about.is_empty(), "{about:?}");
     assert!(guarantee.warnings.iter().any(|it| it.starts_with("the safe profile")));

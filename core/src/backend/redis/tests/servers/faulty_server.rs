@@ -186,6 +186,7 @@ impl State {
                 let echo = words.last().unwrap();
                 format!("*2\r\n$-1\r\n:{echo}\r\n").into_bytes()
             }
+            "TIME" => b"*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n".to_vec(),
             "INFO" => b"$13\r\nrole:master\r\n\r\n".to_vec(),
             _ => b"+OK\r\n".to_vec(),
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::discovery::Discovery;
-use super::map::MapShard;
+use super::map::{MapShard, Member};
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
-use crate::backend::redis::connection::route::{Locate, Route};
+use crate::backend::redis::connection::route::{AnnouncedReplica, Locate, Route};
 use crate::backend::redis::node::Node;
 use crate::backend::redis::protocol::redirect::{Redirect, RedirectTarget};
 use crate::error::Result;
@@ -47,6 +47,13 @@ impl Locate for ShardPlace {
 
     fn doubt(&self, _why: &str) {
         self.discovery.request();
+    }
+
+    /// Those of the map, which has the names by which clients reach them.
+    fn replicas(&self, _told: &[(String, u16)]) -> Vec<AnnouncedReplica> {
+        let replicas = self.current.lock().replicas.clone();
+        let endpoint = |replica: &Member| self.discovery.endpoint(replica, ServerKind::Replica);
+        replicas.iter().map(|it| ((it.host.clone(), it.port), endpoint(it))).collect()
     }
 
     fn redirected(&self, redirect: &Redirect) {

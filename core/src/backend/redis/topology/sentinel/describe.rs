@@ -68,7 +68,8 @@ fn acks_warning(acks: u32, declared: u32) -> Option<String> {
     } else {
         format!(
             "the available profile: {acks} of {declared} replicas are enough, so locks are granted with a \
-             replica less, but {two}, and both can grant the same lock: use a guard, or acks: 'all'"
+             replica less, but {two}, and both can grant the same lock: use a guard, or acks: 'all'; two leases \
+             may then even have the same token"
         )
     })
 }
@@ -102,7 +103,9 @@ mod tests {
         assert!(number_warning(2).unwrap().starts_with("two Sentinels are known"));
         assert_eq!(number_warning(3), None);
         assert!(acks_warning(2, 2).unwrap().contains("with acks: 1 and a guard"));
-        assert!(acks_warning(1, 2).unwrap().starts_with("the available profile: 1 of 2"));
+        let available = acks_warning(1, 2).unwrap();
+        assert!(available.starts_with("the available profile: 1 of 2"), "{available}");
+        assert!(available.contains("may then even have the same token"), "{available}");
         assert_eq!(acks_warning(0, 0), None);
         assert_eq!(weakness_warning(Weakness::FewAnswer { answering: 1, known: 3 }), None);
         assert!(weakness_warning(Weakness::LowerEpoch).unwrap().contains("lower epoch"));

@@ -20,7 +20,7 @@ use super::round::{self, Patience, Round, may_pass};
 use crate::backend::redis::config::address::AnnouncedAddresses;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::{SentinelConfig, Settings};
-use crate::backend::redis::connection::route::{Locate, Route};
+use crate::backend::redis::connection::route::{AnnouncedReplica, Locate, Route};
 use crate::error::{Error, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
@@ -284,6 +284,15 @@ impl Locate for Locator {
         self.start(&mut state);
         drop(state);
         self.doubted.notify_one();
+    }
+
+    /// The Sentinels know the replicas from the primary, too.
+    fn replicas(&self, told: &[(String, u16)]) -> Vec<AnnouncedReplica> {
+        let endpoint = |(host, port): &(String, u16)| {
+            let (address, settings) = (self.announced.address(host, *port)?, Arc::clone(&self.settings));
+            Ok(Arc::new(Endpoint { address, kind: ServerKind::Replica, settings }))
+        };
+        told.iter().map(|replica| (replica.clone(), endpoint(replica))).collect()
     }
 
     fn check(&self, endpoint: &Arc<Endpoint>, run_id: Option<&str>) -> Result<()> {
