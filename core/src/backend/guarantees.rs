@@ -129,6 +129,7 @@ impl Skew {
     }
 
     /// How this server's clock compares with that of another one, both measured by the same clock.
+    #[must_use]
     pub const fn relative_to(self, other: Self) -> Self {
         Self {
             ahead_micros: self.ahead_micros.wrapping_sub(other.ahead_micros),

@@ -60,15 +60,16 @@ impl Clocks {
                 (None, Err(why)) => unknown.push(format!("{address}: {why}")),
             }
         }
-        let mut text = String::new();
-        if known > 0 {
-            let replicas = if known == 1 { "the replica".to_owned() } else { format!("{known} replicas") };
-            text = format!("; now {replicas} and the primary differ by {} at most", span(furthest));
-        }
-        if !unknown.is_empty() {
-            text += &format!("; unknown is the clock of {}", unknown.join(", of "));
-        }
-        text
+        let known = match known {
+            0 => String::new(),
+            1 => format!("; now the replica and the primary differ by {} at most", span(furthest)),
+            _ => format!("; now {known} replicas and the primary differ by {} at most", span(furthest)),
+        };
+        let unknown = match &unknown[..] {
+            [] => String::new(),
+            some => format!("; unknown is the clock of {}", some.join(", of ")),
+        };
+        known + &unknown
     }
 
     /// Each replica's address, and its clock compared with the primary's, if both are known.

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn fsync_warns_unless_each_write_is_flushed_at_once() {
-        let of = |aof, fsync, asked| warnings(&server(aof, fsync), asked).collect::<Vec<_>>().join("");
+        let of = |aof, fsync, asked| warnings(&server(aof, fsync), asked).collect::<String>();
         for policy in ["always", "everysec", "no"] {
             assert_eq!(of(Some(true), Some(policy), &DEFAULT), "", "it is not asked for");
         }
