@@ -124,9 +124,10 @@ pub(crate) fn hint(error: &std::io::Error) -> &'static str {
         return "does the server speak TLS on this port? (redis:// is without TLS)";
     };
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
-            "pass the certificate of its issuer as tls: { ca }"
-        }
+        // The other one: of an authority that has the name of one that is trusted, but another key.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => "pass the certificate of its issuer as tls: { ca }",
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
         ) => "its certificate is for another name; use that name in the URL or as tls: { serverName }",

@@ -27,7 +27,7 @@ pub(crate) fn cannot_reach(endpoint: &Endpoint, what: &str, remedy: &str, cause:
 }
 
 /// A primary of a cluster that cannot be reached may soon have a successor.
-fn of_one_of_several(endpoint: &Endpoint, error: Error) -> Error {
+pub(crate) fn of_one_of_several(endpoint: &Endpoint, error: Error) -> Error {
     if endpoint.kind == ServerKind::ClusterPrimary { error.of_failover() } else { error }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use redis::{Cmd, ServerError, Value};
 
-use super::errors::{cannot_connect, message};
+use super::errors::{cannot_connect, message, of_one_of_several};
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
@@ -293,7 +293,7 @@ fn closed_during_handshake(endpoint: &Endpoint, broken: &Break) -> Error {
         let what = format!("this is not Redis{other}");
         return cannot_connect(endpoint, &what, "check the host and the port", None);
     }
-    cannot_connect(
+    let error = cannot_connect(
         endpoint,
         &format!("the connection broke during the handshake: {broken}"),
         match endpoint.address {
@@ -307,5 +307,6 @@ fn closed_during_handshake(endpoint: &Endpoint, broken: &Break) -> Error {
             }
         },
         None,
-    )
+    );
+    of_one_of_several(endpoint, error)
 }

@@ -128,7 +128,10 @@ impl Connector {
             {
                 continue;
             }
-            last = Some(error.to_string());
+            // An attempt that the time limit ended says less than the one before.
+            if last.is_none() || tokio::time::Instant::now() < due {
+                last = Some(error.to_string());
+            }
             match timeout_at(due, self.route.reconsider(error)).await {
                 Ok(again) => again?,
                 Err(_) => return Err(not_located(&self.route, &self.settings, last)),
