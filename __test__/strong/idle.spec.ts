@@ -9,7 +9,7 @@ import { startPrimary } from '../fixtures/servers/redis'
 import { startSentinel } from '../fixtures/servers/sentinel'
 import { eventually, sleep } from '../fixtures/temp'
 
-/** What was under way has ended: a cluster's nodes, or Sentinels, are asked for some seconds after a doubt. */
+/** What was under way has ended: after a doubt, nodes or Sentinels are asked for some seconds. */
 const settledMs = 5000
 /** Longer than anything that is looked at in turn while locks are used, except the map of a cluster. */
 const idleMs = 13_000

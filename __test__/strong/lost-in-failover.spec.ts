@@ -2,7 +2,7 @@
 import { LockLostError, LockManager } from 'fencelock'
 import { expect, it } from 'vitest'
 
-import { closing, unique } from '../fixtures/locks'
+import { closing, rejection, unique } from '../fixtures/locks'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startRedis } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
@@ -47,4 +47,34 @@ it('aborts when the server is back from a restart that lost the lease, and not b
   expect(signal.aborted).toBe(false)
   await server.start()
   await eventually('the signal aborts', () => signal.aborted, AT_ONCE)
+})
+
+it('says nothing to a holder that sends nothing, until its next call', async () => {
+  const [before, after] = await Promise.all([startRedis(), startRedis()])
+  const proxy = await startProxy(before.port)
+  const locks = closing(new LockManager({ redis: { url: proxy.url, replicas: 0 } }))
+  const { signal } = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
+  // The old primary keeps its connections.
+  proxy.switchTo(after.port)
+  await before.replicate(after)
+  await sleep(2 * AT_ONCE)
+  expect(signal.aborted).toBe(false)
+  await (await locks.acquireStrong(unique())).release()
+  await eventually('the signal aborts', () => signal.aborted, AT_ONCE)
+})
+
+it('is found by the next extension after a restart, if the user may not use INFO', async () => {
+  const server = await startRedis({ users: ['locker on >secret ~* &* +@all -info'] })
+  const redis = { url: server.url, replicas: 0, username: 'locker', password: 'secret' }
+  const locks = closing(new LockManager({ redis }))
+  const [idle, renewed] = [
+    await locks.acquireStrong(unique(), { ttlMs: 60_000 }),
+    await locks.acquireStrong(unique(), { ttlMs: 6000, renew: true }),
+  ]
+  const signals = [idle.signal, renewed.signal]
+  await server.restart()
+  await eventually('the signal of the renewed lease aborts', () => renewed.signal.aborted, 6000)
+  expect(signals.map(({ aborted }) => aborted)).toEqual([false, true])
+  expect(await rejection(idle.extend())).toMatchObject({ code: 'LOCK_LOST' })
+  expect(idle.signal.aborted).toBe(true)
 })

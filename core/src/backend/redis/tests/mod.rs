@@ -5,6 +5,7 @@ mod capabilities;
 mod damaged_replies;
 mod failovers;
 mod faults;
+mod logins;
 mod outages;
 mod refusals;
 mod servers;

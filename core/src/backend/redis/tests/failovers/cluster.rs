@@ -35,7 +35,7 @@ fn force_release(backend: &Arc<RedisBackend>, name: &'static str) -> Result<bool
 }
 
 /// How often each of these commands failed for this reason, on all nodes.
-fn errors(cluster: &ClusterServers, code: &str) -> usize {
+pub fn errors(cluster: &ClusterServers, code: &str) -> usize {
     let line = format!("errorstat_{code}:count=");
     let count =
         |info: String| info.lines().find_map(|it| it.strip_prefix(&line)?.trim().parse().ok()).unwrap_or(0);

@@ -43,6 +43,9 @@ struct State {
     proved: HashSet<String>,
     waits: u32,
     probes: u32,
+    connections: u32,
+    /// On which connection each AUTH came.
+    logins: Vec<u32>,
 }
 
 #[derive(Clone)]
@@ -102,6 +105,11 @@ impl FaultyServer {
         self.state.lock().unwrap().probes
     }
 
+    /// On which connection each login came.
+    pub fn logins(&self) -> Vec<u32> {
+        self.state.lock().unwrap().logins.clone()
+    }
+
     /// Whether this owner has a grant that was not released.
     pub fn is_held_by(&self, owner: &str) -> bool {
         self.state.lock().unwrap().held.contains(owner)
@@ -110,10 +118,18 @@ impl FaultyServer {
     fn serve(&self, mut stream: TcpStream) -> Option<()> {
         let (mut input, mut unproved, mut previous) = (Vec::new(), Vec::new(), Vec::new());
         let mut stalled = false;
+        let connection = {
+            let mut state = self.state.lock().unwrap();
+            state.connections += 1;
+            state.connections
+        };
         loop {
             while let Some(words) = take_command(&mut input) {
                 if stalled {
                     continue;
+                }
+                if words[0] == "AUTH" {
+                    self.state.lock().unwrap().logins.push(connection);
                 }
                 let (reply, damage) = self.reply(&words, &mut unproved);
                 let bytes = match damage {
