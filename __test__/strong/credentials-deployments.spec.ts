@@ -86,6 +86,10 @@ describe.each([
         const options = { ttlMs: renewedTtlMs, renew: true }
         return Promise.all(resources.map((name) => locks.acquireStrong(`${name}-renewed`, options)))
       },
+      connections: async () => {
+        const lists = await Promise.all(place.servers.map((server) => server.cmd('CLIENT', 'LIST')))
+        return lists.join('').split(` user=${username} `).length - 1
+      },
       disconnect: async () => {
         await everywhere('CLIENT', 'KILL', 'USER', username)
         // What is sent before that is noticed has an unknown outcome.
@@ -111,17 +115,23 @@ describe.each([
   const stillHeld = (locks: Lock[]): boolean[] => locks.map(({ held, signal }) => held && !signal.aborted)
 
   it('a password is rotated on all servers, and no call fails', { timeout: 60_000 }, async () => {
-    let [password, asked] = ['one', 0]
-    const { change, use, renewed, disconnect } = await connect(() => {
-      asked++
-      return { password, expiresInMs: 1500 }
-    })
+    let next: RedisCredentials | undefined
+    const { change, use, renewed, disconnect, connections } = await connect(
+      () => next ?? { password: 'one', expiresInMs: 1500 },
+    )
     const locks = await renewed()
+    expect(await connections()).toBeGreaterThan(1)
     const rounds = await meanwhile(use, async () => {
       await change('>two')
-      password = 'two'
-      const before = asked
-      await eventually('it is asked', () => asked > before, 5000)
+      const other = unique('user')
+      await everywhere('ACL', 'SETUSER', other, 'on', '>two', '~*', '&*', '+@all')
+      // Another user, so that it can be seen which connections have logged in again.
+      next = { username: other, password: 'two', expiresInMs: 1500 }
+      const changed = async () => (await connections()) === 0
+      await eventually('all open connections have logged in again', changed, 10_000)
+      next = { password: 'two', expiresInMs: 1500 }
+      const changedBack = async () => (await connections()) > 1
+      await eventually('and once more', changedBack, 10_000)
       await sleep(500)
       await change('<one')
       await sleep(2000)
