@@ -963,7 +963,9 @@ export class UnsupportedError extends LockError {
 
 /**
  * The guarded data has seen a higher token: another owner got the lock after this holder's lease had ended.
- * Nothing was written. Thrown by the guards of `fencelock/guard`.
+ * Or it has seen the same token from another owner: in a network split with `acks` below the number of
+ * replicas both sides can grant the lock, with one token. Nothing was written. Thrown by the guards of
+ * `fencelock/guard`.
  */
 export class StaleTokenError extends LockError {
   /** Without them, the tokens are 0n. */
@@ -977,7 +979,10 @@ export class StaleTokenError extends LockError {
    * `String(error.token)`.
    */
   readonly token: bigint
-  /** The highest token that the data has seen. Not enumerable, as `token`. */
+  /**
+   * The highest token that the data has seen; equal to `token` if that was another owner's. Not enumerable,
+   * as `token`.
+   */
   readonly current: bigint
 }
 

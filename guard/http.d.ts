@@ -6,6 +6,8 @@ export interface Fencing {
   readonly resource: string
   readonly resources: readonly string[]
   readonly token: bigint
+  /** The header `Fencing-Owner`; missing if the caller sent none. */
+  readonly ownerHash?: string
 }
 
 /** The parameters and the Response of this runtime's `fetch`. */
@@ -15,24 +17,29 @@ type FetchInit = Fetch extends (input: never, init?: infer I) => unknown ? I : n
 type FetchResponse = Fetch extends (...args: never[]) => Promise<infer R> ? R : never
 
 /**
- * The headers that carry a lock's token: `Fencing-Token`, a decimal, and `Fencing-Resource`, percent-encoded
- * UTF-8, several resources separated by commas. For any HTTP client. A token of 2^53 or more, which no lock
+ * The headers that carry a lock's token: `Fencing-Token`, a decimal; `Fencing-Resource`, percent-encoded
+ * UTF-8, several resources separated by commas; and if the lock has an `owner`, `Fencing-Owner`: the first 64
+ * bits of its SHA-256, as 16 hexadecimal digits. For any HTTP client. A token of 2^53 or more, which no lock
  * reaches, is written as well, but {@link httpFence} responds to it with 400.
  *
  * Throws a `TypeError` or `RangeError` with the code `INVALID_OPTION` if the argument is not a lock.
  * @example
  * await axios.put(url, body, { headers: fencingHeaders(lock) })
  */
-export function fencingHeaders(lock: FencedLock): { 'Fencing-Token': string; 'Fencing-Resource': string }
+export function fencingHeaders(lock: FencedLock): {
+  'Fencing-Token': string
+  'Fencing-Resource': string
+  'Fencing-Owner'?: string
+}
 
 /**
  * `fetch` with the headers that carry the lock's token; they replace headers of these names in `init` or the
  * Request.
  *
  * Rejects with a `LockLostError` if `lock.held` is false, before anything is sent; with a `StaleTokenError`
- * if the service has seen a higher token (problem details of at most 16 KiB, which arrive within 2 s after
- * the headers; otherwise it resolves with the response, status 409); and as `fetch` does. Pass `lock.signal`
- * to end the request when the lock is lost.
+ * if the service has seen a higher token, or an equal one of another owner (problem details of at most 16
+ * KiB, which arrive within 2 s after the headers; otherwise it resolves with the response, status 409); and
+ * as `fetch` does. Pass `lock.signal` to end the request when the lock is lost.
  * @example
  * await fencedFetch(lock, 'https://ledger.example/accounts/1', { method: 'PUT', body, signal: lock.signal })
  */
@@ -40,7 +47,7 @@ export function fencedFetch(lock: FencedLock, input: FetchInput, init?: FetchIni
 
 /** A response with problem details (RFC 9457), ready to be sent. */
 export interface FencingProblem {
-  /** 409: the token is stale. 400: the headers are missing, or hold no token and resource. */
+  /** 409: the token is stale. 400: the headers are missing, or hold no token, resource or owner. */
   readonly status: 400 | 409
   readonly headers: Readonly<Record<string, string>>
   /**
@@ -82,7 +89,7 @@ export interface HttpFenceOptions {
  *
  * A newer holder may still pass this check while a handler runs. So the handler must write through the guard
  * as well, with `fencing` in place of the lock: `guard.set(fencing, …)`, `guard.run(fencing, …)`. An equal
- * token passes there; a `StaleTokenError` is a 409, too: {@link HttpFence.problem}.
+ * token of the same owner passes there; a `StaleTokenError` is a 409, too: {@link HttpFence.problem}.
  *
  * The tokens of callers are trusted: admit only callers that may hold the lock. Who may write to a resource
  * can also shut others out of it, with a high token; see `maxAheadMs`. If the guard's store fails,

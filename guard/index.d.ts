@@ -63,8 +63,8 @@ export interface IsolatedGuardOptions extends GuardOptions {
 export interface SqlGuard<Tx> {
   /**
    * Runs `fn` in a transaction that begins with the fence: it raises the stored token to the lock's, and
-   * later calls with a lower token are rejected. Commits when `fn` resolves, rolls back when it rejects. The
-   * fences of several resources advance together or not at all.
+   * later calls with a lower token, or an equal one of another owner, are rejected. Commits when `fn`
+   * resolves, rolls back when it rejects. The fences of several resources advance together or not at all.
    *
    * Do everything in `fn` with the `tx` that it gets, and await it. Reads that a write depends on belong in
    * `fn`, too, or after {@link SqlGuard.advance}: an earlier holder may change what was read before the
@@ -85,7 +85,8 @@ export interface SqlGuard<Tx> {
    * with `mysql2` and `Bun.sql` on PostgreSQL.
    *
    * Rejects with
-   * - {@link StaleTokenError}: the data has seen a higher token. `fn` was not called
+   * - {@link StaleTokenError}: the data has seen a higher token, or this one from another owner. `fn` was not
+   *   called
    * - {@link UnsupportedError}: the table does not exist, because {@link SqlGuard.migrate} was not called
    * - {@link LockLostError}: the lock is not `held`; nothing was sent. Or, with `abortOnLoss`, it was lost
    *   meanwhile
@@ -124,7 +125,10 @@ export interface SqlGuard<Tx> {
    */
   ddl(): string
   /**
-   * Creates the table unless it exists. Several processes may do so at the same time.
+   * Creates the table unless it exists, and adds the columns of the owner to one of an earlier version.
+   * Several processes may do so at the same time. Adding the columns waits for the transactions that use the
+   * table. A table without them works on, but there every equal token passes; a guard looks again after
+   * five minutes, or at once after its own `migrate`.
    * @example
    * await guard.migrate()
    */
@@ -342,7 +346,8 @@ export interface FencedUpdate {
  * If it changes no row, either there is none or the token is stale: then stop. (With MySQL count the rows
  * found, not those changed, as its clients do by default.)
  *
- * Reads that the write depends on must come after a fenced update, too. Throws a `TypeError` or `RangeError`
+ * It compares tokens, not owners: an equal token passes, as in guards with a lock that has no `owner`. Reads
+ * that the write depends on must come after a fenced update, too. Throws a `TypeError` or `RangeError`
  * with the code `INVALID_OPTION` for invalid arguments.
  * @example
  * const { text, values } = fencedUpdate('postgres', {

@@ -89,12 +89,13 @@ export interface RedisScriptOptions extends RedisCallOptions {
 }
 
 /**
- * Writes to Redis only if the token is not lower than the highest one that the data has seen. The check and
- * the write are one script, so nothing can come between them. A lock on several resources passes only if none
- * of them has seen a higher token.
+ * Writes to Redis only if the token is not lower than the highest one that the data has seen, and not the
+ * same as that of another owner. The check and the write are one script, so nothing can come between them. A
+ * lock on several resources passes only if its token passes for each of them.
  *
  * Every write rejects with
- * - a `StaleTokenError` with both tokens if the stored one is higher: nothing was written;
+ * - a `StaleTokenError` with both tokens if the stored one is higher, or is equal and another owner's:
+ *   nothing was written;
  * - a `LockLostError` if `lock.held` is false: nothing was sent;
  * - an `OutcomeUnknownError` if the connection broke before the answer, or there was none within `timeoutMs`:
  *   the write may have been done, or may still be. {@link RedisGuard.advance} under the same lock and then
@@ -169,7 +170,8 @@ export interface RedisGuard {
   highWater(resource: string, options?: RedisCallOptions): Promise<bigint | null>
   /**
    * The key that holds the fence of a resource: `<prefix>:guard{<tag>}:<resource>`. The tag is the resource,
-   * or its part in braces. No key of a lock has this shape, whatever its prefix. No I/O.
+   * or its part in braces. The owner of the token is next to it, in `<prefix>:guard{<tag>}owner:<resource>`.
+   * No key of a lock has either shape, whatever its prefix. No I/O.
    * @example
    * guard.fenceKey('account:1') // 'fencelock:guard{account:1}:account:1'
    */

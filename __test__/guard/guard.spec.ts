@@ -148,10 +148,10 @@ describe('options of a guard', () => {
 
   it('quotes schema and table', () => {
     expect(postgresGuard({ client, schema: 'a"b', table: 'c.d' }).ddl()).toBe(
-      'CREATE TABLE IF NOT EXISTS "a""b"."c.d" (resource bytea PRIMARY KEY, token bigint NOT NULL)',
+      'CREATE TABLE IF NOT EXISTS "a""b"."c.d" (resource bytea PRIMARY KEY, token bigint NOT NULL, owner bigint, owner_token bigint)',
     )
     expect(mysqlGuard({ client, schema: 'a`b', table: 'c.d' }).ddl()).toBe(
-      'CREATE TABLE IF NOT EXISTS `a``b`.`c.d` (resource VARBINARY(512) NOT NULL PRIMARY KEY, token BIGINT NOT NULL) ENGINE=InnoDB',
+      'CREATE TABLE IF NOT EXISTS `a``b`.`c.d` (resource VARBINARY(512) NOT NULL PRIMARY KEY, token BIGINT NOT NULL, owner BIGINT, owner_token BIGINT) ENGINE=InnoDB',
     )
   })
 })
@@ -222,18 +222,84 @@ describe('an answer to COMMIT', () => {
     expect(await endOf({ code, severity: 'FEHLER' })).toMatchObject({ code, message: 'at COMMIT' })
   })
 
-  it.each(['08006', '53200', '57P01', '58030', 'XX000', '25P03', '25P04', '40003', 'ECONNRESET', undefined])(
-    'that leaves the outcome open is reported as unknown, with what to do: %s',
-    async (code) => {
-      const error = await endOf({ code, severity: 'ERROR' })
-      expect(error).toMatchObject({
-        code: 'OUTCOME_UNKNOWN',
-        message: expect.stringContaining(
-          'Advance again under the same lock (guard.advance(lock)), then read',
-        ),
-      })
-    },
-  )
+  it.each([
+    '08006',
+    '53200',
+    '57P01',
+    '58030',
+    'XX000',
+    '25P03',
+    '25P04',
+    '40003',
+    'ECONNRESET',
+    'P1017',
+    undefined,
+  ])('that leaves the outcome open is reported as unknown, with what to do: %s', async (code) => {
+    const error = await endOf({ code, severity: 'ERROR' })
+    expect(error).toMatchObject({
+      code: 'OUTCOME_UNKNOWN',
+      message: expect.stringContaining('Advance again under the same lock (guard.advance(lock)), then read'),
+    })
+  })
+})
+
+describe('a table without columns for owners', () => {
+  const driver = { code: '42703', message: 'column "owner" does not exist' }
+  it.each([
+    ['of the driver', driver],
+    ['in the cause', { message: 'Failed query: INSERT …', cause: driver }],
+    [
+      'of Prisma',
+      {
+        code: 'P2010',
+        meta: { driverAdapterError: { cause: { originalCode: '42703', originalMessage: '' } } },
+      },
+    ],
+    ['of Sequelize', { name: 'SequelizeDatabaseError', original: driver }],
+    ['of TypeORM', { name: 'QueryFailedError', driverError: driver }],
+  ])('is recognized by the error %s, and used without owners', async (_, error) => {
+    const texts: string[] = []
+    const adapter = {
+      transaction: <T>(work: (tx: string) => Promise<T>) => work('tx'),
+      async query(_tx: string, text: string) {
+        texts.push(text)
+        if (text.includes('owner')) throw Object.assign(new Error('no such column'), error)
+        return { rows: [{ resource: '61', token: '5' }] }
+      },
+    }
+    const guard = postgresGuard({ adapter })
+    const lock = { resource: 'a', token: 5n, owner: 'x' }
+    let calls = 0
+    await guard.run(lock, () => calls++)
+    await guard.run(lock, () => calls++)
+    expect(calls).toBe(2)
+    // Once, and not again for each call.
+    expect(texts.map((text) => text.includes('owner'))).toEqual([true, false, false])
+    // A callback that fails in the same way is not repeated.
+    const own = Object.assign(new Error('mine'), error)
+    expect(await rejection(postgresGuard({ adapter }).run(lock, () => Promise.reject(own)))).toBe(own)
+  })
+
+  it('is looked at again after five minutes, and at once after a migration', () => {
+    const { FenceTable } = createRequire(import.meta.url)('../../guard/sql/fence-table.js')
+    let now = 0
+    const dialect = { fence: () => '', select: () => '', isMissingColumn: () => true }
+    const table = new FenceTable(dialect, () => now)
+    const lease = { names: ['a'], token: 5n, owner: 'ffffffffffffffff' }
+    const first = table.fence(lease)
+    expect(first.hasOwner).toBe(true)
+    expect(table.lacksOwners(first, new Error('missing'))).toBe(true)
+    const next = table.fence(lease)
+    expect(next.hasOwner).toBe(false)
+    expect(table.lacksOwners(next, new Error('missing'))).toBe(false)
+    now = 299_999
+    expect(table.fence(lease).hasOwner).toBe(false)
+    now = 300_000
+    expect(table.lacksOwners(table.fence(lease), new Error('missing'))).toBe(true)
+    expect(table.fence(lease).hasOwner).toBe(false)
+    table.migrated()
+    expect(table.fence(lease).hasOwner).toBe(true)
+  })
 })
 
 it('does not block the event loop for long when SQLite is locked', async () => {

@@ -13,6 +13,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  ownerSuite,
   prepare,
   poolSuite,
   raceTokens,
@@ -42,6 +43,9 @@ describe.skipIf(!hasMariadb)('MariaDB', () => {
 
   describe.each([...pools, 'mysql2 with callbacks', ...connections])('with %s', (client) => {
     guardSuite({ client, server })
+    describe('owners of equal tokens', () => {
+      ownerSuite({ client, server })
+    })
   })
   describe.each(connections)('one %s', (client) => {
     singleSuite({ client, server })

@@ -13,6 +13,7 @@ import {
   exampleSuite,
   guardSuite,
   open,
+  ownerSuite,
   prepare,
   poolSuite,
   raceTokens,
@@ -40,6 +41,9 @@ describe.skipIf(!hasPostgres)('PostgreSQL', () => {
 
   describe.each([...pools, 'pg.Client'])('with %s', (client) => {
     guardSuite({ client, server })
+    describe('owners of equal tokens', () => {
+      ownerSuite({ client, server })
+    })
   })
   describe('one pg.Client', () => {
     singleSuite({ client: 'pg.Client', server })

@@ -8,7 +8,7 @@ import { TABLE, type Client } from '../../scripts/sql-clients/index.mjs'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { onBun } from '../fixtures/processes/runtimes'
 import { sleep, tempDir } from '../fixtures/temp'
-import { exampleSuite, guardSuite, open, row, setTo, storySuite, valueOf } from './suite'
+import { exampleSuite, guardSuite, open, ownerSuite, row, setTo, storySuite, valueOf } from './suite'
 
 const [major = 0] = process.versions.node.split('.').map(Number)
 // better-sqlite3 13 and node:sqlite need Node 22; before it, better-sqlite3 would crash the process.
@@ -38,6 +38,9 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
     const set = (id: string, value: number) => (db: any) => client.rows(db, setTo(id, value))
 
     guardSuite(subject)
+    describe('owners of equal tokens', () => {
+      ownerSuite(subject)
+    })
     describe('several processes', () => {
       storySuite(subject, 10_000)
     })
@@ -141,7 +144,9 @@ describe.skipIf(drivers.length === 0).each(drivers.length > 0 ? drivers : ['none
       other.direct('BEGIN IMMEDIATE')
       const run = guard.run({ resource: id, token: 1n }, set(id, 1))
       await sleep(50)
-      other.direct(`INSERT INTO fencelock_fences VALUES (X'${Buffer.from(id).toString('hex')}', 5)`)
+      other.direct(
+        `INSERT INTO fencelock_fences (resource, token) VALUES (X'${Buffer.from(id).toString('hex')}', 5)`,
+      )
       other.direct('COMMIT')
       expect(await rejection(run)).toMatchObject({ code: 'STALE_TOKEN', token: 1n, current: 5n })
       other.direct('BEGIN IMMEDIATE')

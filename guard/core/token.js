@@ -9,6 +9,7 @@
 const { LockLostError, StaleTokenError, invalid } = require('../../lib/errors.js')
 const { resourceNames } = require('../../lib/options/names.js')
 const { kind, propertyOf, wrongType } = require('../../lib/options/validate.js')
+const { readOwner } = require('./owner.js')
 
 /** @import { Strategy } from '../../index.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
@@ -21,6 +22,7 @@ const MAX_TOKEN = 2n ** 63n - 1n
  * @typedef {object} Lease
  * @property {readonly string[]} names of its resources
  * @property {bigint} token
+ * @property {string | undefined} owner its hash, see owner.js
  * @property {FencedLock} lock
  * @property {Strategy | undefined} strategy whatever the lock has, for errors
  */
@@ -50,7 +52,7 @@ function readToken(name, value) {
 }
 
 /**
- * @param {unknown} value a lock, or `{ resource, token }`, or `{ resources, token }`
+ * @param {unknown} value a lock, or `{ resource, token }`, or `{ resources, token }`; `owner` may be missing
  * @returns {Lease}
  */
 function readLock(value) {
@@ -62,6 +64,7 @@ function readLock(value) {
   return {
     names: typeof names === 'string' ? [names] : names,
     token: readToken('lock.token', propertyOf(value, 'token')),
+    owner: readOwner(value),
     lock: /** @type {FencedLock} */ (value),
     strategy: /** @type {Strategy | undefined} */ (propertyOf(value, 'strategy')),
   }
@@ -111,12 +114,17 @@ function assertNotAborted(lease) {
 /**
  * @param {Pick<Lease, 'token' | 'strategy'>} lease
  * @param {string | undefined} name of the resource
- * @param {bigint} current the token that the data has seen
+ * @param {bigint} current the token that the data has seen; an equal one was another owner's
  */
 function stale({ token, strategy }, name, current) {
+  const why =
+    current === token
+      ? 'the data has seen it from another owner of the lock: after a network split two owners can have one ' +
+        'token'
+      : `the data has seen ${current}, from a later owner of the lock`
   return new StaleTokenError(
-    `the token ${token} for ${JSON.stringify(name)} is stale: the data has seen ${current}, from a later ` +
-      'owner of the lock; nothing was written. Stop, acquire the lock again, and read again',
+    `the token ${token} for ${JSON.stringify(name)} is stale: ${why}; nothing was written. ` +
+      'Stop, acquire the lock again, and read again',
     { resource: name, strategy, token, current },
   )
 }

@@ -12,7 +12,7 @@ const {
   string,
   wrongType,
 } = require('../../lib/options/validate.js')
-const { RESOURCE, TOKEN, readFencing } = require('./headers.js')
+const { OWNER, RESOURCE, TOKEN, readFencing } = require('./headers.js')
 const { malformed, problemOf } = require('./problems.js')
 
 /** @import * as Public from '../http.js' */
@@ -90,11 +90,17 @@ class HttpFence {
    * @returns {Promise<Public.FencingResult>}
    */
   async check(headers, request) {
-    const read = readFencing(headerOf(headers, TOKEN), headerOf(headers, RESOURCE))
+    const [given, names, owner] = [TOKEN, RESOURCE, OWNER].map((name) => headerOf(headers, name))
+    const read = readFencing(given, names, owner)
     if (read.fault !== undefined) return { passed: false, ...malformed(read.fault) }
-    const { token, resources } = read
+    const { token, resources, ownerHash } = read
     const [resource = ''] = resources
-    const fencing = Object.freeze({ resource, resources: Object.freeze(resources), token })
+    const fencing = Object.freeze({
+      resource,
+      resources: Object.freeze(resources),
+      token,
+      ...(ownerHash !== undefined && { ownerHash }),
+    })
     const fault = this.#fault(resources, request) ?? this.#tooHigh(token)
     if (fault !== undefined) return { passed: false, ...malformed(fault) }
     try {

@@ -4,7 +4,7 @@
 
 const { limitTime } = require('../core/time-limit.js')
 const { assertHeld, readLock } = require('../core/token.js')
-const { writeFencing } = require('./headers.js')
+const { OWNER, writeFencing } = require('./headers.js')
 const { isStaleResponse, staleOf } = require('./problems.js')
 
 /** @import { FencedLock } from '../fenced-lock.js' */
@@ -30,6 +30,8 @@ async function fencedFetch(lock, input, init) {
   assertHeld(lease)
   // As in fetch, the headers of `init` replace those of a Request.
   const headers = new Headers(init?.headers ?? headersOf(input))
+  // It would belong to another token.
+  headers.delete(OWNER)
   for (const [name, value] of Object.entries(writeFencing(lease))) headers.set(name, value)
   const response = await fetch(input, { ...init, headers })
   if (isStaleResponse(response)) {

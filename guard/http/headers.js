@@ -1,6 +1,6 @@
 'use strict'
 
-/** How the two headers are written and read. */
+/** How the headers are written and read. */
 
 const { MAX_RESOURCES, MAX_RESOURCE_BYTES } = require('../../lib/options/names.js')
 
@@ -8,6 +8,7 @@ const { MAX_RESOURCES, MAX_RESOURCE_BYTES } = require('../../lib/options/names.j
 
 const TOKEN = 'Fencing-Token'
 const RESOURCE = 'Fencing-Resource'
+const OWNER = 'Fencing-Owner'
 
 /** The tokens of locks are lower. */
 const TOKEN_LIMIT = 2n ** 53n
@@ -15,17 +16,26 @@ const TOKEN_LIMIT = 2n ** 53n
 /** Visible ASCII without the comma, which separates, and `%` only before two hexadecimal digits. */
 const ENCODED = /^(?:[!-$&-+\--~]|%[\dA-Fa-f]{2})+$/
 
+/** Of a hash of the owner. */
+const HASH = /^[\dA-Fa-f]{16}$/
+
 /** @param {Lease} lease */
-function writeFencing({ names, token }) {
-  return { [TOKEN]: String(token), [RESOURCE]: names.map((name) => encodeURIComponent(name)).join(',') }
+function writeFencing({ names, token, owner }) {
+  return {
+    [TOKEN]: String(token),
+    [RESOURCE]: names.map((name) => encodeURIComponent(name)).join(','),
+    ...(owner !== undefined && { [OWNER]: owner }),
+  }
 }
 
 /**
  * @param {string | undefined} token the value of the header; several headers of one name are joined by commas
  * @param {string | undefined} resource
- * @returns {{ token: bigint, resources: string[], fault?: undefined } | { fault: string }}
+ * @param {string | undefined} owner
+ * @returns {{ token: bigint, resources: string[], ownerHash?: string, fault?: undefined }
+ *   | { fault: string }}
  */
-function readFencing(token, resource) {
+function readFencing(token, resource, owner) {
   if (token === undefined) return { fault: `the header ${TOKEN} is missing` }
   if (resource === undefined) return { fault: `the header ${RESOURCE} is missing` }
   if (!/^[1-9]\d{0,15}$/.test(token) || BigInt(token) >= TOKEN_LIMIT) {
@@ -46,7 +56,10 @@ function readFencing(token, resource) {
     }
   }
   if (new Set(resources).size < resources.length) return { fault: `${RESOURCE} names a resource twice` }
-  return { token: BigInt(token), resources }
+  // Callers of an earlier version send none.
+  if (owner === undefined) return { token: BigInt(token), resources }
+  if (!HASH.test(owner)) return { fault: `${OWNER} must have 16 hexadecimal digits` }
+  return { token: BigInt(token), resources, ownerHash: owner.toLowerCase() }
 }
 
 /**
@@ -64,4 +77,4 @@ function decode(text) {
   }
 }
 
-module.exports = { RESOURCE, TOKEN, readFencing, writeFencing }
+module.exports = { OWNER, RESOURCE, TOKEN, readFencing, writeFencing }

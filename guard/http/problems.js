@@ -44,9 +44,11 @@ function malformed(detail) {
 function problemOf(error) {
   if (!(error instanceof StaleTokenError)) return null
   const { resource, token, current } = /** @type {PublicStaleTokenError} */ (error)
-  const detail =
-    `the data has seen token ${current}: another owner got the lock after token ${token}; ` +
-    'nothing was done'
+  const whose =
+    current === token
+      ? ' from another owner of the lock'
+      : `: another owner got the lock after token ${token}`
+  const detail = `the data has seen token ${current}${whose}; nothing was done`
   return problem(409, STALE, 'Stale fencing token', detail, {
     resource,
     token: String(token),

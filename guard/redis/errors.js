@@ -15,7 +15,7 @@ const { nameOf } = require('../core/token.js')
  */
 
 /**
- * For a fence key whose value is not a token.
+ * For a key of a fence whose value is not a token, or of its owner.
  * @param {string | undefined} key
  * @param {string | undefined} resource
  * @param {About} about

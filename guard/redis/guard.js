@@ -23,6 +23,7 @@ const { few, parts, redisKey } = require('../core/options.js')
 const { assertHeld, readLock, stale } = require('../core/token.js')
 const { isClient, meaning, scriptRunner } = require('./clients.js')
 const { failure, notAToken, resent } = require('./errors.js')
+const { fenceKey, ownerKey } = require('./fence-keys.js')
 const { NoAnswer, patiently } = require('./patience.js')
 const { ADVANCE, COMMAND, READ, custom } = require('./scripts.js')
 
@@ -84,9 +85,7 @@ class RedisGuard {
 
   /** @param {string} resource */
   fenceKey(resource) {
-    const name = resourceName(resource)
-    // Before the first brace of a key of a lock there is a colon or an x, whatever its prefix: never this.
-    return `${this.#prefix}:guard{${hashTag(name)}}:${name}`
+    return fenceKey(this.#prefix, resourceName(resource))
   }
 
   /**
@@ -244,15 +243,16 @@ class RedisGuard {
   async #run({ script, lock, keys = [], args = [], patience, isConclusive = () => true }) {
     const lease = readLock(lock)
     assertHeld(lease)
-    const { names, token } = lease
-    const fences = names.map((name) => this.fenceKey(name))
+    const { names, token, owner = '' } = lease
+    const fences = names.map((name) => fenceKey(this.#prefix, name))
+    if (owner !== '') fences.push(...names.map((name) => ownerKey(this.#prefix, name)))
     const { watch } = this.#runner
     const { breaks } = watch
     const mark = this.#runner.mark()
     const reply = await this.#send(
       script,
       [...fences, ...keys],
-      [String(names.length), String(token), this.#fenceTtl, mark, ...args],
+      [String(names.length), String(token), this.#fenceTtl, mark, owner, ...args],
       patience,
       lease,
     )
@@ -267,7 +267,7 @@ class RedisGuard {
         throw broke ? resent(error, lease) : error
       }
       case 'odd':
-        throw notAToken(fences[detail - 1], names[detail - 1], lease)
+        throw notAToken(fences[detail - 1], names[(detail - 1) % names.length], lease)
       case 'failed': {
         const error = new Error(String(detail))
         throw broke ? resent(error, lease) : error
@@ -360,18 +360,6 @@ function timeLimit(value) {
 }
 
 throughProxies(RedisGuard)
-
-/**
- * The hash tag that Redis finds in a name, or the whole name: it puts the fence into the slot of the data of
- * that name.
- * @param {string} name
- */
-function hashTag(name) {
-  const tag = /^\{([^}]+)\}/.exec(name.slice(name.indexOf('{')))?.[1]
-  if (tag !== undefined) return tag
-  // A tag ends at the first closing brace, so a name that contains one cannot be a tag.
-  return name.includes('}') ? Buffer.from(name).toString('hex') : name
-}
 
 /** @param {unknown} options */
 function redisGuard(options) {

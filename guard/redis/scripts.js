@@ -12,30 +12,48 @@ const { createHash } = require('node:crypto')
  *
  * Tokens stay strings: of two decimals without leading zeros the longer one is higher, and of equally long
  * ones the one that sorts later. Lua's numbers are doubles, which would merge tokens above 2^53.
+ *
+ * The owner has a key of its own, because earlier versions accept nothing but a token in that of the fence.
+ * They raise the token only, so the owner's value begins with the token that it belongs to, and counts only
+ * beside that one.
  */
 const FENCE = `\
--- KEYS: n fences, then the caller's. ARGV: n, token, the fences' TTL in ms or '', the call's mark, then the caller's
--- ⇒ {'done' .. mark, what the caller's part returned} | {'stale' .. mark, i, the stored token} | {'odd' .. mark, i}
---   | {'failed' .. mark, message} | an error of the caller's part
-local n, token, ttl, mark = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+-- KEYS: n fences, n owners of them unless the owner is '', then the caller's
+-- ARGV: n, token, the fences' TTL in ms or '', the call's mark, the owner's hash or '', then the caller's
+-- ⇒ {'done' .. mark, what the caller's part returned} | {'stale' .. mark, i, the stored token, which is equal if it is
+--   another owner's} | {'odd' .. mark, i of a key} | {'failed' .. mark, message} | an error of the caller's part
+local n, token, ttl, mark, owner = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local owned = token .. ':' .. owner
 for i = 1, n do
   local stored = redis.pcall('GET', KEYS[i])
   if stored then
     if type(stored) == 'table' and not string.find(stored.err, '^WRONGTYPE') then return stored end
     if type(stored) == 'table' or not string.find(stored, '^[1-9]%d*$') then return {'odd' .. mark, i} end
     if #stored > #token or (#stored == #token and stored > token) then return {'stale' .. mark, i, stored} end
+    if stored == token and owner ~= '' then
+      local other = redis.pcall('GET', KEYS[n + i])
+      if type(other) == 'table' and not string.find(other.err, '^WRONGTYPE') then return other end
+      if type(other) == 'table' then return {'odd' .. mark, n + i} end
+      if other and other ~= owned and string.sub(other, 1, #token + 1) == token .. ':' then
+        return {'stale' .. mark, i, stored}
+      end
+    end
   end
 end
+local function set(key, value)
+  return ttl == '' and redis.pcall('SET', key, value) or redis.pcall('SET', key, value, 'PX', ttl)
+end
 for i = 1, n do
-  local set = ttl == '' and redis.pcall('SET', KEYS[i], token) or redis.pcall('SET', KEYS[i], token, 'PX', ttl)
-  if set.err then return set end
+  local reply = set(KEYS[i], token)
+  if not reply.err and owner ~= '' then reply = set(KEYS[n + i], owned) end
+  if reply.err then return reply end
 end
 local function from(list, first)
   local rest = {}
   for i = first, #list do rest[#rest + 1] = list[i] end
   return rest
 end
-local keys, args = from(KEYS, n + 1), from(ARGV, 5)
+local keys, args = from(KEYS, owner == '' and n + 1 or 2 * n + 1), from(ARGV, 6)
 `
 
 /** Returns the result. An error of the caller's part remains one. */

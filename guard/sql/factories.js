@@ -213,7 +213,12 @@ function sqliteGuard(options) {
   const clients = 'a database of better-sqlite3, node:sqlite or bun:sqlite'
   const { client, adapter } = settings
   assertOneOf(client, adapter, clients)
-  const dialect = () => sqliteDialect.sqlite(tableName(settings, sqliteNaming))
+  const dialect = () => {
+    const table = tableName(settings, sqliteNaming)
+    // They were checked above.
+    const { table: name, schema } = /** @type {{ table: string, schema: string | undefined }} */ (settings)
+    return sqliteDialect.sqlite({ table, name, schema })
+  }
   if (adapter !== undefined) return new SqlGuard(readAdapter(adapter), dialect(), settings)
   return new SyncSqliteGuard(adapterFor(client, [syncSqlite], clients), dialect(), settings)
 }

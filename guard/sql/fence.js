@@ -3,17 +3,19 @@
 /** The fence of one call: its statement, and how the database's answer is judged. */
 
 const { OutcomeUnknownError, UnsupportedError } = require('../../lib/errors.js')
+const { toInteger } = require('../core/owner.js')
 const { nameOf, stale } = require('../core/token.js')
 const { TransactionEnded } = require('../core/transaction-ended.js')
 
 /** @import { SqlAnswer } from '../index.js' */
 /** @import { Lease } from '../core/token.js' */
-/** @import { Dialect } from './dialects/dialect.js' */
+/** @import { Dialect, Stored } from './dialects/dialect.js' */
 
 class Fence {
   #lease
   #dialect
   #keys
+  #owner
 
   /**
    * @param {Lease} lease
@@ -24,18 +26,25 @@ class Fence {
     this.#dialect = dialect
     // All guards lock several fences in the same order, so that no two wait for each other.
     this.#keys = lease.names.map((name) => Buffer.from(name)).toSorted((a, b) => a.compare(b))
+    this.#owner = lease.owner === undefined ? undefined : toInteger(lease.owner)
     /** Raises every stored token to that of the lock, and lowers none. */
-    this.statement = dialect.fence(this.#keys, lease.token)
-    /** Reads the stored tokens, if the answer to the statement does not contain them. */
-    this.question = dialect.select(this.#keys)
+    this.statement = dialect.fence(this.#keys, lease.token, this.#owner)
+    /** Reads what is stored, if the answer to the statement does not contain it. */
+    this.question = dialect.select(this.#keys, this.hasOwner)
+  }
+
+  /** Whether the owner is compared, and stored beside the token. */
+  get hasOwner() {
+    return this.#owner !== undefined
   }
 
   /**
-   * Whether all fences are at the lock's token; false if the answer does not say. Throws if one is higher.
+   * Whether all fences are at the lock's token; false if the answer does not say. Throws if one is higher, or
+   * another owner's.
    * @param {SqlAnswer | undefined} answer
    */
   passed(answer) {
-    const stored = this.#dialect.tokens(answer, this.#keys)
+    const stored = this.#dialect.stored(answer, this.#keys)
     if (stored === undefined) return false
     for (const name of this.#lease.names) this.#judge(name, stored.get(Buffer.from(name).toString('hex')))
     return true
@@ -51,17 +60,23 @@ class Fence {
 
   /**
    * @param {string | undefined} name
-   * @param {bigint | undefined} current
+   * @param {Stored | undefined} stored
    */
-  #judge(name, current) {
+  #judge(name, stored) {
     const { token } = this.#lease
-    if (current === token) return
-    if (current !== undefined && current > token) throw stale(this.#lease, name, current)
+    const current = stored?.token
+    if (current === token && !this.#isAnothers(stored?.owner)) return
+    if (current !== undefined && current >= token) throw stale(this.#lease, name, current)
     throw new Error(
       `the fence of ${JSON.stringify(name)} did not advance to ${token}: the database returned ` +
         `${current ?? 'nothing'}; nothing was written. Either the adapter does not return the answer as ` +
         'SqlAdapter documents it, or the table is not the guard’s',
     )
+  }
+
+  /** @param {bigint | undefined} owner of the stored token */
+  #isAnothers(owner) {
+    return this.#owner !== undefined && owner !== undefined && owner !== this.#owner
   }
 
   /**

@@ -9,13 +9,16 @@ const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
 const { assertRoom, inTurn, withFences } = require('../core/reentrancy.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
-const { Fence, notMigrated } = require('./fence.js')
+const { missingColumns } = require('./dialects/rows.js')
+const { FenceTable } = require('./fence-table.js')
+const { notMigrated } = require('./fence.js')
 const { retry } = require('./retry.js')
 
 /** @import * as Public from '../index.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
 /** @import { Lease } from '../core/token.js' */
 /** @import { Dialect } from './dialects/dialect.js' */
+/** @import { Fence } from './fence.js' */
 
 /** How far a transaction is. It may be repeated only before the callback. */
 const Phase = /** @type {const} */ ({ FENCE: 0, CALLBACK: 1, COMMIT: 2 })
@@ -33,6 +36,7 @@ class SqlGuard {
   #adapter
   #client
   #dialect
+  #table
   #abortOnLoss
   #isolation
 
@@ -47,6 +51,7 @@ class SqlGuard {
     /** Guards of the same client refuse to run inside each other. */
     this.#client = client ?? adapter
     this.#dialect = dialect
+    this.#table = new FenceTable(dialect)
     this.#abortOnLoss = abortOnLoss
     this.#isolation = isolation
   }
@@ -90,10 +95,19 @@ class SqlGuard {
     await this.#inTurn(() =>
       // When two processes create the same table, the slower one fails. It finds the table when it retries.
       retry(
-        () => this.#plain(this.#dialect.migration),
+        () => this.#migrate(),
         (error) => this.#dialect.isConflict(error) || this.#dialect.isConcurrentCreate(error),
       ),
     )
+    this.#table.migrated()
+  }
+
+  async #migrate() {
+    const { creation, columns, addColumn } = this.#dialect
+    await this.#plain(creation)
+    // Not by IF NOT EXISTS: an ALTER that changes nothing would wait for all transactions on the table, too.
+    const missing = missingColumns(await this.#plain([columns]))
+    if (missing.length > 0) await this.#plain(missing.map((name) => addColumn(name)))
   }
 
   /**
@@ -127,12 +141,20 @@ class SqlGuard {
   #fenced(lease, fn) {
     // Before the queue, too: a lock that was lost has nothing to wait for.
     assertHeld(lease)
-    const fence = new Fence(lease, this.#dialect)
     /** @type {Progress} */
     const progress = { phase: Phase.FENCE }
     /** @param {unknown} error */
     const isTransient = (error) => progress.phase === Phase.FENCE && this.#dialect.isConflict(error)
-    const work = () => retry(() => this.#attempt(lease, fence, fn, progress), isTransient)
+    const attempt = async () => {
+      const fence = this.#table.fence(lease)
+      try {
+        return await this.#attempt(lease, fence, fn, progress)
+      } catch (error) {
+        if (progress.phase !== Phase.FENCE || !this.#table.lacksOwners(fence, error)) throw error
+        return this.#attempt(lease, this.#table.fence(lease), fn, progress)
+      }
+    }
+    const work = () => retry(attempt, isTransient)
     return this.#inTurn(() => withFences(this.#client, this.#dialect.ddl, lease.names, work))
   }
 

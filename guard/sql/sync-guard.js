@@ -14,13 +14,17 @@ const { resourceName } = require('../../lib/options/names.js')
 const { wrongType } = require('../../lib/options/validate.js')
 const { propertiesOf } = require('../core/properties.js')
 const { assertHeld, assertNotAborted, readLock } = require('../core/token.js')
-const { Fence, notMigrated } = require('./fence.js')
+const { missingColumns } = require('./dialects/rows.js')
+const { FenceTable } = require('./fence-table.js')
+const { notMigrated } = require('./fence.js')
 const { retry } = require('./retry.js')
 
 /** @import * as Public from '../index.js' */
 /** @import { FencedLock } from '../fenced-lock.js' */
+/** @import { Lease } from '../core/token.js' */
 /** @import { SyncAdapter } from './adapters/sqlite.js' */
 /** @import { Dialect } from './dialects/dialect.js' */
+/** @import { Fence } from './fence.js' */
 
 /** Each attempt blocks the event loop for the client's busy timeout, so there must not be many. */
 const PATIENCE_MS = 2_000
@@ -47,6 +51,7 @@ function asynchronous() {
 class SyncSqliteGuard {
   #adapter
   #dialect
+  #table
   #abortOnLoss
 
   /**
@@ -58,6 +63,7 @@ class SyncSqliteGuard {
     identify(this, 'a guard cannot be cloned')
     this.#adapter = adapter
     this.#dialect = dialect
+    this.#table = new FenceTable(dialect)
     this.#abortOnLoss = abortOnLoss
   }
 
@@ -120,7 +126,17 @@ class SyncSqliteGuard {
   }
 
   migrateSync() {
-    this.#adapter.exec(this.#dialect.ddl)
+    const { ddl, columns, addColumn, isConcurrentCreate } = this.#dialect
+    this.#adapter.exec(ddl)
+    for (const name of missingColumns(this.#adapter.query(columns))) {
+      try {
+        this.#adapter.exec(addColumn(name))
+      } catch (error) {
+        // Another process has just added it.
+        if (!isConcurrentCreate(error)) throw error
+      }
+    }
+    this.#table.migrated()
   }
 
   /**
@@ -135,7 +151,23 @@ class SyncSqliteGuard {
     // Before it runs: what it does after its first await could not be undone.
     if (types.isAsyncFunction(fn)) throw asynchronous()
     assertHeld(lease)
-    const fence = new Fence(lease, this.#dialect)
+    const fence = this.#table.fence(lease)
+    try {
+      return this.#transact(lease, fence, fn, progress)
+    } catch (error) {
+      if (progress.begun || !this.#table.lacksOwners(fence, error)) throw error
+      return this.#transact(lease, this.#table.fence(lease), fn, progress)
+    }
+  }
+
+  /**
+   * @template T
+   * @param {Lease} lease
+   * @param {InstanceType<typeof Fence>} fence
+   * @param {(client: Client) => T} fn
+   * @param {Progress} progress
+   */
+  #transact(lease, fence, fn, progress) {
     try {
       return this.#adapter.transaction((client) => {
         fence.assertPassed(this.#adapter.query(fence.statement))

@@ -32,12 +32,14 @@ async function read(id) {
 }
 
 /**
- * Writes with only the token: for a lock that knows that it has ended, the guard would send nothing.
- * @param {{ resource: string, token: bigint }} lock @param {number} value
+ * Writes with only the token and the owner: for a lock that knows that it has ended, the guard would send
+ * nothing.
+ * @param {{ resource: string, token: bigint, owner: string }} lock @param {number} value
  */
-async function write({ resource, token }, value) {
+async function write({ resource, token, owner }, value) {
   const text = `UPDATE data SET value = ${value} WHERE id = '${resource}'`
-  if (task.guarded) await guard.run({ resource, token }, (/** @type {any} */ tx) => client.rows(tx, text))
+  if (task.guarded)
+    await guard.run({ resource, token, owner }, (/** @type {any} */ tx) => client.rows(tx, text))
   else await client.direct(text)
 }
 

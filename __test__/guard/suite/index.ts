@@ -2,6 +2,7 @@
  * What every SQL guard guarantees, with any store and client. The spec of each store runs these suites.
  */
 export { exampleSuite } from './examples'
+export { ownerSuite } from './owners'
 export { guardSuite } from './run'
 export { poolSuite, raceTokens, singleSuite } from './sharing'
 export { storySuite } from './stories'

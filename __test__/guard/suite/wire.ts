@@ -103,10 +103,12 @@ export async function roundTrips(subject: Subject): Promise<{ own: number; guard
   return {
     own: await count(() => client.transaction((tx) => client.rows(tx, setTo(id, 1)))),
     guarded: await count(() =>
-      guard.run({ resource: id, token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
+      guard.run({ resource: id, token: 5n, owner: 'a' }, (tx: any) => client.rows(tx, setTo(id, 2))),
     ),
     ofTwo: await count(() =>
-      guard.run({ resources: [id, `${id} too`], token: 5n }, (tx: any) => client.rows(tx, setTo(id, 2))),
+      guard.run({ resources: [id, `${id} too`], token: 5n, owner: 'a' }, (tx: any) =>
+        client.rows(tx, setTo(id, 2)),
+      ),
     ),
   }
 }

@@ -20,18 +20,18 @@ const { isCode } = require('../dialects/sqlite.js')
 
 /**
  * @typedef {object} SqliteStatement
- * @property {() => TokenRow[]} all
+ * @property {() => Row[]} all
  * @property {(enabled: boolean) => void} [setReturnArrays]
  * @property {() => void} [finalize]
  */
 
-/** @typedef {{ resource: string, token: string }} TokenRow */
+/** @typedef {Readonly<Record<string, any>>} Row of the table of the fences, or a column of it */
 
 /**
  * @template Client
  * @typedef {object} SyncAdapter
  * @property {<T>(work: (client: Client) => T) => T} transaction
- * @property {(text: string) => { rows: TokenRow[] }} query
+ * @property {(text: string) => { rows: Row[] }} query
  * @property {(text: string) => void} exec
  */
 

@@ -1,6 +1,6 @@
 'use strict'
 
-/** The errors of database drivers. */
+/** The errors of database drivers, and of query builders that wrap them. */
 
 const { propertiesOf } = require('../../core/properties.js')
 
@@ -11,7 +11,6 @@ const { propertiesOf } = require('../../core/properties.js')
  * @property {unknown} [errno]
  * @property {unknown} [errcode]
  * @property {unknown} [message]
- * @property {unknown} [cause]
  */
 
 /**
@@ -20,11 +19,27 @@ const { propertiesOf } = require('../../core/properties.js')
  * @returns {DriverError}
  */
 function driverError(error) {
+  const { originalCode, originalMessage } = propertiesOf(error)
+  // Prisma copies what the driver said.
+  if (originalCode !== undefined || originalMessage !== undefined) {
+    return { code: originalCode, errno: Number(originalCode), message: originalMessage }
+  }
   return propertiesOf(error)
 }
 
 /**
- * A predicate for an error or any of its causes: query builders wrap the errors of drivers.
+ * The error that this one wraps. Most query builders have it in `cause`, Prisma in `meta`, Sequelize in
+ * `original`, TypeORM in `driverError`.
+ * @param {object} error
+ */
+function wrapped(error) {
+  const { cause, meta, original, driverError: inner } = propertiesOf(error)
+  const all = [cause, propertiesOf(meta).driverAdapterError, original, inner]
+  return all.find((each) => typeof each === 'object' && each !== null)
+}
+
+/**
+ * A predicate for an error or any that it wraps.
  * @param {(error: DriverError) => boolean} matches
  */
 function byCause(matches) {
@@ -33,9 +48,9 @@ function byCause(matches) {
     const seen = new Set()
     let error = thrown
     while (typeof error === 'object' && error !== null && !seen.has(error)) {
-      if (matches(error)) return true
+      if (matches(driverError(error))) return true
       seen.add(error)
-      error = driverError(error).cause
+      error = wrapped(error)
     }
     return false
   }

@@ -4,6 +4,7 @@
 
 const { byCause } = require('./driver-error.js')
 const { quote } = require('./postgres.js')
+const { storedIn } = require('./rows.js')
 
 /** @import { Dialect } from './dialect.js' */
 /** @import { DriverError } from './driver-error.js' */
@@ -11,6 +12,8 @@ const { quote } = require('./postgres.js')
 const BUSY = 5
 const IOERR = 10
 const MISSING_TABLE = /no such table: |unknown database /
+const MISSING_COLUMN = /has no column named owner|no such column: owner/
+const CONCURRENT_COLUMN = /duplicate column name: owner/
 
 /**
  * Compares the primary result code. Drivers give it as a number or as a name.
@@ -25,35 +28,70 @@ function isCode({ code, errcode }, number, name) {
 /** @param {Buffer} key */
 const bytes = (key) => `X'${key.toString('hex')}'`
 
-/** @type {Dialect['tokens']} */
-function tokens(answer) {
-  return new Map((answer?.rows ?? []).map(({ resource, token }) => [resource.toLowerCase(), BigInt(token)]))
-}
+/** @param {string} value */
+const text = (value) => `CAST(${bytes(Buffer.from(value))} AS TEXT)`
 
 /**
- * @param {string} table quoted
+ * Whether a row keeps its owner when the fence is raised: its token is higher, or is equal and has an owner.
+ */
+const KEEPS = 'token > excluded.token OR (token = excluded.token AND owner_token IS token)'
+const RAISE = 'token = max(token, excluded.token)'
+/** @type {(column: string) => string} */
+const replace = (column) => `${column} = CASE WHEN ${KEEPS} THEN ${column} ELSE excluded.${column} END`
+/** Stores an owner, too. */
+const RAISE_OWNED = `${RAISE}, ${replace('owner')}, ${replace('owner_token')}`
+
+const ANSWER = 'hex(resource) AS resource, CAST(token AS TEXT) AS token'
+/** The owner of an earlier token does not count. */
+const OWNER = 'CAST(CASE WHEN owner_token = token THEN owner END AS TEXT) AS owner'
+
+/**
+ * SQLite has no code of its own for most mistakes in a statement.
+ * @param {RegExp} sentence
+ */
+const says = (sentence) => byCause(({ message }) => typeof message === 'string' && sentence.test(message))
+
+/**
+ * @param {{ table: string, name: string, schema: string | undefined }} names `table` quoted, the others not
  * @returns {Dialect}
  */
-function sqlite(table) {
-  const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource BLOB NOT NULL PRIMARY KEY, token INTEGER NOT NULL) WITHOUT ROWID`
+function sqlite({ table, name, schema }) {
+  const ddl = `CREATE TABLE IF NOT EXISTS ${table} (resource BLOB NOT NULL PRIMARY KEY, token INTEGER NOT NULL, owner INTEGER, owner_token INTEGER) WITHOUT ROWID`
   /** @type {Dialect['select']} */
-  const select = (keys) =>
-    `SELECT hex(resource) AS resource, CAST(token AS TEXT) AS token FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
+  const select = (keys, owners) =>
+    `SELECT ${ANSWER}${owners ? `, ${OWNER}` : ''} FROM ${table} WHERE resource IN (${keys.map(bytes).join(', ')})`
+  /** @type {(columns: string, rows: string[], changes: string, answer: string) => string} */
+  const upsert = (columns, rows, changes, answer) =>
+    `INSERT INTO ${table} (${columns}) VALUES ${rows.join(', ')} ` +
+    `ON CONFLICT (resource) DO UPDATE SET ${changes} RETURNING ${answer}`
+  const place = [name, ...(schema === undefined ? [] : [schema])].map(text).join(', ')
   return {
     table,
     ddl,
-    migration: [ddl],
-    fence: (keys, token) =>
-      `INSERT INTO ${table} (resource, token) VALUES ${keys.map((key) => `(${bytes(key)}, ${token})`).join(', ')} ` +
-      'ON CONFLICT (resource) DO UPDATE SET token = max(token, excluded.token) ' +
-      'RETURNING hex(resource) AS resource, CAST(token AS TEXT) AS token',
-    read: select,
+    creation: [ddl],
+    columns: `SELECT name FROM pragma_table_info(${place}) WHERE name IN ('owner', 'owner_token')`,
+    addColumn: (column) => `ALTER TABLE ${table} ADD COLUMN ${column} INTEGER`,
+    fence: (keys, token, owner) =>
+      owner === undefined
+        ? upsert(
+            'resource, token',
+            keys.map((key) => `(${bytes(key)}, ${token})`),
+            RAISE,
+            ANSWER,
+          )
+        : upsert(
+            'resource, token, owner, owner_token',
+            keys.map((key) => `(${bytes(key)}, ${token}, ${owner}, ${token})`),
+            RAISE_OWNED,
+            `${ANSWER}, ${OWNER}`,
+          ),
+    read: (keys) => select(keys, false),
     select,
-    tokens,
+    stored: (answer) => storedIn(answer?.rows),
     isConflict: byCause((error) => isCode(error, BUSY, 'SQLITE_BUSY')),
-    isConcurrentCreate: () => false,
-    // SQLite has no code of its own for it.
-    isMissingTable: byCause(({ message }) => typeof message === 'string' && MISSING_TABLE.test(message)),
+    isConcurrentCreate: says(CONCURRENT_COLUMN),
+    isMissingTable: says(MISSING_TABLE),
+    isMissingColumn: says(MISSING_COLUMN),
     // A failed COMMIT leaves the transaction open, and it is rolled back. Only after a disk error the outcome
     // is unknown.
     isRefusal: byCause(
