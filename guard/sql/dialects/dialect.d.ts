@@ -3,7 +3,7 @@ import type { SqlAnswer } from '../../index.js'
 /** What a row of the table says. */
 export interface Stored {
   readonly token: bigint
-  /** The owner of this very token; undefined if none is known, or the answer does not contain it. */
+  /** The owner in the row; undefined if there is none, or the answer does not contain it. */
   readonly owner: bigint | undefined
 }
 

@@ -51,8 +51,8 @@ const HIGHER = 'LAST_INSERT_ID(GREATEST(token, VALUES(token)))'
 const HIGHER_OR_NONE = `IF(${OWNED} AND owner <> VALUES(owner), token + LAST_INSERT_ID(0), ${HIGHER})`
 
 const ANSWER = 'HEX(resource) AS resource, CAST(token AS CHAR) AS token'
-/** The owner of an earlier token does not count. */
-const OWNER = 'CAST(IF(owner_token = token, owner, NULL) AS CHAR) AS owner'
+/** After a fence with an owner, a row with its token has the owner of that token. */
+const OWNER = 'CAST(owner AS CHAR) AS owner'
 
 /**
  * `ON DUPLICATE KEY UPDATE` reports 0 rows for an equal token and for a stale one. So the statement stores

@@ -57,12 +57,10 @@ const replace = (column) => `${column} = CASE WHEN ${KEEPS} THEN f.${column} ELS
 /** Stores an owner, too. */
 const RAISE_OWNED = `${RAISE}, ${replace('owner')}, ${replace('owner_token')}`
 
-/**
- * Text and hexadecimal: a client's type parsers for numbers and bytes cannot change these.
- */
+/** Text and hexadecimal: a client's type parsers for numbers and bytes cannot change these. */
 const ANSWER = "encode(f.resource, 'hex') AS resource, f.token::text AS token"
-/** The owner of an earlier token does not count. */
-const OWNER = '(CASE WHEN f.owner_token = f.token THEN f.owner END)::text AS owner'
+/** After a fence with an owner, a row with its token has the owner of that token. */
+const OWNER = 'f.owner::text AS owner'
 
 /**
  * @param {string} table quoted

@@ -42,8 +42,8 @@ const replace = (column) => `${column} = CASE WHEN ${KEEPS} THEN ${column} ELSE 
 const RAISE_OWNED = `${RAISE}, ${replace('owner')}, ${replace('owner_token')}`
 
 const ANSWER = 'hex(resource) AS resource, CAST(token AS TEXT) AS token'
-/** The owner of an earlier token does not count. */
-const OWNER = 'CAST(CASE WHEN owner_token = token THEN owner END AS TEXT) AS owner'
+/** After a fence with an owner, a row with its token has the owner of that token. */
+const OWNER = 'CAST(owner AS TEXT) AS owner'
 
 /**
  * SQLite has no code of its own for most mistakes in a statement.
