@@ -6,6 +6,7 @@ import { closing, unique } from '../fixtures/locks'
 import { redis6Program } from '../fixtures/servers/products'
 import { startSentinel } from '../fixtures/servers/sentinel'
 import { eventually } from '../fixtures/temp'
+import { scriptsAreDone } from './support'
 
 test.runIf(redis6Program !== undefined)('locks outlive a failover', { timeout: 60_000 }, async () => {
   const deployment = await startSentinel({ program: redis6Program })
@@ -22,6 +23,7 @@ test.runIf(redis6Program !== undefined)('locks outlive a failover', { timeout: 6
   await eventually('it waits', () => locks.stats().waiting === 1)
 
   const old = await deployment.primary()
+  await scriptsAreDone(old)
   await old.kill()
   const promoted = await deployment.agree((primary) => primary !== old)
   await promoted.waitForReplicas(1)
