@@ -137,8 +137,11 @@ export class SentinelDeployment {
     const good = (await sentinel.replicas(this.name)).filter(
       (each) => each.flags === 'slave' && each['master-link-status'] === 'ok',
     )
-    // CKQUORUM counts those to which there is no connection yet, too.
-    const connected = (await sentinel.others(this.name)).filter((each) => each.flags === 'sentinel')
+    // CKQUORUM counts those to which there is no connection yet, too. Valkey keeps `master_down`, a vote
+    // about the primary before, as long as the new one is up.
+    const connected = (await sentinel.others(this.name)).filter(
+      (each) => !/\b(s_down|disconnected)\b/.test(each.flags ?? ''),
+    )
     const others = this.sentinels.filter((each) => each.serving && each !== sentinel).length
     return flags === 'master' && good.length >= replicas && connected.length >= others
   }
