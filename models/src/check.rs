@@ -80,8 +80,7 @@ pub fn explore<M: Model>(model: &M) -> Report {
         transitions: search.transitions,
         depth,
         time: start.elapsed(),
-        counterexample: found
-            .map(|(broken, last)| Counterexample { broken, steps: search.steps_to(last) }),
+        counterexample: found.map(|(broken, last)| Counterexample { broken, steps: search.steps_to(last) }),
     }
 }
 

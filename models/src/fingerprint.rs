@@ -24,6 +24,7 @@ struct Folding {
 }
 
 impl Folding {
+    #[inline]
     const fn mixed(hash: u64, word: u64) -> u64 {
         let a = hash ^ word ^ 0xa076_1d64_78bd_642f;
         let b = 0xe703_7ed1_a0b4_28db ^ hash.rotate_left(29);
@@ -37,12 +38,14 @@ impl Hasher for Folding {
         Self::mixed(Self::mixed(self.hash, self.word), self.bits as u64 + 0x9e37_79b9_7f4a_7c15)
     }
 
+    #[inline]
     fn write(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.write_u8(byte);
         }
     }
 
+    #[inline]
     fn write_u8(&mut self, value: u8) {
         self.word |= u64::from(value) << self.bits;
         self.bits += 8;
@@ -52,11 +55,13 @@ impl Hasher for Folding {
         }
     }
 
+    #[inline]
     fn write_u64(&mut self, value: u64) {
         self.hash = Self::mixed(self.hash, value);
     }
 
     /// Lengths and variants of enums, nearly all of them small.
+    #[inline]
     fn write_usize(&mut self, value: usize) {
         match u8::try_from(value) {
             Ok(small) if small < u8::MAX => self.write_u8(small),

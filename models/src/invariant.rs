@@ -19,6 +19,8 @@ pub enum Invariant {
     Fenced,
     /// When no client is active and nothing is under way, no node stays locked.
     Released,
+    /// A client does not wait when every node has answered.
+    Progress,
     /// No update is lost.
     Updates,
     /// The guarded reads of a reader agree with each other.
@@ -38,6 +40,7 @@ impl Invariant {
             Self::Sorted => "R+",
             Self::Fenced => "H",
             Self::Released => "O",
+            Self::Progress => "W",
             Self::Updates => "G",
             Self::Snapshot => "S",
             Self::Admitted => "V",
@@ -54,6 +57,7 @@ impl Invariant {
             Self::Sorted => "tokens do not rise in the order of leases",
             Self::Fenced => "a stale holder has the higher token",
             Self::Released => "no client holds or wants it, nothing is under way, and a node is locked",
+            Self::Progress => "a client waits although every node has answered",
             Self::Updates => "an update is lost",
             Self::Snapshot => "a reader's guarded reads differ",
             Self::Admitted => "the guard refuses a valid holder",

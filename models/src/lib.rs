@@ -17,7 +17,7 @@ pub mod check;
 mod fingerprint;
 pub mod guard;
 pub mod invariant;
-//pub mod quorum;
+pub mod quorum;
 pub mod row;
 pub mod rows;
 pub mod shared;

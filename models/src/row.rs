@@ -76,24 +76,23 @@ macro_rules! table {
             run: || $crate::check::explore(&$model),
         }),+];
 
-        #[cfg(test)]
-        mod tests {
-            $($crate::row::table!(@test $length $id);)+
-        }
+        $($crate::row::table!(@test $length $id);)+
     };
     (@long short) => { false };
     (@long long) => { true };
     (@test short $id:ident) => {
+        #[cfg(test)]
         #[test]
         fn $id() {
-            $crate::row::assert_expected(super::ROWS, stringify!($id));
+            $crate::row::assert_expected(ROWS, stringify!($id));
         }
     };
     (@test long $id:ident) => {
+        #[cfg(test)]
         #[test]
         #[ignore = "takes long: npm run models -- --long"]
         fn $id() {
-            $crate::row::assert_expected(super::ROWS, stringify!($id));
+            $crate::row::assert_expected(ROWS, stringify!($id));
         }
     };
 }

@@ -1,22 +1,23 @@
 //! All configurations of all models, and how results are shown.
 
 use crate::check::Report;
-use crate::row::{Expected, Row};
-use crate::{guard, shared, strong};
+use crate::row::Row;
+use crate::{guard, quorum, shared, strong};
 
 /// The models and their configurations.
 pub const TABLES: &[(&str, &[Row])] =
-    &[("strong", strong::ROWS), ("guard", guard::ROWS), ("shared", shared::ROWS)];
+    &[("quorum", quorum::ROWS), ("strong", strong::ROWS), ("guard", guard::ROWS), ("shared", shared::ROWS)];
 
 /// The head of a table of results, in Markdown.
-pub const HEAD: &str = "| id | configuration | result | states | transitions | s |\n|---|---|---|---|---|---|";
+pub const HEAD: &str =
+    "| id | configuration | result | states | transitions | s |\n|---|---|---|---|---|---|";
 
 /// A result as a line of that table.
 pub fn line(row: &Row, report: &Report) -> String {
-    let result = report.counterexample.as_ref().map_or_else(
-        || "holds".to_owned(),
-        |found| format!("**fails** {}", found.broken),
-    );
+    let result = report
+        .counterexample
+        .as_ref()
+        .map_or_else(|| "holds".to_owned(), |found| format!("**fails** {}", found.broken));
     format!(
         "| {} | {} | {result} | {} | {} | {:.1} |",
         row.id,
@@ -30,9 +31,9 @@ pub fn line(row: &Row, report: &Report) -> String {
 /// What is not as expected, with the counterexample; or, with `traces`, the counterexample of what is.
 pub fn remarks(row: &Row, report: &Report, traces: bool) -> Option<String> {
     let expected = report.counterexample.as_ref().filter(|_| traces);
-    row.problem(report)
-        .map(|problem| format!("NOT AS EXPECTED: {problem}"))
-        .or_else(|| expected.map(|found| format!("{}: {}\n  {}", row.id, found.broken, found.steps.join("\n  "))))
+    row.problem(report).map(|problem| format!("NOT AS EXPECTED: {problem}")).or_else(|| {
+        expected.map(|found| format!("{}: {}\n  {}", row.id, found.broken, found.steps.join("\n  ")))
+    })
 }
 
 fn grouped(number: u64) -> String {
@@ -50,6 +51,7 @@ fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::Expected;
 
     #[test]
     fn ids_are_unique_in_their_tables() {

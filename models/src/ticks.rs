@@ -17,20 +17,28 @@ pub fn next_token(last: u8, clock: u8) -> u8 {
     token.and_then(|token| u8::try_from(token).ok()).expect("the bounds of a model keep tokens small")
 }
 
+/// A tick on the product's clock.
+pub fn instant(tick: u8) -> BootInstant {
+    BootInstant::from_micros(u64::from(tick) * TICK_US)
+}
+
 /// From which tick on a lease is not valid any more, if it was asked for at tick `sent`.
 pub fn deadline(sent: u8, ttl: u8) -> u8 {
     let ttl = Ttl::from_millis(u32::from(ttl) * TICK_MS).expect("a few seconds");
-    let deadline = ttl.deadline(BootInstant::from_micros(u64::from(sent) * TICK_US));
+    let deadline = ttl.deadline(instant(sent));
     u8::try_from(deadline.as_micros().div_ceil(TICK_US)).expect("the bounds of a model keep times small")
 }
 
 /// All combinations of values for `places` places.
 pub fn combinations(places: usize, values: &[u8]) -> Vec<Vec<u8>> {
     (0..places).fold(vec![Vec::new()], |all, _| {
-        all.iter()
-            .flat_map(|one| values.iter().map(|&value| [one.as_slice(), &[value]].concat()))
-            .collect()
+        all.iter().flat_map(|one| values.iter().map(|&value| [one.as_slice(), &[value]].concat())).collect()
     })
+}
+
+/// The same where the places are alike: only those that are sorted.
+pub fn sorted_combinations(places: usize, values: &[u8]) -> Vec<Vec<u8>> {
+    combinations(places, values).into_iter().filter(|one| one.is_sorted()).collect()
 }
 
 #[cfg(test)]

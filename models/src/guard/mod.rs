@@ -115,7 +115,8 @@ impl Model for Guard {
                 differ || !self.unique
             })
             .map(|tokens| {
-                let holder = |index: usize| Holder { token: tokens[index], progress: Progress::Begun, value: 0 };
+                let holder =
+                    |index: usize| Holder { token: tokens[index], progress: Progress::Begun, value: 0 };
                 State {
                     holders: [holder(0), holder(1), holder(2)],
                     fence: 0,

@@ -13,8 +13,8 @@ use crate::invariant::Invariant;
 pub use self::config::{Acks, Checks, Config, Strong, Without};
 pub use self::rows::ROWS;
 use self::servers::demote;
-use self::state::{Client, Data, Extension, Phase, SERVERS, Server};
 pub use self::state::{Action, State};
+use self::state::{Client, Data, Extension, Phase, SERVERS, Server};
 
 impl<const CLIENTS: usize> Strong<CLIENTS> {
     fn is_over(&self, state: &State<CLIENTS>) -> bool {

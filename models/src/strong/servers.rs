@@ -43,7 +43,13 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
         }
     }
 
-    pub(super) fn promote(&self, state: &mut State<CLIENTS>, index: usize, old_lives: bool, other_stays: bool) {
+    pub(super) fn promote(
+        &self,
+        state: &mut State<CLIENTS>,
+        index: usize,
+        old_lives: bool,
+        other_stays: bool,
+    ) {
         let old = state.servers[index].follows as usize - 1;
         let other = SERVERS - index - old;
         state.failovers += 1;

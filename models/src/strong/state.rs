@@ -230,7 +230,9 @@ impl<const CLIENTS: usize> State<CLIENTS> {
             let Data { lock, until, fence } = server.data;
             let _ = match lock {
                 0 => write!(line, " free, fence {fence}"),
-                _ => write!(line, " owner {lock} until {}, fence {fence}", i16::from(until) - i16::from(EPOCH)),
+                _ => {
+                    write!(line, " owner {lock} until {}, fence {fence}", i16::from(until) - i16::from(EPOCH))
+                }
             };
             let _ = write!(line, ", {} behind", server.queued);
         }

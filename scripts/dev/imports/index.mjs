@@ -11,7 +11,7 @@ import { readJavaScript } from './javascript.mjs'
 import { javascriptLayers, rustLayers } from './layers.mjs'
 import { readRust } from './rust.mjs'
 
-const crates = ['core/src/lib.rs', 'src/lib.rs']
+const crates = ['core/src/lib.rs', 'src/lib.rs', 'models/src/lib.rs']
 
 await runMain(async () => {
   const listed = await capture('git', ['ls-files', '*.js', '*.cjs', '*.mjs', '*.ts', '*.mts'])

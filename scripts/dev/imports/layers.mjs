@@ -45,4 +45,10 @@ export const rustLayers = [
   ['core/src/backend/'],
   ['core/src/manager/'],
   ['core/src/lib.rs'],
+  ['models/src/invariant.rs', 'models/src/fingerprint.rs', 'models/src/ticks.rs'],
+  ['models/src/check.rs'],
+  ['models/src/row.rs'],
+  ['models/src/guard/', 'models/src/shared/', 'models/src/strong/', 'models/src/quorum/'],
+  ['models/src/rows.rs'],
+  ['models/src/lib.rs'],
 ]
