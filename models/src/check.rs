@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::fingerprint::{FingerprintMap, fingerprint};
 use crate::invariant::Invariant;
 
-/// A system with discrete steps. The methods are those of stateright's trait of this name, but for invariants:
-/// what a step does wrong is kept in the state, and told by [`Model::broken`].
+/// A system with discrete steps. The methods are those of stateright's trait of this name, but for
+/// invariants: what a step does wrong is kept in the state, and returned by [`Model::broken`].
 pub trait Model {
     /// A state of the whole system.
     type State: Clone + Hash + Debug;

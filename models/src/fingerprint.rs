@@ -35,7 +35,7 @@ impl Folding {
 
 impl Hasher for Folding {
     fn finish(&self) -> u64 {
-        Self::mixed(Self::mixed(self.hash, self.word), self.bits as u64 + 0x9e37_79b9_7f4a_7c15)
+        Self::mixed(Self::mixed(self.hash, self.word), u64::from(self.bits) + 0x9e37_79b9_7f4a_7c15)
     }
 
     #[inline]

@@ -1,5 +1,5 @@
-//! The quorum strategy for one resource: clients, nodes, and a network that delays for ever, loses and, unless
-//! told otherwise, reorders. A token is in the unit of the clocks, as in the product.
+//! The quorum strategy for one resource: clients, nodes, and a network that delays forever, loses and, unless
+//! configured otherwise, reorders. A token is in the unit of the clocks, as in the product.
 
 mod canonical;
 mod client;

@@ -1,8 +1,8 @@
 //! What a node does with a request: pure functions from what it has stored, its clock and the request to what
 //! it has stored then and the reply.
 //!
-//! All times and tokens are in one unit, in which clocks count: microseconds since 1970 for a server, ticks in
-//! the model. So the same functions can be compared with the scripts of real servers.
+//! All times and tokens are in one unit, in which clocks count: microseconds since 1970 for a server, ticks
+//! in the model. So the same functions can be compared with the scripts of real servers.
 
 /// What a node has stored about a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,8 +166,8 @@ impl Stored {
 
     /// Deletes the owner's lease. Returns whether there was one.
     pub fn release(self, now: u64, owner: u64, rules: &Rules) -> (Self, bool) {
-        let deletes = |lease: Lease| lease.owner == owner || !rules.compares_owner;
-        let deleted = self.lease_at(now).is_some_and(deletes);
+        let may_delete = |lease: Lease| lease.owner == owner || !rules.compares_owner;
+        let deleted = self.lease_at(now).is_some_and(may_delete);
         (if deleted { Self { lease: None, ..self } } else { self }, deleted)
     }
 

@@ -6,16 +6,14 @@ use crate::invariant::Invariant;
 
 impl<const HOLDERS: usize> Shared<HOLDERS> {
     /// What one holder may do.
-    pub(super) fn holder_actions(&self, state: &State<HOLDERS>, index: usize, actions: &mut Vec<Action>) {
+    pub(super) fn holder_actions(state: &State<HOLDERS>, index: usize, actions: &mut Vec<Action>) {
         let holder = &state.holders[index];
         actions.extend(match (holder.kind, holder.progress) {
-            (Kind::Nothing, _) => None,
+            (Kind::Nothing, _) | (_, Progress::Done) => None,
             (_, Progress::Begun) => Some(Action::Advance(index)),
-            (Kind::Writer, Progress::Advanced) => Some(Action::Get(index)),
             (Kind::Writer, Progress::Read) => Some(Action::Put(index)),
             // A reader reads as often as it likes.
-            (Kind::Reader, Progress::Advanced | Progress::Read) => Some(Action::Get(index)),
-            (_, Progress::Done) => None,
+            (_, Progress::Advanced | Progress::Read) => Some(Action::Get(index)),
         });
         if holder.late > 0 {
             actions.push(Action::LatePut(index));

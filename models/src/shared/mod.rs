@@ -29,7 +29,7 @@ impl<const HOLDERS: usize> Model for Shared<HOLDERS> {
         }
         for index in 0..HOLDERS {
             self.server_actions(state, index, actions);
-            self.holder_actions(state, index, actions);
+            Self::holder_actions(state, index, actions);
         }
     }
 

@@ -23,9 +23,8 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
         }
         let waited = state.now > client.sent;
         match client.phase {
-            Phase::Idle => {}
             Phase::Sent if waited => actions.push(Action::Fail(index)),
-            Phase::Sent => {}
+            Phase::Idle | Phase::Sent => {}
             Phase::Locked => {
                 actions.extend(primaries().map(|at| Action::FetchToken { client: index, at }));
                 if waited {

@@ -225,7 +225,7 @@ impl<const CLIENTS: usize> State<CLIENTS> {
                     continue;
                 }
                 (_, true) => write!(line, " | primary {index}"),
-                _ => write!(line, " | replica {index} of {}", server.follows as i8 - 1),
+                _ => write!(line, " | replica {index} of {}", i16::from(server.follows) - 1),
             };
             let Data { lock, until, fence } = server.data;
             let _ = match lock {
