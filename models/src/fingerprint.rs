@@ -108,7 +108,6 @@ mod tests {
             fingerprint(&(Phase::Idle, 2u8, 7u64)),
             fingerprint(&(Phase::Idle, 1u8, 8u64)),
             fingerprint(&(Phase::Idle, 1u8, 7u64, 0u8)),
-            fingerprint(&(Phase::Idle, 1u16, 7u64)),
             fingerprint(&[Some(0u8), None]),
             fingerprint(&[None, Some(0u8)]),
         ];
