@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -70,13 +71,15 @@ impl Connector {
     }
 
     /// A connection that is ready for commands, for a caller who came at this time.
-    pub async fn connect(&self, came: Instant) -> Result<Connection> {
-        self.connect_with(None, came).await
+    ///
+    /// Boxed, as it is large: otherwise each release would move it around, though hardly any connects.
+    pub fn connect(&self, came: Instant) -> BoxFuture<'_, Result<Connection>> {
+        Box::pin(self.connect_with(None, came))
     }
 
     /// A connection that passes published messages on.
-    pub async fn connect_subscriber(&self, messages: Messages) -> Result<Connection> {
-        self.connect_with(Some(messages), Instant::now()).await
+    pub fn connect_subscriber(&self, messages: Messages) -> BoxFuture<'_, Result<Connection>> {
+        Box::pin(self.connect_with(Some(messages), Instant::now()))
     }
 
     /// The way to the server.
