@@ -12,6 +12,7 @@ import { median } from './stats.mjs'
 /** @typedef {import('./remote.mjs').Remote} Remote */
 /** @typedef {import('./load-worker.mjs').Load} Load */
 /** @typedef {import('./load-worker.mjs').Sample} Sample */
+/** @typedef {import('../subjects/index.mjs').Place} Place */
 
 /**
  * @typedef {object} Row what a subject reached
@@ -43,13 +44,14 @@ const REFUSED_LIMIT = 0.01
  * @param {Load} options.load
  * @param {number} options.rounds after one to warm up
  * @param {string} options.url
+ * @param {Place['deployments']} [options.deployments]
  * @param {string} options.folder
  * @returns {Promise<Row[]>} in the order of `ids`
  */
-export async function inTurns({ runtime, ids, load, rounds, url, folder }) {
+export async function inTurns({ runtime, ids, load, rounds, url, deployments, folder }) {
   const entries = await Promise.all(
     ids.map((id, index) =>
-      enter(runtime, id, { url, folder: join(folder, String(index)), atOnce: load.atOnce }),
+      enter(runtime, id, { url, deployments, folder: join(folder, String(index)), atOnce: load.atOnce }),
     ),
   )
   try {
@@ -92,7 +94,7 @@ export function order(entries, round) {
 /**
  * @param {Runtime} runtime
  * @param {string} id
- * @param {import('../subjects/index.mjs').Place} place
+ * @param {Place} place
  * @returns {Promise<Entry>}
  */
 async function enter(runtime, id, place) {
@@ -162,7 +164,16 @@ function toRow({ id, samples, unavailable }) {
 /** @param {Row} ours @param {Row} row @returns {Row} */
 function compare(ours, row) {
   if (ours.unavailable !== undefined || row.unavailable !== undefined) return row
-  const ratios = (/** @type {'perSecond' | 'p50'} */ key) =>
-    median(ours.rounds.map((sample, round) => sample[key] / (row.rounds[round]?.[key] ?? Number.NaN)))
-  return { ...row, ratio: ratios('perSecond'), latencyRatio: ratios('p50') }
+  return { ...row, ratio: ratioOf(ours, row, 'perSecond'), latencyRatio: ratioOf(ours, row, 'p50') }
+}
+
+/**
+ * How many times the value of one the value of the other is: the median of the ratios of each round.
+ *
+ * @param {Row} one
+ * @param {Row} other
+ * @param {'perSecond' | 'p50'} key
+ */
+export function ratioOf(one, other, key) {
+  return median(one.rounds.map((sample, round) => sample[key] / (other.rounds[round]?.[key] ?? Number.NaN)))
 }

@@ -12,6 +12,7 @@ const config = ['repl-backlog-size 64mb', 'repl-ping-replica-period 10', 'repl-t
 
 /**
  * @typedef {object} Servers
+ * @property {string} program of the servers
  * @property {string} url of the primary
  * @property {number} port of the primary
  * @property {number[]} pids of the primary and the replicas
@@ -37,6 +38,7 @@ export async function startServers(program) {
     return commands.reduce((sum, command) => sum + (calls[command] ?? 0), 0)
   }
   return {
+    program,
     url,
     port: primary.port,
     pids: [primary, ...replicas].map(({ pid }) => Number(pid)),

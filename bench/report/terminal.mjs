@@ -41,7 +41,8 @@ export function printResults(runtime, results) {
   console.log(`\n━━ ${runtime} ━━`)
   for (const scenario of throughput) printThroughput(scenario, results.throughput[scenario.id])
   printProcessor(results)
-  const { stall, eventLoop, handoff, renewals } = results
+  const { deployments, stall, eventLoop, handoff, renewals } = results
+  if (deployments) printDeployments(deployments)
   if (stall) printStall(stall)
   if (eventLoop) printEventLoop(eventLoop)
   if (handoff) printHandoff(handoff)
@@ -94,6 +95,23 @@ function printProcessor({ processor }) {
       ]
     }),
   )
+}
+
+/** @param {NonNullable<Results['deployments']>} deployments */
+function printDeployments(deployments) {
+  for (const { title, rows } of deployments) {
+    table(
+      `strong, ${title}: deployments compared with a standalone primary`,
+      ['', 'pairs/s', 'p50 ms', 'p99 ms', 'of its pairs/s', 'of its p50', ''],
+      rows.map(({ id, label, how, unavailable, perSecond, p50, p99, throughputRatio, p50Ratio, refused }) => {
+        const name = id === 'fencelock-strong' ? 'standalone primary' : label
+        if (unavailable !== undefined) return [name, '–', '–', '–', '–', '–', `not here: ${unavailable}`]
+        const note = refused > 0 ? `${how}; ${refused} failed` : how
+        const [pairs, p50Times] = [times(throughputRatio), times(p50Ratio)]
+        return [name, count(perSecond), fixed(p50), fixed(p99), pairs, p50Times, note]
+      }),
+    )
+  }
 }
 
 /** @param {NonNullable<Results['stall']>} stall */

@@ -23,7 +23,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without what was not measured
  */
 export function judge(results) {
-  const { stall, eventLoop, memory, handoff, renewals, guards } = results
+  const { deployments, stall, eventLoop, memory, handoff, renewals, guards } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -47,6 +47,7 @@ export function judge(results) {
     ...faster(results, 'local-64', tuned, 4, 'local, 64 at once, against the best tuned SQLite loop'),
     ...faster(results, 'local-sync', tuned, 1.3, 'local, synchronous, against the best tuned SQLite code'),
     ...faster(results, 'local-sync', naive, 20, 'local, synchronous, against the best naive SQLite code'),
+    ...(deployments ?? []).flatMap(onDeployments),
     ...(stall ? [below('acks: 1 next to a stopped replica, p99', 10, stall.stalled.p99, milliseconds)] : []),
     ...(delay
       ? [below('event-loop delay added by 5,000 acquires a second, p99', 2, delay.addedMs, milliseconds)]
@@ -64,6 +65,20 @@ export function judge(results) {
       return [below(text, 600, bytes, (value) => `${value.toFixed(0)} bytes`)]
     }),
   ]
+}
+
+/**
+ * @param {NonNullable<Results['deployments']>[0]} deployment
+ * @returns {Verdict[]}
+ */
+function onDeployments({ id, title, rows }) {
+  return rows.slice(1).map(({ label, throughputRatio, p50Ratio }) => {
+    const text = `strong, ${title}, on a ${label}, against a standalone primary`
+    if (id === 'one') {
+      return { text: `${text}, p50`, threshold: '≤ 1.10×', value: times(p50Ratio), reached: p50Ratio <= 1.1 }
+    }
+    return { text, threshold: '≥ 0.90×', value: times(throughputRatio), reached: throughputRatio >= 0.9 }
+  })
 }
 
 /**

@@ -1,6 +1,7 @@
 /**
  * All scenarios, in the order in which they run.
  */
+import { measureDeployments } from './deployments/measure.mjs'
 import { measureEventLoop } from './event-loop/measure.mjs'
 import { measureGuards } from './guards/measure.mjs'
 import { measureHandoff } from './handoff/measure.mjs'
@@ -18,6 +19,7 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
  * @typedef {object} Results of one runtime; a scenario that was not asked for is missing
  * @property {Record<string, import('../harness/rounds.mjs').Row[]>} throughput by scenario
  * @property {import('./processor/measure.mjs').Processor[]} [processor]
+ * @property {import('./deployments/measure.mjs').DeploymentLoad[]} [deployments]
  * @property {import('./stall/measure.mjs').Stall} [stall]
  * @property {import('./event-loop/measure.mjs').EventLoop[]} [eventLoop]
  * @property {{ subjects: import('./handoff/measure.mjs').Handoff[], commands:
@@ -65,6 +67,7 @@ export const scenarios = [
     },
   })),
   scenario('processor', 'where the time goes', 'processor', measureProcessor),
+  scenario('deployments', 'a cluster, and Sentinels', 'deployments', measureDeployments),
   scenario('stall', 'a healthy replica next to a stopped one', 'stall', measureStall),
   scenario('event-loop', 'event-loop delay under 5,000 acquires a second', 'eventLoop', measureEventLoop),
   scenario('handoff', 'a contended lock', 'handoff', measureHandoff),

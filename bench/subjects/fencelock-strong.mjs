@@ -5,10 +5,14 @@ import { ACK_TIMEOUT_MS, REPLICAS, TTL_MS } from './conditions.mjs'
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */
 
-/** @param {Place} place @returns {Promise<Subject>} */
-export async function open({ url }) {
+/**
+ * @param {Place & { deployment?: 'cluster' | 'sentinel' }} place by default the standalone primary
+ * @returns {Promise<Subject>}
+ */
+export async function open({ url, deployment, deployments }) {
+  const where = deployment && deployments ? deployments[deployment] : { url }
   const locks = new LockManager({
-    redis: { url, replicas: REPLICAS },
+    redis: { ...where, replicas: REPLICAS },
     defaults: { ttlMs: TTL_MS, ackTimeoutMs: ACK_TIMEOUT_MS },
   })
   await locks.connect()

@@ -18,6 +18,8 @@
 /**
  * @typedef {object} Place where a subject works
  * @property {string} url of the Redis primary
+ * @property {{ cluster: { cluster: string[] }, sentinel: { sentinels: string[], name: string } }}
+ *   [deployments] how the others are reached, if they run
  * @property {string} folder of its own
  * @property {number} atOnce the most pairs at once
  */
@@ -41,6 +43,22 @@ export const subjects = [
     module: 'fencelock-strong.mjs',
     kind: 'ours',
     how: '2 acks, fencing token',
+  },
+  {
+    id: 'fencelock-cluster',
+    label: 'cluster of 3 primaries',
+    module: 'fencelock-strong.mjs',
+    options: { deployment: 'cluster' },
+    kind: 'ours',
+    how: 'the same, 2 replicas a primary',
+  },
+  {
+    id: 'fencelock-sentinel',
+    label: 'primary with 3 Sentinels',
+    module: 'fencelock-strong.mjs',
+    options: { deployment: 'sentinel' },
+    kind: 'ours',
+    how: 'the same',
   },
   {
     id: 'ioredis-plain',
