@@ -1,9 +1,9 @@
-import { startRedisCluster } from '../../../scripts/servers/deployments/cluster.mjs'
-import { startSentinel } from '../../../scripts/servers/deployments/sentinel.mjs'
 /**
  * Strong locks on a cluster and on servers with Sentinels, compared with a standalone primary. All have two
  * replicas for each primary, and take turns.
  */
+import { startRedisCluster } from '../../../scripts/servers/deployments/cluster.mjs'
+import { startSentinel } from '../../../scripts/servers/deployments/sentinel.mjs'
 import { inFolder } from '../../harness/context.mjs'
 import { inTurns, ratioOf } from '../../harness/rounds.mjs'
 import { REPLICAS } from '../../subjects/conditions.mjs'
