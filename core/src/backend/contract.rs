@@ -67,7 +67,8 @@ use crate::runtime::executor::Executor;
 /// moment. Called from any thread; must not call back.
 pub type LossListener = Arc<dyn Fn(BootInstant) + Send + Sync>;
 
-/// A server that has leases may have been replaced by another, or restarted.
+/// A server that has leases may have been replaced by another, or restarted; or some of its leases have moved
+/// to another.
 pub trait Outage: Send + Sync {
     /// Whether the server has, or had, the lease of these resources.
     fn concerns(&self, resources: &Resources) -> bool;
@@ -78,7 +79,7 @@ pub trait Outage: Send + Sync {
 }
 
 /// Is notified of each [`Outage`], once: another one of that server is reported only when the first was
-/// dropped. Called from any thread; must not block or call back.
+/// dropped, except that each move of leases is reported. Called from any thread; must not block or call back.
 pub type FailoverListener = Arc<dyn Fn(Arc<dyn Outage>) + Send + Sync>;
 
 /// Whether a lease is there.

@@ -14,8 +14,8 @@ use crate::lease::Strategy;
 use crate::runtime::backoff::Backoff;
 
 /// Why a lease is lost.
-const NOT_THERE: &str =
-    "the server failed over or was restarted, and the one that answers now does not have it";
+const NOT_THERE: &str = "the server failed over, was restarted, or gave its slot to another node, and the one \
+                         that answers now does not have it";
 /// The most leases in one look-up.
 const BATCH: usize = 256;
 /// Between tries to reach the server, and to get an answer from it.

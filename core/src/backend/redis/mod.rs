@@ -172,9 +172,11 @@ impl LockBackend for RedisBackend {
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
         self.check_open()?;
-        let resources = &resources;
-        let call = |node: Arc<Node>, _| async move { node.inspect(resources).await };
-        self.topology.on_owner(resources, (OnMigration::Wait, self.patience), call).await
+        if let Topology::Cluster(cluster) = &self.topology {
+            return Box::pin(cluster.inspect(&resources)).await;
+        }
+        let node = self.topology.owner_of(&resources).await?;
+        node.inspect(&resources).await.map_err(NodeError::into_error)
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {

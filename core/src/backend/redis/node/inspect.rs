@@ -6,12 +6,16 @@ use redis::Value;
 
 use super::{NodeError, NodeResult};
 use crate::backend::contract::Info;
+use crate::backend::redis::config::keys::KeyKind;
+use crate::backend::redis::connection::Response;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
+use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::{
-    DELETE_LOCK, FORCE_RELEASE, INSPECT, pack_asking, pack_delete_lock, pack_inspect,
+    DELETE_LOCK, FORCE_RELEASE, INSPECT, READ_KEY, Script, pack_asking, pack_delete_lock, pack_inspect,
+    pack_read_key,
 };
 use crate::backend::redis::protocol::values::text;
 use crate::lease::{Owner, Resources};
@@ -27,14 +31,22 @@ pub(crate) async fn inspect(context: &NodeContext, resources: &Resources) -> Nod
             let mut fields = fields.into_iter();
             let mut next = || fields.next().unwrap_or(Value::Nil);
             let owner = text(next()).unwrap_or_default();
-            let token = text(next()).and_then(|token| token.parse().ok()).unwrap_or(0);
-            let remaining = match next() {
-                Value::Int(left_ms) if left_ms >= 0 => Duration::from_millis(left_ms.unsigned_abs()),
-                _ => Duration::MAX,
-            };
-            Ok(Some(Info { owner, token, remaining }))
+            let token = text(next()).as_deref().map_or(0, token_of);
+            Ok(Some(Info { owner, token, remaining: remaining(&next()) }))
         }
         other => Err(refused(context.reply_context(Operation::Query), &other)),
+    }
+}
+
+/// The token in a fence; 0 if it is none.
+pub(crate) fn token_of(fence: &str) -> u64 {
+    fence.parse().unwrap_or(0)
+}
+
+fn remaining(left_ms: &Value) -> Duration {
+    match *left_ms {
+        Value::Int(left_ms) if left_ms >= 0 => Duration::from_millis(left_ms.unsigned_abs()),
+        _ => Duration::MAX,
     }
 }
 
@@ -63,24 +75,62 @@ pub(crate) async fn delete_lock(
     asking: bool,
 ) -> NodeResult<bool> {
     let keys = &context.settings.keys;
-    let exchange = context.shared.exchange(2 + usize::from(asking), |packer, out| {
-        // Always loaded, which is simpler than repeating the call, and this is rare.
-        DELETE_LOCK.pack_load(packer, out);
-        if asking {
-            pack_asking(packer, out);
-        }
-        pack_delete_lock(keys, resource, owner, packer, out);
-    });
     let operation = if owner.is_some() { Operation::Release } else { Operation::ForceRelease };
     let replies = context.reply_context(operation);
-    let response = exchange.await.map_err(|error| context.query_failed(error))?;
-    match (response.broken, response.replies.last()) {
-        (None, Some(Value::Int(deleted))) => Ok(*deleted > 0),
-        (None, Some(other)) => Err(refused(replies, other)),
+    let response = call_with_key(context, &DELETE_LOCK, asking, |packer, out| {
+        pack_delete_lock(keys, resource, owner, packer, out);
+    });
+    let mut response = response.await?;
+    match (response.broken, response.replies.pop()) {
+        (None, Some(Value::Int(deleted))) => Ok(deleted > 0),
+        (None, Some(other)) => Err(refused(replies, &other)),
         (Some(broken), _) if broken.sent => Err(replies.unknown(resource, &broken).into()),
         (Some(broken), _) => Err(replies.not_sent(&broken).into()),
         (None, None) => Err(replies.not_sent(&"no reply").into()),
     }
+}
+
+/// Reads one key, and for how much longer it is there, by a script with no other: it works while the slot is
+/// moving. `asking`: to this node.
+pub(crate) async fn read_key(
+    context: &NodeContext,
+    resource: &str,
+    kind: KeyKind,
+    asking: bool,
+) -> NodeResult<Option<(String, Duration)>> {
+    let keys = &context.settings.keys;
+    let response = call_with_key(context, &READ_KEY, asking, |packer, out| {
+        pack_read_key(keys, resource, kind, packer, out);
+    });
+    let mut response = response.await?;
+    if let Some(broken) = response.broken {
+        return Err(context.query_failed(ExchangeError::Broken(broken)).into());
+    }
+    match response.replies.pop() {
+        Some(Value::Nil) => Ok(None),
+        Some(Value::Array(mut fields)) if fields.len() == 2 => {
+            let remaining = remaining(&fields.swap_remove(1));
+            Ok(Some((text(fields.swap_remove(0)).unwrap_or_default(), remaining)))
+        }
+        other => Err(refused(context.reply_context(Operation::Query), &other.unwrap_or(Value::Nil))),
+    }
+}
+
+/// Loads a script and calls it. Always loaded, which is simpler than repeating the call, and this is rare.
+async fn call_with_key(
+    context: &NodeContext,
+    script: &Script,
+    asking: bool,
+    pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
+) -> NodeResult<Response> {
+    let exchange = context.shared.exchange(2 + usize::from(asking), |packer, out| {
+        script.pack_load(packer, out);
+        if asking {
+            pack_asking(packer, out);
+        }
+        pack(packer, out);
+    });
+    exchange.await.map_err(|error| context.query_failed(error).into())
 }
 
 /// Why a reply is not the one that was hoped for.

@@ -16,12 +16,14 @@ use std::time::Duration;
 use self::capabilities::Capabilities;
 pub(crate) use self::error::{NodeError, NodeResult};
 use self::failover::FailoverWatch;
+pub(crate) use self::inspect::token_of;
 use self::recent_deletions::RecentDeletions;
 use self::replicas::ConnectedReplicas;
 pub(crate) use self::rollback::Neighbours;
 use self::rollback::Rollbacks;
 pub(crate) use self::wait_queue::WaitQueue;
 use super::config::Settings;
+use super::config::keys::KeyKind;
 use super::connection::route::Route;
 use super::describe;
 use super::pipeline::batch::{Late, LeaseOutcome};
@@ -258,6 +260,17 @@ impl Node {
     /// whether it was there.
     pub async fn delete_lock(&self, resource: &str, owner: Option<Owner>, asking: bool) -> NodeResult<bool> {
         inspect::delete_lock(&self.context, resource, owner, asking).await
+    }
+
+    /// One key of a resource, and for how much longer it is there, while its slot is moving; `asking`: to
+    /// this node.
+    pub async fn read_key(
+        &self,
+        resource: &str,
+        kind: KeyKind,
+        asking: bool,
+    ) -> NodeResult<Option<(String, Duration)>> {
+        inspect::read_key(&self.context, resource, kind, asking).await
     }
 
     pub async fn describe(&self, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {

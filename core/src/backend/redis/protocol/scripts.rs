@@ -141,6 +141,8 @@ pub(crate) static FORCE_RELEASE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_wait_queue!("force_release.lua"), ScriptParams::default()));
 pub(crate) static DELETE_LOCK: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/delete_lock.lua"), ScriptParams::default()));
+pub(crate) static READ_KEY: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/read_key.lua"), ScriptParams::default()));
 pub(crate) static JOIN_QUEUE: LazyLock<Script> =
     LazyLock::new(|| Script::new(with_wait_queue!("join_queue.lua"), ScriptParams::default()));
 pub(crate) static LEAVE_QUEUE: LazyLock<Script> =
@@ -181,6 +183,21 @@ pub(crate) fn pack_delete_lock(
         keys.add_to(cmd, resource, KeyKind::Lock);
         let owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
         cmd.arg(echo).arg(owner);
+    });
+}
+
+/// Appends the EVALSHA of `read_key.lua` to `out`.
+pub(crate) fn pack_read_key(
+    keys: &Keys,
+    resource: &str,
+    kind: KeyKind,
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) {
+    packer.script_call(out, ScriptReply::Record, |cmd, echo| {
+        cmd.arg("EVALSHA").arg(&*READ_KEY.sha).arg(1);
+        keys.add_to(cmd, resource, kind);
+        cmd.arg(echo);
     });
 }
 
@@ -226,6 +243,7 @@ mod tests {
             &INSPECT,
             &FORCE_RELEASE,
             &DELETE_LOCK,
+            &READ_KEY,
             &JOIN_QUEUE,
             &LEAVE_QUEUE,
             &HEARTBEAT,

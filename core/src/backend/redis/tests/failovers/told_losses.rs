@@ -74,7 +74,7 @@ impl Holder {
             assert!(!self.is_held(*id));
             let end = self.manager.lease_end(*id);
             let Some(LeaseEnd::Lost { why }) = end else { panic!("{end:?}") };
-            assert!(why.contains("failed over or was restarted"), "{why}");
+            assert!(why.contains("the one that answers now does not have it"), "{why}");
         }
     }
 
@@ -267,4 +267,37 @@ fn in_a_cluster_only_the_leases_of_the_shard_are_looked_up() {
     holder.expect_lost(&lost);
     assert!(holder.is_held(kept) && holder.is_held(renewed));
     assert_eq!(script_calls(&cluster.nodes[2]), calls);
+}
+
+#[test]
+fn leases_of_a_slot_that_has_moved_are_renewed_at_once_and_looked_up_where_it_is_now() {
+    if !available() {
+        return;
+    }
+    let cluster = ClusterServers::start(0);
+    let location = Location::Cluster(cluster.urls());
+    let holder = Holder::new(Options { location, ..options("", 0) });
+    let slot = slot_of("{m}lost");
+    let (from, to) = (cluster.owner(slot), (cluster.owner(slot) + 1) % 3);
+    let (lost, kept) = (holder.lease("{m}lost", false), holder.lease("{m}kept", false));
+    let [forgotten, renewed] = ["{m}forgotten", "{m}renewed"].map(|name| holder.lease(name, true));
+    let elsewhere = holder.lease("elsewhere", true);
+    assert_ne!(slot_of("elsewhere"), slot);
+    for name in ["{m}lost", "{m}forgotten"] {
+        cluster.nodes[from].run::<()>(&["DEL", &lock_key(name)]);
+    }
+    cluster.nodes[from].run::<()>(&["PEXPIRE", &lock_key("{m}renewed"), "40000"]);
+    cluster.move_slot(slot, from, to);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(holder.told(), [], "it is not known yet");
+    // Any call finds out that the slot has moved.
+    assert!(holder.inspect("{m}kept").unwrap());
+    let began = Instant::now();
+    eventually("the loss is told", || holder.told().contains(&forgotten));
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    holder.told.lock().unwrap().retain(|(id, _)| *id != forgotten);
+    holder.expect_lost(&[lost]);
+    eventually("the renewed lease is extended", || left(&cluster.nodes[to], "{m}renewed") > 50_000);
+    assert!([kept, renewed, elsewhere].into_iter().all(|id| holder.is_held(id)));
+    assert_eq!(holder.manager.stats().extended, 1, "only what has moved");
 }

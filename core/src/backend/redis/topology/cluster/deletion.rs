@@ -5,57 +5,37 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, try_join_all};
 
-use super::detour::{Detour, NextStop, OnMigration};
+use super::detour::OnMigration;
 use super::nodes::Nodes;
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::connection::route::Route;
-use crate::backend::redis::node::{Neighbours, NodeError};
+use crate::backend::redis::node::{Neighbours, Node};
 use crate::error::Result;
 use crate::lease::{Owner, Resources};
 
 impl Nodes {
     /// Deletes the locks of this owner, or of any; returns how many there were.
     pub async fn delete(self: &Arc<Self>, resources: &Resources, owner: Option<Owner>) -> Result<i64> {
-        let mut node = self.find(slot_of(resources.first())).await?;
-        let mut detour = Detour::new(OnMigration::Stop, self.settings.command_timeout);
-        loop {
-            let deleted = match owner {
+        let call = |node: Arc<Node>, _| async move {
+            match owner {
                 Some(owner) => node.delete(resources, owner).await,
                 None => node.force_release(resources).await.map(i64::from),
-            };
-            let elsewhere = match deleted {
-                Ok(deleted) => return Ok(deleted),
-                Err(NodeError::Failed(error)) => return Err(error),
-                Err(NodeError::Elsewhere(elsewhere)) => elsewhere,
-            };
-            node = match self.redirected(resources, &node, *elsewhere, &mut detour).await? {
-                NextStop::Node(node) | NextStop::Asking(node) => node,
-                NextStop::Moving => {
-                    let names = resources.as_slice().iter();
-                    let locks = names.map(|name| self.delete_lock(Arc::clone(name), owner));
-                    let deleted = try_join_all(locks).await?;
-                    return Ok(deleted.into_iter().map(i64::from).sum());
-                }
-            };
+            }
+        };
+        if let Some(deleted) = self.request(resources, OnMigration::Stop, call).await? {
+            return Ok(deleted);
         }
+        let names = resources.as_slice().iter();
+        let locks = names.map(|name| self.delete_lock(Arc::clone(name), owner));
+        let deleted = try_join_all(locks).await?;
+        Ok(deleted.into_iter().map(i64::from).sum())
     }
 
     async fn delete_lock(self: &Arc<Self>, name: Arc<str>, owner: Option<Owner>) -> Result<bool> {
         let resources = Resources::one(Arc::clone(&name))?;
-        let mut detour = Detour::new(OnMigration::Ask, self.settings.command_timeout);
-        let (mut node, mut asking) = (self.find(slot_of(&name)).await?, false);
-        loop {
-            let elsewhere = match node.delete_lock(&name, owner, asking).await {
-                Ok(deleted) => return Ok(deleted),
-                Err(NodeError::Failed(error)) => return Err(error),
-                Err(NodeError::Elsewhere(elsewhere)) => elsewhere,
-            };
-            (node, asking) = match self.redirected(&resources, &node, *elsewhere, &mut detour).await? {
-                NextStop::Node(node) => (node, false),
-                NextStop::Asking(node) => (node, true),
-                NextStop::Moving => (node, asking),
-            };
-        }
+        let name = &*name;
+        let call = |node: Arc<Node>, asking| async move { node.delete_lock(name, owner, asking).await };
+        self.request_key(&resources, call).await
     }
 }
 

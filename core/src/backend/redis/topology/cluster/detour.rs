@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::nodes::Nodes;
 use crate::backend::redis::config::slot::slot_of;
-use crate::backend::redis::node::Node;
+use crate::backend::redis::node::{Node, NodeError, NodeResult};
 use crate::backend::redis::protocol::redirect::{Elsewhere, Redirect};
 use crate::error::{Error, Result};
 use crate::lease::Resources;
@@ -59,6 +59,47 @@ impl Detour {
 }
 
 impl Nodes {
+    /// Makes a request of the node that has the slot of these resources. `call` is told whether the slot is
+    /// moving to it. `None`: the slot is moving, which is given back with [`OnMigration::Stop`] only.
+    pub async fn request<T, F>(
+        self: &Arc<Self>,
+        resources: &Resources,
+        on_migration: OnMigration,
+        call: impl Fn(Arc<Node>, bool) -> F,
+    ) -> Result<Option<T>>
+    where
+        F: Future<Output = NodeResult<T>>,
+    {
+        let mut detour = Detour::new(on_migration, self.settings.command_timeout);
+        let (mut node, mut asking) = (self.find(slot_of(resources.first())).await?, false);
+        loop {
+            let elsewhere = match call(Arc::clone(&node), asking).await {
+                Ok(done) => return Ok(Some(done)),
+                Err(NodeError::Failed(error)) => return Err(error),
+                Err(NodeError::Elsewhere(elsewhere)) => elsewhere,
+            };
+            (node, asking) = match self.redirected(resources, &node, *elsewhere, &mut detour).await? {
+                NextStop::Node(node) => (node, false),
+                NextStop::Asking(node) => (node, true),
+                NextStop::Moving => return Ok(None),
+            };
+        }
+    }
+
+    /// As [`Self::request`], with a single key: while its slot is moving, the node that it leaves has the
+    /// key, or says which node to ask.
+    pub async fn request_key<T, F>(
+        self: &Arc<Self>,
+        resources: &Resources,
+        call: impl Fn(Arc<Node>, bool) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = NodeResult<T>>,
+    {
+        let done = self.request(resources, OnMigration::Ask, call).await?;
+        Ok(done.expect("only OnMigration::Stop gives it back"))
+    }
+
     /// Where to send a request that this node did not serve. Pauses if there is nowhere better now.
     pub async fn redirected(
         self: &Arc<Self>,

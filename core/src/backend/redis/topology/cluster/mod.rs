@@ -2,13 +2,15 @@
 //!
 //! [`map`] says which primary has which slot; [`discovery`] keeps it up to date, by a [`question`]
 //! to several nodes; [`nodes`] holds a [`shard`]
-//! for each primary; [`detour`] finds the way when a node does not serve a request; [`deletion`] ends leases
-//! even while their slot is moving.
+//! for each primary; [`detour`] finds the way when a node does not serve a request; [`deletion`] ends leases,
+//! and [`inspection`] reads them, even while their slot is moving; [`moved`] tells of leases whose slot has.
 
 mod deletion;
 mod detour;
 mod discovery;
+mod inspection;
 mod map;
+mod moved;
 mod nodes;
 mod question;
 mod shard;
@@ -21,7 +23,7 @@ pub(crate) use self::detour::OnMigration;
 use self::detour::{Detour, NextStop};
 use self::discovery::Discovery;
 use self::nodes::Nodes;
-use crate::backend::contract::FailoverListener;
+use crate::backend::contract::{FailoverListener, Info};
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::config::{ClusterConfig, Settings};
 use crate::backend::redis::node::{Node, NodeError, NodeResult};
@@ -105,6 +107,11 @@ impl Cluster {
     /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
         self.nodes.delete(resources, None).await.map(|deleted| deleted > 0)
+    }
+
+    /// The holder of a resource.
+    pub async fn inspect(&self, resources: &Resources) -> Result<Option<Info>> {
+        self.nodes.inspect(resources).await
     }
 
     /// See [`LockBackend::on_failover`](crate::backend::contract::LockBackend::on_failover).

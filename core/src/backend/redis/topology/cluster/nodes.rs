@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::discovery::Discovery;
 use super::map::{ClusterMap, MapShard, Member};
+use super::moved::MovedSlots;
 use super::shard::Shard;
 use crate::backend::contract::FailoverListener;
 use crate::backend::redis::config::Settings;
@@ -153,6 +154,11 @@ impl Nodes {
             shards.map(|(found, now)| found.unwrap_or_else(|| self.new_shard(now.clone()))).collect();
         state.spare = left;
         state.table = Arc::new(Table { version, map: Some(map), shards });
+        if let Some(listener) = self.failovers.get()
+            && let Some(moved) = MovedSlots::between(|slot| old.owner(slot), |slot| state.table.owner(slot))
+        {
+            listener(Arc::new(moved));
+        }
         // Those whose slot has moved join the queue of its new owner.
         for Waiting { waiter, slot, node } in state.waiting.values() {
             if state.table.owner(*slot).is_some_and(|owner| !Arc::ptr_eq(&owner.node, node)) {
