@@ -1,7 +1,7 @@
 //! A caller that waits for a lease, as a backend sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,6 +17,7 @@ pub struct Waiter(Arc<Inner>);
 struct Inner {
     number: u64,
     fair: bool,
+    sharded: OnceLock<bool>,
     wake_up: Notify,
     polls: Mutex<Backoff>,
 }
@@ -26,7 +27,8 @@ impl Waiter {
     pub fn new(fair: bool) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { number, fair, wake_up: Notify::new(), polls: Mutex::new(Backoff::POLL) }))
+        let (sharded, wake_up) = (OnceLock::new(), Notify::new());
+        Self(Arc::new(Inner { number, fair, sharded, wake_up, polls: Mutex::new(Backoff::POLL) }))
     }
 
     /// Identifies it within this process; never reused.
@@ -37,6 +39,17 @@ impl Waiter {
     /// Whether it is served in the order of arrival.
     pub fn is_fair(&self) -> bool {
         self.0.fair
+    }
+
+    /// Whether servers wake it by messages that stay in their shard of a cluster.
+    pub fn is_sharded(&self) -> bool {
+        self.0.sharded.get().copied().unwrap_or(false)
+    }
+
+    /// Sets [`Self::is_sharded`] before it is queued. The first call decides: its name in queues depends on
+    /// it, and must not change when it moves from server to server.
+    pub fn set_sharded(&self, sharded: bool) {
+        let _ = self.0.sharded.set(sharded);
     }
 
     /// Another attempt may succeed now. Remembered until the next [`Self::woken`].

@@ -12,6 +12,12 @@ use crate::lease::Owner;
 /// The longest prefix, in bytes.
 const MAX_PREFIX_BYTES: usize = 64;
 
+/// The kinds of waiters in queues; see `wait_queue.lua`.
+const FAIR: &str = "f";
+const UNFAIR: &str = "u";
+const SHARDED_FAIR: &str = "sf";
+const SHARDED_UNFAIR: &str = "su";
+
 /// Names keys: `{prefix}:{{resource}}:lock`, `…:fence`, and `…:line` for the wait queue. The resource is the
 /// hash tag, so the three share a slot of a cluster. A hash tag inside a resource works too: all resources
 /// `{order:5}:…` share a slot, because a tag ends at the first `}`.
@@ -56,8 +62,25 @@ impl Keys {
 
     /// The name of one of our waiters in wait queues.
     pub fn waiter(&self, waiter: &Waiter) -> String {
-        let fairness = if waiter.is_fair() { 'f' } else { 'u' };
-        format!("{}:{}:{fairness}", self.process, waiter.number())
+        let kind = match (waiter.is_sharded(), waiter.is_fair()) {
+            (false, true) => FAIR,
+            (false, false) => UNFAIR,
+            (true, true) => SHARDED_FAIR,
+            (true, false) => SHARDED_UNFAIR,
+        };
+        self.queue_entry(waiter.number(), kind)
+    }
+
+    /// The names that a waiter with this number may have in wait queues; `sharded`: of a cluster.
+    pub fn queue_entries(&self, number: u64, sharded: bool) -> impl Iterator<Item = String> + '_ {
+        let kinds = [FAIR, UNFAIR]
+            .into_iter()
+            .chain([SHARDED_FAIR, SHARDED_UNFAIR].into_iter().filter(move |_| sharded));
+        kinds.map(move |kind| self.queue_entry(number, kind))
+    }
+
+    fn queue_entry(&self, number: u64, kind: &str) -> String {
+        format!("{}:{number}:{kind}", self.process)
     }
 
     /// The common start of all channel names; the rest is the process.
@@ -68,6 +91,15 @@ impl Keys {
     /// The channel that wakes waiters of this process.
     pub fn channel(&self) -> String {
         format!("{}{}", self.channel_prefix(), self.process)
+    }
+
+    /// The sharded channel that wakes waiters of this process for this resource, and for all others with its
+    /// hash tag. In the slot of the resource.
+    pub fn sharded_channel(&self, resource: &str) -> String {
+        let key = self.name(resource, KeyKind::Queue);
+        let tag = &key[self.prefix.len() + 1..];
+        let end = tag.find('}').map_or(tag.len(), |brace| brace + 1);
+        format!("{}{}:{}", self.channel_prefix(), &tag[..end], self.process)
     }
 
     /// Adds the key as the command's next argument.
@@ -95,7 +127,6 @@ impl Keys {
     }
 
     /// The key as text.
-    #[cfg(test)]
     fn name(&self, resource: &str, kind: KeyKind) -> String {
         let mut name = Vec::new();
         self.write(&mut name, resource, kind).expect("writing to memory does not fail");
@@ -188,6 +219,24 @@ mod tests {
         assert_eq!(slot_of("{order:5}:a"), slot_of("{order:5}:b"));
         assert_eq!(keys.name("order:5", KeyKind::Lock), "fencelock:{order:5}:lock");
         assert_eq!(keys.name("}", KeyKind::Fence), "fencelock:x{7d}:fence");
+    }
+
+    #[test]
+    fn a_sharded_channel_is_in_the_slot_of_its_resource() {
+        for prefix in ["fencelock", "a:x", "a:"] {
+            let keys = Keys::new(prefix).unwrap();
+            for resource in confusing_names() {
+                let channel = keys.sharded_channel(&resource);
+                let key = keys.name(&resource, KeyKind::Queue);
+                assert_eq!(hash_tag(&channel), hash_tag(&key), "{resource:?}");
+                assert!(channel.starts_with(&keys.channel_prefix()), "{channel:?}");
+            }
+        }
+        let keys = Keys::new("p").unwrap();
+        let process = keys.process();
+        for (resource, tag) in [("r", "{r}"), ("{order:5}:a", "{{order:5}"), ("}b", "x{7d62}")] {
+            assert_eq!(keys.sharded_channel(resource), format!("p:wake:{tag}:{process}"));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ const MAX_WAITING: usize = 1_024;
 /// Where the connection puts messages.
 #[derive(Clone)]
 pub(crate) struct Messages {
-    waiting: mpsc::Sender<Option<u64>>,
+    waiting: mpsc::Sender<Message>,
     overflowed: Arc<AtomicBool>,
     /// Which messages are not dropped.
     filter: Option<Arc<Filter>>,
@@ -23,14 +23,17 @@ pub(crate) type Filter = dyn Fn(&[u8], &[u8]) -> bool + Send + Sync;
 
 /// Where the subscriber gets them.
 pub(crate) struct Inbox {
-    waiting: mpsc::Receiver<Option<u64>>,
+    waiting: mpsc::Receiver<Message>,
     overflowed: Arc<AtomicBool>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
     /// The number that was published; `None` if it was something else.
     Number(Option<u64>),
+    /// This sharded channel is not subscribed any more: its slot has moved to another node, or that was asked
+    /// for.
+    Unsubscribed(Box<str>),
     /// More messages came than can wait: some are lost.
     Lost,
 }
@@ -54,29 +57,36 @@ fn channel(filter: Option<Arc<Filter>>) -> (Messages, Inbox) {
 }
 
 impl Messages {
-    /// Takes a published message; returns any other reply.
+    /// Takes a published message; returns any other reply. The end of a sharded subscription is one even if
+    /// it was asked for: it may also come unasked, and looks the same.
     pub fn take(&self, value: Value) -> Option<Value> {
         let Value::Array(fields) = &value else { return Some(value) };
-        if !matches!(fields.first(), Some(Value::BulkString(kind)) if kind == b"message") {
+        let [Value::BulkString(kind), Value::BulkString(channel), payload, ..] = &fields[..] else {
             return Some(value);
-        }
-        if let (Some(filter), [_, Value::BulkString(channel), Value::BulkString(payload)]) =
-            (&self.filter, &fields[..])
-            && !filter(channel, payload)
-        {
-            return None;
-        }
-        let number = match fields.get(2) {
-            Some(Value::BulkString(digits)) => {
-                std::str::from_utf8(digits).ok().and_then(|it| it.parse().ok())
-            }
-            _ => None,
         };
+        let message = match &kind[..] {
+            b"message" | b"smessage" => {
+                let Value::BulkString(payload) = payload else {
+                    self.put(Message::Number(None));
+                    return None;
+                };
+                if self.filter.as_ref().is_some_and(|filter| !filter(channel, payload)) {
+                    return None;
+                }
+                Message::Number(std::str::from_utf8(payload).ok().and_then(|it| it.parse().ok()))
+            }
+            b"sunsubscribe" => Message::Unsubscribed(String::from_utf8_lossy(channel).into()),
+            _ => return Some(value),
+        };
+        self.put(message);
+        None
+    }
+
+    fn put(&self, message: Message) {
         // If the subscriber is gone, it is not needed.
-        if matches!(self.waiting.try_send(number), Err(mpsc::error::TrySendError::Full(_))) {
+        if matches!(self.waiting.try_send(message), Err(mpsc::error::TrySendError::Full(_))) {
             self.overflowed.store(true, Ordering::Release);
         }
-        None
     }
 }
 
@@ -87,7 +97,7 @@ impl Inbox {
         if self.overflowed.swap(false, Ordering::AcqRel) {
             return Some(Message::Lost);
         }
-        self.waiting.recv().await.map(Message::Number)
+        self.waiting.recv().await
     }
 }
 
@@ -119,6 +129,21 @@ mod tests {
         assert_eq!(inbox.recv().await, Some(Message::Number(None)));
         drop(messages);
         assert_eq!(inbox.recv().await, None);
+    }
+
+    #[tokio::test]
+    async fn messages_of_sharded_channels_and_the_end_of_their_subscription_are_taken() {
+        let (messages, mut inbox) = messages();
+        let reply = |words: [&str; 2], last| {
+            let [kind, channel] = words.map(|word| Value::BulkString(word.into()));
+            Value::Array(vec![kind, channel, last])
+        };
+        assert_eq!(messages.take(reply(["smessage", "c"], Value::BulkString(b"7".into()))), None);
+        assert_eq!(messages.take(reply(["sunsubscribe", "c"], Value::Int(0))), None);
+        let subscribed = reply(["ssubscribe", "c"], Value::Int(1));
+        assert_eq!(messages.take(subscribed.clone()), Some(subscribed));
+        assert_eq!(inbox.recv().await, Some(Message::Number(Some(7))));
+        assert_eq!(inbox.recv().await, Some(Message::Unsubscribed("c".into())));
     }
 
     #[test]

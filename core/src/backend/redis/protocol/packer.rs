@@ -34,6 +34,14 @@ impl Packer {
         self.expect(expected);
     }
 
+    /// Appends a command to `out` whose only reply is a published message, unless it fails. An error then
+    /// breaks the connection, as a reply without a request.
+    pub fn command_without_reply(&mut self, out: &mut Vec<u8>, fill: impl FnOnce(&mut Cmd)) {
+        self.cmd.clear();
+        fill(&mut self.cmd);
+        self.cmd.write_packed_command(out);
+    }
+
     /// Appends one call of a script to `out`. It returns what `fill` gets: a number that tells its reply from
     /// all others.
     pub fn script_call(&mut self, out: &mut Vec<u8>, shape: ScriptReply, fill: impl FnOnce(&mut Cmd, i64)) {

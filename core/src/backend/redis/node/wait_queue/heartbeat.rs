@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{FLOOD_PAUSE, WaitQueue};
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::connection::Connection;
+use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::{Grouping, MAX_LEASES};
 use crate::backend::redis::protocol::redirect::Redirect;
@@ -149,7 +150,7 @@ impl WaitQueue {
 
     /// Whether another node of the cluster has the slot, or may have it soon. Passed on to those who keep the
     /// cluster's map.
-    fn is_redirect(&self, error: &ServerError) -> bool {
+    pub(super) fn is_redirect(&self, error: &ServerError) -> bool {
         let redirect = Redirect::parse(error).filter(|_| self.context.of_cluster);
         redirect.inspect(|redirect| self.context.connector.route().redirected(redirect)).is_some()
     }
@@ -175,9 +176,8 @@ impl WaitQueue {
                 let number = number.unsigned_abs();
                 if !self.wake(number) {
                     // It left, and the server does not know.
-                    let process = self.context.settings.keys.process();
-                    for fairness in ["f", "u"] {
-                        let entry = format!("{process}:{number}:{fairness}");
+                    let NodeContext { settings, of_cluster, .. } = &self.context;
+                    for entry in settings.keys.queue_entries(number, *of_cluster) {
                         let _ = self.remove_entry([name].into_iter(), &entry).await;
                     }
                 }

@@ -2,10 +2,12 @@
 //!
 //! The queues themselves are on the server (see `wait_queue.lua`): acquiring adds a waiter, a release wakes
 //! the first one. Here is the client's part: one connection that subscribes to a channel of this process
-//! while there are waiters ([`subscriber`]), and one heartbeat a second for all, which also finds the
-//! wake-ups that were lost ([`heartbeat`]).
+//! while there are waiters ([`subscriber`]), in a cluster also to one for each resource ([`sharded`]), and
+//! one heartbeat a second for all, which also finds the wake-ups that were lost ([`heartbeat`]).
 
+mod channels;
 mod heartbeat;
+mod sharded;
 mod subscriber;
 
 use std::collections::HashMap;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::Notify;
 
+use self::channels::Channels;
 use super::{NodeError, NodeResult};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
@@ -49,12 +52,15 @@ struct State {
     /// Whether the subscriber task runs.
     subscriber_running: bool,
     subscription: Subscription,
+    channels: Channels,
     closed: bool,
 }
 
 struct QueuedWaiter {
     resources: Resources,
     waiter: Waiter,
+    /// The sharded channels by which it is woken.
+    channels: Box<[Arc<str>]>,
     /// Whether it is in the server's queues, as far as we know.
     on_server: bool,
 }
@@ -82,13 +88,15 @@ impl WaitQueue {
     /// that may pass.
     pub async fn join(self: &Arc<Self>, resources: &Resources, waiter: &Waiter) -> Result<()> {
         {
+            let channels = self.channels_of(resources);
             let mut state = self.state.lock();
             if state.closed {
                 return Err(Error::Closed);
             }
-            let queued =
-                QueuedWaiter { resources: resources.clone(), waiter: waiter.clone(), on_server: false };
-            state.waiters.insert(waiter.number(), queued);
+            channels.iter().for_each(|channel| state.channels.want(channel));
+            let (resources, waiter) = (resources.clone(), waiter.clone());
+            let queued = QueuedWaiter { resources, waiter, channels, on_server: false };
+            state.waiters.insert(queued.waiter.number(), queued);
             if !std::mem::replace(&mut state.subscriber_running, true) {
                 state.subscription = Subscription::Pending;
                 tokio::spawn(Arc::clone(self).run_subscriber());
@@ -98,10 +106,16 @@ impl WaitQueue {
             let mut changed = pin!(self.changed.notified());
             // Enabled before the check, so that no change in between is missed.
             changed.as_mut().enable();
-            let subscription = self.state.lock().subscription.clone();
+            let (subscription, sharded) = {
+                let state = self.state.lock();
+                (state.subscription.clone(), state.channels.work())
+            };
             match subscription {
                 Subscription::Pending => changed.await,
-                Subscription::Active | Subscription::Away => return Ok(()),
+                Subscription::Active | Subscription::Away => {
+                    waiter.set_sharded(sharded);
+                    return Ok(());
+                }
                 Subscription::Refused(error) => {
                     self.state.lock().waiters.remove(&waiter.number());
                     return Err(error);

@@ -39,6 +39,7 @@ impl WaitQueue {
                     // For what happened before the subscription.
                     self.wake_all();
                     self.listen(&connection, &mut inbox).await;
+                    self.end_channels();
                     Subscription::Pending
                 }
                 Err(failed) => failed,
@@ -112,7 +113,10 @@ impl WaitQueue {
                 Err(Subscription::Refused(context.cannot_subscribe(&reply, &settings.keys.channel_prefix())))
             }
             Ok(Value::ServerError(_)) | Err(_) => Err(Subscription::Away),
-            Ok(_) => Ok(connection),
+            Ok(_) => {
+                self.begin_channels(&connection).await;
+                Ok(connection)
+            }
         }
     }
 
@@ -123,9 +127,11 @@ impl WaitQueue {
         tokio::select! {
             () = self.dispatch(inbox, &heartbeat_due) => {}
             () = self.send_heartbeats(connection, &heartbeat_due) => {}
+            () = self.follow_channels(connection) => {}
             () = self.closed() => {}
         }
     }
+
     /// Wakes the waiters that messages name, and asks for a heartbeat after all others, until the connection
     /// breaks.
     async fn dispatch(&self, inbox: &mut Inbox, heartbeat_due: &Notify) {
@@ -140,6 +146,7 @@ impl WaitQueue {
                     self.wake_all();
                     all_woken = Some(Instant::now());
                 }
+                Message::Unsubscribed(channel) => self.channel_ended(&channel),
                 Message::Number(number) => {
                     if !number.is_some_and(|number| self.wake(number)) {
                         heartbeat_due.notify_one();
@@ -167,7 +174,8 @@ mod tests {
         let queue = WaitQueue::new(NodeContext::of_server("redis://127.0.0.1:1"));
         let waiter = Waiter::new(false);
         let resources = Resources::one("r".to_owned()).unwrap();
-        let queued = QueuedWaiter { resources, waiter: waiter.clone(), on_server: true };
+        let queued =
+            QueuedWaiter { resources, waiter: waiter.clone(), channels: Box::default(), on_server: true };
         queue.state.lock().waiters.insert(waiter.number(), queued);
         let (sender, mut inbox) = messages();
         let due = Notify::new();

@@ -114,6 +114,22 @@ impl ClusterServers {
         self.end_move(slot, from, to);
     }
 
+    /// Waits until all nodes have heard of all moves. A slot that moves back before that may be claimed by the
+    /// node that it leaves once more, with a newer epoch.
+    pub fn await_agreement(&self) {
+        eventually("all nodes agree", || {
+            let views = self.nodes.iter().map(|node| {
+                let lines: String = node.run(&["CLUSTER", "NODES"]);
+                let mut view: Vec<String> = lines.lines().map(claim).collect();
+                view.sort_unstable();
+                view
+            });
+            let mut views = views.collect::<Vec<_>>();
+            views.dedup();
+            views.len() == 1
+        });
+    }
+
     /// The value of a key, wherever it is.
     pub fn get(&self, key: &str) -> Option<String> {
         self.nodes[..self.primaries].iter().find_map(|node| {
@@ -124,11 +140,19 @@ impl ClusterServers {
 }
 
 impl Server {
-    fn cluster_info(&self, name: &str) -> usize {
+    /// A number of its CLUSTER INFO.
+    pub fn cluster_info(&self, name: &str) -> usize {
         let info: String = self.run(&["CLUSTER", "INFO"]);
         let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
     }
+}
+
+/// A node's id, epoch and slots, from its line of CLUSTER NODES.
+fn claim(line: &str) -> String {
+    let words: Vec<_> = line.split(' ').collect();
+    let slots = words[8..].iter().filter(|slots| !slots.starts_with('['));
+    [words[0], words[6]].into_iter().chain(slots.copied()).collect::<Vec<_>>().join(" ")
 }
 
 fn bus(node: &Server) -> String {

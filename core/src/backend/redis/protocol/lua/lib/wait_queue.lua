@@ -1,6 +1,8 @@
 -- Put before every script that uses a wait queue. The queue of a resource is a sorted set of
 --   `process:number:f`, a fair waiter, scored by its arrival (µs)
 --   `process:number:u`, an unfair waiter, scored likewise, after all fair ones
+--   `process:number:sf`, `process:number:su`, the same of a process that listens on a sharded channel of the
+--   queue's slot, too
 --   `process`, scored by the time (ms) at which it counts as dead unless it sends a heartbeat before
 --   `offered`, scored by minus the highest score of the waiters to whom the free lock has been offered
 --
@@ -112,8 +114,15 @@ local function wake_first(queue, now_ms, offered_only)
     end
     local process = process_of(entry)
     local number = string.match(entry, ':(%d+):')
+    if string.sub(entry, -2, -2) == 's' then
+      -- PUBLISH would reach every node of the cluster. It is the way if no process listens, or may: after the
+      -- slot has moved, for example, the process still listens on the node that had it.
+      local prefix, tag = string.match(queue, '^(.-):(x?{.-})')
+      local heard = redis.pcall('SPUBLISH', prefix .. ':wake:' .. tag .. ':' .. process, number)
+      if type(heard) == 'number' and heard > 0 then return end
+    end
     if redis.call('PUBLISH', channel_of(queue, process), number) > 0 then return end
-    -- Its channel has no subscriber, so all waiters of this process count as dead.
+    -- Its channels have no subscriber, so all waiters of this process count as dead.
     redis.call('ZREM', queue, process)
   end
 end
