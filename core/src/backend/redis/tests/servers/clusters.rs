@@ -114,8 +114,8 @@ impl ClusterServers {
         self.end_move(slot, from, to);
     }
 
-    /// Waits until all nodes have heard of all moves. A slot that moves back before that may be claimed by the
-    /// node that it leaves once more, with a newer epoch.
+    /// Waits until all nodes have heard of all moves. A slot that moves back before that may be claimed by
+    /// the node that it leaves once more, with a newer epoch.
     pub fn await_agreement(&self) {
         eventually("all nodes agree", || {
             let views = self.nodes.iter().map(|node| {
