@@ -123,6 +123,7 @@ impl Replies {
             operation: Operation::Acquire,
             proof: Proof { replicas: 2, fsync: false },
             of_cluster: false,
+            prefix: "fencelock",
         };
         let (batch, outcomes): (RequestBatch, Vec<_>) = requests
             .iter()
@@ -141,7 +142,7 @@ impl Replies {
             out.extend(ping.to_be_bytes());
         });
         let Ok([scripts, wait]) = sent else { return 0 };
-        let mut sorter = ReplySorter::new(context, false, None);
+        let mut sorter = ReplySorter::new(context, false);
         let reply = self.connection.receive(scripts).await.replies.pop();
         sorter.add_call(batch, reply.unwrap_or(Value::Nil));
         let reply = self.connection.receive(wait).await.replies.into_iter().next();

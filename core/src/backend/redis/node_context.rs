@@ -43,8 +43,14 @@ impl NodeContext {
     }
 
     pub fn reply_context(&self, operation: Operation) -> ReplyContext<'_> {
-        let Self { connector, of_cluster, .. } = self;
-        ReplyContext { address: &**connector.route(), operation, proof: Proof::NONE, of_cluster: *of_cluster }
+        let Self { settings, connector, of_cluster, .. } = self;
+        ReplyContext {
+            address: &**connector.route(),
+            operation,
+            proof: Proof::NONE,
+            of_cluster: *of_cluster,
+            prefix: settings.keys.prefix(),
+        }
     }
 
     /// The error of a query without a reply.

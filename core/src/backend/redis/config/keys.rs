@@ -55,6 +55,11 @@ impl Keys {
         Err(Error::invalid("the prefix of the Redis keys is invalid"))
     }
 
+    /// The common start of all keys and channels.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The name of this process in wait queues.
     pub fn process(&self) -> String {
         self.process.to_string()

@@ -104,7 +104,7 @@ impl SharedConnection {
         Ok(connection.receive(exchange).await)
     }
 
-    /// Runs a script that `pack` calls; loads it if the server does not know it.
+    /// Runs a script that `pack` calls; by its text if the server does not know it.
     pub async fn run_script(
         &self,
         script: &Script,
@@ -117,16 +117,11 @@ impl SharedConnection {
         }
         let response = self.exchange(2, |packer, out| {
             script.pack_load(packer, out);
-            pack(packer, out);
+            packer.by_text(true, |packer| pack(packer, out));
         });
         let response = response.await?;
-        let mut replies = response.replies.into_iter();
-        match (replies.next(), replies.next()) {
-            // The reason why it could not be loaded says more than that it is not loaded.
-            (Some(error @ Value::ServerError(_)), _) => Ok(error),
-            (_, Some(reply)) => Ok(reply),
-            (_, None) => Err(broken(response.broken)),
-        }
+        // It does not matter whether it could be loaded.
+        response.replies.into_iter().nth(1).ok_or_else(|| broken(response.broken))
     }
 
     /// Sends one command.

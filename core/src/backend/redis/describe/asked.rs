@@ -8,6 +8,6 @@ pub(super) struct Asked {
     pub fsync: bool,
     /// The replicas that the deployment is declared to have.
     pub declared: u32,
-    /// Those that are connected now.
-    pub connected: u32,
+    /// Those that are connected now; `None` if that cannot be seen.
+    pub connected: Option<u32>,
 }

@@ -83,7 +83,7 @@ fn failover(&Asked { acks, declared, fsync, .. }: &Asked) -> Judgement {
 }
 
 fn partition(&Asked { acks, declared, connected, .. }: &Asked) -> Judgement {
-    if declared == 0 && connected == 0 {
+    if declared == 0 && connected == Some(0) {
         return Judgement::yes(
             "there is a single server: a client that cannot reach it gets no lock, and the lease of a holder \
              that is cut off ends on both sides",
@@ -117,7 +117,7 @@ mod tests {
     }
 
     const fn asked(acks: u32, declared: u32, connected: u32) -> Asked {
-        Asked { acks, fsync: false, declared, connected }
+        Asked { acks, fsync: false, declared, connected: Some(connected) }
     }
 
     fn modes(server: &ServerInfo, asked: &Asked) -> FailureModes {

@@ -46,11 +46,19 @@ pub(crate) fn assess(
     (acks, ttl): (AckPolicy, Ttl),
     clocks: &Clocks,
 ) -> Guarantee {
-    let (declared, connected) = (settings.replicas, online_replicas(info));
+    let is_visible = value(info, "role").is_some();
+    let (declared, connected) = (settings.replicas, is_visible.then(|| online_replicas(info)));
     let asked = Asked { acks: acks.required, fsync: acks.fsync, declared, connected };
     let can_publish = replies.can_publish;
     let server = server_info(info, replies, clocks);
     let mut warnings = warnings(&server, &asked, settings.durable);
+    if !is_visible {
+        warnings.push(
+            "this user or server does not allow INFO: which replicas are connected, whether data is kept on disk \
+             and whether locks may be evicted cannot be seen; allow +info"
+                .to_owned(),
+        );
+    }
     warnings.extend(clocks.warnings(ttl.drift()));
     warnings.extend(memory_warning(&server, info));
     warnings.extend(publish_warning(can_publish, &settings.keys.channel_prefix()));
@@ -65,7 +73,7 @@ pub(crate) fn assess(
             proof(settings)
         ),
         replicas_declared: Some(declared),
-        replicas_connected: Some(connected),
+        replicas_connected: connected,
         warnings,
         survives: if settings.durable { with_durable_log(survives) } else { survives },
         server: Some(server),
@@ -113,7 +121,9 @@ fn warnings(server: &ServerInfo, asked: &Asked, durable: bool) -> Vec<String> {
     let Asked { acks, declared, connected, .. } = *asked;
     let mut warnings = Vec::new();
     // Without acknowledgements it does not matter to a durable log how many replicas there are.
-    if server.is_primary == Some(false) || !durable || acks > 0 {
+    if let Some(connected) = connected
+        && (server.is_primary == Some(false) || !durable || acks > 0)
+    {
         warnings.extend(replica_warning(server, declared, connected));
     }
     // What a server says about its own disk does not apply to such a log.

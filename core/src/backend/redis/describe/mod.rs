@@ -19,9 +19,11 @@ use super::connection::Connection;
 use super::connection::shared::ExchangeError;
 use super::node_context::NodeContext;
 use super::protocol::expected::ExpectedReply;
+use super::protocol::permissions;
+use super::protocol::refusals::is_missing_command;
 use super::protocol::replies::Operation;
 use super::protocol::scripts::{CAN_PUBLISH, pack_can_publish};
-use super::protocol::values::{micros, text, texts};
+use super::protocol::values::{error_text, micros, text, texts};
 use crate::backend::guarantees::{Guarantee, Skew};
 use crate::error::Result;
 use crate::lease::{AckPolicy, Ttl};
@@ -105,7 +107,8 @@ async fn ask(node: &NodeContext) -> Result<Replies> {
     }
     let (mut info, mut skew) = (String::new(), None);
     let mut config = ConfigReplies::default();
-    // A provider or an ACL may forbid TIME and CONFIG: then their values are unknown, which is not an error.
+    // A provider or an ACL may forbid TIME, CONFIG and INFO: then their values are unknown, which is not an
+    // error.
     for ((section, _), reply) in questions.into_iter().zip(response.replies) {
         match section {
             Section::Time => {
@@ -113,7 +116,7 @@ async fn ask(node: &NodeContext) -> Result<Replies> {
             }
             Section::Save => config.save = parameter(reply),
             Section::AppendFsync => config.fsync = parameter(reply),
-            Section::Info if matches!(reply, Value::ServerError(_)) => {
+            Section::Info if is_failure(&reply) => {
                 return Err(node.reply_context(Operation::Query).error(&reply));
             }
             Section::Info => {
@@ -127,6 +130,12 @@ async fn ask(node: &NodeContext) -> Result<Replies> {
     }
     config.can_publish = can_publish(node).await;
     Ok(Replies { connection, info, config, skew })
+}
+
+/// Whether a reply is an error of another kind than that this user or server does not allow the command.
+fn is_failure(reply: &Value) -> bool {
+    matches!(reply, Value::ServerError(error)
+        if !permissions::is_about(&error_text(error)) && !is_missing_command(error))
 }
 
 /// Whether releases can be announced; `None`: the server did not say.

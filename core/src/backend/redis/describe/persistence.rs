@@ -78,7 +78,7 @@ fn fsync_warning(server: &ServerInfo, asked: &Asked) -> Option<String> {
 mod tests {
     use super::*;
 
-    const DEFAULT: Asked = Asked { acks: 1, fsync: false, declared: 1, connected: 1 };
+    const DEFAULT: Asked = Asked { acks: 1, fsync: false, declared: 1, connected: Some(1) };
     const FSYNC: Asked = Asked { fsync: true, ..DEFAULT };
 
     fn server(aof: Option<bool>, fsync: Option<&str>) -> ServerInfo {

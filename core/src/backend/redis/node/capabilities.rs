@@ -7,15 +7,17 @@ use redis::Value;
 use tokio::sync::Mutex;
 
 use crate::backend::guarantees::Skew;
+use crate::backend::redis::config::keys::Keys;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::acknowledgement::Acknowledgement;
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::permissions;
 use crate::backend::redis::protocol::proof::Proof;
 use crate::backend::redis::protocol::replies::{Operation, ScriptResult};
-use crate::backend::redis::protocol::scripts::{ACQUIRE, PROBE, pack_probe};
-use crate::backend::redis::protocol::values::{micros, text};
+use crate::backend::redis::protocol::scripts::{ACQUIRE, pack_probe, pack_rights};
+use crate::backend::redis::protocol::values::{micros, text, texts};
 use crate::error::{Error, Result};
 
 /// What was found, as bits.
@@ -72,9 +74,10 @@ impl Capabilities {
             return Ok(());
         }
         let generation = self.generation();
-        let asked = 5 + usize::from(proof.is_needed());
+        let asked = 6 + usize::from(proof.is_needed());
+        let keys = &self.context.settings.keys;
         let sent = self.context.clock.wall_micros();
-        let exchange = self.context.shared.exchange(asked, |packer, out| pack(proof, packer, out));
+        let exchange = self.context.shared.exchange(asked, |packer, out| pack(proof, keys, packer, out));
         let response = exchange.await.map_err(|error| self.context.query_failed(error))?;
         if let Some(broken) = response.broken {
             return Err(self.context.query_failed(ExchangeError::Broken(broken)));
@@ -100,7 +103,18 @@ impl Capabilities {
     fn judge(&self, proof: Proof, mut replies: impl Iterator<Item = Value>) -> Result<bool> {
         let context = self.context.reply_context(Operation::Acquire).requiring(proof);
         let mut next = || replies.next().unwrap_or(Value::Nil);
-        let (_, probe, loaded, info) = (next(), next(), next(), next());
+        let (by_text, probe, rights, loaded, info) = (next(), next(), next(), next(), next());
+        for reply in [&by_text, &probe] {
+            match context.script_result(reply) {
+                ScriptResult::Refused(error @ Error::Unsupported(_)) => return Err(error),
+                ScriptResult::Refused(error) if is_forbidden(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        let missing = texts(rights);
+        if !missing.is_empty() {
+            return Err(context.forbidden_in_scripts(&missing));
+        }
         let mut can = match context.script_result(&probe) {
             ScriptResult::Declined(_) => {
                 return Err(context.unsupported("exact numbers in scripts, which tokens need", "0"));
@@ -109,10 +123,7 @@ impl Capabilities {
                 let said = error.cause().unwrap_or_default();
                 return Err(context.unsupported("TIME in scripts, from which tokens come", said));
             }
-            ScriptResult::Refused(error @ Error::Unsupported(_)) => return Err(error),
-            ScriptResult::Refused(error) => is_forbidden(&error),
-            ScriptResult::WrongServer(_) | ScriptResult::Elsewhere(_) => false,
-            // Without the right to load scripts it cannot be found out; those of others may be there.
+            ScriptResult::Refused(_) | ScriptResult::WrongServer(_) | ScriptResult::Elsewhere(_) => false,
             ScriptResult::Done(_) | ScriptResult::NotLoaded(_) | ScriptResult::Failed(_) => true,
         };
         if let Value::BulkString(sha) = &loaded
@@ -135,7 +146,7 @@ impl Capabilities {
 }
 
 fn is_forbidden(error: &Error) -> bool {
-    error.cause().is_some_and(|cause| cause.starts_with("NOPERM"))
+    error.cause().is_some_and(permissions::is_about)
 }
 
 /// Whether a script called a command that the server does not have.
@@ -151,14 +162,15 @@ const fn bit(proof: Proof) -> u64 {
     }
 }
 
-/// One round trip: the time, a script that is loaded and called, one that is as we know it, the role, and the
-/// proof.
-fn pack(proof: Proof, packer: &mut Packer, out: &mut Vec<u8>) {
+/// One round trip: the time, a script that is called in both ways, the permissions of those to come, one that
+/// is as we know it, the role, and the proof.
+fn pack(proof: Proof, keys: &Keys, packer: &mut Packer, out: &mut Vec<u8>) {
     packer.command(out, ExpectedReply::List, |cmd| {
         cmd.arg("TIME");
     });
-    PROBE.pack_load(packer, out);
+    packer.by_text(true, |packer| pack_probe(packer, out));
     pack_probe(packer, out);
+    packer.by_text(true, |packer| pack_rights(keys, packer, out));
     ACQUIRE.pack_load(packer, out);
     packer.command(out, ExpectedReply::Text, |cmd| {
         cmd.arg("INFO").arg("replication");

@@ -14,8 +14,7 @@ use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::{
-    DELETE_LOCK, FORCE_RELEASE, INSPECT, READ_KEY, Script, pack_asking, pack_delete_lock, pack_inspect,
-    pack_read_key,
+    FORCE_RELEASE, INSPECT, pack_asking, pack_delete_lock, pack_inspect, pack_read_key,
 };
 use crate::backend::redis::protocol::values::text;
 use crate::lease::{Owner, Resources};
@@ -77,7 +76,7 @@ pub(crate) async fn delete_lock(
     let keys = &context.settings.keys;
     let operation = if owner.is_some() { Operation::Release } else { Operation::ForceRelease };
     let replies = context.reply_context(operation);
-    let response = call_with_key(context, &DELETE_LOCK, asking, |packer, out| {
+    let response = call_with_key(context, asking, |packer, out| {
         pack_delete_lock(keys, resource, owner, packer, out);
     });
     let mut response = response.await?;
@@ -99,7 +98,7 @@ pub(crate) async fn read_key(
     asking: bool,
 ) -> NodeResult<Option<(String, Duration)>> {
     let keys = &context.settings.keys;
-    let response = call_with_key(context, &READ_KEY, asking, |packer, out| {
+    let response = call_with_key(context, asking, |packer, out| {
         pack_read_key(keys, resource, kind, packer, out);
     });
     let mut response = response.await?;
@@ -116,19 +115,17 @@ pub(crate) async fn read_key(
     }
 }
 
-/// Loads a script and calls it. Always loaded, which is simpler than repeating the call, and this is rare.
+/// Calls a script; always by its text, which is simpler than repeating the call, and this is rare.
 async fn call_with_key(
     context: &NodeContext,
-    script: &Script,
     asking: bool,
     pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
 ) -> NodeResult<Response> {
-    let exchange = context.shared.exchange(2 + usize::from(asking), |packer, out| {
-        script.pack_load(packer, out);
+    let exchange = context.shared.exchange(1 + usize::from(asking), |packer, out| {
         if asking {
             pack_asking(packer, out);
         }
-        pack(packer, out);
+        packer.by_text(true, |packer| pack(packer, out));
     });
     exchange.await.map_err(|error| context.query_failed(error).into())
 }

@@ -162,12 +162,14 @@ impl Rollbacks {
             .context
             .shared
             .exchange(1 + undos.len(), |packer, out| {
-                // Always loaded, which is simpler than repeating calls, and this is rare. Each lease has a
-                // call of its own, so that an error for one of them does not keep the others from being
-                // deleted.
+                // Always loaded, which is simpler than repeating calls, and this is rare. The first call is
+                // by its text, for a user who may not load it. Each lease has a call of its own, so that an
+                // error for one of them does not keep the others from being deleted.
                 RELEASE.pack_load(packer, out);
-                for undo in undos {
-                    RELEASE.pack(&self.context.settings.keys, std::iter::once(&undo.target), packer, out);
+                let keys = &self.context.settings.keys;
+                for (at, undo) in undos.iter().enumerate() {
+                    let lease = std::iter::once(&undo.target);
+                    packer.by_text(at == 0, |packer| RELEASE.pack(keys, lease, packer, out));
                 }
             })
             .await;

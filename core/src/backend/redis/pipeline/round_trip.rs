@@ -5,14 +5,13 @@ use redis::Value;
 use super::batch::{BatchEntry, Late, LeaseOutcome, RequestBatch, settle};
 use crate::backend::redis::protocol::lease_args::Grouping;
 use crate::backend::redis::protocol::replies::{ReplyContext, ScriptResult};
-use crate::error::Error;
 
 /// A batch on its way to the server and back.
 pub(crate) struct RoundTrip {
     pub batch: RequestBatch,
     /// 1 for the first.
     pub attempt: u32,
-    /// Whether the script is loaded first.
+    /// Whether the script is loaded first, and the first call is by its text.
     pub load_script: bool,
     /// Which requests share a call.
     pub grouping: Grouping,
@@ -43,8 +42,6 @@ pub(crate) struct ReplySorter<'a> {
     context: ReplyContext<'a>,
     /// Nothing is sent again after this round trip.
     last: bool,
-    /// Why the script could not be loaded.
-    load_error: Option<Error>,
     pub written: Vec<(BatchEntry, i64)>,
     pub resend: RequestBatch,
     /// The server did not know the script, or its successor will not.
@@ -54,11 +51,9 @@ pub(crate) struct ReplySorter<'a> {
 }
 
 impl<'a> ReplySorter<'a> {
-    pub fn new(context: ReplyContext<'a>, last: bool, loaded: Option<Value>) -> Self {
-        let load_error =
-            loaded.filter(|reply| matches!(reply, Value::ServerError(_))).map(|reply| context.error(&reply));
+    pub fn new(context: ReplyContext<'a>, last: bool) -> Self {
         let (written, resend) = (Vec::new(), RequestBatch::new());
-        Self { context, last, load_error, written, resend, not_loaded: false, crosses_slots: false }
+        Self { context, last, written, resend, not_loaded: false, crosses_slots: false }
     }
 
     /// Takes the requests of one call and its reply: a list with one reply a request, or an error for all.
@@ -100,20 +95,16 @@ impl<'a> ReplySorter<'a> {
     fn add(&mut self, entry: BatchEntry, result: ScriptResult) {
         let outcome = match result {
             ScriptResult::Done(reply) => return self.written.push((entry, reply)),
-            ScriptResult::NotLoaded(_) if self.load_error.is_none() && !self.last => {
+            // The next connection leads to the right server, if there is one.
+            ScriptResult::NotLoaded(_) | ScriptResult::WrongServer(_) if !self.last => {
                 self.not_loaded = true;
                 return self.resend.push(entry);
             }
-            // The next connection leads to the right one, if there is one.
-            ScriptResult::WrongServer(_) if !self.last => {
-                self.not_loaded = true;
-                return self.resend.push(entry);
-            }
-            // The reason why it cannot be loaded says more than that it is not loaded.
-            ScriptResult::NotLoaded(error) => LeaseOutcome::Refused(self.load_error.clone().unwrap_or(error)),
             ScriptResult::Declined(reply) => LeaseOutcome::Declined(reply),
             ScriptResult::Elsewhere(elsewhere) => LeaseOutcome::Elsewhere(elsewhere),
-            ScriptResult::WrongServer(error) | ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
+            ScriptResult::NotLoaded(error)
+            | ScriptResult::WrongServer(error)
+            | ScriptResult::Refused(error) => LeaseOutcome::Refused(error),
             // A proxy may have sent this reply while the server still executes the script.
             ScriptResult::Failed(error) => LeaseOutcome::Undo(error, Late::Possible),
         };

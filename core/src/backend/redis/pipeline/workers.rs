@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use redis::Value;
 use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
@@ -251,6 +252,7 @@ impl Workers {
             if trip.load_script {
                 self.script.pack_load(packer, out);
             }
+            let mut by_text = trip.load_script;
             let mut rest = &trip.batch[..];
             for &size in &sizes {
                 let (call, others) = rest.split_at(size);
@@ -259,7 +261,11 @@ impl Workers {
                     pack_asking(packer, out);
                 }
                 let leases = call.iter().map(|entry| &entry.lease);
-                self.script.pack(&self.context.settings.keys, leases, packer, out);
+                let keys = &self.context.settings.keys;
+                // So that a user who may not load it can run it: then the server knows it for the others.
+                packer.by_text(std::mem::take(&mut by_text), |packer| {
+                    self.script.pack(keys, leases, packer, out);
+                });
             }
             if waits {
                 pack_wait(packer, out, proof, timeout_ms);
@@ -285,19 +291,20 @@ impl Workers {
         context: ReplyContext<'_>,
         trip: RoundTrip,
         sizes: Vec<usize>,
-        mut response: Response,
+        response: Response,
     ) -> (Written, RoundTrip) {
         let RoundTrip { batch, attempt, load_script, grouping } = trip;
-        let loaded = (load_script && !response.replies.is_empty()).then(|| response.replies.remove(0));
-        let mut sorter = ReplySorter::new(context, attempt >= MAX_ROUND_TRIPS, loaded);
+        let mut sorter = ReplySorter::new(context, attempt >= MAX_ROUND_TRIPS);
         let mut calls = batch.into_iter();
-        let mut replies = response.replies.into_iter();
+        // Without that of SCRIPT LOAD: it does not matter whether it could be loaded.
+        let mut replies = response.replies.into_iter().skip(usize::from(load_script));
         for size in sizes {
-            if calls.as_slice()[0].lease.asking {
-                // Of ASKING: if it was refused, so is the call.
-                let _ = replies.next();
+            let asked = if calls.as_slice()[0].lease.asking { replies.next() } else { None };
+            let Some(mut reply) = replies.next() else { break };
+            // The refusal of ASKING says more than that of the call, which it is the reason for.
+            if let (Some(refused @ Value::ServerError(_)), Value::ServerError(_)) = (asked, &reply) {
+                reply = refused;
             }
-            let Some(reply) = replies.next() else { break };
             sorter.add_call(calls.by_ref().take(size).collect(), reply);
         }
         if calls.len() > 0 {

@@ -5,6 +5,7 @@ pub(crate) mod decoder;
 pub(crate) mod expected;
 pub(crate) mod lease_args;
 pub(crate) mod packer;
+pub(crate) mod permissions;
 pub(crate) mod proof;
 pub(crate) mod redaction;
 pub(crate) mod redirect;

@@ -12,6 +12,8 @@ pub(crate) struct Packer {
     cmd: Cmd,
     expected: VecDeque<ExpectedReply>,
     echo: i64,
+    /// Whether scripts are called by their text.
+    by_text: bool,
 }
 
 /// Echoes are below this: a script returns them as doubles.
@@ -23,7 +25,7 @@ impl Packer {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the system has random numbers");
         let echo = u64::from_le_bytes(random) % ECHO_LIMIT;
-        Self { cmd: Cmd::new(), expected: VecDeque::new(), echo: echo.cast_signed() }
+        Self { cmd: Cmd::new(), expected: VecDeque::new(), echo: echo.cast_signed(), by_text: false }
     }
 
     /// Appends one command to `out`.
@@ -40,6 +42,19 @@ impl Packer {
         self.cmd.clear();
         fill(&mut self.cmd);
         self.cmd.write_packed_command(out);
+    }
+
+    /// With `by_text`, calls each script in `pack` by its text, which the server need not know before, and
+    /// remembers: EVAL in place of EVALSHA.
+    pub fn by_text(&mut self, by_text: bool, pack: impl FnOnce(&mut Self)) {
+        self.by_text = by_text;
+        pack(self);
+        self.by_text = false;
+    }
+
+    /// Whether scripts are called by their text.
+    pub const fn is_by_text(&self) -> bool {
+        self.by_text
     }
 
     /// Appends one call of a script to `out`. It returns what `fill` gets: a number that tells its reply from

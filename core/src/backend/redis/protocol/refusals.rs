@@ -5,11 +5,6 @@ use redis::ServerError;
 
 use super::values::error_text;
 
-/// The permissions a Redis user needs.
-pub(crate) const PERMISSIONS: &str = "allow the Redis user +@scripting +wait +ping +info +get +mget +set +del \
-    +exists +pttl +pexpire +time +zadd +zrem +zscore +zrangebyscore +zrevrangebyscore on the prefix's keys, and \
-    +publish +subscribe on its channels (&<prefix>:wake:*)";
-
 /// The meaning of an error reply, and what to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refusal {
@@ -106,7 +101,7 @@ const REFUSALS: &[Row] = {
             "wrong username or password",
             "check them; in a URL the password must be percent-encoded",
         ),
-        ("NOPERM", Unavailable, "the Redis user lacks a permission", PERMISSIONS),
+        ("NOPERM", Unavailable, "the Redis user lacks a permission", "see its ACL"),
         (
             "DENIED",
             Connection,

@@ -5,11 +5,10 @@ use std::fmt;
 
 use redis::{ServerError, Value};
 
+use super::permissions::{self, Login};
 use super::proof::Proof;
 use super::redirect::{Elsewhere, Redirect};
-use super::refusals::{
-    PERMISSIONS, RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal,
-};
+use super::refusals::{RefusalKind, is_missing_command, is_not_loaded, is_wrong_server, refusal};
 use super::values::error_text;
 use crate::error::{Error, Report};
 use crate::lease::{Resources, token};
@@ -23,6 +22,8 @@ pub(crate) struct ReplyContext<'a> {
     pub proof: Proof,
     /// Whether it is a node of a cluster, and not all of it.
     pub of_cluster: bool,
+    /// That of the keys and channels.
+    pub prefix: &'a str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +134,8 @@ impl ReplyContext<'_> {
     fn refused(&self, error: &ServerError) -> Option<Error> {
         let said = error_text(error);
         if is_missing_command(error) {
-            return Some(self.unsupported("EVALSHA", &said));
+            let of_text = ["'eval'", "`eval`"].iter().any(|word| said.to_ascii_lowercase().contains(word));
+            return Some(self.unsupported(if of_text { "EVAL" } else { "EVALSHA" }, &said));
         }
         let refusal = refusal(error)?;
         let class = match refusal.kind {
@@ -147,7 +149,9 @@ impl ReplyContext<'_> {
             RefusalKind::Connection => return None,
             RefusalKind::TooFewReplicas | RefusalKind::Unavailable => Error::BackendUnavailable,
         };
-        let refused = self.report(class, refusal.meaning, refusal.remedy, &said);
+        let permission = permissions::is_about(&said).then(|| permissions::remedy(self.login(), &said));
+        let remedy = permission.as_deref().unwrap_or(refusal.remedy);
+        let refused = self.report(class, refusal.meaning, remedy, &said);
         Some(if is_wrong_server(error) { refused.of_failover() } else { refused })
     }
 
@@ -204,11 +208,25 @@ impl ReplyContext<'_> {
             // Not quoted: it may be anything, and of any length.
             _ => ("the server sent an unexpected reply", "its reply has another type".to_owned()),
         };
-        // The words about a command that the user may not run inside a script differ between versions of
-        // Redis.
-        let forbidden = said.contains("ACL failure") || said.contains("can't run this command");
-        let remedy = if forbidden { PERMISSIONS } else { "check its log" };
+        let permission = permissions::is_about(&said).then(|| permissions::remedy(self.login(), &said));
+        let remedy = permission.as_deref().unwrap_or("check its log");
         self.report(Error::BackendUnavailable, &format!("{what}: {said}"), remedy, &said)
+    }
+
+    /// The error when this user may not run these commands in scripts.
+    pub fn forbidden_in_scripts(&self, commands: &[String]) -> Error {
+        let names = commands.join(", ");
+        self.report(
+            Error::BackendUnavailable,
+            &format!("the Redis user may not run {names} in scripts"),
+            &permissions::remedy_for(self.login(), commands),
+            &format!("NOPERM in scripts: {names}"),
+        )
+    }
+
+    /// What this user needs permissions for.
+    const fn login(&self) -> Login<'_> {
+        Login::Data { prefix: self.prefix, of_cluster: self.of_cluster }
     }
 
     fn too_few_replicas(&self) -> Error {

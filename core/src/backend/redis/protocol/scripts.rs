@@ -41,7 +41,7 @@ impl Script {
         &self.sha
     }
 
-    /// Appends the EVALSHA for these leases to `out`. Every key that the script touches is declared.
+    /// Appends the call for these leases to `out`. Every key that the script touches is declared.
     pub fn pack<'a>(
         &self,
         keys: &Keys,
@@ -52,9 +52,9 @@ impl Script {
         let ScriptParams { fences, queues, numbers, waiters } = self.params;
         let kinds = 1 + usize::from(fences) + usize::from(queues);
         let shape = ScriptReply::Numbers(leases.clone().count());
-        packer.script_call(out, shape, |cmd, echo| {
+        self.call(packer, out, shape, |cmd, echo| {
             let names = leases.clone().map(LeaseArgs::names).sum::<usize>();
-            cmd.arg("EVALSHA").arg(&*self.sha).arg(kinds * names);
+            cmd.arg(kinds * names);
             for lease in leases.clone() {
                 add_keys(cmd, keys, &lease.resources, KeyKind::Lock);
                 if fences {
@@ -87,7 +87,7 @@ impl Script {
         });
     }
 
-    /// Appends the EVALSHA for the locks and wait queues of these resources to `out`, with this argument, if
+    /// Appends the call for the locks and wait queues of these resources to `out`, with this argument, if
     /// any.
     pub fn pack_queues<'a>(
         &self,
@@ -98,8 +98,8 @@ impl Script {
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
-        packer.script_call(out, shape, |cmd, echo| {
-            cmd.arg("EVALSHA").arg(&*self.sha).arg(2 * resources.len());
+        self.call(packer, out, shape, |cmd, echo| {
+            cmd.arg(2 * resources.len());
             for kind in [KeyKind::Lock, KeyKind::Queue] {
                 resources.clone().for_each(|resource| keys.add_to(cmd, resource, kind));
             }
@@ -107,7 +107,27 @@ impl Script {
         });
     }
 
-    /// Appends the SCRIPT LOAD to `out`.
+    /// Appends one call to `out`; `fill` adds the number of its keys, and what follows.
+    fn call(
+        &self,
+        packer: &mut Packer,
+        out: &mut Vec<u8>,
+        shape: ScriptReply,
+        fill: impl FnOnce(&mut Cmd, i64),
+    ) {
+        let by_text = packer.is_by_text();
+        packer.script_call(out, shape, |cmd, echo| {
+            if by_text {
+                cmd.arg("EVAL").arg(self.body);
+            } else {
+                cmd.arg("EVALSHA").arg(&*self.sha);
+            }
+            fill(cmd, echo);
+        });
+    }
+
+    /// Appends the SCRIPT LOAD to `out`: then the server keeps the script even if it runs many others by
+    /// their text. A user may lack the permission.
     pub fn pack_load(&self, packer: &mut Packer, out: &mut Vec<u8>) {
         packer.command(out, ExpectedReply::Text, |cmd| {
             cmd.arg("SCRIPT").arg("LOAD").arg(self.body);
@@ -153,24 +173,35 @@ pub(crate) static HEARTBEAT: LazyLock<Script> =
 pub(crate) static CAN_PUBLISH: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/can_publish.lua"), ScriptParams::default()));
 
+pub(crate) static RIGHTS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/rights.lua"), ScriptParams::default()));
+
 pub(crate) static PROBE: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/probe.lua"), ScriptParams::default()));
 
-/// Appends the EVALSHA of `probe.lua` to `out`.
+/// Appends the call of `probe.lua` to `out`.
 pub(crate) fn pack_probe(packer: &mut Packer, out: &mut Vec<u8>) {
-    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*PROBE.sha).arg(0).arg(echo);
+    PROBE.call(packer, out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg(0).arg(echo);
     });
 }
 
-/// Appends the EVALSHA of `can_publish.lua` to `out`.
+/// Appends the call of `rights.lua` to `out`.
+pub(crate) fn pack_rights(keys: &Keys, packer: &mut Packer, out: &mut Vec<u8>) {
+    RIGHTS.call(packer, out, ScriptReply::Record, |cmd, echo| {
+        cmd.arg(0).arg(echo);
+        keys.add_to(cmd, "rights", KeyKind::Lock);
+    });
+}
+
+/// Appends the call of `can_publish.lua` to `out`.
 pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec<u8>) {
-    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*CAN_PUBLISH.sha).arg(0).arg(echo).arg(channel);
+    CAN_PUBLISH.call(packer, out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg(0).arg(echo).arg(channel);
     });
 }
 
-/// Appends the EVALSHA of `delete_lock.lua` to `out`. `None`: of any owner.
+/// Appends the call of `delete_lock.lua` to `out`. `None`: of any owner.
 pub(crate) fn pack_delete_lock(
     keys: &Keys,
     resource: &str,
@@ -178,15 +209,15 @@ pub(crate) fn pack_delete_lock(
     packer: &mut Packer,
     out: &mut Vec<u8>,
 ) {
-    packer.script_call(out, ScriptReply::Number, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*DELETE_LOCK.sha).arg(1);
+    DELETE_LOCK.call(packer, out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg(1);
         keys.add_to(cmd, resource, KeyKind::Lock);
         let owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
         cmd.arg(echo).arg(owner);
     });
 }
 
-/// Appends the EVALSHA of `read_key.lua` to `out`.
+/// Appends the call of `read_key.lua` to `out`.
 pub(crate) fn pack_read_key(
     keys: &Keys,
     resource: &str,
@@ -194,8 +225,8 @@ pub(crate) fn pack_read_key(
     packer: &mut Packer,
     out: &mut Vec<u8>,
 ) {
-    packer.script_call(out, ScriptReply::Record, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*READ_KEY.sha).arg(1);
+    READ_KEY.call(packer, out, ScriptReply::Record, |cmd, echo| {
+        cmd.arg(1);
         keys.add_to(cmd, resource, kind);
         cmd.arg(echo);
     });
@@ -208,10 +239,10 @@ pub(crate) fn pack_asking(packer: &mut Packer, out: &mut Vec<u8>) {
     });
 }
 
-/// Appends the EVALSHA of inspect.lua to `out`.
+/// Appends the call of inspect.lua to `out`.
 pub(crate) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Packer, out: &mut Vec<u8>) {
-    packer.script_call(out, ScriptReply::Record, |cmd, echo| {
-        cmd.arg("EVALSHA").arg(&*INSPECT.sha).arg(resources.as_slice().len() * 3);
+    INSPECT.call(packer, out, ScriptReply::Record, |cmd, echo| {
+        cmd.arg(resources.as_slice().len() * 3);
         for kind in [KeyKind::Lock, KeyKind::Fence, KeyKind::Queue] {
             add_keys(cmd, keys, resources, kind);
         }
@@ -248,6 +279,7 @@ mod tests {
             &LEAVE_QUEUE,
             &HEARTBEAT,
             &CAN_PUBLISH,
+            &RIGHTS,
             &PROBE,
         ] {
             let before = if script.body.contains("local function wake_first") { shared } else { 0 };

@@ -17,7 +17,7 @@ fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
     let proof = Proof { replicas: required, fsync: false };
-    ReplyContext { address, operation, proof, of_cluster: false }
+    ReplyContext { address, operation, proof, of_cluster: false, prefix: "p" }
 }
 
 /// The error of a refusal, which proves that nothing was written.
@@ -53,12 +53,7 @@ fn each_refusal_says_what_to_do() {
         (
             "NOPERM this user has no permissions to run the 'evalsha' command",
             "BACKEND_UNAVAILABLE",
-            "+@scripting",
-        ),
-        (
-            "NOPERM this user has no permissions to run the 'script|load' command",
-            "BACKEND_UNAVAILABLE",
-            "+@scripting",
+            "allow the user +evalsha; all that it needs: ~p:* &p:wake:* +ping",
         ),
         ("NOAUTH Authentication required.", "BACKEND_UNAVAILABLE", "password"),
         ("BUSY Redis is busy running a script.", "BACKEND_UNAVAILABLE", "SCRIPT KILL"),

@@ -11,6 +11,7 @@ use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::connection::{Break, Connection};
 use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::permissions::{self, Login};
 use crate::backend::redis::protocol::refusals::{is_login_refusal, is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};
 use crate::error::{Error, Result};
@@ -258,6 +259,7 @@ fn note_refusal(endpoint: &Endpoint, used: Option<&Credentials>, error: &ServerE
 fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Error {
     let said = error_text(error);
     let is_asked = endpoint.settings.credentials.asked().is_some();
+    let permission = permissions::remedy(login(endpoint), &said);
     let (what, remedy) = match (step, error.code()) {
         _ if is_asked && is_login_refusal(error) => {
             ("the server refused what redis.credentials returned", "it is asked again")
@@ -269,6 +271,7 @@ fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Er
         (HandshakeStep::Select, "NOPERM") => {
             ("the Redis user lacks a permission", "allow it +select, or use `db: 0`")
         }
+        (_, "NOPERM") => ("the Redis user lacks a permission", &*permission),
         _ => match refusal(error) {
             Some(refusal) if matches!(error.code(), "NOAUTH" | "WRONGPASS") && is_sentinel(endpoint) => {
                 (refusal.meaning, "check `sentinelPassword` (and `sentinelUsername`, if it has one)")
@@ -282,6 +285,15 @@ fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Er
     };
     let rejected = cannot_connect(endpoint, what, remedy, Some(&said));
     if is_wrong_server(error) { rejected.of_failover() } else { rejected }
+}
+
+fn login(endpoint: &Endpoint) -> Login<'_> {
+    let prefix = endpoint.settings.keys.prefix();
+    match endpoint.kind {
+        ServerKind::Sentinel => Login::Sentinel,
+        ServerKind::Primary | ServerKind::Replica => Login::Data { prefix, of_cluster: false },
+        ServerKind::ClusterPrimary | ServerKind::ClusterNode => Login::Data { prefix, of_cluster: true },
+    }
 }
 
 fn is_sentinel(endpoint: &Endpoint) -> bool {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::backend::redis::protocol::scripts::{ACQUIRE, EXTEND, PROBE, RELEASE};
+use crate::backend::redis::protocol::scripts::{ACQUIRE, EXTEND, PROBE, RELEASE, RIGHTS};
 
 /// What happens to one reply.
 #[derive(Debug, Clone)]
@@ -183,8 +183,9 @@ impl State {
                 let sha = sha1_smol::Sha1::from(&words[2]).digest();
                 format!("$40\r\n{sha}\r\n").into_bytes()
             }
+            "rights" => format!("*2\r\n*0\r\n:{}\r\n", words[3]).into_bytes(),
             "probe" => {
-                self.probes += 1;
+                self.probes += u32::from(words[0] == "EVAL");
                 format!("*2\r\n:1\r\n:{}\r\n", words.last().unwrap()).into_bytes()
             }
             // Every other proof fails.
@@ -247,13 +248,17 @@ impl State {
 
 /// What a command is: its name, or that of its script.
 pub fn kind(words: &[String]) -> String {
-    if words[0] != "EVALSHA" {
+    if !matches!(&*words[0], "EVALSHA" | "EVAL") {
         return if words[0] == "PING" && words.len() > 1 { "echo".into() } else { words[0].clone() };
     }
-    for (name, script) in
-        [("acquire", &ACQUIRE), ("extend", &EXTEND), ("release", &RELEASE), ("probe", &PROBE)]
-    {
-        if sha1_smol::Sha1::from(script.body).digest().to_string() == words[1] {
+    for (name, script) in [
+        ("acquire", &ACQUIRE),
+        ("extend", &EXTEND),
+        ("release", &RELEASE),
+        ("probe", &PROBE),
+        ("rights", &RIGHTS),
+    ] {
+        if script.sha() == words[1] || script.body == words[1] {
             return name.into();
         }
     }

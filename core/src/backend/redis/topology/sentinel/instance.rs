@@ -14,15 +14,11 @@ use crate::backend::redis::connection::messages::messages_about;
 use crate::backend::redis::connection::route::{FixedAddress, Route};
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
 use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::permissions::{self, Login};
 use crate::backend::redis::protocol::refusals::refusal;
 use crate::backend::redis::protocol::values::error_text;
 use crate::error::{Error, Report, Result};
 use crate::runtime::sync::Mutex;
-
-/// The permissions that a user of Sentinel needs.
-const SENTINEL_PERMISSIONS: &str = "allow the Sentinels' user +hello +ping +info +client +subscribe \
-    +sentinel|get-master-addr-by-name +sentinel|master +sentinel|masters +sentinel|sentinels +sentinel|myid, and \
-    all channels";
 
 /// What the Sentinels announce about a failover, each as soon as it knows.
 const CHANNELS: [&str; 4] = ["+switch-master", "+promoted-slave", "+config-update-from", "+reset-master"];
@@ -195,7 +191,11 @@ impl Sentinel {
     fn refused(&self, error: &redis::ServerError) -> Error {
         let said = error_text(error);
         match refusal(error) {
-            Some(refusal) => self.failed(refusal.meaning, SENTINEL_PERMISSIONS, Some(said)),
+            Some(refusal) if permissions::is_about(&said) => {
+                let remedy = permissions::remedy(Login::Sentinel, &said);
+                self.failed(refusal.meaning, &remedy, Some(said))
+            }
+            Some(refusal) => self.failed(refusal.meaning, refusal.remedy, Some(said)),
             None => self.failed("it returned an error", "check its log", Some(said)),
         }
     }
