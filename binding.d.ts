@@ -258,6 +258,8 @@ export interface ManagerConfig {
   prefix: string
   /** For strong locks. */
   redis?: RedisConfig
+  /** For quorum locks. */
+  quorum?: QuorumConfig
   /** For local locks. */
   local: LocalConfig
 }
@@ -273,6 +275,16 @@ export interface Persistence {
   fsync: string | null
   /** Whether it writes snapshots. */
   rdb: boolean | null
+}
+
+/** The nodes of quorum locks; `QuorumOptions` in index.d.ts has the details. */
+export interface QuorumConfig {
+  /** Each with a `url`. */
+  nodes: Array<RedisConfig>
+  /** The longest TTL, in milliseconds; the same for all clients. */
+  maxTtlMs: number
+  /** How long a node does not vote after a restart, in milliseconds, if it is not as long as it must be. */
+  restartDelayMs?: number
 }
 
 /**
@@ -369,6 +381,7 @@ export interface StillHeld {
 /** The numbers of the strategies, which core/src/lease/strategy.rs describes. */
 export interface StrategyNumbers {
   strong: number
+  quorum: number
   local: number
 }
 

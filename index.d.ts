@@ -14,10 +14,12 @@
  *
  * - `'strong'`: a lease on one Redis primary that counts only once its replicas have acknowledged it. This
  *   narrows the window in which a failover loses the lock, but does not close it.
+ * - `'quorum'`: a lease on a majority of independent Redis servers. It survives that a minority of them is
+ *   down, cut off, or restarted without its data.
  * - `'local'`: a lease in a SQLite file, for the processes of one host, or of containers that share a volume
  *   on it.
  */
-export type Strategy = 'strong' | 'local'
+export type Strategy = 'strong' | 'quorum' | 'local'
 
 /**
  * How to reach the Redis (6.2 or newer) or Valkey servers of strong locks: exactly one of `url`, `sentinels`
@@ -250,11 +252,63 @@ export interface LocalOptions {
   mode?: number | undefined
 }
 
+/** How to reach one node of a quorum. */
+export interface QuorumNodeOptions {
+  /** `redis://`, `rediss://`, `valkey://`, `valkeys://` or `redis+unix://`, of one server. */
+  url: string | URL
+  /** ACL user; overrides the URL's. */
+  username?: string | undefined
+  /** Overrides the URL's. */
+  password?: string | undefined
+  /** An integer from 0; overrides the URL's. */
+  db?: number | undefined
+  /** For `rediss://`; `true` is TLS with the defaults. */
+  tls?: boolean | TlsOptions | undefined
+  /**
+   * The time limit for connecting and logging in, in milliseconds: an integer from 1 to 600,000.
+   * @default 5_000
+   */
+  connectTimeoutMs?: number | undefined
+  /**
+   * The time limit for a command, in milliseconds: an integer from 1 to 600,000.
+   * @default 2_000
+   */
+  commandTimeoutMs?: number | undefined
+}
+
+/**
+ * The nodes of quorum locks. All clients must have the same nodes and the same `maxTtlMs`; a client that
+ * differs gets an {@link UnsupportedError} while another one is using the quorum. Login, TLS and time limits
+ * apply to every node that has none of its own.
+ */
+export interface QuorumOptions extends Omit<QuorumNodeOptions, 'url'> {
+  /**
+   * 3, 5 or 7 independent servers, none of which has another's data: no replicas, Sentinels or nodes of a
+   * cluster. With 3, one may fail; with 5, two; with 7, three.
+   * @example
+   * ['redis://10.0.1.1', 'redis://10.0.2.1', 'redis://10.0.3.1']
+   */
+  nodes: readonly (string | URL | QuorumNodeOptions)[]
+  /**
+   * The longest `ttlMs` of a quorum lock, in milliseconds: an integer from 10 to 86,400,000. A longer `ttlMs`
+   * is refused with a `RangeError`. A node that was restarted does not vote for this long.
+   * @default 60_000
+   */
+  maxTtlMs?: number | undefined
+  /**
+   * How long a node does not vote after a restart, in milliseconds: an integer from 0. Anything shorter than
+   * the default gives up mutual exclusion when a node loses its data, so it is for development only, and
+   * `describe()` warns of it.
+   * @default the larger of `maxTtlMs` and 2_000
+   */
+  restartDelayMs?: number | undefined
+}
+
 /** The options of `new LockManager()`. */
 export interface ManagerOptions {
   /**
    * The strategy of `acquire` and `tryAcquire`, and the default of `inspect`, `forceRelease` and `describe`.
-   * @default 'strong' if `redis` is given, else 'local'
+   * @default 'strong' if `redis` is given, else 'quorum' if `quorum` is given, else 'local'
    */
   strategy?: Strategy | undefined
   /**
@@ -264,6 +318,8 @@ export interface ManagerOptions {
    * new LockManager({ ...(url && { redis: url }) })
    */
   redis?: string | URL | RedisOptions
+  /** For quorum locks: the nodes. As with `redis`, leave out the key, not the value. */
+  quorum?: QuorumOptions
   /**
    * For local locks: a path, a `file:` URL, or options. As with `redis`, leave out the key, not the value.
    */
@@ -407,7 +463,10 @@ export interface Lock extends AsyncDisposable {
    *   ['paid', lock.token, id])
    */
   readonly token: bigint
-  /** Acknowledgements of the grant by replicas; `null` for local locks and when none were required. */
+  /**
+   * Acknowledgements of the grant by replicas, or the votes of a quorum; `null` for local locks and when none
+   * were required.
+   */
   readonly acks: { readonly required: number; readonly received: number } | null
   /** Whether the lease is still valid, by its deadline; no I/O. Once `false`, it stays `false`. */
   readonly held: boolean
@@ -570,7 +629,7 @@ export interface LockFileInfo {
 /** What a deployment guarantees. */
 export interface Guarantee {
   readonly strategy: Strategy
-  /** How many acknowledgements an acquire requires by default; `null` for local locks. */
+  /** How many acknowledgements an acquire requires by default; `null` for quorum and local locks. */
   readonly acks: number | null
   /** Replicas as declared and as connected right now; `null` for local locks. */
   readonly replicas: { readonly declared: number; readonly connected: number | null } | null
@@ -686,6 +745,23 @@ export class LockManager implements AsyncDisposable {
     resource: string | readonly string[],
     options?: TryOptions<StrongOptions>,
   ): Promise<Lock | null>
+
+  /**
+   * Acquires a quorum lock, in one attempt or as many as `waitMs` allows. {@link Lock.acks} has the votes.
+   *
+   * Rejects with {@link LockHeldError}, {@link OutcomeUnknownError}, {@link BackendUnavailableError} if fewer
+   * than a majority of the nodes agree, which names each node and why, {@link UnsupportedError}; with
+   * {@link LockLostError} if the grant took longer to arrive than its lease lasts.
+   * @example
+   * const lock = await locks.acquireQuorum('invoice:7', { ttlMs: 5_000, waitMs: 2_000 })
+   */
+  acquireQuorum(resource: string | readonly string[], options?: AcquireOptions): Promise<Lock>
+  /**
+   * Like {@link LockManager.acquireQuorum}, but resolves with `null` when another owner holds the lock.
+   * @example
+   * const lock = await locks.tryAcquireQuorum('nightly-report')
+   */
+  tryAcquireQuorum(resource: string | readonly string[], options?: TryOptions): Promise<Lock | null>
 
   /**
    * Acquires a local lock, in one attempt or as many as `waitMs` allows. The lease of a process that died is

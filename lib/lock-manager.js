@@ -101,6 +101,22 @@ class LockManager {
    * @param {Names} resource
    * @param {Public.AcquireOptions} [options]
    */
+  acquireQuorum(resource, options) {
+    return this.#acquire(STRATEGIES.quorum, resource, options, true)
+  }
+
+  /**
+   * @param {Names} resource
+   * @param {Public.TryOptions} [options]
+   */
+  tryAcquireQuorum(resource, options) {
+    return this.#acquire(STRATEGIES.quorum, resource, options, false)
+  }
+
+  /**
+   * @param {Names} resource
+   * @param {Public.AcquireOptions} [options]
+   */
   acquireLocal(resource, options) {
     return this.#acquire(STRATEGIES.local, resource, options, true)
   }
@@ -171,13 +187,13 @@ class LockManager {
     const names = this.#checks.resourceNames(resource)
     const how = insist ? builtIn : this.#checks.ATTEMPT
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
-    const { signal, acks, renew, waitMs } = request
+    const { signal, required, renew, waitMs } = request
     if (signal?.aborted) throw require('./abort.js').abortReason(signal)
     const call = this.#submit(strategy, names, request)
     if (waitMs > 0) noticeSelfWait(call, this.#calls, strategy, names)
     const outcome = await call
     if (outcome instanceof Grant) {
-      if (!outcome.isLate) return this.#handle(strategy, names, outcome, acks, renew !== false)
+      if (!outcome.isLate) return this.#handle(strategy, names, outcome, required, renew !== false)
       this.#discard(strategy, outcome)
       throw lost(
         strategy.name,

@@ -16,6 +16,7 @@ const wire = require('./native/wire.js')
  * @property {Exclude<keyof ManagerConfig, 'prefix'>} option of the manager that configures the backend
  * @property {string} example of that option, for messages
  * @property {boolean} acknowledged whether replicas acknowledge grants, so that acquires take `acks`
+ * @property {boolean} votes whether a majority of nodes grants a lease, which lasts no longer than the option `maxTtlMs`
  * @property {boolean} startsAtOnce whether the first call of an event-loop turn is passed on immediately, to
  *   a backend thread that has nothing else to do; otherwise calls are gathered until the turn ends and share
  *   a round trip
@@ -29,6 +30,17 @@ const STRATEGIES = /** @satisfies {Record<import('../index.js').Strategy, Strate
     option: 'redis',
     example: "'redis://127.0.0.1:6379'",
     acknowledged: true,
+    votes: false,
+    startsAtOnce: false,
+    sync: false,
+  },
+  quorum: {
+    name: /** @type {const} */ ('quorum'),
+    number: wire.strategy.quorum,
+    option: 'quorum',
+    example: "{ nodes: ['redis://a', 'redis://b', 'redis://c'] }",
+    acknowledged: false,
+    votes: true,
     startsAtOnce: false,
     sync: false,
   },
@@ -38,6 +50,7 @@ const STRATEGIES = /** @satisfies {Record<import('../index.js').Strategy, Strate
     option: 'local',
     example: "'locks.sqlite'",
     acknowledged: false,
+    votes: false,
     startsAtOnce: true,
     sync: /** @type {const} */ (true),
   },

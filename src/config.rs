@@ -6,7 +6,7 @@ use std::sync::Arc;
 use napi_derive::napi;
 
 use fencelock_core::backend::Backend;
-use fencelock_core::backend::{redis, sqlite};
+use fencelock_core::backend::{quorum, redis, sqlite};
 use fencelock_core::error::Result;
 use fencelock_core::lease::Strategy;
 use fencelock_core::runtime::clock::Clock;
@@ -18,6 +18,8 @@ pub struct ManagerConfig {
     pub prefix: String,
     /// For strong locks.
     pub redis: Option<RedisConfig>,
+    /// For quorum locks.
+    pub quorum: Option<QuorumConfig>,
     /// For local locks.
     pub local: LocalConfig,
 }
@@ -60,6 +62,17 @@ pub struct RedisConfig {
     pub connect_timeout_ms: u32,
     /// The time limit for a command, in milliseconds.
     pub command_timeout_ms: u32,
+}
+
+/// The nodes of quorum locks; `QuorumOptions` in index.d.ts has the details.
+#[napi(object, object_to_js = false)]
+pub struct QuorumConfig {
+    /// Each with a `url`.
+    pub nodes: Vec<RedisConfig>,
+    /// The longest TTL, in milliseconds; the same for all clients.
+    pub max_ttl_ms: u32,
+    /// How long a node does not vote after a restart, in milliseconds, if it is not as long as it must be.
+    pub restart_delay_ms: Option<u32>,
 }
 
 /// What is reached instead of an announced address.
@@ -112,6 +125,7 @@ impl ManagerConfig {
         credentials: Option<Arc<redis::AskedCredentials>>,
     ) -> Result<impl Iterator<Item = (Strategy, Backend)>> {
         let prefix = self.prefix;
+        let quorum = self.quorum.map(|config| config.backend(&prefix)).transpose()?;
         let strong = self.redis.map(|config| config.backend(prefix, credentials)).transpose()?;
         let local = sqlite::Config {
             path: self.local.path.into(),
@@ -126,12 +140,30 @@ impl ManagerConfig {
         };
         let local = Backend::Sqlite(sqlite::SqliteBackend::new(local, Clock::System));
         let strong = strong.map(|strong| (Strategy::Strong, strong));
-        Ok([Some((Strategy::Local, local)), strong].into_iter().flatten())
+        let quorum = quorum.map(|quorum| (Strategy::Quorum, quorum));
+        Ok([Some((Strategy::Local, local)), strong, quorum].into_iter().flatten())
+    }
+}
+
+impl QuorumConfig {
+    fn backend(self, prefix: &str) -> Result<Backend> {
+        let options = quorum::Options {
+            nodes: self.nodes.into_iter().map(|node| node.options(prefix.to_owned(), None)).collect(),
+            max_ttl_ms: self.max_ttl_ms,
+            restart_delay_ms: self.restart_delay_ms,
+        };
+        let config = quorum::Config::new(options, &Clock::System)?;
+        Ok(Backend::Quorum(quorum::QuorumBackend::new(config, Clock::System)))
     }
 }
 
 impl RedisConfig {
     fn backend(self, prefix: String, credentials: Option<Arc<redis::AskedCredentials>>) -> Result<Backend> {
+        let config = redis::Config::new(self.options(prefix, credentials))?;
+        Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
+    }
+
+    fn options(self, prefix: String, credentials: Option<Arc<redis::AskedCredentials>>) -> redis::Options {
         let location = match (self.url, self.sentinels, self.cluster) {
             (_, Some(urls), _) => redis::Location::Sentinels(redis::SentinelOptions {
                 urls,
@@ -146,7 +178,7 @@ impl RedisConfig {
             tls: self.sentinel_tls.map(TlsConfig::options),
         };
         let mappings = self.node_address_map.into_iter();
-        let config = redis::Config::new(redis::Options {
+        redis::Options {
             location,
             replicas: self.replicas,
             durable: self.durable,
@@ -160,8 +192,7 @@ impl RedisConfig {
             connect_timeout_ms: self.connect_timeout_ms,
             command_timeout_ms: self.command_timeout_ms,
             prefix,
-        })?;
-        Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
+        }
     }
 }
 

@@ -21,14 +21,32 @@ function refusal(options: unknown): { name: string; code: string; message: strin
   throw new Error('should have been refused')
 }
 
+/** URLs of this many nodes. */
+const nodes = (count: number) => Array.from({ length: count }, (_, node) => `redis://n${node}`)
+
 describe('options of a manager', () => {
   it.each([
     [null, 'TypeError', 'options must be an object, got null'],
     ['redis://localhost', 'TypeError', 'options must be an object'],
     [{ redi: 1 }, 'TypeError', 'did you mean "redis"'],
-    [{ quorum: {} }, 'TypeError', 'unknown option "quorum"'],
-    [{ strategy: 'strongest' }, 'RangeError', '"strong" or "local"'],
-    [{ strategy: 1 }, 'TypeError', '"strong" or "local"'],
+    [{ strategy: 'strongest' }, 'RangeError', '"strong", "quorum" or "local"'],
+    [{ strategy: 1 }, 'TypeError', '"strong", "quorum" or "local"'],
+    [{ strategy: 'quorum' }, 'TypeError', 'needs the option quorum'],
+    [{ quorum: 'redis://x' }, 'TypeError', 'quorum must be an object'],
+    [{ quorum: {} }, 'TypeError', 'quorum.nodes must be an array'],
+    [{ quorum: { nodes: ['redis://a', 'redis://b'] } }, 'RangeError', '3, 5 or 7 nodes, got 2'],
+    [{ quorum: { nodes: nodes(4) } }, 'RangeError', '3, 5 or 7 nodes, got 4'],
+    [{ quorum: { nodes: nodes(9) } }, 'RangeError', '3, 5 or 7 nodes, got 9'],
+    [{ quorum: { nodes: [...nodes(2), 'redis://n0'] } }, 'TypeError', 'twice'],
+    [{ quorum: { nodes: [...nodes(2), 5] } }, 'TypeError', 'quorum.nodes[2] must be'],
+    [{ quorum: { nodes: [...nodes(2), { url: 5 }] } }, 'TypeError', 'quorum.nodes[2].url must be a string'],
+    [{ quorum: { nodes: [...nodes(2), { cluster: [] }] } }, 'TypeError', 'one independent server'],
+    [{ quorum: { nodes: [...nodes(2), { url: 'redis://c', replicas: 1 }] } }, 'TypeError', 'independent'],
+    [{ quorum: { nodes: [...nodes(2), 'redis+cluster://c'] } }, 'TypeError', 'one independent server'],
+    [{ quorum: { nodes: [...nodes(2), 'redis+sentinel://c/m'] } }, 'TypeError', 'one independent server'],
+    [{ quorum: { nodes: nodes(3), maxTtlMs: 0 } }, 'RangeError', 'quorum.maxTtlMs'],
+    [{ quorum: { nodes: nodes(3), restartDelayMs: -1 } }, 'RangeError', 'quorum.restartDelayMs'],
+    [{ quorum: { nodes: nodes(3), replicas: 1 } }, 'TypeError', 'unknown option "replicas" in quorum'],
     [{ strategy: 'strong' }, 'TypeError', 'needs the option redis'],
     [{ redis: 5 }, 'TypeError', 'redis must be an object'],
     [{ redis: {} }, 'TypeError', 'redis.url is missing'],
@@ -215,7 +233,7 @@ describe('options of a manager', () => {
     [{ local: { path: undefined } }, 'TypeError', 'local.path is given, but undefined', 'leave out'],
     [{ strategy: 'local', redis: undefined }, 'TypeError', 'redis is given, but undefined', 'leave out'],
     [{ redis: 'redis://x', local: undefined }, 'TypeError', 'local is given, but undefined', 'leave out'],
-    [{ quorum: undefined }, 'TypeError', 'unknown option "quorum"', 'known are'],
+    [{ quorum: undefined }, 'TypeError', 'quorum is given, but undefined', 'leave out'],
   ])('are refused for a backend that is named, but not given: %o', (options, name, message, advice) => {
     const error = refusal(options)
     expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })

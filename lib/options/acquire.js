@@ -72,15 +72,20 @@ function acquireDefaults(value, declared) {
  * The options of one acquire, with the manager's defaults filled in.
  * @param {import('../strategies.js').StrategyInfo} strategy
  * @param {unknown} value
- * @param {{ defaults: AcquireDefaults, replicas: number }} settings of the manager
+ * @param {{ defaults: AcquireDefaults, replicas: number, maxTtlMs: number, votes: number }} settings of the
+ *   manager
  * @param {{ waitMs: number, renew: boolean }} builtIn {@link ATTEMPT} takes no `waitMs`
  */
-function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN) {
+function acquireRequest(strategy, value, { defaults, replicas, maxTtlMs, votes }, builtIn = PLAIN) {
   /** @type {{ readonly [K in keyof import('../../index.js').StrongOptions]?: unknown }} */
   const options = strategy.acknowledged
     ? object('options', value, ALL_KEYS, { elsewhere })
     : object('options', value, ACQUIRE_KEYS, { elsewhere: otherStrategy })
-  const ttlMs = options.ttlMs === undefined ? defaults.ttlMs : integer('ttlMs', options.ttlMs, TTL)
+  const longest = strategy.votes ? maxTtlMs : TTL.max
+  const ttlMs =
+    options.ttlMs === undefined
+      ? Math.min(defaults.ttlMs, longest)
+      : leaseTime(integer('ttlMs', options.ttlMs, TTL), longest)
   const { waitMs = defaults.waitMs ?? builtIn.waitMs, renew = defaults.renew ?? builtIn.renew } = options
   if (builtIn === ATTEMPT) assertNoWait(options.waitMs)
   const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
@@ -93,17 +98,20 @@ function acquireRequest(strategy, value, { defaults, replicas }, builtIn = PLAIN
     signal: optional(abortSignal, 'signal', options.signal),
     minToken: minToken(options.minToken),
     acks: 0,
+    /** What `lock.acks` says was required. */
+    required: strategy.votes ? votes : 0,
     ackTimeoutMs: 0,
     fsync: false,
   }
   if (strategy.acknowledged) {
-    const longest = Math.floor(ttlMs / 2)
+    const half = Math.floor(ttlMs / 2)
     request.acks = options.acks === undefined ? defaults.acks : ackCount('acks', options.acks, replicas)
+    request.required = request.acks
     request.fsync = options.fsync === undefined ? defaults.fsync : boolean('fsync', options.fsync)
     request.ackTimeoutMs =
       options.ackTimeoutMs === undefined
-        ? Math.min(defaults.ackTimeoutMs ?? usualAckTimeout(ttlMs, request.fsync), longest)
-        : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: longest })
+        ? Math.min(defaults.ackTimeoutMs ?? usualAckTimeout(ttlMs, request.fsync), half)
+        : integer('ackTimeoutMs', options.ackTimeoutMs, { min: 1, max: half })
   }
   return request
 }
@@ -126,6 +134,19 @@ function assertNoWait(waitMs) {
   throw invalid(
     typeof waitMs === 'number' ? RangeError : TypeError,
     'the tryAcquire… methods make a single attempt, so their waitMs can only be 0; the acquire… methods wait',
+  )
+}
+
+/**
+ * @param {number} ttlMs
+ * @param {number} longest
+ */
+function leaseTime(ttlMs, longest) {
+  if (ttlMs <= longest) return ttlMs
+  throw invalid(
+    RangeError,
+    `ttlMs of a quorum lock must be at most quorum.maxTtlMs (${longest}), got ${ttlMs}: a node that was ` +
+      'restarted does not vote for that long. Raise it for all clients, or renew the lock',
   )
 }
 

@@ -12,6 +12,7 @@ const { drainTime } = require('./close.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
+const { quorumConfig } = require('./quorum.js')
 const { redisConfig } = require('./redis.js')
 const { assertGiven, object, oneOf, optional } = require('./validate.js')
 
@@ -28,7 +29,7 @@ function managerSettings(value) {
   const options = object('options', value, MANAGER_KEYS, { hint, elsewhere })
   for (const { option } of byPrecedence) {
     if (option in options) {
-      const variable = option === 'redis' ? 'url' : 'path'
+      const variable = { redis: 'url', quorum: 'quorum', local: 'path' }[option]
       const cure = `{ ...(${variable} && { ${option}: ${variable} }) }`
       assertGiven(option, options[option], `For a manager without it, leave out the key: ${cure}`)
     }
@@ -38,6 +39,7 @@ function managerSettings(value) {
   const config = {
     prefix: keyPrefix(options.prefix),
     redis: redis?.config,
+    quorum: optional(quorumConfig, 'quorum', options.quorum),
     local: localConfig(options.local),
   }
   const strategy = defaultStrategy(options.strategy, config)
@@ -50,6 +52,10 @@ function managerSettings(value) {
     /** Those whose backend is configured explicitly, and the default one. */
     connected: byPrecedence.filter((each) => each === strategy || options[each.option] !== undefined),
     replicas: config.redis?.replicas ?? 0,
+    /** The longest TTL of quorum locks. */
+    maxTtlMs: config.quorum?.maxTtlMs ?? Infinity,
+    /** How many nodes must grant one: a majority. */
+    votes: Math.floor((config.quorum?.nodes.length ?? 0) / 2) + 1,
     defaults: acquireDefaults(options.defaults, config.redis),
   }
 }

@@ -10,7 +10,14 @@ const { keysOf } = require('./validate.js')
 /** @import * as Public from '../../index.js' */
 
 /** @type {Record<keyof Public.ManagerOptions, true>} */
-const manager = { strategy: true, redis: true, local: true, prefix: true, defaults: true }
+const manager = {
+  strategy: true,
+  redis: true,
+  quorum: true,
+  local: true,
+  prefix: true,
+  defaults: true,
+}
 
 /**
  * @type {Record<
@@ -36,6 +43,22 @@ const redis = {
   connectTimeoutMs: true,
   commandTimeoutMs: true,
 }
+
+/** @type {Record<Exclude<keyof Public.QuorumNodeOptions, 'url'>, true>} */
+const reach = {
+  username: true,
+  password: true,
+  db: true,
+  tls: true,
+  connectTimeoutMs: true,
+  commandTimeoutMs: true,
+}
+
+/** @type {Record<keyof Public.QuorumNodeOptions, true>} */
+const node = { url: true, ...reach }
+
+/** @type {Record<keyof Public.QuorumOptions, true>} */
+const quorum = { nodes: true, maxTtlMs: true, restartDelayMs: true, ...reach }
 
 /** @type {Record<keyof Public.TlsOptions, true>} */
 const tls = { ca: true, cert: true, key: true, serverName: true, rejectUnauthorized: true }
@@ -77,6 +100,8 @@ const close = { drainMs: true }
 
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)
+const NODE_KEYS = keysOf(node)
+const QUORUM_KEYS = keysOf(quorum)
 const TLS_KEYS = keysOf(tls)
 const CREDENTIALS_KEYS = keysOf(credentials)
 const ADDRESS_KEYS = keysOf(address)
@@ -93,6 +118,7 @@ const PLACES = [
   { keys: ACQUIRE_KEYS, place: 'the options of an acquire' },
   { keys: MANAGER_KEYS, place: 'the options of the manager' },
   { keys: REDIS_KEYS, place: 'the manager’s option redis' },
+  { keys: QUORUM_KEYS, place: 'the manager’s option quorum' },
   { keys: TLS_KEYS, place: 'the manager’s option redis.tls, or redis.sentinelTls' },
   { keys: LOCAL_KEYS, place: 'the manager’s option local' },
   { keys: RENEW_KEYS, place: 'the option renew of an acquire, or of the manager’s defaults' },
@@ -116,6 +142,8 @@ module.exports = {
   DEFAULTS_KEYS,
   LOCAL_KEYS,
   MANAGER_KEYS,
+  NODE_KEYS,
+  QUORUM_KEYS,
   REDIS_KEYS,
   RENEW_KEYS,
   TLS_KEYS,

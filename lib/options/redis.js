@@ -144,4 +144,4 @@ function pem(name, value) {
   throw wrongType(name, 'PEM text as a string or Buffer', value)
 }
 
-module.exports = { MAX_REPLICAS, redisConfig }
+module.exports = { MAX_REPLICAS, TIMEOUT, redisConfig, tlsConfig }

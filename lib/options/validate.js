@@ -103,7 +103,8 @@ function boolean(name, value) {
  * @param {readonly Choice[]} choices
  */
 function oneOf(name, value, choices) {
-  const expected = choices.map((choice) => JSON.stringify(choice)).join(' or ')
+  const quoted = choices.map((choice) => JSON.stringify(choice))
+  const expected = `${quoted.slice(0, -1).join(', ')} or ${quoted.at(-1)}`
   if (typeof value !== 'string') throw wrongType(name, expected, value)
   const chosen = choices.find((choice) => choice === value)
   if (chosen !== undefined) return chosen

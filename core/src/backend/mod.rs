@@ -24,6 +24,8 @@ use crate::runtime::executor::Executor;
 pub enum Backend {
     /// One Redis primary with its replicas.
     Redis(redis::RedisBackend),
+    /// A majority of independent Redis nodes.
+    Quorum(quorum::QuorumBackend),
     /// A SQLite file.
     Sqlite(sqlite::SqliteBackend),
 }
@@ -32,7 +34,7 @@ impl Backend {
     /// What it does on the calling thread, if it can.
     pub fn as_sync(&self) -> Option<&dyn SyncBackend> {
         match self {
-            Self::Redis(_) => None,
+            Self::Redis(_) | Self::Quorum(_) => None,
             Self::Sqlite(backend) => Some(backend),
         }
     }
@@ -42,6 +44,7 @@ macro_rules! dispatch {
     ($self:ident, $backend:ident => $call:expr) => {
         match $self {
             Backend::Redis($backend) => $call,
+            Backend::Quorum($backend) => $call,
             Backend::Sqlite($backend) => $call,
         }
     };

@@ -11,6 +11,9 @@ macro_rules! with_strategies {
         $define! {
             /// Redis with acknowledging replicas.
             Strong strong "strong locks need a Redis server: new LockManager({ redis: 'redis://…' })",
+            /// A majority of independent Redis nodes.
+            Quorum quorum "quorum locks need independent Redis servers: \
+new LockManager({ quorum: { nodes: ['redis://…', 'redis://…', 'redis://…'] } })",
             /// A SQLite file of this host.
             Local local "this manager has no file for local locks",
         }

@@ -39,10 +39,15 @@ impl Backoff {
         if !self.jitter {
             return step;
         }
-        // Without randomness the pauses are merely spread less.
-        let random = getrandom::u32().unwrap_or(u32::MAX / 2);
-        step.mul_f64(0.5 + 0.5 * f64::from(random) / f64::from(u32::MAX))
+        step / 2 + random_below(step / 2)
     }
+}
+
+/// A random time up to this one, so that those who wait for the same do not try at the same moment.
+pub fn random_below(limit: Duration) -> Duration {
+    // Without randomness they are merely spread less.
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    limit.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
 #[cfg(test)]

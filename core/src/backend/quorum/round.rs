@@ -163,6 +163,9 @@ impl Round {
             Failure::Busy(Some(enough).filter(|&left| left < Duration::MAX))
         } else if let Answer::Held { left, .. } = at_home {
             Failure::Busy(left)
+        } else if !left.is_empty() && granted + left.len() + asked >= self.need {
+            // Those that did not answer were given little time, because others want the same.
+            Failure::Busy(left.into_iter().min().filter(|&left| left < Duration::MAX))
         } else if granted + self.count(|answer| matches!(answer, Answer::Asked | Answer::Gone)) >= self.need {
             Failure::Undecided
         } else {
@@ -336,6 +339,12 @@ mod tests {
         let undecided = round(3, &[held(90, 7), Granted]);
         assert_eq!(undecided.decide(SENT, limits(false)), Decision::Wait);
         assert_eq!(undecided.decide(SENT, limits(true)), busy(90), "home is held");
+        let away = round(3, &[Granted, Gone, held(90, 7)]);
+        assert_eq!(away.decide(SENT, limits(false)), Decision::Keep);
+        let contended = round(5, &[Gone, Granted, held(90, 7), held(80, 8)]);
+        assert_eq!(contended.decide(SENT, limits(true)), busy(80), "a majority once they are free");
+        let unavailable = round(5, &[Gone, Gone, Gone, held(80, 8)]);
+        assert_eq!(unavailable.decide(SENT, limits(true)), Decision::GiveUp(Failure::Undecided));
         let unknown = round(3, &[Gone, Granted]);
         assert_eq!(unknown.decide(SENT, limits(true)), Decision::GiveUp(Failure::Undecided));
         let refused = round(5, &[Gone, High(3), High(4), High(4), Granted]);

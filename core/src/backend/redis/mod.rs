@@ -7,6 +7,7 @@
 //! missing      which leases are still there after a failover
 //! topology     which server owns a resource now
 //! node         one server: grants, extensions, releases; background rollbacks; waking of waiters
+//! voter        one node of a quorum: whether it may vote, its proposals and renewals
 //! pipeline     workers that send batches of requests, each followed by one WAIT
 //! describe     what the deployment guarantees
 //! node_context what these parts of a node share: its configuration, its connections
@@ -28,8 +29,9 @@ mod pipeline;
 mod protocol;
 #[cfg(test)]
 #[cfg(unix)] // for the signals that pause servers
-mod tests;
+pub(crate) mod tests;
 mod topology;
+pub(crate) mod voter;
 
 use std::fmt;
 use std::sync::Arc;

@@ -26,4 +26,6 @@ pub(crate) enum ServerKind {
     Replica,
     /// A Sentinel.
     Sentinel,
+    /// A node of a quorum: a primary of its own.
+    Voter,
 }

@@ -88,6 +88,12 @@ impl Keys {
         format!("{}:{number}:{kind}", self.process)
     }
 
+    /// The key on each node of a quorum that says what its clients agree on. No resource has it: theirs have
+    /// a brace.
+    pub fn quorum_note(&self) -> String {
+        format!("{}:quorum", self.prefix)
+    }
+
     /// The common start of all channel names; the rest is the process.
     pub fn channel_prefix(&self) -> String {
         format!("{}:wake:", self.prefix)

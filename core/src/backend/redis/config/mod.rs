@@ -86,4 +86,15 @@ impl Config {
         }
         Ok(Self { deployment, settings })
     }
+
+    /// The address, if it is one server at a fixed one. An error otherwise.
+    pub(crate) fn fixed_address(&self) -> Result<String> {
+        match &self.deployment {
+            Deployment::Standalone(address) => Ok(address.to_string()),
+            Deployment::Sentinel(_) | Deployment::Cluster(_) => Err(Error::invalid(
+                "a node of a quorum is one independent server, not Sentinels or a cluster: the replicas of one \
+                 primary, and the nodes of one cluster, fail together",
+            )),
+        }
+    }
 }

@@ -131,13 +131,31 @@ fn warnings(server: &ServerInfo, asked: &Asked, durable: bool) -> Vec<String> {
         warnings.extend(proof_warning(acks, declared));
         warnings.extend(persistence::warnings(server, asked));
     }
-    let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
-    if let Some(policy) = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")
-    {
-        warnings
-            .push(format!("maxmemory-policy is {policy}: the server may evict held locks; use noeviction"));
-    }
+    warnings.extend(eviction_warning(server));
     warnings
+}
+
+/// What a node of a quorum shows; what the quorum guarantees depends on all of them.
+pub(crate) fn assess_voter(settings: &Settings, info: &str, replies: ConfigReplies) -> Guarantee {
+    let can_publish = replies.can_publish;
+    let server = server_info(info, replies, &Clocks::default());
+    let warnings = [
+        eviction_warning(&server),
+        memory_warning(&server, info),
+        publish_warning(can_publish, &settings.keys.channel_prefix()),
+    ];
+    Guarantee {
+        replicas_connected: Some(online_replicas(info)),
+        warnings: warnings.into_iter().flatten().collect(),
+        server: Some(server),
+        ..Guarantee::default()
+    }
+}
+
+fn eviction_warning(server: &ServerInfo) -> Option<String> {
+    let limited = server.max_memory.is_some_and(|bytes| bytes > 0);
+    let policy = server.eviction_policy.as_ref().filter(|policy| limited && *policy != "noeviction")?;
+    Some(format!("maxmemory-policy is {policy}: the server may evict held locks; use noeviction"))
 }
 
 fn proof_warning(acks: u32, declared: u32) -> Option<String> {

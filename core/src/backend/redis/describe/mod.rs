@@ -89,6 +89,12 @@ pub(crate) async fn describe(node: &NodeContext, acks: AckPolicy, ttl: Ttl) -> R
     Ok(info::assess(&node.settings, &**node.connector.route(), &info, config, (acks, ttl), &clocks))
 }
 
+/// What a node of a quorum shows.
+pub(crate) async fn describe_voter(node: &NodeContext) -> Result<Guarantee> {
+    let Replies { info, config, .. } = ask(node).await?;
+    Ok(info::assess_voter(&node.settings, &info, config))
+}
+
 async fn ask(node: &NodeContext) -> Result<Replies> {
     // Connected first, so that only the round trip of the questions counts for the clock.
     let connection = node.shared.get().await?;

@@ -77,6 +77,11 @@ impl Node {
         Self::with(NodeContext::new(settings, route, clock, true), Some(neighbours))
     }
 
+    /// One of the independent nodes of a quorum.
+    pub fn of_quorum(context: NodeContext) -> Self {
+        Self::with(context, None)
+    }
+
     fn with(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
@@ -246,6 +251,11 @@ impl Node {
     /// later.
     pub fn release_later(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
         self.rollbacks.add(resources, owner, ttl, Late::Impossible);
+    }
+
+    /// Undoes in the background what a quorum gave up.
+    pub fn undo_later(&self, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
+        self.rollbacks.add(resources, owner, ttl, late);
     }
 
     pub async fn inspect(&self, resources: &Resources) -> NodeResult<Option<Info>> {

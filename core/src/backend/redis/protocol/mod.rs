@@ -13,6 +13,7 @@ pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod scripts;
 pub(crate) mod values;
+pub(crate) mod vote_scripts;
 
 #[cfg(test)]
 mod tests;

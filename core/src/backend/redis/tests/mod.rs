@@ -8,7 +8,7 @@ mod faults;
 mod logins;
 mod outages;
 mod refusals;
-mod servers;
+pub(crate) mod servers;
 mod stalls;
 mod strangers;
 mod tls;
@@ -31,7 +31,7 @@ use crate::runtime::executor::Executor;
 const LONG: Duration = Duration::from_secs(20);
 
 /// Runs a future on the backend's thread, and returns its result or resumes its panic.
-fn on_io<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn on_io<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, wait) = std::sync::mpsc::channel();
     Executor::io().unwrap().spawn(async move {
         let _ = done.send(tokio::spawn(future).await);
@@ -103,7 +103,7 @@ fn release(backend: &Arc<RedisBackend>, request: &Request) -> Result<bool> {
 }
 
 /// Waits until something holds; fails if it never does.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + LONG;
     while !holds() {
         assert!(Instant::now() < end, "never: {what}");

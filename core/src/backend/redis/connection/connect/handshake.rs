@@ -75,12 +75,23 @@ pub(crate) async fn handshake(
 async fn check_role(endpoint: &Endpoint, connection: &Connection, role: Role) -> Result<()> {
     match (endpoint.kind, role) {
         (ServerKind::Sentinel, Role::Sentinel | Role::Unknown)
-        | (ServerKind::Primary, Role::Primary | Role::Unknown)
+        | (ServerKind::Primary | ServerKind::Voter, Role::Primary | Role::Unknown)
         | (ServerKind::ClusterPrimary, Role::Primary | Role::ClusterPrimary | Role::Unknown)
         | (
             ServerKind::ClusterNode | ServerKind::Replica,
             Role::Primary | Role::ClusterPrimary | Role::Replica | Role::Unknown,
         ) => Ok(()),
+        (ServerKind::Voter, role) => Err(Error::unsupported(message(
+            endpoint,
+            match role {
+                Role::Replica => "this server is a replica, which fails together with its primary",
+                Role::ClusterPrimary => {
+                    "this server is a node of a Redis Cluster, which fails together with others"
+                }
+                _ => "this is a Sentinel, which has no data",
+            },
+            "the nodes of a quorum are independent primaries: give others in quorum.nodes",
+        ))),
         (ServerKind::Sentinel, _) => {
             let remedy = "give the addresses of Sentinels, or use `url` for a primary";
             Err(cannot_connect(endpoint, "this is not a Sentinel", remedy, None))
@@ -291,7 +302,9 @@ fn login(endpoint: &Endpoint) -> Login<'_> {
     let prefix = endpoint.settings.keys.prefix();
     match endpoint.kind {
         ServerKind::Sentinel => Login::Sentinel,
-        ServerKind::Primary | ServerKind::Replica => Login::Data { prefix, of_cluster: false },
+        ServerKind::Primary | ServerKind::Replica | ServerKind::Voter => {
+            Login::Data { prefix, of_cluster: false }
+        }
         ServerKind::ClusterPrimary | ServerKind::ClusterNode => Login::Data { prefix, of_cluster: true },
     }
 }

@@ -183,7 +183,8 @@ end
 
 -- Puts a waiter into the queues KEYS[queue_base + 1 …] with the same score in all of them: if two waiters
 -- were in two queues in different order, they would wait for each other.
-local function enqueue(lock_base, queue_base, names, waiter, now_us)
+-- A waiter that brings its `place` gets that as its score: several servers must have the same order.
+local function enqueue(lock_base, queue_base, names, waiter, now_us, place)
   local fair, queued = is_fair(waiter), 0
   for i = queue_base + 1, queue_base + names do
     if redis.call('ZSCORE', KEYS[i], waiter) then queued = queued + 1 end
@@ -192,7 +193,9 @@ local function enqueue(lock_base, queue_base, names, waiter, now_us)
   local several = names > 1 and not fair
   local moves = queued < names or several
   local score = fair and math.max(now_us, tonumber(FIRST_ENTRY)) or now_us + UNFAIR_OFFSET
-  if moves then
+  if place then
+    score = place
+  elseif moves then
     -- After all of its kind, including those of the same call and those queued before a clock went back.
     for i = queue_base + 1, queue_base + names do
       local max = fair and '(' .. LAST_FAIR or '+inf'

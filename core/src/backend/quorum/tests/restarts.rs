@@ -1,0 +1,85 @@
+//! Nodes that forget, nodes that are not independent, clients that disagree.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::*;
+use crate::backend::redis::tests::servers::server::available;
+
+/// A quorum whose nodes do not vote for two seconds after a restart.
+fn strict(servers: &[Server]) -> Arc<QuorumBackend> {
+    let urls = servers.iter().map(Server::url).collect();
+    backend_with(Options { max_ttl_ms: 2_000, restart_delay_ms: None, ..options(urls) })
+}
+
+#[test]
+fn a_node_that_was_restarted_empty_does_not_vote_for_a_second_holder() {
+    if !available() {
+        return;
+    }
+    // Without the delay there are two holders.
+    for (delay, second) in [(Some(0), true), (None, false)] {
+        let mut servers = servers(3);
+        let with = |servers: &[Server]| {
+            let urls = servers.iter().map(Server::url).collect();
+            backend_with(Options { max_ttl_ms: 2_000, restart_delay_ms: delay, ..options(urls) })
+        };
+        sleep(Duration::from_millis(3_100));
+        let (one, other) = (with(&servers), with(&servers));
+        servers[2].kill();
+        granted(acquire(&one, &request("r", 2_000)));
+        servers[2].restart();
+        servers[1].restart();
+        let outcome = acquire(&other, &request("r", 2_000));
+        assert_eq!(matches!(outcome, Ok(Attempt::Granted(_))), second, "{delay:?}: {outcome:?}");
+        if !second {
+            let error = outcome.unwrap_err();
+            assert!(error.to_string().contains("it was started a moment ago"), "{error}");
+            sleep(Duration::from_millis(3_100));
+            granted(acquire(&other, &request("r", 2_000)));
+        }
+    }
+}
+
+#[test]
+fn a_ttl_beyond_the_longest_is_refused() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let error = acquire(&strict(&servers), &request("r", 2_001)).unwrap_err();
+    assert_eq!(error.code(), "INVALID_OPTION");
+}
+
+#[test]
+fn nodes_that_are_not_independent_are_refused() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let twice = vec![servers[0].url(), servers[1].url(), format!("redis://localhost:{}", servers[0].port)];
+    let error = acquire(&backend_with(options(twice)), &request("r", 2_000)).unwrap_err();
+    assert_eq!(error.code(), "INVALID_OPTION", "{error}");
+    let (primary, replicas) = Server::with_replicas(1);
+    let urls = vec![primary.url(), replicas[0].url(), servers[0].url()];
+    let error = acquire(&backend_with(options(urls)), &request("r", 2_000)).unwrap_err();
+    assert_eq!(error.code(), "UNSUPPORTED", "{error}");
+    let even = options(servers[..2].iter().map(Server::url).collect());
+    assert_eq!(Config::new(even, &Clock::System).err().unwrap().code(), "INVALID_OPTION");
+}
+
+#[test]
+fn clients_that_disagree_about_the_quorum_are_refused() {
+    if !available() {
+        return;
+    }
+    let servers = servers(4);
+    let urls = |range: std::ops::Range<usize>| servers[range].iter().map(Server::url).collect::<Vec<_>>();
+    granted(acquire(&backend_with(options(urls(0..3))), &request("r", 2_000)));
+    let error = acquire(&backend_with(options(urls(1..4))), &request("r", 2_000)).unwrap_err();
+    assert_eq!(error.code(), "UNSUPPORTED", "{error}");
+    assert!(error.to_string().contains("maxTtlMs 10000"), "{error}");
+    let longer = Options { max_ttl_ms: 20_000, ..options(urls(0..3)) };
+    let error = acquire(&backend_with(longer), &request("r", 2_000)).unwrap_err();
+    assert_eq!(error.code(), "UNSUPPORTED", "{error}");
+}

@@ -1,0 +1,249 @@
+//! Calls to one node. Those of one moment leave together, and all are executed in the order in which they
+//! were sent, so that a release behind a proposal finds what that has written.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use redis::Value;
+use tokio::sync::oneshot;
+
+use super::admission::{Admission, Admitted, TimeSample};
+use crate::backend::redis::connection::Response;
+use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::protocol::lease_args::LeaseArgs;
+use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::refusals::is_not_loaded;
+use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::scripts::RELEASE;
+use crate::backend::redis::protocol::vote_scripts::{NUMBERS_A_PROPOSAL, Proposal, Renewal};
+use crate::error::Error;
+use crate::runtime::clock::BootInstant;
+use crate::runtime::sync::Mutex;
+
+/// The most names, and the most calls, that share a call of a script.
+const MAX_NAMES: usize = 128;
+const MAX_CALLS: usize = 64;
+/// Batches that are under way at the same time: meanwhile the next one grows.
+const MAX_BATCHES: usize = 2;
+
+/// The calls to one node.
+pub(super) struct Calls {
+    context: NodeContext,
+    admission: Arc<Admission>,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Entry>,
+    /// Batches under way, or about to be sent.
+    batches: usize,
+}
+
+pub(super) enum Call {
+    Propose(Proposal),
+    Renew(Renewal),
+    Release(LeaseArgs),
+}
+
+struct Entry {
+    call: Call,
+    done: oneshot::Sender<RawReply>,
+}
+
+/// Why a node did not answer a call.
+#[derive(Debug, Clone)]
+pub(crate) struct NoVote {
+    /// Whether the call may have been, or may still be executed.
+    pub sent: bool,
+    pub error: Error,
+}
+
+/// The answer to a call, as it came.
+pub(crate) struct RawReply {
+    pub(super) time: Option<TimeSample>,
+    pub(super) outcome: Result<Vec<Value>, NoVote>,
+}
+
+/// What may share a call of a script.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Propose,
+    Renew,
+    Release,
+}
+
+impl Call {
+    const fn kind(&self) -> Kind {
+        match self {
+            Self::Propose(_) => Kind::Propose,
+            Self::Renew(_) => Kind::Renew,
+            Self::Release(_) => Kind::Release,
+        }
+    }
+
+    fn names(&self) -> usize {
+        match self {
+            Self::Propose(proposal) => proposal.resources.as_slice().len(),
+            Self::Renew(renewal) => renewal.resources.as_slice().len(),
+            Self::Release(lease) => lease.names(),
+        }
+    }
+}
+
+impl Calls {
+    pub fn new(context: NodeContext, admission: Arc<Admission>) -> Self {
+        Self { context, admission, queue: Mutex::default() }
+    }
+
+    /// Sends a call with others of this moment.
+    pub fn send(self: &Arc<Self>, call: Call) -> oneshot::Receiver<RawReply> {
+        let (done, reply) = oneshot::channel();
+        let start = {
+            let mut queue = self.queue.lock();
+            queue.waiting.push_back(Entry { call, done });
+            let start = queue.batches < MAX_BATCHES;
+            queue.batches += usize::from(start);
+            start
+        };
+        if start {
+            tokio::spawn(Arc::clone(self).run());
+        }
+        reply
+    }
+
+    /// Sends batches until there is nothing to send.
+    async fn run(self: Arc<Self>) {
+        let _ended = scopeguard::guard((), |()| self.queue.lock().batches -= 1);
+        loop {
+            let batch = self.queue.lock().next_batch();
+            if batch.is_empty() {
+                return;
+            }
+            self.exchange(batch).await;
+        }
+    }
+
+    /// Sends a batch, all calls of one kind, and settles it.
+    async fn exchange(&self, mut batch: Vec<Entry>) {
+        let replies = self.context.reply_context(Operation::Acquire);
+        let not_sent = |error: Error| NoVote { sent: false, error };
+        let Some(admitted) = self.admission.current() else {
+            let error =
+                self.admission.last_error().unwrap_or_else(|| replies.not_sent(&"it is not connected"));
+            return settle_all(batch, None, &not_sent(error));
+        };
+        // The server may have been restarted since it was found to vote.
+        let is_outdated = |entry: &mut Entry| match &entry.call {
+            Call::Propose(proposal) => proposal.connection != admitted.serial,
+            Call::Renew(_) | Call::Release(_) => false,
+        };
+        let outdated = batch.extract_if(.., is_outdated).collect();
+        settle_all(outdated, None, &not_sent(replies.not_sent(&"it was connected again")));
+        if batch.is_empty() {
+            return;
+        }
+        let sent = self.context.clock.boot();
+        let exchange = admitted.connection.send([1], self.context.settings.command_timeout, |packer, out| {
+            pack(&self.context, &admitted, &batch, packer, out);
+        });
+        let exchange = match exchange {
+            Ok([exchange]) => exchange,
+            Err(broken) => return settle_all(batch, None, &not_sent(replies.not_sent(&broken))),
+        };
+        let Response { replies: values, broken } = admitted.connection.receive(exchange).await;
+        let received = self.context.clock.boot();
+        match (values.into_iter().next(), broken) {
+            (Some(Value::Array(values)), _) => settle(batch, (sent, received), values),
+            (Some(reply), _) => {
+                let unknown_script = matches!(&reply, Value::ServerError(error) if is_not_loaded(error));
+                if unknown_script {
+                    self.admission.readmit(&admitted);
+                }
+                // Other errors for a whole call may be a proxy's, which may have passed it on.
+                let sent = !unknown_script;
+                settle_all(batch, None, &NoVote { sent, error: replies.error(&reply) });
+            }
+            (None, broken) => {
+                let (sent, error) = match broken {
+                    Some(broken) => (broken.sent, replies.no_reply(&broken)),
+                    None => (true, replies.no_reply(&"no reply")),
+                };
+                settle_all(batch, None, &NoVote { sent, error });
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// The next calls that share a call of a script.
+    fn next_batch(&mut self) -> Vec<Entry> {
+        let Some(first) = self.waiting.front() else { return Vec::new() };
+        let (kind, mut names) = (first.call.kind(), 0);
+        let fits = |entry: &&Entry| {
+            let first = names == 0;
+            names += entry.call.names();
+            entry.call.kind() == kind && (first || names <= MAX_NAMES)
+        };
+        let count = self.waiting.iter().take(MAX_CALLS).take_while(fits).count();
+        self.waiting.drain(..count).collect()
+    }
+}
+
+fn pack(context: &NodeContext, admitted: &Admitted, batch: &[Entry], packer: &mut Packer, out: &mut Vec<u8>) {
+    let (keys, scripts) = (&context.settings.keys, &admitted.scripts);
+    match batch[0].call {
+        Call::Propose(_) => {
+            let proposals: Vec<_> = calls(batch, |call| match call {
+                Call::Propose(proposal) => Some(proposal),
+                _ => None,
+            });
+            scripts.pack_proposals(keys, proposals.iter().copied(), packer, out);
+        }
+        Call::Renew(_) => {
+            let renewals: Vec<_> = calls(batch, |call| match call {
+                Call::Renew(renewal) => Some(renewal),
+                _ => None,
+            });
+            scripts.pack_renewals(keys, renewals.iter().copied(), packer, out);
+        }
+        Call::Release(_) => {
+            let releases: Vec<_> = calls(batch, |call| match call {
+                Call::Release(lease) => Some(lease),
+                _ => None,
+            });
+            RELEASE.pack(keys, releases.iter().copied(), packer, out);
+        }
+    }
+}
+
+fn calls<'a, T>(batch: &'a [Entry], of: impl Fn(&'a Call) -> Option<&'a T>) -> Vec<&'a T> {
+    batch.iter().filter_map(|entry| of(&entry.call)).collect()
+}
+
+/// Gives each call its part of the reply.
+fn settle(batch: Vec<Entry>, (sent, received): (BootInstant, BootInstant), values: Vec<Value>) {
+    let mut values = values.into_iter();
+    let (time, numbers) = match batch[0].call.kind() {
+        Kind::Release => (None, 1),
+        kind => {
+            let time = match values.next() {
+                Some(Value::Int(now)) => u64::try_from(now).ok(),
+                _ => None,
+            };
+            (time, if kind == Kind::Propose { NUMBERS_A_PROPOSAL } else { 1 })
+        }
+    };
+    // It counts once for all of them.
+    let mut time = time.map(|node_us| TimeSample { sent, received, node_us });
+    for entry in batch {
+        let outcome = Ok(values.by_ref().take(numbers).collect());
+        let _ = entry.done.send(RawReply { time: time.take(), outcome });
+    }
+}
+
+fn settle_all(batch: Vec<Entry>, time: Option<TimeSample>, no_vote: &NoVote) {
+    for entry in batch {
+        let _ = entry.done.send(RawReply { time, outcome: Err(no_vote.clone()) });
+    }
+}
