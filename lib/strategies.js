@@ -16,7 +16,8 @@ const wire = require('./native/wire.js')
  * @property {Exclude<keyof ManagerConfig, 'prefix'>} option of the manager that configures the backend
  * @property {string} example of that option, for messages
  * @property {boolean} acknowledged whether replicas acknowledge grants, so that acquires take `acks`
- * @property {boolean} votes whether a majority of nodes grants a lease, which lasts no longer than the option `maxTtlMs`
+ * @property {boolean} votes whether a majority of nodes grants a lease, which lasts no longer than the
+ *   option `maxTtlMs`
  * @property {boolean} startsAtOnce whether the first call of an event-loop turn is passed on immediately, to
  *   a backend thread that has nothing else to do; otherwise calls are gathered until the turn ends and share
  *   a round trip
