@@ -370,9 +370,11 @@ export interface AcquireOptions {
    *
    * Once a call has seen the lock held, it keeps waiting through outages and missing acknowledgements, and
    * rejects with that error only when `waitMs` runs out. A call whose first attempt fails rejects
-   * immediately, unless the server says that it is not the primary: then it waits for the end of the
-   * failover, or rejects with that error. An attempt in flight is always completed, so if the server hangs, a
-   * call can exceed `waitMs` by the time limits of the connection; `signal` ends it immediately.
+   * immediately, unless another attempt may soon succeed: the server says that it is not the primary, or was
+   * connected before and cannot be reached now, or no Sentinel knows a primary that can be. Then the call
+   * waits for the end of the failover or the outage, or rejects with that error. An attempt in flight is
+   * always completed, so if the server hangs, a call can exceed `waitMs` by the time limits of the
+   * connection; `signal` ends it immediately.
    * @default 0, and 10_000 in {@link LockManager.withLock}
    */
   waitMs?: number | undefined

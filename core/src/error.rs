@@ -14,8 +14,8 @@ pub struct Report {
     pub cause: Option<String>,
     /// The name that POSIX, and so Node.js, has for the underlying failure, such as `ECONNREFUSED`.
     pub cause_code: Option<&'static str>,
-    /// Whether the server said that it is not the primary, or not yet, as during a failover: another attempt
-    /// may soon meet the right one.
+    /// Whether the server said that it is not the primary, or not yet, or went away after it had been there,
+    /// as in a failover: another attempt may soon meet the right one.
     pub failover: bool,
 }
 
@@ -157,7 +157,7 @@ impl Error {
         self.report().is_some_and(|report| report.failover)
     }
 
-    /// This error, of a server that said that it is not the primary.
+    /// This error, as one that a failover may explain: see [`Report::failover`].
     #[must_use]
     pub fn of_failover(mut self) -> Self {
         if let Self::BackendUnavailable(report) = &mut self {

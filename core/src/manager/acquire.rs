@@ -184,10 +184,10 @@ impl<'a> Wait<'a> {
         let waiter = Waiter::new(*fair);
         // A waiter leaves the backend's queue however its wait ends.
         let _leave = scopeguard::guard((), |()| self.leave_queue(&waiter));
-        let was_busy = matches!(last, Some(Ok(_)));
+        let has_reason = last.is_some();
         match self.join_queue(&waiter, ticket.as_ref(), last).await? {
             Some(settled) => Ok(settled),
-            None => self.retry(&waiter, ticket.as_ref(), was_busy).await,
+            None => self.retry(&waiter, ticket.as_ref(), has_reason).await,
         }
     }
 
@@ -231,12 +231,12 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Attempts whenever the waiter is woken.
+    /// Attempts whenever the waiter is woken. `has_reason`: an attempt found another owner, or a failover.
     async fn retry(
         &self,
         waiter: &Waiter,
         ticket: Option<&Ticket<'_>>,
-        mut was_busy: bool,
+        mut has_reason: bool,
     ) -> Result<Settled> {
         let mut backoff = Backoff::REACQUIRE;
         loop {
@@ -244,12 +244,12 @@ impl<'a> Wait<'a> {
             let outcome = attempt(self.backend, self.clock, &request).await;
             let pause = match &outcome {
                 Ok(Attempt::Busy(busy)) => {
-                    (was_busy, backoff) = (true, Backoff::REACQUIRE);
+                    (has_reason, backoff) = (true, Backoff::REACQUIRE);
                     report(ticket, Some(Ok(*busy)));
                     busy.remaining
                 }
                 // The backend worked a moment ago, and may work again in a moment.
-                Err(error) if (was_busy && is_transient(error)) || error.is_failover() => {
+                Err(error) if (has_reason && is_transient(error)) || error.is_failover() => {
                     report(ticket, Some(Err(error.clone())));
                     Some(backoff.next_pause())
                 }

@@ -68,6 +68,8 @@ struct Members {
     /// Identifies the server, if it says so.
     run_id: Option<Arc<str>>,
     connections: Vec<Weak<dyn Retire>>,
+    /// There has been a connection.
+    was_reached: bool,
 }
 
 /// A connection, as far as its route needs it.
@@ -224,6 +226,7 @@ impl Route {
         members.connections.retain(|other| other.strong_count() > 0);
         let connection: Weak<dyn Retire> = Arc::downgrade(connection) as _;
         members.connections.push(connection);
+        members.was_reached = true;
         let generation = self.generation();
         drop(members);
         let why = "another server answers at this address".into();
@@ -232,6 +235,11 @@ impl Route {
             self.notify_doubt();
         }
         Some(generation)
+    }
+
+    /// Whether there has been a connection to its server, or to one before it.
+    pub(super) fn was_reached(&self) -> bool {
+        self.members.lock().was_reached
     }
 
     fn next_generation(&self, members: &mut Members) -> Vec<Weak<dyn Retire>> {

@@ -155,7 +155,7 @@ impl ReplyContext<'_> {
         Some(if is_wrong_server(error) { refused.of_failover() } else { refused })
     }
 
-    /// The error when nothing could be sent.
+    /// The error when nothing could be sent: there was a server, which may soon be back, or have a successor.
     pub fn not_sent(&self, why: &dyn fmt::Display) -> Error {
         self.report(
             Error::BackendUnavailable,
@@ -163,6 +163,7 @@ impl ReplyContext<'_> {
             "try again",
             why,
         )
+        .of_failover()
     }
 
     /// The error when a query got no reply.

@@ -13,6 +13,12 @@ fn error(line: &str) -> Value {
     redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap()
 }
 
+#[test]
+fn after_a_request_that_could_not_be_sent_another_may_soon_succeed() {
+    let error = context(Operation::Acquire, 1).not_sent(&"the server closed the connection");
+    assert_eq!((error.code(), error.is_failover()), ("BACKEND_UNAVAILABLE", true));
+}
+
 fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });

@@ -5,6 +5,13 @@ use std::{fmt, io};
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::error::{Consequence, Error, Report};
 
+/// Whether a failure to connect may soon be over: the server said nothing, or that it is not the primary, or
+/// not yet. A refusal stays one.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    let Error::BackendUnavailable(report) = error else { return false };
+    report.failover || report.cause_code.is_some() || report.cause.is_none()
+}
+
 pub(crate) fn cannot_connect(
     endpoint: &Endpoint,
     what: &str,

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
+pub(crate) use self::errors::may_pass;
 use self::errors::{cannot_connect, cannot_reach, cannot_resolve};
 use self::handshake::handshake;
 use crate::backend::redis::config::Settings;
@@ -90,7 +91,11 @@ impl Connector {
     async fn connect_with(&self, messages: Option<Messages>, came: Instant) -> Result<Connection> {
         let due = tokio::time::Instant::now() + self.settings.connect_timeout;
         self.pass_pause(came).await?;
-        let outcome = self.locate_and_open(messages, due).await;
+        let outcome = self.locate_and_open(messages, due).await.map_err(|error| {
+            // It is away, and was there.
+            let was_there = self.route.was_reached() && may_pass(&error);
+            if was_there { error.of_failover() } else { error }
+        });
         let mut pause = self.pause.lock();
         match &outcome {
             Ok(_) => *pause = None,

@@ -16,12 +16,13 @@ use tokio::time::{Instant, sleep};
 
 use super::election::{Elections, Verdict, Vote, Weakness};
 use super::registry::Registry;
-use super::round::{self, Patience, Round, may_pass};
+use super::round::{self, Patience, Round, is_refused};
 use crate::backend::redis::config::address::AnnouncedAddresses;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::{SentinelConfig, Settings};
+use crate::backend::redis::connection::connect::may_pass;
 use crate::backend::redis::connection::route::{AnnouncedReplica, Locate, Route};
-use crate::error::{Error, Result};
+use crate::error::{Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
 
@@ -140,14 +141,35 @@ impl Locator {
         loop {
             // The sender is ours.
             let _ = rounds.changed().await;
-            let state = self.state.lock();
-            if let Some(endpoint) = state.known() {
-                return Ok(endpoint);
-            }
-            if let Some(error) = state.failure.clone().filter(|_| state.adopted.is_none()) {
-                return Err(error);
+            let unreachable = {
+                let state = self.state.lock();
+                if let Some(endpoint) = state.known() {
+                    return Ok(endpoint);
+                }
+                if let Some(error) = state.failure.clone().filter(|_| state.adopted.is_none()) {
+                    return Err(error);
+                }
+                // The last primary may still be there.
+                state.last.unreachable().filter(|_| state.adopted.is_none()).cloned()
+            };
+            if let Some(error) = unreachable {
+                return Err(self.all_away(&error));
             }
         }
+    }
+
+    /// The error when neither the Sentinels nor the last primary can be reached, and that is known at once.
+    fn all_away(&self, error: &Error) -> Error {
+        let found = self.search().unwrap_or_default();
+        Error::BackendUnavailable(Report {
+            cause: error.cause().map(ToOwned::to_owned),
+            cause_code: error.cause_code(),
+            ..Report::new(format!(
+                "cannot connect to redis at {self}: {found}; nothing was granted or changed; check that the \
+                 Sentinels run, and their addresses"
+            ))
+        })
+        .of_failover()
     }
 
     /// Asks the Sentinels, now or soon.
@@ -323,8 +345,15 @@ impl Locate for Locator {
         if !may_pass(&error) {
             return Box::pin(std::future::ready(Err(error)));
         }
-        self.state.lock().missing.get_or_insert_with(Instant::now);
+        let all_away = {
+            let mut state = self.state.lock();
+            state.missing.get_or_insert_with(Instant::now);
+            state.last.unreachable().is_some() && is_refused(&error)
+        };
         self.doubt("the primary cannot be reached");
+        if all_away {
+            return Box::pin(std::future::ready(Err(self.all_away(&error))));
+        }
         Box::pin(async {
             sleep(RECONNECT).await;
             Ok(())

@@ -11,6 +11,7 @@ use super::answers::{Announced, Answer};
 use super::election::{Vote, is_clear, majority};
 use super::instance::Sentinel;
 use super::registry::Registry;
+use crate::backend::redis::connection::connect::may_pass;
 use crate::backend::redis::protocol::values::printable;
 use crate::error::{Error, Result};
 
@@ -71,6 +72,13 @@ impl Round {
         self.errors.first().filter(|_| is_final).cloned()
     }
 
+    /// Why none of the Sentinels can be reached, if their systems said so of all of them at once. One that is
+    /// silent may just be slow.
+    pub fn unreachable(&self) -> Option<&Error> {
+        let all = self.errors.len() == self.asked && self.errors.iter().all(is_refused);
+        self.errors.first().filter(|_| all)
+    }
+
     /// One sentence for messages.
     pub fn summary(&self) -> String {
         let answering = self.answers.len();
@@ -95,11 +103,9 @@ fn display((host, port): &Announced) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{}:{port}", printable(host)) }
 }
 
-/// Whether a failure to connect may soon be over: the server said nothing, or that it is not the primary, or
-/// not yet. A refusal stays one.
-pub(super) fn may_pass(error: &Error) -> bool {
-    let Error::BackendUnavailable(report) = error else { return false };
-    report.failover || report.cause_code.is_some() || report.cause.is_none()
+/// Whether the system said at once that nothing is there.
+pub(super) fn is_refused(error: &Error) -> bool {
+    error.cause_code().is_some_and(|code| code != "ETIMEDOUT")
 }
 
 /// How long a round may take.
