@@ -8,8 +8,9 @@ import { eventually, sleep } from '../fixtures/temp'
 
 const commandTimeoutMs = 1000
 const ackTimeoutMs = 200
-/** A call may connect, then wait for one reply and its acknowledgements. */
-const limitMs = 2 * commandTimeoutMs + ackTimeoutMs + 1000
+/** A call may connect, then wait for one reply, in addition to its acknowledgements. */
+export const callLimitMs = 2 * commandTimeoutMs + 1000
+const limitMs = callLimitMs + ackTimeoutMs
 const waitMs = 1500
 const resources = 4
 const loops = 4
@@ -85,13 +86,17 @@ export class Load {
     return (await eventually('a lock is granted', next, 10_000)) - instant
   }
 
-  /** What happened, on a few lines; `grants` are the times of {@link firstGrantAfter}. */
-  report(grants: number[]): string {
+  /**
+   * What happened, on a few lines; `grants` are the times of {@link firstGrantAfter}, `byAll` those of locks
+   * that all replicas acknowledged.
+   */
+  report(grants: number[], byAll: number[]): string {
     const { outcomes, slowestMs, losses, expectedOverlaps } = this.history.check()
-    const times = grants.map((ms) => ms.toFixed(0)).join(', ')
+    const list = (times: number[]) => times.map((ms) => ms.toFixed(0)).join(', ')
+    const all = byAll.length > 0 ? `; with acks: 'all' after ${list(byAll)} ms` : ''
     const { kept, lost } = this.renewed
     return [
-      `first grant after ${times} ms (the aim is 200)`,
+      `first grant after ${list(grants)} ms${all} (the aim is 200)`,
       `outcomes ${JSON.stringify(outcomes)}, slowest in ms ${JSON.stringify(slowestMs)}`,
       `${losses} leases lost, ${expectedOverlaps} overlaps; renewed leases: ${kept} kept, ${lost} lost`,
     ].join('\n  ')

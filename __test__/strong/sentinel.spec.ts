@@ -1,4 +1,5 @@
 /** Strong locks under load while Sentinels fail over: no guarantee is broken, and grants resume at once. */
+import { type LockError, type LockManager, type StrongOptions } from 'fencelock'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 
 import { keysWithoutTtl } from '../fixtures/history/keys'
@@ -7,12 +8,15 @@ import { valkeyProgram } from '../fixtures/servers/products'
 import { redisProgram } from '../fixtures/servers/redis'
 import { startSentinel, type SentinelDeployment } from '../fixtures/servers/sentinel'
 import { eventually, sleep } from '../fixtures/temp'
-import { Load, managerOf } from './sentinel-load'
+import { callLimitMs, Load, managerOf } from './sentinel-load'
 
 const rounds = Number(process.env.FENCELOCK_FAILOVER_ROUNDS ?? 1)
 /** A round waits until the Sentinels are ready to fail over again. */
 const timeout = 60_000 + rounds * 60_000
-/** Grants resume this soon after a Sentinel tells the new primary and it has a replica. */
+/**
+ * Grants resume this soon after a Sentinel tells the new primary and it has as many replicas as they need.
+ * The aim is 200 ms; the rest is for a busy machine.
+ */
 const limitMs = 1000
 
 interface Fault {
@@ -72,7 +76,7 @@ async function failOver(deployment: SentinelDeployment, fault: Fault, load: Load
   const timeline = await deployment.watch()
   const pass = async () => {
     await fault.strike(deployment, valkey)
-    const back = Math.max(await timeline.until('told'), await timeline.until('online'))
+    const back = Math.max(await timeline.until('told'), await timeline.until('linked'))
     const took = await load.firstGrantAfter(back)
     // What the old primary granted is looked up at the new one by then.
     await sleep(1000)
@@ -83,25 +87,48 @@ async function failOver(deployment: SentinelDeployment, fault: Fault, load: Load
   return took
 }
 
-/** All leases of the deployment need both replicas: refused until the second one is back. */
-async function needsBothReplicas(deployment: SentinelDeployment, fault: Fault): Promise<void> {
+/**
+ * Leases that need both replicas: refused in time until the second one is back, and granted then. Returns how
+ * long that took.
+ */
+async function needsBothReplicas(deployment: SentinelDeployment, fault: Fault): Promise<number> {
   const locks = managerOf(deployment)
   const all = { acks: 'all', ackTimeoutMs: 300 } as const
   expect(await rejection(locks.acquireStrong(unique(), all))).toMatchObject({
     code: 'INSUFFICIENT_REPLICAS',
     required: 2,
   })
+  const attempts = attemptsUntilGranted(locks, all)
   await fault.mend(deployment)
   await (await deployment.primary()).waitForReplicas(2)
-  const lock = await locks.acquireStrong(unique(), { ...all, ackTimeoutMs: 1000 })
-  expect(lock.acks).toEqual({ required: 2, received: 2 })
-  await lock.release()
+  const back = performance.now()
+  return Math.max(0, (await attempts) - back)
+}
+
+/** Attempts one after the other; each has an outcome in time. Returns when one was granted. */
+async function attemptsUntilGranted(
+  locks: LockManager,
+  options: StrongOptions & { ackTimeoutMs: number },
+): Promise<number> {
+  for (;;) {
+    const began = performance.now()
+    const outcome = await locks.acquireStrong(unique(), options).catch((error: LockError) => error)
+    const ended = performance.now()
+    expect(ended - began).toBeLessThan(options.ackTimeoutMs + callLimitMs)
+    if (!(outcome instanceof Error)) {
+      expect(outcome.acks).toEqual({ required: 2, received: 2 })
+      await outcome.release()
+      return ended
+    }
+    expect(['INSUFFICIENT_REPLICAS', 'OUTCOME_UNKNOWN']).toContain(outcome.code)
+  }
 }
 
 async function run(program: string, fault: Fault, valkey: boolean): Promise<void> {
   const deployment = await startSentinel({ program, failoverTimeoutMs: 5000 })
   const load = new Load(deployment)
   const grants: number[] = []
+  const grantsByAll: number[] = []
   try {
     for (let round = 0; round < rounds; round++) {
       if (round > 0) await deployment.ready()
@@ -109,17 +136,17 @@ async function run(program: string, fault: Fault, valkey: boolean): Promise<void
       await sleep(300)
       grants.push(await failOver(deployment, fault, load, valkey))
       await load.end()
-      if (fault.name === 'kill -9') await needsBothReplicas(deployment, fault)
+      if (fault.name === 'kill -9') grantsByAll.push(await needsBothReplicas(deployment, fault))
       else await fault.mend(deployment)
     }
   } finally {
-    report.push(`${valkey ? 'Valkey' : 'Redis'}, ${fault.name}: ${load.report(grants)}`)
+    report.push(`${valkey ? 'Valkey' : 'Redis'}, ${fault.name}: ${load.report(grants, grantsByAll)}`)
   }
   const { violations, grants: granted } = load.history.check()
   expect(violations).toEqual([])
   expect(granted).toBeGreaterThan(20 * rounds)
   expect(load.renewed.kept + load.renewed.lost).toBe(rounds)
-  expect(Math.max(...grants)).toBeLessThan(limitMs)
+  expect(Math.max(...grants, ...grantsByAll)).toBeLessThan(limitMs)
   // A Sentinel that demotes the old primary closes its connections.
   const eternal = () => keysWithoutTtl(deployment.servers).catch(() => undefined)
   expect(await eventually('the servers tell their keys', eternal)).toEqual([])

@@ -38,6 +38,23 @@ it('reports that the server is down to all waiters, if it still is when their ti
   for (const error of await Promise.all(waits)) expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
 })
 
+it('waits for a server that went away before the first attempt, not for one that never was there', async () => {
+  const server = await startRedis()
+  const options = { redis: { url: server.url, replicas: 0 } }
+  const known = closing(new LockManager(options))
+  await (await known.acquireStrong(unique())).release()
+  await server.kill()
+  expect(await rejection(known.acquireStrong(unique()))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+  const outcomes: string[] = []
+  const next = known.acquireStrong(unique(), { waitMs: 30_000 }).finally(() => outcomes.push('known'))
+  const stranger = closing(new LockManager(options))
+  const refused = rejection(stranger.acquireStrong(unique(), { waitMs: 30_000 }))
+  expect(await refused).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+  expect(outcomes).toEqual([])
+  await server.start()
+  expect((await next).held).toBe(true)
+})
+
 it('reports a missing permission', async () => {
   const server = await startRedis({ users: ['app on >secret ~fencelock:* +@all resetchannels'] })
   const { port } = server

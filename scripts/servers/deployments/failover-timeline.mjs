@@ -13,10 +13,14 @@ import { eventually } from '../wait.mjs'
 
 /**
  * The steps: another server calls itself the primary (`promoted`); the first Sentinel tells its address
- * (`told`), all that serve do (`agreed`); the new primary has a replica that is online (`online`); the old
- * primary says that it is a replica (`demoted`).
+ * (`told`), all that serve do (`agreed`); the new primary has a replica that is online (`online`); a replica
+ * says that its link to the new primary is up (`linked`); the old primary says that it is a replica
+ * (`demoted`).
  *
- * @typedef {'promoted' | 'told' | 'agreed' | 'online' | 'demoted'} Step
+ * A primary calls a replica online as soon as it has sent its data. Before the replica has loaded them, which
+ * takes up to a second on Valkey even if there are few, it acknowledges nothing.
+ *
+ * @typedef {'promoted' | 'told' | 'agreed' | 'online' | 'linked' | 'demoted'} Step
  */
 
 const limitMs = 30_000
@@ -114,11 +118,11 @@ export class FailoverTimeline {
   #takeRole(server, role) {
     if (!Array.isArray(role)) return
     const primary = role[0] === 'master'
-    if (server === this.#from) {
-      if (!primary && this.times.promoted !== undefined) this.#mark('demoted')
-      return
-    }
-    if (!primary) return
+    if (server === this.#from && !primary && this.times.promoted !== undefined) this.#mark('demoted')
+    const follows =
+      this.to !== undefined && role.slice(1, 3).join(':') === this.#deployment.addressOf(this.to)
+    if (!primary && follows && role[3] === 'connected') this.#mark('linked')
+    if (!primary || server === this.#from) return
     this.to ??= server
     if (server !== this.to) return
     this.#mark('promoted')
