@@ -2,6 +2,7 @@
 //! server, while the connections that were made before still lead to the old one.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use futures_util::future::BoxFuture;
@@ -56,6 +57,8 @@ pub(crate) struct Route {
     locator: Arc<dyn Locate>,
     generation: watch::Sender<u64>,
     members: Mutex<Members>,
+    /// There has been a connection, in this generation or before.
+    was_reached: AtomicBool,
     on_doubt: OnceLock<DoubtListener>,
 }
 
@@ -68,8 +71,6 @@ struct Members {
     /// Identifies the server, if it says so.
     run_id: Option<Arc<str>>,
     connections: Vec<Weak<dyn Retire>>,
-    /// There has been a connection.
-    was_reached: bool,
 }
 
 /// A connection, as far as its route needs it.
@@ -119,7 +120,8 @@ impl fmt::Display for FixedAddress {
 impl Route {
     pub fn new(locator: Arc<dyn Locate>) -> Self {
         let (members, on_doubt) = (Mutex::default(), OnceLock::new());
-        Self { locator, generation: watch::Sender::new(0), members, on_doubt }
+        let was_reached = AtomicBool::new(false);
+        Self { locator, generation: watch::Sender::new(0), members, was_reached, on_doubt }
     }
 
     /// Read before the server is located.
@@ -226,7 +228,7 @@ impl Route {
         members.connections.retain(|other| other.strong_count() > 0);
         let connection: Weak<dyn Retire> = Arc::downgrade(connection) as _;
         members.connections.push(connection);
-        members.was_reached = true;
+        self.was_reached.store(true, Ordering::Relaxed);
         let generation = self.generation();
         drop(members);
         let why = "another server answers at this address".into();
@@ -239,7 +241,7 @@ impl Route {
 
     /// Whether there has been a connection to its server, or to one before it.
     pub(super) fn was_reached(&self) -> bool {
-        self.members.lock().was_reached
+        self.was_reached.load(Ordering::Relaxed)
     }
 
     fn next_generation(&self, members: &mut Members) -> Vec<Weak<dyn Retire>> {

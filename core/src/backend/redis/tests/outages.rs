@@ -31,6 +31,28 @@ fn a_server_that_is_away_is_reported_immediately_and_used_again_when_it_is_back(
     eventually("the release is done", || backend.pending_cleanups() == 0);
 }
 
+/// So calls with `waitMs` wait for it. It may have been demoted before it went away.
+#[test]
+fn a_server_that_was_reached_before_may_be_back_soon() {
+    if !available() {
+        return;
+    }
+    let attempt = |backend: &Arc<RedisBackend>| acquire(backend, &request(one("r"), 10, acks(0, 0)));
+    for is_demoted in [false, true] {
+        let mut server = Server::start(&[]);
+        let (known, stranger) = (backend(&server.url(), 0), backend(&server.url(), 0));
+        attempt(&known).unwrap();
+        if is_demoted {
+            server.run::<()>(&["REPLICAOF", "127.0.0.1", "1"]);
+            assert!(attempt(&known).unwrap_err().is_failover(), "it is a replica");
+        }
+        server.kill();
+        eventually("it is away", || attempt(&known).is_err_and(|error| error.cause_code().is_some()));
+        assert!(attempt(&known).unwrap_err().is_failover(), "demoted: {is_demoted}");
+        assert!(!attempt(&stranger).unwrap_err().is_failover());
+    }
+}
+
 #[test]
 fn the_first_call_after_an_outage_is_served() {
     if !available() {

@@ -347,8 +347,10 @@ impl Locate for Locator {
         }
         let all_away = {
             let mut state = self.state.lock();
+            // The last round may be an old one until a first failure has begun another.
+            let is_current = state.missing.is_some();
             state.missing.get_or_insert_with(Instant::now);
-            state.last.unreachable().is_some() && is_refused(&error)
+            is_current && state.last.unreachable().is_some() && is_refused(&error)
         };
         self.doubt("the primary cannot be reached");
         if all_away {
