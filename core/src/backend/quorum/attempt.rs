@@ -127,7 +127,7 @@ impl Attempting<'_> {
                 known,
                 waiter,
             });
-            self.asked[node].was_asked(admitted.serial);
+            self.asked[node].was_asked();
             let (members, resources) = (Arc::clone(self.members()), request.resources.clone());
             self.pending.push(Box::pin(async move {
                 let member = &members.all()[node];
@@ -203,7 +203,7 @@ impl Attempting<'_> {
                 return token == self.round.token();
             }
         };
-        self.asked[node].answered();
+        self.asked[node].answered(answer == Answer::Granted);
         self.round.answer(node, token, answer);
         token == self.round.token()
     }
@@ -211,9 +211,9 @@ impl Attempting<'_> {
     fn granted(&self, deadline: BootInstant) -> Attempt {
         let (token, sent) = (self.round.token(), self.round.sent());
         let received = self.round.answers().iter().filter(|&&answer| answer == Answer::Granted).count();
-        let unanswered =
-            self.asked.iter().enumerate().filter_map(|(node, asked)| Some((node, asked.open()?)));
-        let votes = HeldVotes { token, deadline, unanswered: unanswered.collect() };
+        let unanswered = (0..self.asked.len()).filter(|&node| self.asked[node].may_be_late());
+        let asked = self.asked.iter().map(Asked::is_asked).collect();
+        let votes = HeldVotes { token, deadline, asked, unanswered: unanswered.collect() };
         self.backend.leases.granted(self.request.owner, votes, self.backend.clock.boot());
         let count = |nodes: usize| u32::try_from(nodes).unwrap_or(u32::MAX);
         let acks = Acks { required: count(self.round.need()), received: count(received) };
@@ -296,7 +296,7 @@ impl Attempting<'_> {
 }
 
 /// Too few nodes may be asked, so nothing was sent.
-fn too_few_vote(members: &Members, standings: &[Standing], now: BootInstant) -> Error {
+pub(super) fn too_few_vote(members: &Members, standings: &[Standing], now: BootInstant) -> Error {
     let voting = standings.iter().filter(|standing| standing.votes()).count();
     let reasons = members.all().iter().zip(standings).filter(|(_, standing)| !standing.votes());
     let reasons =

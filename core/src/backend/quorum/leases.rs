@@ -23,8 +23,11 @@ pub(crate) struct HeldVotes {
     pub token: u64,
     /// Until when it is valid, as far as a majority has said in time.
     pub deadline: BootInstant,
-    /// The nodes that had not answered when it was granted, and the connections on which they were asked.
-    pub unanswered: Vec<(usize, u64)>,
+    /// For each node whether it was asked to grant it.
+    pub asked: Vec<bool>,
+    /// The nodes whose answers had not come when it was granted: they may still grant it, also after a
+    /// release.
+    pub unanswered: Vec<usize>,
 }
 
 impl Leases {
@@ -49,6 +52,19 @@ impl Leases {
         }
     }
 
+    /// A node is about to get the lease. `false`: it is over, or about to be.
+    pub fn heal(&self, owner: Owner, node: usize, now: BootInstant) -> bool {
+        let mut table = self.0.lock();
+        let Some(votes) = table.held.get_mut(&owner).filter(|votes| now < votes.deadline) else {
+            return false;
+        };
+        votes.asked[node] = true;
+        if !votes.unanswered.contains(&node) {
+            votes.unanswered.push(node);
+        }
+        true
+    }
+
     /// It is over, or about to be: nothing may create it again.
     pub fn remove(&self, owner: Owner) -> Option<HeldVotes> {
         self.0.lock().held.remove(&owner)
@@ -63,7 +79,12 @@ mod tests {
     fn leases_that_are_over_are_forgotten() {
         let (leases, at) = (Leases::default(), BootInstant::from_micros);
         for number in 0..1_000_u64 {
-            let votes = HeldVotes { token: number, deadline: at(number + 10), unanswered: Vec::new() };
+            let votes = HeldVotes {
+                token: number,
+                deadline: at(number + 10),
+                asked: Vec::new(),
+                unanswered: Vec::new(),
+            };
             leases.granted(Owner::random(), votes, at(number));
         }
         assert!(leases.0.lock().held.len() <= 64);
@@ -72,7 +93,11 @@ mod tests {
     #[test]
     fn a_deadline_never_moves_back() {
         let (leases, owner, at) = (Leases::default(), Owner::random(), BootInstant::from_micros);
-        leases.granted(owner, HeldVotes { token: 1, deadline: at(50), unanswered: Vec::new() }, at(0));
+        leases.granted(
+            owner,
+            HeldVotes { token: 1, deadline: at(50), asked: Vec::new(), unanswered: Vec::new() },
+            at(0),
+        );
         leases.extended(owner, at(40));
         assert_eq!(leases.get(owner).unwrap().deadline, at(50));
         leases.extended(owner, at(60));

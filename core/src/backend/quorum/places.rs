@@ -25,7 +25,10 @@ impl Places {
 
     /// It waits from now on, at this place in the queues of all nodes, if it has one.
     pub fn enter(&self, waiter: &Waiter, at: Option<u64>) {
-        self.0.lock().entry(waiter.number()).or_default().at = at;
+        let mut places = self.0.lock();
+        let place = places.entry(waiter.number()).or_default();
+        // A waiter that begins again keeps its place.
+        place.at = place.at.or(at);
     }
 
     /// The waiter waits at this node from now on. `false`: it already does, or left.

@@ -82,13 +82,14 @@ impl QuorumBackend {
         if count.free.is_empty() && pending.is_empty() {
             return;
         }
-        let (members, leases) = (Arc::clone(&self.members), Arc::clone(&self.leases));
+        let (members, leases, clock) =
+            (Arc::clone(&self.members), Arc::clone(&self.leases), self.clock.clone());
         tokio::spawn(async move {
             loop {
                 for node in std::mem::take(&mut count.free) {
                     // A lease that is being released must not be created again. The release is behind this on
                     // the same connection.
-                    if leases.get(renewal.owner).is_some() {
+                    if leases.heal(renewal.owner, node, clock.boot()) {
                         drop(members.all()[node].voter.renew(renewal.clone()));
                     }
                 }
@@ -100,17 +101,19 @@ impl QuorumBackend {
 
     /// Ends a lease on all nodes; returns whether a majority had it.
     pub(super) async fn release_votes(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let unanswered = self.leases.remove(owner).map(|votes| votes.unanswered).unwrap_or_default();
+        let held = self.leases.remove(owner);
         let (need, nodes) = (self.members.need(), self.members.all().len());
         let names = resources.as_slice().len() as u64;
         let (mut deleted, mut missing, mut reasons) = (0, 0, Vec::new());
         let mut pending = FuturesUnordered::new();
         for (node, member) in self.members.all().iter().enumerate() {
+            let may_be_late = held.as_ref().is_some_and(|held| held.unanswered.contains(&node));
+            let is_asked = held.as_ref().is_some_and(|held| held.asked[node]);
+            if !is_asked && member.voter.admitted().is_none() {
+                missing += 1;
+                continue;
+            }
             let (members, resources) = (Arc::clone(&self.members), resources.clone());
-            let connection = member.voter.admitted().map(|admitted| admitted.serial);
-            let open = unanswered.iter().find(|&&(other, _)| other == node);
-            // It may still be executed if it was sent on a connection that is gone.
-            let may_be_late = open.is_some_and(|&(_, asked)| Some(asked) != connection);
             let reply = member.voter.release(&resources, owner);
             let busy = self.undoing.begin();
             // A task, so that the undo goes on if a majority has answered before.
@@ -122,7 +125,7 @@ impl QuorumBackend {
                     Err(_) => Err(Error::Closed),
                 };
                 let is_over = vote.as_ref().is_ok_and(|&deleted| deleted > 0 || !may_be_late);
-                if !is_over {
+                if !is_over && is_asked {
                     let late = if may_be_late { Late::Possible } else { Late::Impossible };
                     voter.release_later(&resources, owner, ttl, late);
                 }
@@ -157,6 +160,8 @@ impl QuorumBackend {
     /// Ends what is left of a lease that was lost, in the background.
     fn release_everywhere(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
         for member in self.members.all() {
+            // Behind what was sent before, if it is connected.
+            drop(member.voter.release(resources, owner));
             member.voter.release_later(resources, owner, ttl, Late::Impossible);
         }
     }

@@ -2,23 +2,33 @@
 //! anyway. Fair ones are queued on all nodes, each at a place that it brings: if the nodes decided about it
 //! by their own clocks, they would have different orders, and no waiter would be first at a majority.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use tokio::time::timeout;
 
 use super::QuorumBackend;
+use super::attempt::too_few_vote;
 use super::members::Standing;
 use crate::backend::waiter::Waiter;
 use crate::error::Result;
 use crate::lease::Resources;
 
+/// How long the nodes at which a waiter waits are waited for.
+const JOIN_LIMIT: Duration = Duration::from_millis(250);
+
 impl QuorumBackend {
     /// Has a waiter woken from now on.
     pub(super) async fn start_waiting(&self, resources: &Resources, waiter: &Waiter) -> Result<()> {
         let standings = self.members.assembled().await?;
-        let at = if waiter.is_fair() { Some(self.members.now_us().unwrap_or(0)) } else { None };
-        self.places.enter(waiter, at);
+        let now_us = self.members.now_us();
+        if waiter.is_fair() && now_us.is_none() {
+            return Err(too_few_vote(&self.members, &standings, self.clock.boot()));
+        }
+        self.places.enter(waiter, now_us.filter(|_| waiter.is_fair()));
         let joined = self.wait_at(resources, waiter, &standings).await;
         if joined.is_err() {
-            self.places.leave(waiter);
+            self.stop_waiting(resources, waiter).await;
         }
         joined
     }
@@ -38,7 +48,8 @@ impl QuorumBackend {
         let joins = nodes.into_iter().filter(|&node| self.places.add(waiter, node)).map(|node| async move {
             self.members.all()[node].voter.wait_queue().join(resources, waiter).await
         });
-        let joined = join_all(joins).await;
+        // A node that hangs wakes it once it answers again.
+        let Ok(joined) = timeout(JOIN_LIMIT, join_all(joins)).await else { return Ok(()) };
         // One node that refuses subscriptions does not keep a fair waiter from being woken by the others.
         let refused = joined.iter().filter(|joined| joined.is_err()).count();
         match joined.into_iter().find(Result::is_err) {

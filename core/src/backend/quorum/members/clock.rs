@@ -12,6 +12,8 @@ const SAMPLES: usize = 16;
 /// quarter, as TCP has them (RFC 6298).
 const NEWEST: u32 = 8;
 const NEWEST_DEVIATION: u32 = 4;
+/// By how much two clocks may drift apart between answers.
+const DRIFT: Duration = Duration::from_millis(1);
 
 /// The clock of one node, as its answers show it.
 #[derive(Debug, Default)]
@@ -28,16 +30,27 @@ struct Sample {
     round_trip: Duration,
 }
 
+impl Sample {
+    /// Whether both can be true of one clock: each is off by half of its round trip at most.
+    fn agrees_with(self, other: Self) -> bool {
+        let tolerance = (self.round_trip + other.round_trip) / 2 + DRIFT;
+        u128::from(self.offset.abs_diff(other.offset)) <= tolerance.as_micros()
+    }
+}
+
 impl NodeClock {
     /// An answer came that says what time it is there, in microseconds since 1970.
     pub fn record(&mut self, sent: BootInstant, received: BootInstant, node_us: u64) {
         let round_trip = sent.until(received);
         let middle = (sent + round_trip / 2).as_micros();
+        let sample =
+            Sample { offset: node_us.cast_signed().saturating_sub(middle.cast_signed()), round_trip };
+        // Its clock was set since, or runs at another speed.
+        self.samples.retain(|other| other.agrees_with(sample));
         if self.samples.len() == SAMPLES {
             self.samples.pop_front();
         }
-        let offset = node_us.cast_signed().saturating_sub(middle.cast_signed());
-        self.samples.push_back(Sample { offset, round_trip });
+        self.samples.push_back(sample);
         let Some(mean) = self.round_trip else {
             (self.round_trip, self.deviation) = (Some(round_trip), round_trip / 2);
             return;
@@ -102,6 +115,8 @@ mod tests {
             clock.record(at(300), at(320), 1_000_310_000);
         }
         assert_eq!(clock.offset(), Some(1_000_000_000));
+        clock.record(at(400), at(440), 3_000_420_000);
+        assert_eq!(clock.offset(), Some(3_000_000_000), "a clock that was set is not what it was");
         clock.reset();
         assert_eq!(clock.offset(), None);
     }

@@ -130,7 +130,9 @@ impl Members {
         }
         for (member, standing) in self.all.iter().zip(&standings) {
             let unusable = |error: &Error| matches!(error, Error::Unsupported(_) | Error::InvalidOption(_));
-            if let (Standing::Away, Some(error)) = (standing, member.voter.last_error())
+            // One that became unusable later is away like others that fail.
+            if let (Standing::Away, true, Some(error)) =
+                (standing, *member.seen.lock() == 0, member.voter.last_error())
                 && unusable(&error)
             {
                 return Err(error);

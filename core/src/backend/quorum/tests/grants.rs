@@ -186,3 +186,41 @@ fn tokens_are_above_what_the_caller_demands_and_what_nodes_have() {
     let next = granted(acquire(&backend, &request("r", 5_000))).token;
     assert_eq!(next, token + 1, "the stored token is ahead of the clocks");
 }
+
+#[test]
+fn a_node_that_is_away_is_no_work_for_the_background() {
+    if !available() {
+        return;
+    }
+    let mut servers = servers(3);
+    let backend = backend(&servers);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    servers[1].kill();
+    sleep(MOMENT);
+    for _ in 0..10 {
+        let held = request("r", 5_000);
+        granted(acquire(&backend, &held));
+        assert_eq!(release(&backend, &held), Ok(true));
+    }
+    eventually("the other nodes are free", || {
+        !servers[0].exists(&lock_key("r")) && !servers[2].exists(&lock_key("r"))
+    });
+    eventually("nothing is to be undone", || backend.pending_cleanups() == 0);
+}
+
+#[test]
+fn nodes_that_refuse_leave_no_doubt() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let backend = backend(&servers);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    for server in &servers[..2] {
+        server.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
+    }
+    let error = acquire(&backend, &request("r", 5_000)).unwrap_err();
+    assert_eq!(error.code(), "BACKEND_UNAVAILABLE", "{error}");
+    assert!(error.to_string().contains("out of memory"), "{error}");
+    eventually("nothing is left", || locked(&servers, "r") == 0 && backend.pending_cleanups() == 0);
+}

@@ -83,3 +83,21 @@ fn clients_that_disagree_about_the_quorum_are_refused() {
     let error = acquire(&backend_with(longer), &request("r", 2_000)).unwrap_err();
     assert_eq!(error.code(), "UNSUPPORTED", "{error}");
 }
+
+#[test]
+fn a_node_that_becomes_a_replica_does_not_stop_the_others() {
+    if !available() {
+        return;
+    }
+    let servers = servers(4);
+    let backend = backend(&servers[..3]);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    let port = servers[3].port.to_string();
+    servers[0].run::<String>(&["REPLICAOF", "127.0.0.1", &port]);
+    servers[0].run::<u32>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    for _ in 0..3 {
+        let held = request("r", 5_000);
+        granted(acquire(&backend, &held));
+        assert_eq!(release(&backend, &held), Ok(true));
+    }
+}

@@ -19,37 +19,45 @@ use crate::backend::redis::voter::{Answered, Late, ProposalReply};
 /// What one node was asked in the course of an attempt.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
-    /// The connection on which it was asked last; `None`: it was not.
-    connection: Option<u64>,
+    /// Whether it was asked at all.
+    ever: bool,
     /// Proposals that are not answered.
     open: usize,
     /// Whether a proposal may still be executed although its connection broke.
     lost: bool,
+    /// Whether it accepted a proposal.
+    granted: bool,
 }
 
 impl Asked {
-    pub fn was_asked(&mut self, connection: u64) {
-        self.connection = Some(connection);
+    pub fn was_asked(&mut self) {
+        self.ever = true;
         self.open += 1;
     }
 
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, granted: bool) {
         self.open = self.open.saturating_sub(1);
+        self.granted |= granted;
     }
 
     pub fn got_no_answer(&mut self, sent: bool) {
-        self.answered();
+        self.answered(false);
         self.lost |= sent;
     }
 
-    /// The connection on which it has not answered yet, or never will.
-    pub fn open(&self) -> Option<u64> {
-        self.connection.filter(|_| self.open > 0 || self.lost)
+    /// Whether it was asked, and how it answered does not rule out that it has the lock.
+    const fn may_have_it(&self) -> bool {
+        self.granted || self.open > 0 || self.lost
     }
 
-    /// Whether what it was asked may come after a release that was sent on this connection.
-    fn may_be_late(&self, answered_all: bool) -> bool {
-        self.lost || !answered_all
+    /// Whether it was asked.
+    pub const fn is_asked(&self) -> bool {
+        self.ever
+    }
+
+    /// Whether what it was asked may be executed after a release.
+    pub const fn may_be_late(&self) -> bool {
+        self.lost || self.open > 0
     }
 }
 
@@ -70,7 +78,7 @@ impl Undoing {
 type Pending = FuturesUnordered<BoxFuture<'static, (usize, u64, Answered<ProposalReply>)>>;
 
 impl QuorumBackend {
-    /// Releases on all nodes that were asked; goes on in the background.
+    /// Releases on all nodes that may have it; goes on in the background.
     pub(super) fn undo(&self, request: &Request, mut asked: Vec<Asked>, mut pending: Pending) -> Undoing {
         let members = Arc::clone(&self.members);
         let (resources, owner, ttl) = (request.resources.clone(), request.owner, request.ttl);
@@ -78,7 +86,7 @@ impl QuorumBackend {
         let releases: Vec<_> = asked
             .iter()
             .enumerate()
-            .filter(|(_, asked)| asked.connection.is_some())
+            .filter(|(_, asked)| asked.may_have_it())
             .map(|(node, _)| (node, members.all()[node].voter.release(&resources, owner)))
             .collect();
         let limit = members.patience().max(Duration::from_millis(50));
@@ -92,13 +100,13 @@ impl QuorumBackend {
                 // Its proposals were before it, so their answers are here, if they came.
                 while let Some(Some((node, _, Answered { vote, .. }))) = pending.next().now_or_never() {
                     match vote {
-                        Ok(_) => asked[node].answered(),
+                        Ok(reply) => asked[node].answered(matches!(reply, ProposalReply::Granted)),
                         Err(no_vote) => asked[node].got_no_answer(no_vote.sent),
                     }
                 }
                 let voter = &members.all()[node].voter;
                 let deleted = reply.ok().and_then(|reply| voter.release_reply(reply).vote.ok());
-                let late = asked[node].may_be_late(asked[node].open == 0);
+                let late = asked[node].may_be_late();
                 let is_over = deleted.is_some_and(|deleted| deleted > 0 || !late);
                 if !is_over {
                     voter.release_later(

@@ -133,6 +133,11 @@ pub(crate) fn refusal(error: &ServerError) -> Option<Refusal> {
     Some(Refusal { kind, meaning, remedy })
 }
 
+/// Whether an error reply proves that nothing was executed.
+pub(crate) fn is_refusal(error: &ServerError) -> bool {
+    refusal(error).is_some_and(|refusal| refusal.kind != RefusalKind::Connection)
+}
+
 /// Whether an error speaks of the server rather than of the request: it is a replica, or becomes one. After a
 /// failover the same name leads to another server, but this connection never will.
 pub(crate) fn is_wrong_server(error: &ServerError) -> bool {

@@ -56,8 +56,13 @@ struct State {
     last_error: Option<Error>,
     /// When the note was written last.
     noted: Option<BootInstant>,
+    /// The last run of the server that was met, and from when on it votes.
+    last_run: Option<(Run, BootInstant)>,
     closed: bool,
 }
+
+/// A run of a server, and the primary that it followed before.
+type Run = (String, String);
 
 /// A node that is connected, and what it said.
 pub(crate) struct Admitted {
@@ -97,7 +102,11 @@ impl Admission {
 
     /// See [`super::Voter::admitted`].
     pub fn current(&self) -> Option<Arc<Admitted>> {
-        self.state.lock().current.clone().filter(|admitted| admitted.connection.is_open())
+        let state = self.state.lock();
+        let (now, away) = (self.context.clock.boot(), self.agreement.away);
+        // Longer ago, the note has expired, and others may have agreed on something else since.
+        let is_noted = state.noted.is_some_and(|noted| noted.until(now) < away * 2);
+        state.current.clone().filter(|admitted| is_noted && admitted.connection.is_open())
     }
 
     pub fn last_error(&self) -> Option<Error> {
@@ -161,15 +170,26 @@ impl Admission {
         let past = Past::new(&server, &replication);
         let run_id = field(&server, "run_id").map(ToOwned::to_owned);
         let scripts = VoteScripts::new(run_id.as_deref());
-        self.load(&connection, &scripts).await?;
+        self.load(&connection, &scripts, run_id.as_deref()).await?;
         let quarantine = past.quarantine(self.agreement.restart_delay);
+        // From now on, although the uptime was read before.
+        let mut votes_from = clock.boot() + quarantine.map_or(Duration::ZERO, |(time, _)| time);
+        if let Some(run_id) = &run_id {
+            let before = field(&replication, "master_replid2").unwrap_or_default();
+            let run = (run_id.clone(), before.to_owned());
+            // Another connection to the same run does not make it wait again.
+            let last_run = &mut self.state.lock().last_run;
+            match last_run {
+                Some((last, from)) if *last == run => votes_from = votes_from.min(*from),
+                _ => *last_run = Some((run, votes_from)),
+            }
+        }
         Ok(Admitted {
             connection,
             scripts,
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             run_id,
-            // From now on, although the uptime was read before.
-            votes_from: clock.boot() + quarantine.map_or(Duration::ZERO, |(time, _)| time),
+            votes_from,
             why: quarantine.map(|(_, why)| why),
             time: node_time(time).map(|node_us| TimeSample { sent, received, node_us }),
         })
@@ -194,15 +214,24 @@ impl Admission {
     }
 
     /// Loads the scripts, and compares what this client has with what others have noted.
-    async fn load(&self, connection: &Connection, scripts: &VoteScripts) -> Result<()> {
+    async fn load(&self, connection: &Connection, scripts: &VoteScripts, run_id: Option<&str>) -> Result<()> {
         let (now, key) = (self.context.clock.boot(), self.context.settings.keys.quorum_note());
-        let replies = self.exchange(connection, 4, |packer, out| {
+        let replies = self.exchange(connection, 5, |packer, out| {
             scripts.pack_load(packer, out);
             RELEASE.pack_load(packer, out);
+            packer.command(out, ExpectedReply::Text, |cmd| {
+                cmd.arg(&["INFO", "server"]);
+            });
             pack_agreement(&key, &self.agreement.note, self.agreement.ttl_ms(), packer, out);
         });
         let mut replies = replies.await?;
         let noted = replies.pop().unwrap_or(Value::Nil);
+        // A proxy may have led to another run in between, whose scripts would be those of the run before.
+        let server = replies.pop().and_then(text).unwrap_or_default();
+        if field(&server, "run_id") != run_id {
+            let replies = self.context.reply_context(Operation::Query);
+            return Err(replies.no_reply(&"the server was restarted meanwhile"));
+        }
         if let Some(error) = replies.iter().find(|reply| matches!(reply, Value::ServerError(_))) {
             return Err(self.context.reply_context(Operation::Query).error(error));
         }
@@ -236,7 +265,7 @@ impl Admission {
     }
 
     /// See [`super::Voter::keep_agreement`].
-    pub fn keep_agreement(&self) {
+    pub fn keep_agreement(self: &Arc<Self>) {
         let now = self.context.clock.boot();
         let Some(admitted) = self.current() else { return };
         {
@@ -246,10 +275,18 @@ impl Admission {
             }
             state.noted = Some(now);
         }
-        let key = self.context.settings.keys.quorum_note();
-        // The reply is not awaited: a node with which it does not agree says so at the next connection.
-        let _ = admitted.connection.send([1], self.context.settings.command_timeout, |packer, out| {
-            pack_agreement(&key, &self.agreement.note, self.agreement.ttl_ms(), packer, out);
+        let admission = Arc::clone(self);
+        tokio::spawn(async move {
+            let (key, agreement) = (admission.context.settings.keys.quorum_note(), &admission.agreement);
+            let exchange = admission.exchange(&admitted.connection, 1, |packer, out| {
+                pack_agreement(&key, &agreement.note, agreement.ttl_ms(), packer, out);
+            });
+            // Without a reply the connection is broken, and it is compared at the next one.
+            let Ok(Some(noted)) = exchange.await.map(|mut replies| replies.pop()) else { return };
+            if let Err(error) = admission.compare(&key, noted) {
+                admission.readmit(&admitted);
+                admission.state.lock().last_error = Some(error);
+            }
         });
     }
 

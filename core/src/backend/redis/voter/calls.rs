@@ -12,7 +12,7 @@ use crate::backend::redis::connection::Response;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::refusals::is_not_loaded;
+use crate::backend::redis::protocol::refusals::{is_not_loaded, is_refusal};
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::RELEASE;
 use crate::backend::redis::protocol::vote_scripts::{NUMBERS_A_PROPOSAL, Proposal, Renewal};
@@ -160,8 +160,8 @@ impl Calls {
                 if unknown_script {
                     self.admission.readmit(&admitted);
                 }
-                // Other errors for a whole call may be a proxy's, which may have passed it on.
-                let sent = !unknown_script;
+                // Other errors may be a proxy's, which may have passed the call on.
+                let sent = !matches!(&reply, Value::ServerError(error) if is_refusal(error));
                 settle_all(batch, None, &NoVote { sent, error: replies.error(&reply) });
             }
             (None, broken) => {

@@ -24,6 +24,7 @@ use super::node::{Node, NodeError, WaitQueue};
 use super::node_context::NodeContext;
 pub(crate) use super::pipeline::batch::Late;
 use super::protocol::lease_args::LeaseArgs;
+use super::protocol::refusals::is_refusal;
 use super::protocol::replies::Operation;
 pub(crate) use super::protocol::vote_scripts::{Proposal, Renewal};
 use crate::backend::contract::Info;
@@ -191,8 +192,10 @@ impl Voter {
         let RawReply { time, outcome } = reply;
         let context = self.context.reply_context(Operation::Acquire);
         let vote = outcome.and_then(|values| {
+            // Of several locks, some may have been written before one was refused.
+            let is_single = resources.is_some_and(|resources| resources.as_slice().len() == 1);
             let refused = |reply: &Value| NoVote {
-                sent: true,
+                sent: !(is_single && matches!(reply, Value::ServerError(error) if is_refusal(error))),
                 error: resources
                     .and_then(|resources| context.no_token(resources, reply))
                     .unwrap_or_else(|| context.error(reply)),

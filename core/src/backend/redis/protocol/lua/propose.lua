@@ -3,8 +3,8 @@
 --      the queues (µs) or ''
 -- ⇒ a list of the time (µs); for each proposal three numbers: 1, 0, 0 granted | 2, left_ms + 2^40 *
 --   (place - 1), last another owner has the name at this place, or others are queued for it; left_ms is
---   2^40 - 1 if its end is not known | 3, last, 0 the token is not above the last one | 4, most, 0 the token
---   is further ahead than it may be | an error, 0, 0 nothing granted; then the echo
+--   2^40 - 1 if its end is not known | 3, last, 0 the token is not above the last one, or too far behind the
+--   clock | 4, most, 0 the token is further ahead than it may be | an error, 0, 0 nothing granted; then the echo
 --   | one error for all, nothing granted
 -- `known`: the highest token that another node told, or that the caller must be above.
 
@@ -69,8 +69,8 @@ local function propose(lock_base, queue_base, names, proposal)
   end
   -- Before the other refusals: a waiter must know the holder's token.
   if held then return 2, -1 - held, last end
-  last = math.max(last, now_us - SLACK)
-  if token <= last then return 3, last end
+  -- What it has accepted, not what its clock says: a clock that is ahead must not raise the tokens of others.
+  if token <= last or token <= now_us - SLACK then return 3, last end
   local most = math.max(last, proposal.known, now_us) + AHEAD
   if token > most then return 4, most end
 
