@@ -63,6 +63,8 @@ fn the_first_call_after_an_outage_is_served() {
     let attempt = |backend: &Arc<RedisBackend>| acquire(backend, &request(one("r"), 10, acks(0, 0)));
     for _ in 0..3 {
         server.kill();
+        // The connection before notices it.
+        std::thread::sleep(Duration::from_millis(100));
         // Longer pauses each time.
         for _ in 0..6 {
             assert_eq!(code(&attempt(&backend).unwrap_err()), "BACKEND_UNAVAILABLE");
