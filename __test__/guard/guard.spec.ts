@@ -81,7 +81,7 @@ describe('options of a guard', () => {
     ['TypeError', { client, table: '\uD800' }, 'well-formed Unicode'],
     ['TypeError', { client, abortOnLoss: 1 }, 'abortOnLoss must be true or false, got a number'],
     ['RangeError', { client, isolation: 'serialisable' }, 'did you mean "serializable"?'],
-    ['TypeError', { client, isolation: 3 }, 'isolation must be "read uncommitted" or'],
+    ['TypeError', { client, isolation: 3 }, 'isolation must be "read uncommitted", '],
   ]
 
   it.each(refusals)('rejects: %s for %o', (type, options, message) => {
@@ -348,7 +348,7 @@ describe('fencedUpdate', () => {
   })
 
   it.each([
-    ['oracle', update, 'dialect must be "postgres" or "mysql" or "sqlite"'],
+    ['oracle', update, 'dialect must be "postgres", "mysql" or "sqlite"'],
     ['postgres', null, 'options must be an object, got null'],
     ['postgres', { ...update, shema: 'a' }, 'did you mean "schema"?'],
     ['postgres', { ...update, where: { id: null } }, 'where.id must be a value, got null'],
