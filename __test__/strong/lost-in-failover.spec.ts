@@ -31,7 +31,7 @@ it('aborts at once when the server that took over does not have the lease', asyn
   await eventually('the signal aborts', () => lost.signal.aborted, AT_ONCE)
   const reason: unknown = lost.signal.reason
   expect(reason).toBeInstanceOf(LockLostError)
-  expect(String(reason)).toContain('failed over or was restarted')
+  expect(String(reason)).toContain('failed over, was restarted')
   expect([lost.lock.held, renewed.lock.held, kept.lock.held]).toEqual([false, true, true])
   const left = async (): Promise<number> => Number(await after.cmd('PTTL', lockKey(renewed.lock.resource)))
   await eventually('the renewed lease is extended', async () => (await left()) > 50_000, AT_ONCE)

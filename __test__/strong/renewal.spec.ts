@@ -105,7 +105,7 @@ describe('renewals of strong leases', () => {
     const { signal } = doomed
     await failOver(own)
     await eventually('the signal aborts', () => signal.aborted, 9_000)
-    expect((signal.reason as Error).message).toMatch(/the backend lost its data|failed over or was restarted/)
+    expect((signal.reason as Error).message).toMatch(/the backend lost its data|failed over, was restarted/)
     expect(doomed.held).toBe(false)
   })
 })
