@@ -333,8 +333,9 @@ it('can be loaded again many times without a warning, as test runners do', async
   expect(ending.stdout.trim()).toBe('12')
 })
 
-it('is loaded within 15 ms', async () => {
-  const limitMs = 15
+it('is loaded within 30 ms', async () => {
+  // It takes 13 to 18 ms on a slow machine, of which the addon is 1 ms.
+  const limitMs = 30
   let best = Infinity
   // Disturbances of a round say nothing about the module, so the best round counts.
   for (let round = 0; round < 100 && best >= limitMs; round++) {
