@@ -74,7 +74,7 @@ impl LeaseArgs {
 }
 
 /// How long a fence is kept for a lease of this TTL, unless its token is ahead of the clock.
-const fn fence_ms(ttl: Ttl) -> u64 {
+pub(crate) const fn fence_ms(ttl: Ttl) -> u64 {
     FENCE_TTL_MS + ttl.as_millis() as u64
 }
 

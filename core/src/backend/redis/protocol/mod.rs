@@ -13,7 +13,6 @@ pub(crate) mod refusals;
 pub(crate) mod replies;
 pub(crate) mod scripts;
 pub(crate) mod values;
-pub(crate) mod vote_scripts;
 
 #[cfg(test)]
 mod tests;

@@ -164,20 +164,20 @@ pub(crate) static DELETE_LOCK: LazyLock<Script> =
 pub(crate) static READ_KEY: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/read_key.lua"), ScriptParams::default()));
 pub(crate) static JOIN_QUEUE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(with_wait_queue!("join_queue.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(with_wait_queue!("wait_queue/join_queue.lua"), ScriptParams::default()));
 pub(crate) static LEAVE_QUEUE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(with_wait_queue!("leave_queue.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(with_wait_queue!("wait_queue/leave_queue.lua"), ScriptParams::default()));
 pub(crate) static HEARTBEAT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(with_wait_queue!("heartbeat.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(with_wait_queue!("wait_queue/heartbeat.lua"), ScriptParams::default()));
 
 pub(crate) static CAN_PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/can_publish.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(include_str!("lua/probes/can_publish.lua"), ScriptParams::default()));
 
 pub(crate) static RIGHTS: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/rights.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(include_str!("lua/probes/rights.lua"), ScriptParams::default()));
 
 pub(crate) static PROBE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("lua/probe.lua"), ScriptParams::default()));
+    LazyLock::new(|| Script::new(include_str!("lua/probes/probe.lua"), ScriptParams::default()));
 
 /// Appends the call of `probe.lua` to `out`.
 pub(crate) fn pack_probe(packer: &mut Packer, out: &mut Vec<u8>) {
@@ -250,7 +250,8 @@ pub(crate) fn pack_inspect(keys: &Keys, resources: &Resources, packer: &mut Pack
     });
 }
 
-fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, kind: KeyKind) {
+/// Adds one kind of key of these resources as the command's next arguments.
+pub(crate) fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, kind: KeyKind) {
     for name in resources.as_slice() {
         keys.add_to(cmd, name, kind);
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use redis::Value;
 
 use super::restart::{Past, field};
+use super::scripts::{VoteScripts, pack_agreement};
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ExpectedReply;
@@ -15,7 +16,6 @@ use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::RELEASE;
 use crate::backend::redis::protocol::values::{text, texts};
-use crate::backend::redis::protocol::vote_scripts::{VoteScripts, pack_agreement};
 use crate::error::{Error, Result};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;

@@ -8,6 +8,7 @@ use redis::Value;
 use tokio::sync::oneshot;
 
 use super::admission::{Admission, Admitted, TimeSample};
+use super::scripts::{NUMBERS_A_PROPOSAL, Proposal, Renewal};
 use crate::backend::redis::connection::Response;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
@@ -15,7 +16,6 @@ use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::refusals::{is_not_loaded, is_refusal};
 use crate::backend::redis::protocol::replies::Operation;
 use crate::backend::redis::protocol::scripts::RELEASE;
-use crate::backend::redis::protocol::vote_scripts::{NUMBERS_A_PROPOSAL, Proposal, Renewal};
 use crate::error::Error;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;

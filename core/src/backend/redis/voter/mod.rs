@@ -5,6 +5,7 @@
 mod admission;
 mod calls;
 mod restart;
+mod scripts;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use self::admission::Admission;
 pub(crate) use self::admission::{Admitted, Agreement, TimeSample};
 pub(crate) use self::calls::NoVote;
 use self::calls::{Call, Calls, RawReply};
+pub(crate) use self::scripts::{Proposal, Renewal};
 use super::config::endpoint::{Endpoint, ServerKind};
 use super::config::{Config, Deployment};
 use super::connection::route::{FixedAddress, Route};
@@ -26,7 +28,6 @@ pub(crate) use super::pipeline::batch::Late;
 use super::protocol::lease_args::LeaseArgs;
 use super::protocol::refusals::is_refusal;
 use super::protocol::replies::Operation;
-pub(crate) use super::protocol::vote_scripts::{Proposal, Renewal};
 use crate::backend::contract::Info;
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};

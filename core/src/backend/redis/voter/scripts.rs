@@ -2,16 +2,16 @@
 //! their text begins with its run id, so that what was sent before a restart is not executed after it, by
 //! whatever way it was kept.
 
-use redis::Cmd;
-
-use super::expected::{ExpectedReply, ScriptReply};
-use super::packer::Packer;
 use crate::backend::redis::config::keys::{KeyKind, Keys};
+use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
+use crate::backend::redis::protocol::lease_args::fence_ms;
+use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::scripts::add_keys;
 use crate::backend::waiter::Waiter;
-use crate::lease::token::FENCE_TTL_MS;
 use crate::lease::{Owner, Resources, Ttl};
 
-const PROPOSE: &str = concat!(include_str!("lua/lib/wait_queue.lua"), "\n", include_str!("lua/propose.lua"));
+const PROPOSE: &str =
+    concat!(include_str!("../protocol/lua/lib/wait_queue.lua"), "\n", include_str!("lua/propose.lua"));
 const RENEW: &str = include_str!("lua/renew.lua");
 const AGREE: &str = include_str!("lua/agree.lua");
 
@@ -151,17 +151,6 @@ pub(crate) fn pack_agreement(key: &str, note: &str, ttl_ms: u64, packer: &mut Pa
 
 fn names(resources: &Resources) -> usize {
     resources.as_slice().len()
-}
-
-/// How long a fence is kept at least.
-const fn fence_ms(ttl: Ttl) -> u64 {
-    FENCE_TTL_MS + ttl.as_millis() as u64
-}
-
-fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, kind: KeyKind) {
-    for name in resources.as_slice() {
-        keys.add_to(cmd, name, kind);
-    }
 }
 
 #[cfg(test)]
