@@ -10,10 +10,11 @@
  * @property {number} skipped
  * @property {number} seconds
  * @property {string} [note] why it failed although its tests passed, or why it was skipped
+ * @property {string[]} [failures] the tests that failed, each with the first line of its error
  */
 
 /**
- * Prints the results as a table and, on the last line, the sum.
+ * Prints the results as a table, the tests that failed and, on the last line, the sum.
  *
  * @param {Result[]} results
  * @returns {boolean} true when nothing failed
@@ -36,6 +37,10 @@ export function report(results) {
       )
       .join('  ')
   console.log(`\n${[head, ...rows].map((row) => line(row).trimEnd()).join('\n')}\n`)
+  // Once more at the end: the output above is long, and a log may be cut.
+  for (const { part, failures = [] } of results) {
+    for (const failure of failures) console.log(`FAILED  ${part}: ${failure}`)
+  }
   const sum = (/** @type {'passed' | 'failed'} */ key) =>
     results.reduce((total, result) => total + result[key], 0)
   console.log(`${sum('passed')} passed, ${sum('failed')} failed`)

@@ -24,7 +24,9 @@ export async function runRust(env, only) {
     limitMs: 15 * 60_000,
     onOutput: (text) => (output += text),
   })
-  const counts = count(output)
+  // eslint-disable-next-line no-control-regex -- terminal colours
+  output = output.replaceAll(/\u001B\[[\d;]*m/g, '')
+  const counts = { ...count(output), failures: failures(output) }
   const seconds = (performance.now() - begin) / 1000
   if (ok || counts.failed > 0) return { part: 'Rust', ...counts, seconds }
   return { part: 'Rust', ...counts, failed: 1, seconds, note: why }
@@ -37,11 +39,7 @@ export async function runRust(env, only) {
  */
 function count(output) {
   const number = (/** @type {RegExp} */ pattern) =>
-    // eslint-disable-next-line no-control-regex -- terminal colours
-    [...output.replaceAll(/\u001B\[[\d;]*m/g, '').matchAll(pattern)].reduce(
-      (sum, match) => sum + Number(match[1]),
-      0,
-    )
+    [...output.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0)
   const [passed, failed, timedOut, skipped] = [
     number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) passed/gm),
     number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) failed/gm),
@@ -49,4 +47,18 @@ function count(output) {
     number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) (?:skipped|ignored)/gm),
   ]
   return { passed, failed: failed + timedOut, skipped }
+}
+
+/**
+ * The names of the tests that failed, as either runner tells them.
+ *
+ * @param {string} output
+ */
+function failures(output) {
+  const names = [
+    ...output.matchAll(/^ *(?:FAIL|TIMEOUT|SIG[A-Z]+) \[[^\]]*\] (?:\([^)]*\) )?(.+)$/gm),
+    ...output.matchAll(/^test (.+) \.\.\. FAILED$/gm),
+  ]
+  // nextest lists them again in its summary.
+  return [...new Set(names.map(([, name]) => String(name).trim()))]
 }

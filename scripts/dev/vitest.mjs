@@ -3,7 +3,7 @@
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 
 import { root, run, say } from '../lib/shell.mjs'
 
@@ -47,25 +47,36 @@ export async function runVitest({ kind, version, path }, { env, filters, smoke, 
   return { part, ...counts, failed: 1, seconds, note: why }
 }
 
+/**
+ * @typedef {object} FileReport
+ * @property {string} name the path of the spec file
+ * @property {string} status
+ * @property {string} message why it could not be loaded
+ * @property {{ fullName: string, status: string, failureMessages: string[] }[]} assertionResults
+ */
+
 /** @param {string} file */
 function readReport(file) {
   try {
     const report = JSON.parse(readFileSync(file, 'utf8'))
-    // A file that could not be loaded has no failed tests.
-    const broken = report.testResults.filter(
-      (
-        /** @type {{ status: string, assertionResults: { status: string }[] }} */ {
-          status,
-          assertionResults,
-        },
-      ) => status === 'failed' && !assertionResults.some((test) => test.status === 'failed'),
-    )
+    const failures = report.testResults.flatMap(failuresOf)
     return {
       passed: report.numPassedTests,
-      failed: report.numFailedTests + broken.length,
+      failed: failures.length,
       skipped: report.numPendingTests + report.numTodoTests,
+      failures,
     }
   } catch {
     return { passed: 0, failed: 0, skipped: 0 }
   }
+}
+
+/** @param {FileReport} report */
+function failuresOf({ name, status, message, assertionResults }) {
+  const line = (/** @type {string} */ what, /** @type {string} */ why) =>
+    `${relative(root, name)}: ${what}: ${why.split('\n')[0]}`
+  const failed = assertionResults.filter((test) => test.status === 'failed')
+  // A file that could not be loaded has no failed tests.
+  if (status === 'failed' && failed.length === 0) return [line('the file', message)]
+  return failed.map((test) => line(test.fullName, test.failureMessages[0] ?? ''))
 }
