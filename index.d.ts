@@ -444,6 +444,17 @@ export type TryOptions<Options extends AcquireOptions = AcquireOptions> = Omit<O
   waitMs?: 0 | undefined
 }
 
+/** The options of {@link LockManager.elect}. */
+export interface ElectOptions extends Omit<StrongOptions, 'waitMs' | 'renew' | 'signal'> {
+  /**
+   * How the lease of a leader is renewed. At `maxHoldMs` its lock is lost, so that another can lead.
+   * @default true
+   */
+  renew?: true | RenewOptions | undefined
+  /** Ends the campaign, or the leadership: {@link Lock.signal} aborts with its reason. */
+  signal?: AbortSignal | undefined
+}
+
 /**
  * A lease that was granted: the handle of its holder. Two locks are never deeply equal. A lock cannot be
  * cloned (structuredClone, postMessage), and a copy by `{ ...lock }` has none of its fields: use {@link
@@ -478,6 +489,7 @@ export interface Lock extends AsyncDisposable {
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, at most 500 ms) unless it
    * is extended or renewed; as soon as a loss is known; and when the lock is still held at the end of
    * {@link LockManager.close}. It does not abort on a release.
+   * That of a leader aborts with the reason of the `signal` of {@link LockManager.elect}, too.
    *
    * After a failover or a restart of Redis, strong locks are looked up on the server that answers then. The
    * signals of those it does not have abort at once. A failover is noticed when a connection breaks, by the
@@ -836,6 +848,37 @@ export class LockManager implements AsyncDisposable {
     options: StrongOptions | undefined,
     fn: (lock: Lock) => T | PromiseLike<T>,
   ): Promise<T>
+
+  /**
+   * Elects a leader among all callers that name this resource: waits until it has the lock, runs `fn` while
+   * it is renewed, and releases it when `fn` settles. With the manager's strategy.
+   *
+   * - When `fn` returns, the promise resolves; when it throws, it rejects with the same error.
+   * - When the lock is lost, {@link Lock.signal} aborts. `fn` must stop then: another leader may start at any
+   *   time. Once `fn` has settled, a new campaign begins after a short, random pause. The error of a lost
+   *   lock, alone or as a `cause`, is not passed on.
+   * - When `signal` aborts, waiting ends, or {@link Lock.signal} aborts with the reason of `signal`; once `fn`
+   *   has settled, the lock is released and the promise resolves.
+   * - When {@link LockManager.close} is called, waiting ends and the promise resolves. A leader goes on until
+   *   `fn` settles, for at most `drainMs`: {@link LockManager.closing} tells it to stop.
+   *
+   * A backend that fails while this waits is tried again, after pauses that grow from 0.2 to 10 seconds; a
+   * process warning (`FENCELOCK_CAMPAIGN_FAILED`) says why. Only {@link UnsupportedError} rejects. Keeps the
+   * process alive. Two leaders never have the lock at the same time, as far as the strategy guarantees that,
+   * but a paused one may still be working: pass on {@link Lock.token}, which rises with each leader.
+   * @example
+   * await locks.elect('scheduler', { ttlMs: 5_000 }, async (lock) => {
+   *   const signal = AbortSignal.any([lock.signal, locks.closing])
+   *   while (!signal.aborted) await scheduleNext({ signal, token: lock.token })
+   * })
+   */
+  elect(resource: string | readonly string[], fn: (lock: Lock) => unknown): Promise<void>
+  /** The same with options. */
+  elect(
+    resource: string | readonly string[],
+    options: ElectOptions | undefined,
+    fn: (lock: Lock) => unknown,
+  ): Promise<void>
 
   /**
    * Reports the holder of a resource; `null` when it is free. A backend error rejects; it is never reported

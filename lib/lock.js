@@ -61,6 +61,8 @@ let attend
 let wasReleased
 /** @type {(lock: Lock) => InstanceType<typeof LockLostError>} */
 let whyLost
+/** @type {(lock: Lock, reason: unknown) => void} */
+let stepDown
 /** @type {(lock: Lock) => boolean} */
 let releaseNow
 
@@ -83,7 +85,7 @@ class Ending extends AsyncResource {
     return this.controller.signal
   }
 
-  /** @param {Error} reason */
+  /** @param {unknown} reason */
   abort(reason) {
     this.runInAsyncScope(() => this.controller.abort(reason))
   }
@@ -120,6 +122,7 @@ class Lock {
     attend = (lock) => lock.#attend()
     whyLost = (lock) => lock.#whyLost()
     wasReleased = (lock) => lock.#release !== undefined
+    stepDown = (lock, reason) => (lock.#ending ?? lock.#watch()).abort(reason)
     releaseNow = (lock) => lock.#releaseSync()
   }
 
@@ -335,4 +338,4 @@ class LocalLock extends Lock {
 throughProxies(Lock)
 throughProxies(LocalLock)
 
-module.exports = { LocalLock, Lock, LockRegistry, attend, wasReleased, whyLost }
+module.exports = { LocalLock, Lock, LockRegistry, attend, stepDown, wasReleased, whyLost }

@@ -82,4 +82,23 @@ function warnOfCredentials(why) {
   )
 }
 
-module.exports = { warnOfCredentials, warnOfDropped, warnOfKept, warnOfSelfWait, warnOfStillHeld }
+/**
+ * A campaign goes on after an error.
+ * @param {string} message of the error
+ */
+function warnOfCampaign(message) {
+  warn(
+    'FENCELOCK_CAMPAIGN_FAILED',
+    `elect: ${message}; it tries again`,
+    'Nothing needs to be done if this passes. Until then there may be no leader.',
+  )
+}
+
+module.exports = {
+  warnOfCampaign,
+  warnOfCredentials,
+  warnOfDropped,
+  warnOfKept,
+  warnOfSelfWait,
+  warnOfStillHeld,
+}

@@ -8,6 +8,7 @@ import { endingContract } from './ending'
 import { holdingContract } from './holding'
 import { inputContract } from './input'
 import { keepingContract } from './keeping'
+import { leadingContract } from './leading'
 import { waitingContract } from './waiting'
 
 /** Declares the tests of these variants. */
@@ -22,6 +23,7 @@ export function contractOf(variants: readonly Variant[]): void {
 
     holdingContract(about)
     keepingContract(about)
+    leadingContract(about)
     waitingContract(about)
     endingContract(about)
     inputContract(about)

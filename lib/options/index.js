@@ -9,6 +9,7 @@ const { invalid } = require('../errors.js')
 const { STRATEGIES, byPrecedence, names } = require('../strategies.js')
 const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl } = require('./acquire.js')
 const { drainTime } = require('./close.js')
+const { electionOptions } = require('./election.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
@@ -90,6 +91,7 @@ module.exports = {
   SCOPED,
   acquireRequest,
   drainTime,
+  electionOptions,
   extendTtl,
   managerSettings,
   resourceName,

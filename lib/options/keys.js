@@ -95,6 +95,18 @@ const defaults = {
   fsync: true,
 }
 
+/** @type {Record<keyof Public.ElectOptions, true>} */
+const elect = {
+  ttlMs: true,
+  fair: true,
+  renew: true,
+  signal: true,
+  minToken: true,
+  acks: true,
+  ackTimeoutMs: true,
+  fsync: true,
+}
+
 /** @type {Record<keyof Public.CloseOptions, true>} */
 const close = { drainMs: true }
 
@@ -110,6 +122,7 @@ const RENEW_KEYS = keysOf(renew)
 const ACQUIRE_KEYS = keysOf(acquire)
 const ACKNOWLEDGEMENT_KEYS = keysOf(acknowledgement)
 const DEFAULTS_KEYS = keysOf(defaults)
+const ELECT_KEYS = keysOf(elect)
 const CLOSE_KEYS = keysOf(close)
 
 /** Where each option belongs, for one that was given in another place. */
@@ -140,6 +153,7 @@ module.exports = {
   CLOSE_KEYS,
   CREDENTIALS_KEYS,
   DEFAULTS_KEYS,
+  ELECT_KEYS,
   LOCAL_KEYS,
   MANAGER_KEYS,
   NODE_KEYS,

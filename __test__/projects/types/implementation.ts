@@ -46,8 +46,8 @@ type Drifted<Actual, Declared> = {
   [K in keyof Actual & keyof Declared]: Equal<Call<Actual[K]>, Call<Declared[K]>> extends true ? never : K
 }[keyof Actual & keyof Declared]
 export type Arguments = [
-  // Its overloads are one implementation, which `@implements` compares.
-  Nothing<Exclude<Drifted<Implemented, declared.LockManager>, 'withLock'>>,
+  // The overloads of each are one implementation, which `@implements` compares.
+  Nothing<Exclude<Drifted<Implemented, declared.LockManager>, 'withLock' | 'elect'>>,
   Nothing<Drifted<LocalLock, declared.LocalLock>>,
   Assert<
     Equal<

@@ -1,0 +1,180 @@
+'use strict'
+
+/** Acquires: calls of the addon that become handles, or errors and no grant. */
+
+const { fromFailure, held, lost } = require('./errors.js')
+const { heldByCaller, noticeSelfWait } = require('./held-by-caller.js')
+const { LocalLock, Lock, LockRegistry } = require('./lock.js')
+const { Failed, Grant, Kind, begin, submit } = require('./native/completions.js')
+const wire = require('./native/wire.js')
+
+/** @import * as Public from '../index.js' */
+/** @import { Outcome } from './native/completions.js' */
+/** @import { AcquireRequest } from './options/acquire.js' */
+/** @import { StrategyInfo } from './strategies.js' */
+
+/** @typedef {string | readonly string[]} Names a resource, or several */
+/** @typedef {typeof import('./options/index.js')} Checks */
+/**
+ * The handle of a strategy's locks.
+ * @template {StrategyInfo} S
+ * @typedef {InstanceType<S extends { sync: true } ? typeof LocalLock : typeof Lock>} HandleOf
+ */
+
+/** A synchronous grant. With a buffer of its own: old Bun gives addons a copy of a small array. */
+const numbers = new Float64Array(new ArrayBuffer(wire.grant.stride * Float64Array.BYTES_PER_ELEMENT))
+
+/** @param {Names} names */
+function first(names) {
+  return typeof names === 'string' ? names : /** @type {string} */ (names[0])
+}
+
+/** The acquires of one manager. */
+class Acquirer {
+  /** @type {Map<StrategyInfo, InstanceType<typeof LockRegistry>>} */
+  #registries = new Map()
+  #calls
+  #settings
+  #checks
+
+  /**
+   * @param {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} calls
+   * @param {Omit<import('./options/index.js').ManagerSettings, 'config' | 'credentials'>} settings
+   * @param {Checks} checks
+   */
+  constructor(calls, settings, checks) {
+    this.#calls = calls
+    this.#settings = settings
+    this.#checks = checks
+  }
+
+  /**
+   * @template {StrategyInfo} S
+   * @template {boolean} Insist
+   * @param {S} strategy
+   * @param {Names} resource
+   * @param {Public.StrongOptions | Public.TryOptions<Public.StrongOptions> | undefined} options
+   * @param {Insist} insist whether to wait, and to reject when another owner holds the lock
+   * @param {typeof import('./options/index.js').SCOPED} [builtIn] defaults other than those of acquires
+   */
+  async acquire(strategy, resource, options, insist, builtIn) {
+    const names = this.#checks.resourceNames(resource)
+    const how = insist ? builtIn : this.#checks.ATTEMPT
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
+    const { signal, required, renew, waitMs } = request
+    if (signal?.aborted) throw require('./abort.js').abortReason(signal)
+    const call = this.#submit(strategy, names, request)
+    if (waitMs > 0) noticeSelfWait(call, this.#calls, strategy, names)
+    const outcome = await call
+    if (outcome instanceof Grant) {
+      if (!outcome.isLate) return this.#handle(strategy, names, outcome, required, renew !== false)
+      this.#discard(strategy, outcome)
+      throw lost(
+        strategy.name,
+        first(names),
+        'the event loop was blocked for longer than the lease lasts, so the grant arrived too late and was ' +
+          'released; use a longer ttlMs, or find what blocks the event loop',
+      )
+    }
+    if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
+    if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
+    const all = typeof names === 'string' ? [names] : names
+    const remainingMs = outcome.value < 0 ? undefined : outcome.value
+    const own = heldByCaller(this.#calls, strategy, names)
+    const heldName = own ?? all[outcome.second] ?? first(names)
+    throw held(strategy.name, heldName, all, waitMs, remainingMs, own !== undefined)
+  }
+
+  /**
+   * Makes the call of an acquire. A failure to do so leaves nothing behind, and neither does an abort.
+   * @param {StrategyInfo} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   */
+  #submit(strategy, names, request) {
+    const { signal, waitMs } = request
+    if (signal === undefined) {
+      return submit((slot) => this.#calls.acquire(slot, strategy, names, request, waitMs))
+    }
+    let slot = 0
+    return require('./abort.js').abortable(signal, {
+      start: (/** @type {(outcome: Outcome | Promise<never>) => void} */ settle) => {
+        begin((given) => {
+          slot = given
+          this.#calls.acquire(slot, strategy, names, request, waitMs)
+        }, settle)
+      },
+      cancel: () => this.#calls.direct.cancel(slot),
+      discard: (late) => this.#discard(strategy, late),
+    })
+  }
+
+  /**
+   * The handle of a grant, or an error and no grant.
+   * @template {StrategyInfo} S
+   * @param {S} strategy
+   * @param {Names} names
+   * @param {InstanceType<typeof Grant>} grant
+   * @param {number} required
+   * @param {boolean} renewed
+   */
+  #handle(strategy, names, grant, required, renewed) {
+    try {
+      const Handle = strategy.sync ? LocalLock : Lock
+      const handle = new Handle(this.#registry(strategy), names, grant, required)
+      if (renewed) this.#calls.hold(grant.lease)
+      return /** @type {HandleOf<S>} */ (handle)
+    } catch (error) {
+      this.#discard(strategy, grant)
+      throw error
+    }
+  }
+
+  /** @param {StrategyInfo} strategy */
+  #registry(strategy) {
+    let registry = this.#registries.get(strategy)
+    if (registry === undefined) {
+      registry = new LockRegistry(this.#calls, strategy)
+      this.#registries.set(strategy, registry)
+    }
+    return registry
+  }
+
+  /**
+   * Releases what was granted to a call that is no longer awaited. Never throws.
+   * @param {StrategyInfo} strategy
+   * @param {Outcome | Promise<never>} outcome
+   */
+  #discard(strategy, outcome) {
+    // There is no caller to report an error to, and cleanup continues. If even the call cannot be made, the
+    // lease expires.
+    try {
+      if (outcome instanceof Grant) {
+        begin(
+          (slot) => this.#calls.release(slot, strategy, outcome.lease),
+          () => {},
+        )
+      } else if (outcome instanceof Promise) outcome.catch(() => {})
+    } catch {}
+  }
+
+  /**
+   * One attempt on the calling thread.
+   * @template {StrategyInfo} S
+   * @param {S} strategy
+   * @param {Names} resource
+   * @param {Public.TryOptions} [options]
+   */
+  attemptSync(strategy, resource, options) {
+    const names = this.#checks.resourceNames(resource)
+    const request = this.#checks.acquireRequest(strategy, options, this.#settings, this.#checks.ATTEMPT)
+    const { signal, renew } = request
+    if (signal?.aborted) throw require('./abort.js').abortReason(signal)
+    const granted = this.#calls.acquireSync(strategy, names, request, numbers)
+    if (granted === false) return null
+    if (granted !== true) throw fromFailure(granted, strategy.name, first(names))
+    return this.#handle(strategy, names, new Grant(Kind.granted, numbers, 0), 0, renew !== false)
+  }
+}
+
+module.exports = { Acquirer }
