@@ -57,6 +57,11 @@ class LockManager {
   #closed
   /** @type {AbortController | undefined} */
   #closer
+  /**
+   * The closer's. Kept itself: Bun 1.2 loses the reason of a signal to which only its controller refers.
+   * @type {AbortSignal | undefined}
+   */
+  #closing
 
   /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
@@ -243,11 +248,12 @@ class LockManager {
   }
 
   get closing() {
-    if (this.#closer === undefined) {
+    if (this.#closing === undefined) {
       this.#closer = new AbortController()
+      this.#closing = this.#closer.signal
       if (this.#closed !== undefined) this.#closer.abort(closing())
     }
-    return this.#closer.signal
+    return this.#closing
   }
 
   /** @param {Public.CloseOptions} [options] */

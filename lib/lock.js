@@ -71,23 +71,21 @@ let releaseNow
  * in that one.
  */
 class Ending extends AsyncResource {
-  controller = new AbortController()
+  #controller = new AbortController()
+  /** Kept itself: Bun 1.2 loses the reason of a signal to which only its controller refers. */
+  signal = this.#controller.signal
 
   /** @param {Lock} lock */
   constructor(lock) {
     super('FENCELOCK_SIGNAL')
     // Code that has the signal waits for its end, which is no longer reported once the locks of a copy of
     // this module were collected.
-    Object.defineProperty(this.controller.signal, Symbol('fencelock.lock'), { value: lock })
-  }
-
-  get signal() {
-    return this.controller.signal
+    Object.defineProperty(this.signal, Symbol('fencelock.lock'), { value: lock })
   }
 
   /** @param {unknown} reason */
   abort(reason) {
-    this.runInAsyncScope(() => this.controller.abort(reason))
+    this.runInAsyncScope(() => this.#controller.abort(reason))
   }
 
   /** For tools that look for what keeps a process alive. */

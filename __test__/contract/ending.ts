@@ -2,6 +2,7 @@
 import type { LockLostError } from 'fencelock'
 import { describe, expect, it } from 'vitest'
 
+import { collectGarbage } from '../fixtures/leaks'
 import { fencelockWarnings, rejection, unique } from '../fixtures/locks'
 import { eventually, sleep } from '../fixtures/temp'
 import type { Chapter } from './subject'
@@ -100,6 +101,20 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       expect(warnings).toHaveLength(1)
       expect(warnings[0]).toMatchObject({ code: 'FENCELOCK_CLOSED_WHILE_HELD' })
       expect(warnings[0]!.message).toContain(resource)
+    })
+
+    it('keeps the reasons of signals that nothing else refers to', async () => {
+      const own = subject().manager()
+      const locks = await Promise.all(Array.from({ length: 20 }, () => own.acquire(unique())))
+      for (const { signal } of locks) expect(signal.aborted).toBe(false)
+      expect(own.closing.aborted).toBe(false)
+      await own.close({ drainMs: 0 })
+      for (let round = 0; round < 3; round++) {
+        collectGarbage()
+        await sleep(5)
+      }
+      for (const { signal } of locks) expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+      expect(own.closing.reason).toMatchObject({ code: 'CLOSED' })
     })
 
     it('closes at once when nothing is held, and refuses wrong options without closing', async () => {
