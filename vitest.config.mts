@@ -19,8 +19,8 @@ export default defineConfig({
     // A process per spec file: a crash of the addon ends one file only, and threads would share its
     // process-wide state.
     pool: 'forks',
-    // Two cores are what the CI has, and the tests start servers of their own.
-    maxWorkers: 2,
+    // For the two cores of the CI: much of the time the tests wait for a lease to end.
+    maxWorkers: 3,
     // The published files are tested as they are: the runtime loads them, and Vite does not transform them.
     server: { deps: { external: [/\/index\.js$/, /\/(lib|guard)\/.+\.js$/] } },
     testTimeout: 30_000,

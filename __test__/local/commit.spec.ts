@@ -11,7 +11,7 @@ import { eventually, sleep, tempDir } from '../fixtures/temp'
 import { walFrames } from '../fixtures/wal'
 
 /** The number of kills, and of those in mid-commit: without the latter the test would show nothing. */
-const KILLS = 40
+const KILLS = 20
 const STRUCK = 5
 
 /**

@@ -40,6 +40,20 @@ const smoke = [
   '__test__/guard/sqlite.',
 ]
 
+/**
+ * The tests that the smoke selection leaves out: variants of strategies that differ from another one in
+ * nothing that a runtime could break.
+ */
+const notInSmoke = /^(?!.*(quorum of 5|with full durability))/
+
+/** The specs about the project's own scripts and test servers, which one runtime runs. */
+const ownTools = [
+  '__test__/fixtures/**',
+  ...['gate', 'imports', 'release', 'servers', 'tools', 'workflows'].map(
+    (name) => `__test__/tooling/${name}.spec.ts`,
+  ),
+]
+
 /** The specs that need no server. Windows, for which there is no Redis, runs only these. */
 const withoutServers = [
   '__test__/tooling/runtime.',
@@ -102,7 +116,14 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke
-      const options = { env, filters, smoke: !full && !only, mayBeEmpty: only !== undefined }
+      const options = {
+        env,
+        filters,
+        smoke: !full && !only,
+        names: full || only ? undefined : notInSmoke,
+        exclude: runtime.path === process.execPath ? [] : ownTools,
+        mayBeEmpty: only !== undefined,
+      }
       results.push(await runVitest(runtime, options))
     }
   }

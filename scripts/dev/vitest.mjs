@@ -12,11 +12,19 @@ import { root, run, say } from '../lib/shell.mjs'
 
 /**
  * @param {Pick<Runtime, 'kind' | 'version' | 'path'>} runtime
- * @param {{ env: NodeJS.ProcessEnv, filters: string[], smoke: boolean, mayBeEmpty: boolean }} options
- *   `filters` are parts of file names, none means all; `smoke`: they are the smoke selection
+ * @param {object} options
+ * @param {NodeJS.ProcessEnv} options.env
+ * @param {string[]} options.filters parts of file names; none means all
+ * @param {string[]} options.exclude patterns of file names
+ * @param {RegExp | undefined} options.names of the tests to run
+ * @param {boolean} options.smoke whether this is the smoke selection
+ * @param {boolean} options.mayBeEmpty
  * @returns {Promise<Result>}
  */
-export async function runVitest({ kind, version, path }, { env, filters, smoke, mayBeEmpty }) {
+export async function runVitest(
+  { kind, version, path },
+  { env, filters, exclude, names, smoke, mayBeEmpty },
+) {
   const part = `${kind === 'bun' ? 'Bun' : 'Node'} ${version}${smoke ? ' (smoke)' : ''}`
   say(`suites on ${part}`)
   const folder = mkdtempSync(join(tmpdir(), 'fencelock-report-'))
@@ -32,6 +40,8 @@ export async function runVitest({ kind, version, path }, { env, filters, smoke, 
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${file}`,
+      ...exclude.map((pattern) => `--exclude=${pattern}`),
+      ...(names ? [`--testNamePattern=${names.source}`] : []),
       ...(mayBeEmpty ? ['--passWithNoTests'] : []),
       ...filters,
     ],
