@@ -45,13 +45,14 @@ const REFUSED_LIMIT = 0.01
  * @param {number} options.rounds after one to warm up
  * @param {string} options.url
  * @param {Place['deployments']} [options.deployments]
+ * @param {Place['nodes']} [options.nodes]
  * @param {string} options.folder
  * @returns {Promise<Row[]>} in the order of `ids`
  */
-export async function inTurns({ runtime, ids, load, rounds, url, deployments, folder }) {
+export async function inTurns({ runtime, ids, load, rounds, folder, ...where }) {
   const entries = await Promise.all(
     ids.map((id, index) =>
-      enter(runtime, id, { url, deployments, folder: join(folder, String(index)), atOnce: load.atOnce }),
+      enter(runtime, id, { ...where, folder: join(folder, String(index)), atOnce: load.atOnce }),
     ),
   )
   try {

@@ -41,8 +41,9 @@ export function printResults(runtime, results) {
   console.log(`\n━━ ${runtime} ━━`)
   for (const scenario of throughput) printThroughput(scenario, results.throughput[scenario.id])
   printProcessor(results)
-  const { deployments, stall, eventLoop, handoff, renewals } = results
+  const { deployments, quorum, stall, eventLoop, handoff, renewals } = results
   if (deployments) printDeployments(deployments)
+  if (quorum) printQuorum(quorum)
   if (stall) printStall(stall)
   if (eventLoop) printEventLoop(eventLoop)
   if (handoff) printHandoff(handoff)
@@ -52,7 +53,7 @@ export function printResults(runtime, results) {
 }
 
 /**
- * @param {import('../scenarios/throughput/measure.mjs').Throughput} scenario
+ * @param {{ title: string, note?: string }} scenario
  * @param {import('../harness/rounds.mjs').Row[] | undefined} rows
  */
 function printThroughput({ title, note }, rows) {
@@ -112,6 +113,31 @@ function printDeployments(deployments) {
       }),
     )
   }
+}
+
+/** @param {NonNullable<Results['quorum']>} quorum */
+function printQuorum({ latency, contention, roundTrip, load, throughput: rows }) {
+  table(
+    `quorum of 5 at a distance of 5 ms: an acquire without contention (load ${fixed(load, 1)})`,
+    ['', 'PING p50 ms', 'PING p99', 'p50 ms', 'p99 ms', 'p50 of PING', ''],
+    latency.map((each) => [
+      each.title,
+      ...[each.roundTrip, each.roundTripP99, each.p50, each.p99].map((ms) => fixed(ms)),
+      times(each.ratio),
+      'PING of all nodes, until a majority has answered',
+    ]),
+  )
+  const ofRoundTrip = (/** @type {number} */ ms) => fixed(ms / roundTrip, 2)
+  table(
+    'the same, several clients at the same moment: p50, p99 and longest, in PINGs',
+    ['', 'first lease', 'p99', 'max', 'handoff', 'p99', 'max', ''],
+    contention.map(({ clients, races, first, handoff }) => [
+      `${clients} clients`,
+      ...[first.p50, first.p99, first.max, handoff.p50, handoff.p99, handoff.max].map(ofRoundTrip),
+      `${races} times`,
+    ]),
+  )
+  printThroughput({ title: 'quorum of 5, 64 at once' }, rows)
 }
 
 /** @param {NonNullable<Results['stall']>} stall */

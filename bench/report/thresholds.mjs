@@ -23,7 +23,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without what was not measured
  */
 export function judge(results) {
-  const { deployments, stall, eventLoop, memory, handoff, renewals, guards } = results
+  const { deployments, quorum, stall, eventLoop, memory, handoff, renewals, guards } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -48,6 +48,7 @@ export function judge(results) {
     ...faster(results, 'local-sync', tuned, 1.3, 'local, synchronous, against the best tuned SQLite code'),
     ...faster(results, 'local-sync', naive, 20, 'local, synchronous, against the best naive SQLite code'),
     ...(deployments ?? []).flatMap(onDeployments),
+    ...(quorum ? onQuorum(quorum) : []),
     ...(stall ? [below('acks: 1 next to a stopped replica, p99', 10, stall.stalled.p99, milliseconds)] : []),
     ...(delay
       ? [below('event-loop delay added by 5,000 acquires a second, p99', 2, delay.addedMs, milliseconds)]
@@ -79,6 +80,37 @@ function onDeployments({ id, title, rows }) {
     }
     return { text, threshold: '≥ 0.90×', value: times(throughputRatio), reached: throughputRatio >= 0.9 }
   })
+}
+
+/**
+ * @param {NonNullable<Results['quorum']>} quorum
+ * @returns {Verdict[]}
+ */
+function onQuorum({ latency, contention, roundTrip, throughput }) {
+  const within = (/** @type {string} */ text, /** @type {number} */ most, /** @type {number} */ value) => ({
+    text: `quorum of 5, ${text}, in round trips`,
+    threshold: `≤ ${most}×`,
+    value: times(value),
+    reached: value <= most,
+  })
+  const redlock = throughput.find(({ id }) => id === 'redlock-quorum')
+  const ratio = redlock?.ratio ?? Number.NaN
+  return [
+    ...latency.map(({ id, title, ratio: p50 }) =>
+      within(`${title}, acquire, p50`, id === 'hung' ? 1.5 : 1.3, p50),
+    ),
+    ...contention.flatMap(({ clients, first, handoff }) => [
+      within(`${clients} clients, first lease, p99`, 5, first.p99 / roundTrip),
+      within(`${clients} clients, handoff, p50`, 2.5, handoff.p50 / roundTrip),
+      within(`${clients} clients, handoff, p99`, 7, handoff.p99 / roundTrip),
+    ]),
+    {
+      text: 'quorum of 5, 64 at once, against redlock',
+      threshold: '≥ 3×',
+      value: times(ratio),
+      reached: ratio >= 3,
+    },
+  ]
 }
 
 /**

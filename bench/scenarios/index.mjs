@@ -8,6 +8,7 @@ import { measureHandoff } from './handoff/measure.mjs'
 import { measureInFlight } from './in-flight/measure.mjs'
 import { measureMemory } from './memory/measure.mjs'
 import { measureProcessor } from './processor/measure.mjs'
+import { measureQuorum } from './quorum/measure.mjs'
 import { measureRenewals } from './renewals/measure.mjs'
 import { measureStall } from './stall/measure.mjs'
 import { measureTable } from './table/measure.mjs'
@@ -20,6 +21,7 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
  * @property {Record<string, import('../harness/rounds.mjs').Row[]>} throughput by scenario
  * @property {import('./processor/measure.mjs').Processor[]} [processor]
  * @property {import('./deployments/measure.mjs').DeploymentLoad[]} [deployments]
+ * @property {import('./quorum/measure.mjs').QuorumCost} [quorum]
  * @property {import('./stall/measure.mjs').Stall} [stall]
  * @property {import('./event-loop/measure.mjs').EventLoop[]} [eventLoop]
  * @property {{ subjects: import('./handoff/measure.mjs').Handoff[], commands:
@@ -68,6 +70,7 @@ export const scenarios = [
   })),
   scenario('processor', 'where the time goes', 'processor', measureProcessor),
   scenario('deployments', 'a cluster, and Sentinels', 'deployments', measureDeployments),
+  scenario('quorum', 'a quorum of five nodes', 'quorum', measureQuorum),
   scenario('stall', 'a healthy replica next to a stopped one', 'stall', measureStall),
   scenario('event-loop', 'event-loop delay under 5,000 acquires a second', 'eventLoop', measureEventLoop),
   scenario('handoff', 'a contended lock', 'handoff', measureHandoff),

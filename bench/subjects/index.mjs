@@ -20,6 +20,7 @@
  * @property {string} url of the Redis primary
  * @property {{ cluster: { cluster: string[] }, sentinel: { sentinels: string[], name: string } }}
  *   [deployments] how the others are reached, if they run
+ * @property {string[]} [nodes] the URLs of independent servers, if they run
  * @property {string} folder of its own
  * @property {number} atOnce the most pairs at once
  */
@@ -59,6 +60,28 @@ export const subjects = [
     options: { deployment: 'sentinel' },
     kind: 'ours',
     how: 'the same',
+  },
+  {
+    id: 'fencelock-quorum',
+    label: 'fencelock',
+    module: 'fencelock-quorum.mjs',
+    kind: 'ours',
+    how: 'a majority, fencing token',
+  },
+  {
+    id: 'redlock-quorum',
+    label: 'redlock',
+    module: 'redlock.mjs',
+    package: 'redlock',
+    kind: 'peer',
+    how: 'a majority, no token, ioredis with auto-pipelining',
+  },
+  {
+    id: 'majority-ping',
+    label: 'PING',
+    module: 'majority-ping.mjs',
+    kind: 'lesser',
+    how: 'no lock: a round trip to a majority',
   },
   {
     id: 'ioredis-plain',

@@ -4,15 +4,15 @@ import { TTL_MS } from './conditions.mjs'
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */
 
-/** @param {Place} place @returns {Promise<Subject>} */
-export async function open({ url, atOnce }) {
+/** @param {Place} place on the nodes, if there are any @returns {Promise<Subject>} */
+export async function open({ url, nodes = [url], atOnce }) {
   const { Redis } = await load('ioredis')
   const { default: Redlock } = await load('redlock')
-  // It uses one connection.
-  const redis = new Redis(url, { enableAutoPipelining: atOnce > 1 })
-  const redlock = new Redlock([redis], { retryCount: 0 })
+  // It uses one connection to each.
+  const clients = nodes.map((node) => new Redis(node, { enableAutoPipelining: atOnce > 1 }))
+  const redlock = new Redlock(clients, { retryCount: 0 })
   // For as long as it takes, with its own pauses: 200 ms, more or less.
-  const patient = new Redlock([redis], { retryCount: -1 })
+  const patient = new Redlock(clients, { retryCount: -1 })
   return {
     async pair(resource) {
       // Both reject when they fail.
@@ -24,6 +24,8 @@ export async function open({ url, atOnce }) {
       const lock = await patient.acquire([resource], TTL_MS)
       return () => lock.release()
     },
-    close: () => redis.disconnect(),
+    close: () => {
+      for (const client of clients) client.disconnect()
+    },
   }
 }
