@@ -127,13 +127,14 @@ impl Attempting<'_> {
                 known,
                 waiter,
             });
-            self.asked[node].was_asked();
+            self.asked[node].was_asked(admitted.serial);
             let (members, resources) = (Arc::clone(self.members()), request.resources.clone());
             self.pending.push(Box::pin(async move {
                 let member = &members.all()[node];
                 let answered = match pending.await {
                     Ok(reply) => member.voter.proposal_reply(&resources, reply),
                     Err(_) => Answered {
+                        connection: None,
                         time: None,
                         vote: Err(NoVote { sent: true, error: Error::unavailable("it is closed") }),
                     },
@@ -186,7 +187,12 @@ impl Attempting<'_> {
     }
 
     /// Takes an answer. Returns whether it is of this round.
-    fn take(&mut self, node: usize, token: u64, Answered { time, vote }: Answered<ProposalReply>) -> bool {
+    fn take(
+        &mut self,
+        node: usize,
+        token: u64,
+        Answered { time, vote, .. }: Answered<ProposalReply>,
+    ) -> bool {
         self.members().all()[node].record(time);
         let answer = match vote {
             Ok(ProposalReply::Granted) => Answer::Granted,
@@ -211,9 +217,9 @@ impl Attempting<'_> {
     fn granted(&self, deadline: BootInstant) -> Attempt {
         let (token, sent) = (self.round.token(), self.round.sent());
         let received = self.round.answers().iter().filter(|&&answer| answer == Answer::Granted).count();
-        let unanswered = (0..self.asked.len()).filter(|&node| self.asked[node].may_be_late());
+        let open = self.asked.iter().map(|asked| asked.open_call().into_iter().collect()).collect();
         let asked = self.asked.iter().map(Asked::is_asked).collect();
-        let votes = HeldVotes { token, deadline, asked, unanswered: unanswered.collect() };
+        let votes = HeldVotes { token, deadline, asked, open };
         self.backend.leases.granted(self.request.owner, votes, self.backend.clock.boot());
         let count = |nodes: usize| u32::try_from(nodes).unwrap_or(u32::MAX);
         let acks = Acks { required: count(self.round.need()), received: count(received) };

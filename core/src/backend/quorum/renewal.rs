@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::QuorumBackend;
+use super::leases::HeldVotes;
 use super::members::{Members, reason};
-use crate::backend::redis::voter::{Late, Pending, Renewal, RenewalReply};
+use crate::backend::redis::voter::{Late, NoVote, Pending, Renewal, RenewalReply};
 use crate::error::{Consequence, Error, Report, Result};
 use crate::lease::{Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
@@ -18,8 +20,8 @@ use crate::runtime::clock::BootInstant;
 #[derive(Debug, Default)]
 struct Count {
     extended: usize,
-    /// The nodes where it is free.
-    free: Vec<usize>,
+    /// The nodes where it is free, and the connections by which they said so.
+    free: Vec<(usize, u64)>,
     taken: usize,
     reasons: Vec<String>,
 }
@@ -43,7 +45,7 @@ impl QuorumBackend {
             let member = &self.members.all()[node];
             if standing.is_connected() {
                 member.voter.keep_agreement();
-                let reply = member.voter.renew(renewal(false));
+                let reply = member.voter.renew(renewal(None));
                 pending.push(reply.map(move |reply| (node, reply)));
             } else {
                 count.reasons.push(format!("{}: {}", member.address, member.absence(standing, now)));
@@ -56,8 +58,11 @@ impl QuorumBackend {
             self.members.count(&mut count, node, reply);
         }
         if count.free.len() + count.taken > nodes - need {
-            self.leases.remove(owner);
-            self.release_everywhere(resources, owner, ttl);
+            let held = self.leases.remove(owner).map(Arc::new);
+            for node in 0..nodes {
+                // Behind what was sent before, in the background.
+                drop(self.release_at(node, resources, owner, ttl, held.clone()));
+            }
             return Err(lost(resources));
         }
         if count.extended < need {
@@ -66,7 +71,7 @@ impl QuorumBackend {
         // After the end of the lease the caller releases it.
         if self.clock.boot() < votes.deadline {
             self.leases.extended(owner, ttl.deadline(sent));
-            self.heal(count, pending, renewal(true));
+            self.heal(count, pending, renewal(None));
         }
         Ok(sent)
     }
@@ -85,52 +90,43 @@ impl QuorumBackend {
         let (members, leases, clock) =
             (Arc::clone(&self.members), Arc::clone(&self.leases), self.clock.clone());
         tokio::spawn(async move {
+            let mut healing = FuturesUnordered::new();
             loop {
-                for node in std::mem::take(&mut count.free) {
-                    // A lease that is being released must not be created again. The release is behind this on
-                    // the same connection.
-                    if leases.heal(renewal.owner, node, clock.boot()) {
-                        drop(members.all()[node].voter.renew(renewal.clone()));
+                for (node, connection) in std::mem::take(&mut count.free) {
+                    // A lease that is being released must not be created again.
+                    if leases.heal(renewal.owner, node, connection, clock.boot()) {
+                        let reply = members.all()[node]
+                            .voter
+                            .renew(Renewal { heal: Some(connection), ..renewal.clone() });
+                        healing.push(reply.map(move |reply| (node, connection, reply)));
                     }
                 }
-                let Some((node, reply)) = pending.next().await else { return };
-                members.count(&mut count, node, reply);
+                tokio::select! {
+                    Some((node, reply)) = pending.next() => members.count(&mut count, node, reply),
+                    Some((node, connection, reply)) = healing.next() => {
+                        let voter = &members.all()[node].voter;
+                        let vote = reply.map(|reply| voter.renewal_reply(reply).vote);
+                        let is_open = !matches!(vote, Ok(Ok(_) | Err(NoVote { sent: false, .. })));
+                        leases.healed(renewal.owner, node, connection, !is_open);
+                    }
+                    else => return,
+                }
             }
         });
     }
 
     /// Ends a lease on all nodes; returns whether a majority had it.
     pub(super) async fn release_votes(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let held = self.leases.remove(owner);
+        let held = self.leases.remove(owner).map(Arc::new);
         let (need, nodes) = (self.members.need(), self.members.all().len());
         let names = resources.as_slice().len() as u64;
         let (mut deleted, mut missing, mut reasons) = (0, 0, Vec::new());
         let mut pending = FuturesUnordered::new();
-        for (node, member) in self.members.all().iter().enumerate() {
-            let may_be_late = held.as_ref().is_some_and(|held| held.unanswered.contains(&node));
-            let is_asked = held.as_ref().is_some_and(|held| held.asked[node]);
-            if !is_asked && member.voter.admitted().is_none() {
-                missing += 1;
-                continue;
+        for node in 0..nodes {
+            match self.release_at(node, resources, owner, ttl, held.clone()) {
+                Some(release) => pending.push(release),
+                None => missing += 1,
             }
-            let (members, resources) = (Arc::clone(&self.members), resources.clone());
-            let reply = member.voter.release(&resources, owner);
-            let busy = self.undoing.begin();
-            // A task, so that the undo goes on if a majority has answered before.
-            pending.push(tokio::spawn(async move {
-                let _busy = busy;
-                let voter = &members.all()[node].voter;
-                let vote = match reply.await {
-                    Ok(reply) => voter.release_reply(reply).vote.map_err(|no_vote| no_vote.error),
-                    Err(_) => Err(Error::Closed),
-                };
-                let is_over = vote.as_ref().is_ok_and(|&deleted| deleted > 0 || !may_be_late);
-                if !is_over && is_asked {
-                    let late = if may_be_late { Late::Possible } else { Late::Impossible };
-                    voter.release_later(&resources, owner, ttl, late);
-                }
-                (node, vote)
-            }));
         }
         let limit = self.members.all().iter().map(|member| member.voter.command_timeout()).max();
         let due = Instant::now() + limit.unwrap_or_default();
@@ -157,13 +153,41 @@ impl QuorumBackend {
         ))
     }
 
-    /// Ends what is left of a lease that was lost, in the background.
-    fn release_everywhere(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
-        for member in self.members.all() {
-            // Behind what was sent before, if it is connected.
-            drop(member.voter.release(resources, owner));
-            member.voter.release_later(resources, owner, ttl, Late::Impossible);
+    /// Ends a lease at one node. A task, so that it goes on when a majority has answered before. `None`: the
+    /// node was not asked for the lease, and is away.
+    fn release_at(
+        &self,
+        node: usize,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        held: Option<Arc<HeldVotes>>,
+    ) -> Option<JoinHandle<(usize, Result<u64>)>> {
+        let voter = &self.members.all()[node].voter;
+        let held = held.filter(|held| held.asked[node]);
+        if held.is_none() && voter.admitted().is_none() {
+            return None;
         }
+        let (members, resources) = (Arc::clone(&self.members), resources.clone());
+        let reply = voter.release(&resources, owner);
+        let busy = self.undoing.begin();
+        Some(tokio::spawn(async move {
+            let _busy = busy;
+            let voter = &members.all()[node].voter;
+            let (connection, vote) = match reply.await.map(|reply| voter.release_reply(reply)) {
+                Ok(answered) => (answered.connection, answered.vote.map_err(|no_vote| no_vote.error)),
+                Err(_) => (None, Err(Error::Closed)),
+            };
+            if let Some(held) = held {
+                let deleted = vote.as_ref().is_ok_and(|&count| count > 0);
+                let may_be_late = held.may_be_late(node, connection.filter(|_| vote.is_ok()), deleted);
+                if may_be_late || vote.is_err() {
+                    let late = if may_be_late { Late::Possible } else { Late::Impossible };
+                    voter.release_later(&resources, owner, ttl, late);
+                }
+            }
+            (node, vote)
+        }))
     }
 }
 
@@ -177,7 +201,9 @@ impl Members {
         member.record(answered.time);
         match answered.vote {
             Ok(RenewalReply::Extended) => count.extended += 1,
-            Ok(RenewalReply::Free) => count.free.push(node),
+            Ok(RenewalReply::Free) => {
+                count.free.extend(answered.connection.map(|connection| (node, connection)))
+            }
             Ok(RenewalReply::Taken) => count.taken += 1,
             Err(no_vote) => count.reasons.push(format!("{}: {}", member.address, reason(&no_vote.error))),
         }

@@ -1,6 +1,7 @@
 //! The quorum against real servers.
 
 mod grants;
+mod late;
 mod restarts;
 
 use std::sync::Arc;

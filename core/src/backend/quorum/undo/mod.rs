@@ -13,14 +13,15 @@ use tokio::time::timeout;
 
 pub(super) use self::count::UndoCount;
 use super::QuorumBackend;
+use super::leases::OpenCall;
 use crate::backend::contract::Request;
 use crate::backend::redis::voter::{Answered, Late, ProposalReply};
 
 /// What one node was asked in the course of an attempt.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Asked {
-    /// Whether it was asked at all.
-    ever: bool,
+    /// The connection on which it was asked; `None`: it was not.
+    connection: Option<u64>,
     /// Proposals that are not answered.
     open: usize,
     /// Whether a proposal may still be executed although its connection broke.
@@ -30,8 +31,8 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    pub fn was_asked(&mut self) {
-        self.ever = true;
+    pub const fn was_asked(&mut self, connection: u64) {
+        self.connection = Some(connection);
         self.open += 1;
     }
 
@@ -52,11 +53,17 @@ impl Asked {
 
     /// Whether it was asked.
     pub const fn is_asked(&self) -> bool {
-        self.ever
+        self.connection.is_some()
+    }
+
+    /// What it was asked and has not answered.
+    pub fn open_call(&self) -> Option<OpenCall> {
+        let connection = self.connection.filter(|_| !self.lost);
+        self.may_be_late().then_some(OpenCall { connection, heals: false })
     }
 
     /// Whether what it was asked may be executed after a release.
-    pub const fn may_be_late(&self) -> bool {
+    const fn may_be_late(&self) -> bool {
         self.lost || self.open > 0
     }
 }

@@ -61,6 +61,8 @@ pub(crate) struct NoVote {
 
 /// The answer to a call, as it came.
 pub(crate) struct RawReply {
+    /// The connection by which it came: what was sent on the same one before is executed. `None`: none came.
+    pub(super) connection: Option<u64>,
     pub(super) time: Option<TimeSample>,
     pub(super) outcome: Result<Vec<Value>, NoVote>,
 }
@@ -131,15 +133,17 @@ impl Calls {
         let Some(admitted) = self.admission.current() else {
             let error =
                 self.admission.last_error().unwrap_or_else(|| replies.not_sent(&"it is not connected"));
-            return settle_all(batch, None, &not_sent(error));
+            return settle_all(batch, &not_sent(error));
         };
         // The server may have been restarted since it was found to vote.
         let is_outdated = |entry: &mut Entry| match &entry.call {
             Call::Propose(proposal) => proposal.connection != admitted.serial,
-            Call::Renew(_) | Call::Release(_) => false,
+            // Nor would it be known on which connection it is under way.
+            Call::Renew(renewal) => renewal.heal.is_some_and(|connection| connection != admitted.serial),
+            Call::Release(_) => false,
         };
         let outdated = batch.extract_if(.., is_outdated).collect();
-        settle_all(outdated, None, &not_sent(replies.not_sent(&"it was connected again")));
+        settle_all(outdated, &not_sent(replies.not_sent(&"it was connected again")));
         if batch.is_empty() {
             return;
         }
@@ -149,12 +153,12 @@ impl Calls {
         });
         let exchange = match exchange {
             Ok([exchange]) => exchange,
-            Err(broken) => return settle_all(batch, None, &not_sent(replies.not_sent(&broken))),
+            Err(broken) => return settle_all(batch, &not_sent(replies.not_sent(&broken))),
         };
         let Response { replies: values, broken } = admitted.connection.receive(exchange).await;
         let received = self.context.clock.boot();
         match (values.into_iter().next(), broken) {
-            (Some(Value::Array(values)), _) => settle(batch, (sent, received), values),
+            (Some(Value::Array(values)), _) => settle(batch, &admitted, (sent, received), values),
             (Some(reply), _) => {
                 let unknown_script = matches!(&reply, Value::ServerError(error) if is_not_loaded(error));
                 if unknown_script {
@@ -162,14 +166,14 @@ impl Calls {
                 }
                 // Other errors may be a proxy's, which may have passed the call on.
                 let sent = !matches!(&reply, Value::ServerError(error) if is_refusal(error));
-                settle_all(batch, None, &NoVote { sent, error: replies.error(&reply) });
+                settle_all(batch, &NoVote { sent, error: replies.error(&reply) });
             }
             (None, broken) => {
                 let (sent, error) = match broken {
                     Some(broken) => (broken.sent, replies.no_reply(&broken)),
                     None => (true, replies.no_reply(&"no reply")),
                 };
-                settle_all(batch, None, &NoVote { sent, error });
+                settle_all(batch, &NoVote { sent, error });
             }
         }
     }
@@ -222,7 +226,12 @@ fn calls<'a, T>(batch: &'a [Entry], of: impl Fn(&'a Call) -> Option<&'a T>) -> V
 }
 
 /// Gives each call its part of the reply.
-fn settle(batch: Vec<Entry>, (sent, received): (BootInstant, BootInstant), values: Vec<Value>) {
+fn settle(
+    batch: Vec<Entry>,
+    admitted: &Admitted,
+    (sent, received): (BootInstant, BootInstant),
+    values: Vec<Value>,
+) {
     let mut values = values.into_iter();
     let (time, numbers) = match batch[0].call.kind() {
         Kind::Release => (None, 1),
@@ -238,12 +247,14 @@ fn settle(batch: Vec<Entry>, (sent, received): (BootInstant, BootInstant), value
     let mut time = time.map(|node_us| TimeSample { sent, received, node_us });
     for entry in batch {
         let outcome = Ok(values.by_ref().take(numbers).collect());
-        let _ = entry.done.send(RawReply { time: time.take(), outcome });
+        let reply = RawReply { connection: Some(admitted.serial), time: time.take(), outcome };
+        let _ = entry.done.send(reply);
     }
 }
 
-fn settle_all(batch: Vec<Entry>, time: Option<TimeSample>, no_vote: &NoVote) {
+fn settle_all(batch: Vec<Entry>, no_vote: &NoVote) {
     for entry in batch {
-        let _ = entry.done.send(RawReply { time, outcome: Err(no_vote.clone()) });
+        let reply = RawReply { connection: None, time: None, outcome: Err(no_vote.clone()) };
+        let _ = entry.done.send(reply);
     }
 }

@@ -70,6 +70,8 @@ pub(crate) enum RenewalReply {
 
 /// The answer to a call.
 pub(crate) struct Answered<T> {
+    /// The connection by which it came: what was sent on the same one before is executed. `None`: none came.
+    pub connection: Option<u64>,
     /// What time it is there, if it said so.
     pub time: Option<TimeSample>,
     pub vote: std::result::Result<T, NoVote>,
@@ -190,7 +192,7 @@ impl Voter {
         resources: Option<&Resources>,
         read: impl FnOnce([i64; 3]) -> Option<T>,
     ) -> Answered<T> {
-        let RawReply { time, outcome } = reply;
+        let RawReply { connection, time, outcome } = reply;
         let context = self.context.reply_context(Operation::Acquire);
         let vote = outcome.and_then(|values| {
             // Of several locks, some may have been written before one was refused.
@@ -210,7 +212,7 @@ impl Voter {
             }
             read(numbers).ok_or_else(|| refused(&Value::Nil))
         });
-        Answered { time, vote }
+        Answered { connection, time, vote }
     }
 
     /// Releases in the background until it is certainly gone.

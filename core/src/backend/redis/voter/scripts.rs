@@ -40,8 +40,9 @@ pub(crate) struct Renewal {
     pub owner: Owner,
     pub ttl: Ttl,
     pub token: u64,
-    /// Whether the node takes it if it has forgotten it, or never had it. That is no vote.
-    pub heal: bool,
+    /// Whether the node takes it if it has forgotten it, or never had it, and the connection by which it said
+    /// so: it is not sent on another one. That is no vote.
+    pub heal: Option<u64>,
 }
 
 /// The scripts of one run of a server.
@@ -136,7 +137,7 @@ impl VoteScripts {
             cmd.arg(echo);
             for Renewal { resources, owner, ttl, token, heal } in renewals {
                 cmd.arg(names(resources)).arg(&owner.to_hex()[..]).arg(ttl.as_millis());
-                cmd.arg(*token).arg(fence_ms(*ttl)).arg(u8::from(*heal));
+                cmd.arg(*token).arg(fence_ms(*ttl)).arg(u8::from(heal.is_some()));
             }
         });
     }

@@ -2,8 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 /// What the proxy does to the traffic from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +21,34 @@ pub enum Fault {
 
 const FAULTS: [Fault; 4] = [Fault::None, Fault::CutAfterFirstReply, Fault::CutBeforeServer, Fault::Swallow];
 
+/// Which request is held, with what follows it on its connection.
+type Held = fn(&[u8]) -> bool;
+
+/// Holds one connection's requests, also when the client has closed it.
+#[derive(Default)]
+struct Gate {
+    /// The next one that is held.
+    next: Mutex<Option<Held>>,
+    holding: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// Returns when a request may pass.
+    fn pass(&self, request: &[u8]) {
+        if self.next.lock().unwrap().take_if(|held| held(request)).is_some() {
+            *self.holding.lock().unwrap() = true;
+            drop(self.changed.wait_while(self.holding.lock().unwrap(), |holding| *holding).unwrap());
+        }
+    }
+}
+
 pub struct Proxy {
     pub port: u16,
     server: Arc<AtomicU16>,
     fault: Arc<AtomicU8>,
+    gate: Arc<Gate>,
+    delay_us: Arc<AtomicU64>,
     /// Connections made so far.
     pub connections: Arc<AtomicUsize>,
 }
@@ -35,8 +60,11 @@ impl Proxy {
         let fault = Arc::new(AtomicU8::new(Fault::None as u8));
         let connections = Arc::new(AtomicUsize::new(0));
         let server = Arc::new(AtomicU16::new(server));
+        let (gate, delay_us) = (Arc::<Gate>::default(), Arc::<AtomicU64>::default());
         let proxy = Self {
             port,
+            gate: Arc::clone(&gate),
+            delay_us: Arc::clone(&delay_us),
             server: Arc::clone(&server),
             fault: Arc::clone(&fault),
             connections: Arc::clone(&connections),
@@ -45,8 +73,8 @@ impl Proxy {
             for client in listener.incoming().map_while(Result::ok) {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let upstream = TcpStream::connect(("127.0.0.1", server.load(Ordering::SeqCst))).unwrap();
-                let fault = Arc::clone(&fault);
-                std::thread::spawn(move || serve(client, upstream, &fault));
+                let (fault, gate, delay_us) = (Arc::clone(&fault), Arc::clone(&gate), Arc::clone(&delay_us));
+                std::thread::spawn(move || serve(client, upstream, &fault, &gate, &delay_us));
             }
         });
         proxy
@@ -59,6 +87,26 @@ impl Proxy {
     /// Leads new connections to another server, as a name does after a failover.
     pub fn switch(&self, server: u16) {
         self.server.store(server, Ordering::SeqCst);
+    }
+
+    /// Holds the next request like this until [`Self::let_go`]; other connections go on.
+    pub fn hold(&self, held: Held) {
+        *self.gate.next.lock().unwrap() = Some(held);
+    }
+
+    /// Whether a request is held.
+    pub fn is_holding(&self) -> bool {
+        *self.gate.holding.lock().unwrap()
+    }
+
+    pub fn let_go(&self) {
+        *self.gate.holding.lock().unwrap() = false;
+        self.gate.changed.notify_all();
+    }
+
+    /// Each request takes this long to arrive.
+    pub fn delay(&self, time: Duration) {
+        self.delay_us.store(time.as_micros() as u64, Ordering::SeqCst);
     }
 
     pub fn set(&self, fault: Fault) {
@@ -75,7 +123,13 @@ fn first_reply(bytes: &[u8]) -> &[u8] {
     &bytes[..length]
 }
 
-fn serve(mut client: TcpStream, mut upstream: TcpStream, fault: &Arc<AtomicU8>) {
+fn serve(
+    mut client: TcpStream,
+    mut upstream: TcpStream,
+    fault: &Arc<AtomicU8>,
+    gate: &Gate,
+    delay_us: &AtomicU64,
+) {
     // Whether a WAIT is in flight on this connection.
     let waiting = Arc::new(AtomicU8::new(0));
     let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
@@ -110,6 +164,8 @@ fn serve(mut client: TcpStream, mut upstream: TcpStream, fault: &Arc<AtomicU8>) 
         } else {
             waiting.store(0, Ordering::SeqCst);
         }
+        gate.pass(&bytes[..count]);
+        std::thread::sleep(Duration::from_micros(delay_us.load(Ordering::SeqCst)));
         if upstream.write_all(&bytes[..count]).is_err() {
             break;
         }

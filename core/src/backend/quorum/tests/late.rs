@@ -1,0 +1,89 @@
+//! Calls that a node executes late, on a connection that was given up.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::backend::redis::tests::eventually;
+use crate::backend::redis::tests::servers::proxy::Proxy;
+use crate::backend::redis::tests::servers::server::available;
+
+/// A quorum whose third node is behind a proxy. Connections on which nothing comes are given up soon.
+fn behind_proxy(servers: &[Server]) -> (Arc<QuorumBackend>, Proxy) {
+    let proxy = Proxy::start(servers[2].port);
+    let mut options = options(vec![servers[0].url(), servers[1].url(), proxy.url()]);
+    for node in &mut options.nodes {
+        node.command_timeout_ms = 200;
+    }
+    (backend_with(options), proxy)
+}
+
+fn is_call(request: &[u8]) -> bool {
+    request.windows(7).any(|word| word == b"EVALSHA")
+}
+
+/// Whether the last argument of the call is 1.
+fn is_heal(request: &[u8]) -> bool {
+    is_call(request) && request.ends_with(b"\r\n$1\r\n1\r\n")
+}
+
+/// Long before the end of a lease.
+fn undone_soon(servers: &[Server]) {
+    let start = Instant::now();
+    eventually("it is undone", || locked(servers, "r") == 0);
+    assert!(start.elapsed() < Duration::from_secs(5), "it was not undone, but expired");
+}
+
+#[test]
+fn a_heal_that_comes_after_the_release_is_undone() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let (backend, proxy) = behind_proxy(&servers);
+    let held = request("r", 10_000);
+    granted(acquire(&backend, &held));
+    eventually("all nodes have it", || locked(&servers, "r") == 3);
+    servers[2].run::<u32>(&["DEL", &lock_key("r")]);
+    proxy.hold(is_heal);
+    assert!(extend(&backend, &held).is_ok());
+    eventually("the heal is under way", || proxy.is_holding());
+    // On another connection, as the heal is not answered.
+    eventually("a later heal arrives", || {
+        assert!(extend(&backend, &held).is_ok());
+        sleep(Duration::from_millis(20));
+        locked(&servers, "r") == 3
+    });
+    assert_eq!(release(&backend, &held), Ok(true));
+    eventually("it is released everywhere", || locked(&servers, "r") == 0);
+    assert!(proxy.is_holding());
+    proxy.let_go();
+    sleep(MOMENT);
+    undone_soon(&servers);
+}
+
+#[test]
+fn a_proposal_that_comes_after_the_lease_was_lost_is_undone() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let (backend, proxy) = behind_proxy(&servers);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    eventually("all nodes are connected", || locked(&servers, "warm") == 3);
+    proxy.hold(is_call);
+    let (held, start) = (request("r", 10_000), Instant::now());
+    granted(acquire(&backend, &held));
+    eventually("the proposal is under way", || proxy.is_holding());
+    sleep(Duration::from_millis(250));
+    for server in &servers[..2] {
+        server.run::<u32>(&["DEL", &lock_key("r")]);
+    }
+    assert_eq!(extend(&backend, &held).unwrap_err().code(), "LOCK_LOST");
+    sleep(Duration::from_millis(50));
+    proxy.let_go();
+    // A second after it was made, the token would be too low.
+    assert!(start.elapsed() < Duration::from_secs(1), "the machine is too slow for this test");
+    sleep(MOMENT);
+    undone_soon(&servers);
+}
