@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::members::{Members, Standing, reason};
+use super::members::{Members, Standing};
 use super::round::{Answer, Decision, Failure, Limits, Round};
 use super::undo::{Asked, Undoing};
 use super::{QuorumBackend, leases::HeldVotes};
@@ -290,7 +290,7 @@ impl Attempting<'_> {
                 Answer::Held { .. } => "another owner has it".to_owned(),
                 Answer::Low(_) | Answer::High(_) => format!("it refused the token: {}", clock(node)),
                 Answer::Gone => match &self.errors[node] {
-                    Some(error) => reason(error),
+                    Some(error) => member.reason(error),
                     None => "it did not answer".to_owned(),
                 },
                 Answer::NotSent | Answer::Asked => member.absence(&self.standings[node], now),

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::QuorumBackend;
-use super::members::{Standing, reason};
+use super::members::Standing;
 use super::renewal::question_limit;
 use crate::backend::guarantees::{FailureModes, Guarantee, Judgement, PAUSE, PROCESS_CRASH};
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ impl QuorumBackend {
             let guarantee = match answer {
                 Ok(guarantee) => guarantee,
                 Err(error) => {
-                    warn(format!("it cannot be asked: {}", reason(error)));
+                    warn(format!("it cannot be asked: {}", member.reason(error)));
                     continue;
                 }
             };

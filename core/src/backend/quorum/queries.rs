@@ -7,7 +7,6 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::QuorumBackend;
-use super::members::reason;
 use super::renewal::question_limit;
 use crate::backend::contract::Info;
 use crate::error::{Error, Report, Result};
@@ -52,7 +51,8 @@ impl QuorumBackend {
             match answer {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
-                    reasons.push(format!("{}: {}", self.members.all()[node].address, reason(&error)));
+                    let member = &self.members.all()[node];
+                    reasons.push(format!("{}: {}", member.address, member.reason(&error)));
                 }
             }
             if answers.len() == need {

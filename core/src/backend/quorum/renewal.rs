@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::QuorumBackend;
 use super::leases::HeldVotes;
-use super::members::{Members, reason};
+use super::members::Members;
 use crate::backend::redis::voter::{Late, NoVote, Pending, Renewal, RenewalReply};
 use crate::error::{Consequence, Error, Report, Result};
 use crate::lease::{Owner, Resources, Ttl};
@@ -136,7 +136,8 @@ impl QuorumBackend {
                 Ok(count) if count == names => deleted += 1,
                 Ok(_) => missing += 1,
                 Err(error) => {
-                    reasons.push(format!("{}: {}", self.members.all()[node].address, reason(&error)));
+                    let member = &self.members.all()[node];
+                    reasons.push(format!("{}: {}", member.address, member.reason(&error)));
                 }
             }
         }
@@ -202,10 +203,12 @@ impl Members {
         match answered.vote {
             Ok(RenewalReply::Extended) => count.extended += 1,
             Ok(RenewalReply::Free) => {
-                count.free.extend(answered.connection.map(|connection| (node, connection)))
+                count.free.extend(answered.connection.map(|connection| (node, connection)));
             }
             Ok(RenewalReply::Taken) => count.taken += 1,
-            Err(no_vote) => count.reasons.push(format!("{}: {}", member.address, reason(&no_vote.error))),
+            Err(no_vote) => {
+                count.reasons.push(format!("{}: {}", member.address, member.reason(&no_vote.error)));
+            }
         }
     }
 }

@@ -198,6 +198,13 @@ impl Member {
         }
     }
 
+    /// An error of this node, in a list that names each node before it: whole, because its end is the remedy.
+    pub fn reason(&self, error: &Error) -> String {
+        let message = error.to_string();
+        let message = message.strip_prefix(&format!("redis at {}: ", self.address)).unwrap_or(&message);
+        message.trim_end_matches('.').to_owned()
+    }
+
     /// Why this node was not asked, or did not answer.
     pub fn absence(&self, standing: &Standing, now: BootInstant) -> String {
         match standing {
@@ -210,7 +217,7 @@ impl Member {
             Standing::Away => self
                 .voter
                 .last_error()
-                .map_or_else(|| "it is not connected yet".to_owned(), |error| reason(&error)),
+                .map_or_else(|| "it is not connected yet".to_owned(), |error| self.reason(&error)),
         }
     }
 }
@@ -231,13 +238,6 @@ impl Standing {
             Self::Away => None,
         }
     }
-}
-
-/// The error as part of a list.
-pub(crate) fn reason(error: &Error) -> String {
-    let message = error.to_string();
-    let message = message.split("; nothing was granted").next().unwrap_or(&message);
-    message.trim_end_matches('.').to_owned()
 }
 
 fn count_voting(standings: &[Standing]) -> usize {

@@ -215,12 +215,17 @@ fn nodes_that_refuse_leave_no_doubt() {
     }
     let servers = servers(3);
     let backend = backend(&servers);
-    granted(acquire(&backend, &request("warm", 5_000)));
+    let warm = request("warm", 5_000);
+    granted(acquire(&backend, &warm));
     for server in &servers[..2] {
         server.run::<String>(&["CONFIG", "SET", "maxmemory", "1"]);
     }
     let error = acquire(&backend, &request("r", 5_000)).unwrap_err();
     assert_eq!(error.code(), "BACKEND_UNAVAILABLE", "{error}");
-    assert!(error.to_string().contains("out of memory"), "{error}");
+    let refused = |operation: &str| format!("out of memory; {operation}; raise its maxmemory");
+    assert!(error.to_string().contains(&refused("nothing was granted")), "{error}");
+    let error = extend(&backend, &warm).unwrap_err();
+    assert_eq!(error.code(), "BACKEND_UNAVAILABLE", "{error}");
+    assert!(error.to_string().contains(&refused("the lease keeps its old deadline")), "{error}");
     eventually("nothing is left", || locked(&servers, "r") == 0 && backend.pending_cleanups() == 0);
 }

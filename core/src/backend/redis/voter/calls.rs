@@ -75,6 +75,16 @@ enum Kind {
     Release,
 }
 
+impl Kind {
+    const fn operation(self) -> Operation {
+        match self {
+            Self::Propose => Operation::Acquire,
+            Self::Renew => Operation::Extend,
+            Self::Release => Operation::Release,
+        }
+    }
+}
+
 impl Call {
     const fn kind(&self) -> Kind {
         match self {
@@ -128,7 +138,8 @@ impl Calls {
 
     /// Sends a batch, all calls of one kind, and settles it.
     async fn exchange(&self, mut batch: Vec<Entry>) {
-        let replies = self.context.reply_context(Operation::Acquire);
+        let Some(first) = batch.first() else { return };
+        let replies = self.context.reply_context(first.call.kind().operation());
         let not_sent = |error: Error| NoVote { sent: false, error };
         let Some(admitted) = self.admission.current() else {
             let error =

@@ -157,7 +157,7 @@ impl Voter {
     /// Reads the answer to a proposal for these resources.
     pub fn proposal_reply(&self, resources: &Resources, reply: RawReply) -> Answered<ProposalReply> {
         const UNKNOWN_MS: i64 = (1 << 40) - 1;
-        self.read(reply, Some(resources), |numbers| match numbers {
+        self.read(reply, Operation::Acquire, Some(resources), |numbers| match numbers {
             [1, ..] => Some(ProposalReply::Granted),
             [2, encoded, last] => {
                 let left_ms = encoded & UNKNOWN_MS;
@@ -173,7 +173,7 @@ impl Voter {
 
     /// Reads the answer to a renewal.
     pub fn renewal_reply(&self, reply: RawReply) -> Answered<RenewalReply> {
-        self.read(reply, None, |numbers| match numbers[0] {
+        self.read(reply, Operation::Extend, None, |numbers| match numbers[0] {
             1 => Some(RenewalReply::Extended),
             2 => Some(RenewalReply::Free),
             3 => Some(RenewalReply::Taken),
@@ -183,17 +183,18 @@ impl Voter {
 
     /// Reads the answer to a release: how many locks were the owner's.
     pub fn release_reply(&self, reply: RawReply) -> Answered<u64> {
-        self.read(reply, None, |numbers| u64::try_from(numbers[0]).ok())
+        self.read(reply, Operation::Release, None, |numbers| u64::try_from(numbers[0]).ok())
     }
 
     fn read<T>(
         &self,
         reply: RawReply,
+        operation: Operation,
         resources: Option<&Resources>,
         read: impl FnOnce([i64; 3]) -> Option<T>,
     ) -> Answered<T> {
         let RawReply { connection, time, outcome } = reply;
-        let context = self.context.reply_context(Operation::Acquire);
+        let context = self.context.reply_context(operation);
         let vote = outcome.and_then(|values| {
             // Of several locks, some may have been written before one was refused.
             let is_single = resources.is_some_and(|resources| resources.as_slice().len() == 1);
