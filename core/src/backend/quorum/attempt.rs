@@ -97,6 +97,7 @@ impl Attempting<'_> {
                     sleep((round_trip.unwrap_or_default() / 2).max(SHORTEST_KEEP)).await;
                     self.again(Decision::Keep)?;
                 }
+                Decision::GiveUp(Failure::Busy(_)) if !out_of_patience && self.is_home_awaited() => {}
                 Decision::GiveUp(failure) => return self.give_up(failure).await,
             }
         }
@@ -104,6 +105,12 @@ impl Attempting<'_> {
 
     const fn members(&self) -> &Arc<Members> {
         &self.backend.members
+    }
+
+    /// Whether this is a waiter whose home has not answered: its home wakes it, once it has queued it.
+    fn is_home_awaited(&self) -> bool {
+        let at_home = self.home.map(|home| self.round.answers()[home]);
+        self.request.waiter.is_some() && at_home == Some(Answer::Asked)
     }
 
     /// Sends the proposal of this round to all nodes that vote.

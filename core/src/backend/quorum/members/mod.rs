@@ -164,10 +164,18 @@ impl Members {
         decides.map_or(SHORTEST_PATIENCE, |&limit| (2 * limit).max(SHORTEST_PATIENCE))
     }
 
-    /// The home of a resource: the first node in its order that is connected.
+    /// The home of a resource: the first node in its order that votes, because only those are asked, and so
+    /// queue waiters and settle split votes; without any, the first that is connected. Whether a node votes
+    /// depends on its start, so clients agree about it but for a moment.
     pub fn home(&self, resource: &str, standings: &[Standing]) -> Option<usize> {
-        let order = home::order(resource, self.all.iter().map(|member| &*member.address));
-        order.into_iter().find(|&node| !matches!(standings[node], Standing::Away))
+        let order = self.order(resource);
+        let first = |may_be: fn(&Standing) -> bool| order.iter().copied().find(|&at| may_be(&standings[at]));
+        first(Standing::votes).or_else(|| first(Standing::is_connected))
+    }
+
+    /// The nodes in the order in which they are home to a resource.
+    pub fn order(&self, resource: &str) -> Vec<usize> {
+        home::order(resource, self.all.iter().map(|member| &*member.address))
     }
 
     /// Accepts nothing more.

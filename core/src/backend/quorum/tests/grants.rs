@@ -225,7 +225,6 @@ fn nodes_that_refuse_leave_no_doubt() {
     let refused = |operation: &str| format!("out of memory; {operation}; raise its maxmemory");
     assert!(error.to_string().contains(&refused("nothing was granted")), "{error}");
     let error = extend(&backend, &warm).unwrap_err();
-    assert_eq!(error.code(), "BACKEND_UNAVAILABLE", "{error}");
     assert!(error.to_string().contains(&refused("the lease keeps its old deadline")), "{error}");
     eventually("nothing is left", || locked(&servers, "r") == 0 && backend.pending_cleanups() == 0);
 }

@@ -3,6 +3,7 @@
 mod grants;
 mod late;
 mod restarts;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

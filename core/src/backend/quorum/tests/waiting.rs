@@ -1,0 +1,74 @@
+//! Where waiters are queued, and what wakes them.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use super::*;
+use crate::backend::contract::Busy;
+use crate::backend::redis::tests::servers::proxy::Proxy;
+use crate::backend::redis::tests::servers::server::available;
+use crate::backend::waiter::Waiter;
+
+/// A resource whose home is this node, among all of them.
+fn homed_at(backend: &QuorumBackend, node: usize) -> String {
+    let members = &backend.members;
+    let order = |name: &str| members.order(name);
+    (0..1_000).map(|number| format!("r{number}")).find(|name| order(name)[0] == node).unwrap()
+}
+
+/// An attempt of a waiter that is not granted.
+fn refused(backend: &Arc<QuorumBackend>, name: &str) -> Busy {
+    let waiter = Waiter::new(false);
+    let request = Request { waiter: Some(waiter.clone()), ..request(name, 10_000) };
+    let backend = Arc::clone(backend);
+    let outcome = on_io(async move {
+        backend.join_queue(&request.resources, &waiter).await.unwrap();
+        let outcome = backend.acquire(&request).await;
+        backend.leave_queue(&request.resources, &waiter).await;
+        outcome
+    });
+    match outcome {
+        Ok(Attempt::Busy(busy)) => busy,
+        other => panic!("not busy: {other:?}"),
+    }
+}
+
+#[test]
+fn a_waiter_does_not_poll_because_its_home_is_the_last_to_answer() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let proxy = Proxy::start(servers[2].port);
+    let urls = vec![servers[0].url(), servers[1].url(), proxy.url()];
+    let backend = backend_with(options(urls));
+    granted(acquire(&backend, &request("warm", 5_000)));
+    let name = homed_at(&backend, 2);
+    granted(acquire(&backend, &request(&name, 10_000)));
+    sleep(MOMENT);
+    // Longer than the others take, and less than they are waited for.
+    proxy.delay(Duration::from_millis(3));
+    let tries = 20;
+    let polls = (0..tries).filter(|_| refused(&backend, &name).remaining.unwrap() < Duration::from_secs(1));
+    let polls = polls.count();
+    assert!(polls <= tries / 2, "{polls} of {tries} waiters do not rely on their home");
+}
+
+#[test]
+fn a_node_that_does_not_vote_is_the_home_of_nothing() {
+    if !available() {
+        return;
+    }
+    let mut servers = servers(3);
+    sleep(Duration::from_millis(3_100));
+    servers[2].restart();
+    let urls = servers.iter().map(Server::url).collect();
+    let options = Options { max_ttl_ms: 10_000, restart_delay_ms: Some(2_000), ..options(urls) };
+    let backend = backend_with(options);
+    let name = homed_at(&backend, 2);
+    granted(acquire(&backend, &request(&name, 10_000)));
+    assert_eq!(locked(&servers, &name), 2, "the third node does not vote yet");
+    let remaining = refused(&backend, &name).remaining.unwrap();
+    assert!(remaining > Duration::from_secs(1), "it polls after {remaining:?}");
+    assert_eq!(locked(&servers, &name), 2, "the third node does not vote yet");
+}
