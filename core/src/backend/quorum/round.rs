@@ -151,7 +151,7 @@ impl Round {
         }
         let at_home = self.home.map_or(Answer::NotSent, |home| self.answers[home]);
         let may_keep = self.keeps < MAX_KEEPS && now < limits.keep_until;
-        if at_home == Answer::Granted && may_keep && !self.is_leased() {
+        if at_home == Answer::Granted && may_keep && self.is_contended() && !self.is_leased() {
             return Decision::Keep;
         }
         let mut left: Vec<_> = self.held().map(|(left, _)| left.unwrap_or(Duration::MAX)).collect();
@@ -328,6 +328,14 @@ mod tests {
         assert_eq!(round.decide(SENT, limits(false)), busy(90), "it gives way in the end");
         let late = SENT + Duration::from_millis(25);
         assert_eq!(decide_at(late, &split), busy(90), "or after a quarter of the TTL");
+    }
+
+    #[test]
+    fn a_vote_without_a_rival_is_not_split() {
+        let away = Decision::GiveUp(Failure::Undecided);
+        assert_eq!(decide(3, &[Granted, Gone, Gone]), away, "asking again would change nothing");
+        let refused = Decision::GiveUp(Failure::TooFew);
+        assert_eq!(decide(3, &[Granted, High(4), High(3)]), refused);
     }
 
     fn decide_at(now: BootInstant, answers: &[Answer]) -> Decision {
