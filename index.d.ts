@@ -291,7 +291,8 @@ export interface QuorumOptions extends Omit<QuorumNodeOptions, 'url'> {
   nodes: readonly (string | URL | QuorumNodeOptions)[]
   /**
    * The longest `ttlMs` of a quorum lock, in milliseconds: an integer from 10 to 86,400,000. A longer `ttlMs`
-   * is refused with a `RangeError`. A node that was restarted does not vote for this long.
+   * of an acquire, or of the manager's `defaults`, is refused with a `RangeError` (`INVALID_OPTION`), and not
+   * shortened. A node that was restarted does not vote for this long.
    * @default 60_000
    */
   maxTtlMs?: number | undefined
@@ -358,8 +359,9 @@ export interface RenewOptions {
 /** The options of every acquire. */
 export interface AcquireOptions {
   /**
-   * How long the lease lasts, in milliseconds: an integer from 10 to 86,400,000 (24 h).
-   * @default 10_000
+   * How long the lease lasts, in milliseconds: an integer from 10 to 86,400,000 (24 h); of a quorum lock to
+   * {@link QuorumOptions.maxTtlMs}.
+   * @default 10_000; of quorum locks the smaller of that and `maxTtlMs`
    */
   ttlMs?: number | undefined
   /**

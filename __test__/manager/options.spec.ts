@@ -46,6 +46,16 @@ describe('options of a manager', () => {
     [{ quorum: { nodes: [...nodes(2), 'redis+sentinel://c/m'] } }, 'TypeError', 'one independent server'],
     [{ quorum: { nodes: nodes(3), maxTtlMs: 0 } }, 'RangeError', 'quorum.maxTtlMs'],
     [{ quorum: { nodes: nodes(3), restartDelayMs: -1 } }, 'RangeError', 'quorum.restartDelayMs'],
+    [
+      { quorum: { nodes: nodes(3) }, defaults: { ttlMs: 60_001 } },
+      'RangeError',
+      'defaults.ttlMs of a quorum lock must be at most quorum.maxTtlMs (60000), got 60001',
+    ],
+    [
+      { redis: 'redis://x', quorum: { nodes: nodes(3), maxTtlMs: 500 }, defaults: { ttlMs: 501 } },
+      'RangeError',
+      'defaults.ttlMs of a quorum lock must be at most quorum.maxTtlMs (500), got 501',
+    ],
     [{ quorum: { nodes: nodes(3), replicas: 1 } }, 'TypeError', 'unknown option "replicas" in quorum'],
     [{ strategy: 'strong' }, 'TypeError', 'needs the option redis'],
     [{ redis: 5 }, 'TypeError', 'redis must be an object'],
@@ -139,6 +149,22 @@ describe('options of a manager', () => {
       expect(error).toMatchObject({ name: 'TypeError', code: 'INVALID_OPTION' })
       expect(error.message).toMatch(new RegExp(`^${name} must be an object, got .*${named}`))
     }
+  })
+
+  it('limit the leases of quorum locks, and shorten only the built-in default', async () => {
+    const quorum = { nodes: nodes(3), maxTtlMs: 500 }
+    const locks = closing(new LockManager({ quorum, defaults: { ttlMs: 500 } }))
+    const error = await rejection(locks.tryAcquireQuorum('r', { ttlMs: 501 }))
+    expect(error).toMatchObject({ name: 'RangeError', code: 'INVALID_OPTION' })
+    expect(error.message).toContain('ttlMs of a quorum lock must be at most quorum.maxTtlMs (500), got 501')
+    const require = createRequire(import.meta.url)
+    const { acquireRequest, managerSettings } = require('../../lib/options/index.js') as {
+      acquireRequest: (...call: unknown[]) => unknown
+      managerSettings: (options: unknown) => unknown
+    }
+    const { STRATEGIES } = require('../../lib/strategies.js') as { STRATEGIES: { quorum: unknown } }
+    const request = acquireRequest(STRATEGIES.quorum, {}, managerSettings({ quorum }))
+    expect(request).toMatchObject({ ttlMs: 500 })
   })
 
   it('can be instances of classes, and objects without a prototype', () => {

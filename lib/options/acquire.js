@@ -44,8 +44,10 @@ const ALL_KEYS = [...ACQUIRE_KEYS, ...ACKNOWLEDGEMENT_KEYS]
  * The manager's `defaults`. Acknowledgement options are checked even if no server is configured.
  * @param {unknown} value
  * @param {{ replicas: number, durable: boolean } | undefined} declared; undefined without a server
+ * @param {number} maxTtlMs of quorum locks, for which the defaults are, too
  */
-function acquireDefaults(value, declared) {
+function acquireDefaults(value, declared, maxTtlMs) {
+  const given = object('defaults', value, DEFAULTS_KEYS, { elsewhere })
   const {
     ttlMs = 10_000,
     waitMs,
@@ -55,9 +57,11 @@ function acquireDefaults(value, declared) {
     acks = declared?.durable ? 0 : 'all',
     ackTimeoutMs,
     fsync = false,
-  } = object('defaults', value, DEFAULTS_KEYS, { elsewhere })
+  } = given
+  const lasts = integer('defaults.ttlMs', ttlMs, TTL)
   return {
-    ttlMs: integer('defaults.ttlMs', ttlMs, TTL),
+    // The built-in default is shortened instead: it is no wish of the user.
+    ttlMs: given.ttlMs === undefined ? lasts : leaseTime('defaults.ttlMs', lasts, maxTtlMs),
     // Undefined when not given, because the built-in defaults of acquires and of withLock differ.
     waitMs: optional(integerOrInfinity, 'defaults.waitMs', waitMs, 0),
     renew: optional(renewal, 'defaults.renew', renew, RENEWAL),
@@ -85,7 +89,7 @@ function acquireRequest(strategy, value, { defaults, replicas, maxTtlMs, votes }
   const ttlMs =
     options.ttlMs === undefined
       ? Math.min(defaults.ttlMs, longest)
-      : leaseTime(integer('ttlMs', options.ttlMs, TTL), longest)
+      : leaseTime('ttlMs', integer('ttlMs', options.ttlMs, TTL), longest)
   const { waitMs = defaults.waitMs ?? builtIn.waitMs, renew = defaults.renew ?? builtIn.renew } = options
   if (builtIn === ATTEMPT) assertNoWait(options.waitMs)
   const limits = typeof defaults.renew === 'object' ? defaults.renew : RENEWAL
@@ -138,14 +142,15 @@ function assertNoWait(waitMs) {
 }
 
 /**
+ * @param {string} name
  * @param {number} ttlMs
  * @param {number} longest
  */
-function leaseTime(ttlMs, longest) {
+function leaseTime(name, ttlMs, longest) {
   if (ttlMs <= longest) return ttlMs
   throw invalid(
     RangeError,
-    `ttlMs of a quorum lock must be at most quorum.maxTtlMs (${longest}), got ${ttlMs}: a node that was ` +
+    `${name} of a quorum lock must be at most quorum.maxTtlMs (${longest}), got ${ttlMs}: a node that was ` +
       'restarted does not vote for that long. Raise it for all clients, or renew the lock',
   )
 }

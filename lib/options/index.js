@@ -44,6 +44,7 @@ function managerSettings(value) {
     local: localConfig(options.local),
   }
   const strategy = defaultStrategy(options.strategy, config)
+  const maxTtlMs = config.quorum?.maxTtlMs ?? Infinity
   return {
     config,
     /** The function that is asked for those of Redis. */
@@ -54,10 +55,10 @@ function managerSettings(value) {
     connected: byPrecedence.filter((each) => each === strategy || options[each.option] !== undefined),
     replicas: config.redis?.replicas ?? 0,
     /** The longest TTL of quorum locks. */
-    maxTtlMs: config.quorum?.maxTtlMs ?? Infinity,
+    maxTtlMs,
     /** How many nodes must grant one: a majority. */
     votes: Math.floor((config.quorum?.nodes.length ?? 0) / 2) + 1,
-    defaults: acquireDefaults(options.defaults, config.redis),
+    defaults: acquireDefaults(options.defaults, config.redis, maxTtlMs),
   }
 }
 
