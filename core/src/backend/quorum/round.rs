@@ -151,8 +151,13 @@ impl Round {
         }
         let at_home = self.home.map_or(Answer::NotSent, |home| self.answers[home]);
         let may_keep = self.keeps < MAX_KEEPS && now < limits.keep_until;
-        if at_home == Answer::Granted && may_keep && self.is_contended() && !self.is_leased() {
-            return Decision::Keep;
+        if may_keep && self.is_contended() && !self.is_leased() {
+            match at_home {
+                Answer::Granted => return Decision::Keep,
+                // If this owner has it, and gave way, all contenders might.
+                Answer::Asked if !limits.out_of_patience => return Decision::Wait,
+                _ => {}
+            }
         }
         let mut left: Vec<_> = self.held().map(|(left, _)| left.unwrap_or(Duration::MAX)).collect();
         // So many must become free before a majority is.
@@ -328,6 +333,21 @@ mod tests {
         assert_eq!(round.decide(SENT, limits(false)), busy(90), "it gives way in the end");
         let late = SENT + Duration::from_millis(25);
         assert_eq!(decide_at(late, &split), busy(90), "or after a quarter of the TTL");
+    }
+
+    #[test]
+    fn no_contender_gives_way_before_the_home_has_answered() {
+        let mut split = round(3, &[]);
+        split.answer(1, TOKEN, held(90, 7));
+        split.answer(2, TOKEN, held(80, 8));
+        assert_eq!(split.decide(SENT, limits(false)), Decision::Wait);
+        assert_eq!(split.decide(SENT, limits(true)), busy(80), "the home hangs");
+        split.answer(0, TOKEN, Granted);
+        assert_eq!(split.decide(SENT, limits(false)), Decision::Keep);
+        let mut leased = round(3, &[]);
+        leased.answer(1, TOKEN, held(90, 7));
+        leased.answer(2, TOKEN, held(80, 7));
+        assert_eq!(leased.decide(SENT, limits(false)), busy(80), "whatever the home says");
     }
 
     #[test]
