@@ -1,5 +1,6 @@
 //! The quorum against real servers.
 
+mod clocks;
 mod grants;
 mod late;
 mod restarts;

@@ -4,6 +4,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::*;
+use crate::backend::redis::tests::eventually;
+use crate::backend::redis::tests::servers::proxy::Proxy;
 use crate::backend::redis::tests::servers::server::available;
 
 /// A quorum whose nodes do not vote for two seconds after a restart.
@@ -100,4 +102,31 @@ fn a_node_that_becomes_a_replica_does_not_stop_the_others() {
         granted(acquire(&backend, &held));
         assert_eq!(release(&backend, &held), Ok(true));
     }
+}
+
+#[test]
+fn scripts_of_one_run_are_not_used_on_another() {
+    if !available() {
+        return;
+    }
+    let servers = servers(4);
+    let proxy = Proxy::start(servers[2].port);
+    let backend = backend_with(options(vec![servers[0].url(), servers[1].url(), proxy.url()]));
+    let admit = || {
+        let backend = Arc::clone(&backend);
+        on_io(async move { backend.members.all()[2].voter.admit().await.map(|it| it.run_id.clone()) })
+    };
+    proxy.hold(|request| request.windows(6).any(|word| word == b"SCRIPT"));
+    let first = std::thread::scope(|scope| {
+        let first = scope.spawn(admit);
+        eventually("the scripts are under way", || proxy.is_holding());
+        // As by a proxy before a server that is replaced: the connection stays.
+        proxy.switch(servers[3].port);
+        proxy.let_go();
+        first.join().unwrap()
+    });
+    let error = first.unwrap_err();
+    assert_eq!(error.cause(), Some("the server was restarted meanwhile"), "{error}");
+    let run_id = admit().unwrap().unwrap();
+    assert!(servers[3].info("server").contains(&format!("run_id:{run_id}")), "{run_id}");
 }

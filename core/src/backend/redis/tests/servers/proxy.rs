@@ -34,12 +34,14 @@ struct Gate {
 }
 
 impl Gate {
-    /// Returns when a request may pass.
-    fn pass(&self, request: &[u8]) {
-        if self.next.lock().unwrap().take_if(|held| held(request)).is_some() {
+    /// Returns when a request may pass, and whether it was held.
+    fn pass(&self, request: &[u8]) -> bool {
+        let is_held = self.next.lock().unwrap().take_if(|held| held(request)).is_some();
+        if is_held {
             *self.holding.lock().unwrap() = true;
             drop(self.changed.wait_while(self.holding.lock().unwrap(), |holding| *holding).unwrap());
         }
+        is_held
     }
 }
 
@@ -73,8 +75,9 @@ impl Proxy {
             for client in listener.incoming().map_while(Result::ok) {
                 connections.fetch_add(1, Ordering::Relaxed);
                 let upstream = TcpStream::connect(("127.0.0.1", server.load(Ordering::SeqCst))).unwrap();
-                let (fault, gate, delay_us) = (Arc::clone(&fault), Arc::clone(&gate), Arc::clone(&delay_us));
-                std::thread::spawn(move || serve(client, upstream, &fault, &gate, &delay_us));
+                let (fault, gate) = (Arc::clone(&fault), Arc::clone(&gate));
+                let (delay_us, server) = (Arc::clone(&delay_us), Arc::clone(&server));
+                std::thread::spawn(move || serve(client, upstream, &fault, &gate, &delay_us, &server));
             }
         });
         proxy
@@ -84,7 +87,7 @@ impl Proxy {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Leads new connections to another server, as a name does after a failover.
+    /// Leads new connections to another server, as a name does after a failover, and one that is held.
     pub fn switch(&self, server: u16) {
         self.server.store(server, Ordering::SeqCst);
     }
@@ -129,11 +132,42 @@ fn serve(
     fault: &Arc<AtomicU8>,
     gate: &Gate,
     delay_us: &AtomicU64,
+    server: &AtomicU16,
 ) {
     // Whether a WAIT is in flight on this connection.
     let waiting = Arc::new(AtomicU8::new(0));
+    answer(&upstream, &client, fault, &waiting);
+    // They stay open, because the client would be closed with them.
+    let mut former = Vec::new();
+    let mut bytes = vec![0; 65_536];
+    while let Ok(count @ 1..) = client.read(&mut bytes) {
+        if bytes[..count].windows(4).any(|four| four == b"WAIT") {
+            if FAULTS[usize::from(fault.load(Ordering::SeqCst))] == Fault::CutBeforeServer {
+                break;
+            }
+            waiting.store(1, Ordering::SeqCst);
+        } else {
+            waiting.store(0, Ordering::SeqCst);
+        }
+        let now = server.load(Ordering::SeqCst);
+        if gate.pass(&bytes[..count]) && server.load(Ordering::SeqCst) != now {
+            let next = TcpStream::connect(("127.0.0.1", server.load(Ordering::SeqCst))).unwrap();
+            answer(&next, &client, fault, &waiting);
+            former.push(std::mem::replace(&mut upstream, next));
+        }
+        std::thread::sleep(Duration::from_micros(delay_us.load(Ordering::SeqCst)));
+        if upstream.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(Shutdown::Both);
+    let _ = upstream.shutdown(Shutdown::Both);
+}
+
+/// Passes on what the server answers.
+fn answer(upstream: &TcpStream, client: &TcpStream, fault: &Arc<AtomicU8>, waiting: &Arc<AtomicU8>) {
     let (mut from, mut to) = (upstream.try_clone().unwrap(), client.try_clone().unwrap());
-    let (their_fault, their_waiting) = (Arc::clone(fault), Arc::clone(&waiting));
+    let (their_fault, their_waiting) = (Arc::clone(fault), Arc::clone(waiting));
     std::thread::spawn(move || {
         let mut bytes = vec![0; 65_536];
         while let Ok(count @ 1..) = from.read(&mut bytes) {
@@ -154,22 +188,4 @@ fn serve(
         let _ = to.shutdown(Shutdown::Both);
         let _ = from.shutdown(Shutdown::Both);
     });
-    let mut bytes = vec![0; 65_536];
-    while let Ok(count @ 1..) = client.read(&mut bytes) {
-        if bytes[..count].windows(4).any(|four| four == b"WAIT") {
-            if FAULTS[usize::from(fault.load(Ordering::SeqCst))] == Fault::CutBeforeServer {
-                break;
-            }
-            waiting.store(1, Ordering::SeqCst);
-        } else {
-            waiting.store(0, Ordering::SeqCst);
-        }
-        gate.pass(&bytes[..count]);
-        std::thread::sleep(Duration::from_micros(delay_us.load(Ordering::SeqCst)));
-        if upstream.write_all(&bytes[..count]).is_err() {
-            break;
-        }
-    }
-    let _ = client.shutdown(Shutdown::Both);
-    let _ = upstream.shutdown(Shutdown::Both);
 }
