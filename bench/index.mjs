@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two
  * replicas on loopback, lets the subjects take turns on Node and on Bun, and prints the results. A full run
- * also writes results.json, results.svg and the table of the guards in README.md.
+ * also writes results.json, results.svg and the table of the guards in docs/reference/benchmarks.md.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ import { prepare } from './harness/prepare.mjs'
 import { findRuntimes } from './harness/runtimes.mjs'
 import { startServers } from './harness/servers.mjs'
 import { drawChart } from './report/chart.mjs'
-import { writeGuardTable } from './report/readme.mjs'
+import { writeGuardTable } from './report/guards.mjs'
 import { printResults, printThresholds } from './report/terminal.mjs'
 import { judge } from './report/thresholds.mjs'
 import { scenarios } from './scenarios/index.mjs'
@@ -32,7 +32,7 @@ const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [-
   --fast          with the addon that the tests use instead of a release build
   --with-node     another Node to run on
 
-Only a full run writes results.json, results.svg and the table of the guards in README.md.`
+Only a full run writes results.json, results.svg and the table of the guards in docs/reference/benchmarks.md.`
 
 /** A full run takes about ten minutes; with more rounds the medians would vary less. */
 const FULL = { rounds: 5, seconds: 0.35 }
@@ -98,7 +98,7 @@ async function main() {
   const footer = `fencelock ${fencelock} · Redis ${redis} with two replicas on loopback · ${machine.cpu}, ${machine.cores} cores · ${machine.kernel} · ${date.slice(0, 10)}`
   write('results.svg', drawChart(measured, footer))
   writeGuardTable(measured)
-  say('written: the table of the guards in README.md')
+  say('written: the table of the guards in docs/reference/benchmarks.md')
 }
 
 /** @param {string} name @param {string} text */

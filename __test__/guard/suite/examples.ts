@@ -1,16 +1,15 @@
-/** The examples of both READMEs for this store: each line prints what its comment says. */
+/** The examples of all documents for this store: each line prints what its comment says. */
 import { expect, it } from 'vitest'
 
 import type { Client } from '../../../scripts/sql-clients/index.mjs'
 import { generatePrisma } from '../../fixtures/examples/prisma'
-import { readSnippets, runSnippet } from '../../fixtures/examples/snippets'
+import { allSnippets, runSnippet } from '../../fixtures/examples/snippets'
 
 export function exampleSuite(
   need: string,
   { client, url }: { client?: () => Promise<Client>; url?: () => string },
 ): void {
-  const all = [...readSnippets(), ...readSnippets('guard/README.md')]
-  const snippets = all.filter(({ needs }) => needs.includes(need))
+  const snippets = allSnippets().filter(({ needs }) => needs.includes(need))
   it.each(snippets.map((snippet) => [snippet.name, snippet] as const))('%s', async (_, snippet) => {
     const opened = await client?.()
     await opened?.direct('CREATE TABLE account (id integer PRIMARY KEY, balance bigint)')

@@ -1,5 +1,5 @@
 /**
- * Writes the results of the guards as a table into README.md, between two comments that are not rendered.
+ * Writes the results of the guards as a table into docs/reference/benchmarks.md, between two comments that are not rendered.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -42,7 +42,7 @@ export function writeGuardTable(runtimes) {
     )
   })
   const head = ['a guarded write', 'round trips more', ...runtimes.map(({ label }) => label)]
-  const file = join(root, 'README.md')
+  const file = join(root, 'docs/reference/benchmarks.md')
   const text = readFileSync(file, 'utf8')
   writeFileSync(
     file,
