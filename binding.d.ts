@@ -26,11 +26,11 @@ export declare class NativeManager {
   /** Starts the first `count` of these calls. `names` are the resources of the acquires among them. */
   call(count: number, records: Float64Array, names: Array<string>): void
   /** The function returned these. */
-  supplyCredentials(question: number, username: string | undefined | null, password: string, expiresInMs?: number | undefined | null): void
+  supplyCredentials(source: number, question: number, username: string | undefined | null, password: string, expiresInMs?: number | undefined | null): void
   /** The function failed. */
-  failCredentials(question: number, why: string): void
+  failCredentials(source: number, question: number, why: string): void
   /** Asks no more. */
-  closeCredentials(): void
+  closeCredentials(source: number): void
   /** Cancels the wait of the call in this slot. */
   cancel(slot: number): void
   /**

@@ -96,7 +96,7 @@ export interface RedisServerOptions {
   commandTimeoutMs?: number | undefined
 }
 
-/** What {@link RedisServerOptions.credentials} returns. */
+/** What {@link RedisServerOptions.credentials} and {@link QuorumNodeOptions.credentials} return. */
 export interface RedisCredentials {
   /** ACL user. */
   username?: string | undefined
@@ -260,6 +260,13 @@ export interface QuorumNodeOptions {
   username?: string | undefined
   /** Overrides the URL's. */
   password?: string | undefined
+  /**
+   * Instead of username and password: as {@link RedisServerOptions.credentials}. A node's own function is asked
+   * for that node; that of all nodes once for all of them, so they must accept the same credentials, and all
+   * log in again when one of them refuses these. A node's own username, password or function replaces what
+   * all nodes have.
+   */
+  credentials?: (() => RedisCredentials | PromiseLike<RedisCredentials>) | undefined
   /** An integer from 0; overrides the URL's. */
   db?: number | undefined
   /** For `rediss://`; `true` is TLS with the defaults. */

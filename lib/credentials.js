@@ -1,7 +1,7 @@
 'use strict'
 
 /**
- * The function `redis.credentials`. The addon says when to ask it: it has the time, which no fake timers of
+ * The functions `credentials` of options. The addon says when to ask one: it has the time, which no fake timers of
  * tests stop and which keeps no process alive.
  */
 
@@ -27,9 +27,10 @@ onCredentials((number, question, refusal) => {
   if (asked) void resolved.then(() => asked.answer(question, refusal))
 })
 
-/** The credentials of one manager. */
+/** What one function of a manager returns. */
 class Credentials {
   #number = ++last
+  #name
   /** @type {CredentialsFunction | undefined} */
   #ask
   /** @type {NativeManager | undefined} */
@@ -39,8 +40,12 @@ class Credentials {
   /** Whether a failure was reported since. */
   #warned = false
 
-  /** @param {CredentialsFunction} ask */
-  constructor(ask) {
+  /**
+   * @param {string} name that of the option
+   * @param {CredentialsFunction} ask
+   */
+  constructor(name, ask) {
+    this.#name = name
     this.#ask = ask
     for (const [number, each] of inUse) if (each.deref() === undefined) inUse.delete(number)
     inUse.set(this.#number, new WeakRef(this))
@@ -59,7 +64,7 @@ class Credentials {
   close() {
     this.#ask = undefined
     inUse.delete(this.#number)
-    this.#native?.closeCredentials()
+    this.#native?.closeCredentials(this.#number)
   }
 
   /**
@@ -72,13 +77,14 @@ class Credentials {
     if (ask === undefined) return
     if (refusal !== undefined) this.#warn(`a server refused what it returned: ${refusal}`)
     try {
-      const { username, password, expiresInMs } = credentials(await Reflect.apply(ask, undefined, []))
-      this.#native?.supplyCredentials(question, username, password, expiresInMs)
+      const answer = await Reflect.apply(ask, undefined, [])
+      const { username, password, expiresInMs } = credentials(this.#name, answer)
+      this.#native?.supplyCredentials(this.#number, question, username, password, expiresInMs)
       this.#some = true
       if (refusal === undefined) this.#warned = false
     } catch (error) {
       const why = reason(error)
-      this.#native?.failCredentials(question, why)
+      this.#native?.failCredentials(this.#number, question, why)
       // Before there are any, calls fail, which say so.
       if (this.#some && this.#ask !== undefined) this.#warn(why)
     }
@@ -88,7 +94,7 @@ class Credentials {
   #warn(why) {
     if (this.#warned) return
     this.#warned = true
-    warnOfCredentials(why)
+    warnOfCredentials(this.#name, why)
   }
 }
 

@@ -67,13 +67,16 @@ class LockManager {
   constructor(options) {
     identify(this, 'a LockManager cannot be cloned')
     // The configuration has secrets, which the addon alone keeps.
-    const { config, credentials: ask, ...settings } = this.#checks.managerSettings(options)
+    const { config, credentials: sources, ...settings } = this.#checks.managerSettings(options)
     this.#settings = settings
-    const credentials = ask && new (require('./credentials.js').Credentials)(ask)
-    if (config.redis !== undefined && credentials !== undefined) config.redis.credentials = credentials.number
+    const credentials = sources.map(({ name, ask, servers }) => {
+      const source = new (require('./credentials.js').Credentials)(name, ask)
+      for (const server of servers) server.credentials = source.number
+      return source
+    })
     const native = binding.openManager(attach(), config)
     if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
-    credentials?.connect(native)
+    for (const source of credentials) source.connect(native)
     this.#calls = new ManagerCalls(native, credentials)
     this.#acquirer = new Acquirer(this.#calls, settings, this.#checks)
   }
@@ -265,7 +268,7 @@ class LockManager {
       return Promise.reject(error)
     }
     if (this.#closed === undefined) {
-      this.#calls.credentials?.close()
+      for (const source of this.#calls.credentials) source.close()
       this.#closed = submit((slot) => this.#calls.direct.close(slot, drainMs)).then((outcome) =>
         warnOfStillHeld(/** @type {Native.StillHeld | undefined} */ (detail(outcome))),
       )

@@ -72,12 +72,13 @@ function warnOfStillHeld(stillHeld) {
 
 /**
  * The function for credentials failed, or what it returned was refused.
+ * @param {string} name that of the option
  * @param {string} why
  */
-function warnOfCredentials(why) {
+function warnOfCredentials(name, why) {
   warn(
     'FENCELOCK_CREDENTIALS',
-    `redis.credentials: ${why}; open connections keep the credentials that they have, and it is asked again`,
+    `${name}: ${why}; open connections keep the credentials that they have, and it is asked again`,
     'Have the function return credentials that the servers accept, well before the ones before expire.',
   )
 }

@@ -1,6 +1,7 @@
 //! The configuration of a manager, as the core's types. lib/options/ has already refused what a user can get
 //! wrong, with the messages users see.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use napi_derive::napi;
@@ -10,6 +11,9 @@ use fencelock_core::backend::{quorum, redis, sqlite};
 use fencelock_core::error::Result;
 use fencelock_core::lease::Strategy;
 use fencelock_core::runtime::clock::Clock;
+
+/// What functions for credentials return, by the numbers of the functions.
+pub(crate) type CredentialsByFunction = HashMap<u32, Arc<redis::AskedCredentials>>;
 
 /// A manager's configuration, with every default filled in.
 #[napi(object, object_to_js = false)]
@@ -119,13 +123,13 @@ pub struct LocalConfig {
 }
 
 impl ManagerConfig {
-    /// The backends this configuration asks for. `credentials` are those of the function, if there is one.
+    /// The backends this configuration asks for.
     pub(crate) fn backends(
         self,
-        credentials: Option<Arc<redis::AskedCredentials>>,
-    ) -> Result<impl Iterator<Item = (Strategy, Backend)>> {
+        credentials: &CredentialsByFunction,
+    ) -> Result<impl Iterator<Item = (Strategy, Backend)> + use<>> {
         let prefix = self.prefix;
-        let quorum = self.quorum.map(|config| config.backend(&prefix)).transpose()?;
+        let quorum = self.quorum.map(|config| config.backend(&prefix, credentials)).transpose()?;
         let strong = self.redis.map(|config| config.backend(prefix, credentials)).transpose()?;
         let local = sqlite::Config {
             path: self.local.path.into(),
@@ -146,9 +150,9 @@ impl ManagerConfig {
 }
 
 impl QuorumConfig {
-    fn backend(self, prefix: &str) -> Result<Backend> {
+    fn backend(self, prefix: &str, credentials: &CredentialsByFunction) -> Result<Backend> {
         let options = quorum::Options {
-            nodes: self.nodes.into_iter().map(|node| node.options(prefix.to_owned(), None)).collect(),
+            nodes: self.nodes.into_iter().map(|node| node.options(prefix.to_owned(), credentials)).collect(),
             max_ttl_ms: self.max_ttl_ms,
             restart_delay_ms: self.restart_delay_ms,
         };
@@ -158,12 +162,12 @@ impl QuorumConfig {
 }
 
 impl RedisConfig {
-    fn backend(self, prefix: String, credentials: Option<Arc<redis::AskedCredentials>>) -> Result<Backend> {
+    fn backend(self, prefix: String, credentials: &CredentialsByFunction) -> Result<Backend> {
         let config = redis::Config::new(self.options(prefix, credentials))?;
         Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
     }
 
-    fn options(self, prefix: String, credentials: Option<Arc<redis::AskedCredentials>>) -> redis::Options {
+    fn options(self, prefix: String, credentials: &CredentialsByFunction) -> redis::Options {
         let location = match (self.url, self.sentinels, self.cluster) {
             (_, Some(urls), _) => redis::Location::Sentinels(redis::SentinelOptions {
                 urls,
@@ -184,7 +188,7 @@ impl RedisConfig {
             durable: self.durable,
             username: self.username,
             password: self.password,
-            credentials,
+            credentials: self.credentials.and_then(|function| credentials.get(&function).cloned()),
             db: self.db,
             tls: self.tls.map(TlsConfig::options),
             sentinel_login,

@@ -13,7 +13,7 @@ use napi_derive::napi;
 use crate::bridge::Bridge;
 use crate::cancellations::Cancellations;
 use crate::completion_queue::CompletionQueue;
-use crate::config::ManagerConfig;
+use crate::config::{CredentialsByFunction, ManagerConfig};
 use crate::convert::failure::Failure;
 use crate::convert::outcome::{Outcome, grant};
 use crate::convert::stats::Stats;
@@ -34,16 +34,14 @@ pub struct NativeManager {
     pub(crate) manager: Arc<Manager>,
     pub(crate) queue: Arc<CompletionQueue>,
     pub(crate) cancellations: Cancellations,
-    /// Where the answers of the function `redis.credentials` go.
-    pub(crate) credentials: Option<Arc<AskedCredentials>>,
+    /// Where the answers of the functions for credentials go.
+    pub(crate) credentials: CredentialsByFunction,
 }
 
 impl ObjectFinalize for NativeManager {
     /// It was collected, and its locks with it; or the environment ends.
     fn finalize(self, _env: Env) -> napi::Result<()> {
-        if let Some(credentials) = &self.credentials {
-            credentials.close();
-        }
+        self.credentials.values().for_each(|credentials| credentials.close());
         if self.queue.disown(&self.manager) {
             self.manager.close(Duration::ZERO, |_| {});
         }
@@ -55,16 +53,8 @@ impl ObjectFinalize for NativeManager {
 #[napi(catch_unwind)]
 pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeManager, Failure> {
     let queue = Arc::clone(bridge.queue());
-    let credentials = config.redis.as_ref().and_then(|redis| redis.credentials).map(|function| {
-        // The queue lives as long as its environment, and may hold a manager that holds this.
-        let queue = Arc::downgrade(&queue);
-        AskedCredentials::new(move |ask| {
-            if let Some(queue) = queue.upgrade() {
-                queue.ask_for_credentials(function, ask);
-            }
-        })
-    });
-    let backends = match config.backends(credentials.clone()) {
+    let credentials = ask_functions(&config, &queue);
+    let backends = match config.backends(&credentials) {
         Ok(backends) => backends,
         Err(error) => return Either::B(error.into()),
     };
@@ -75,6 +65,25 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
     let manager = Manager::new(backends, Clock::System, listener, Arc::clone(&queue) as Arc<dyn Heartbeat>);
     queue.adopt(&manager);
     Either::A(NativeManager { manager, queue, cancellations: Cancellations::default(), credentials })
+}
+
+/// What the functions of this configuration return.
+fn ask_functions(config: &ManagerConfig, queue: &Arc<CompletionQueue>) -> CredentialsByFunction {
+    let nodes = config.quorum.iter().flat_map(|quorum| &quorum.nodes);
+    let functions = config.redis.iter().chain(nodes).filter_map(|servers| servers.credentials);
+    let mut all = CredentialsByFunction::new();
+    for function in functions {
+        all.entry(function).or_insert_with(|| {
+            // The queue lives as long as its environment, and may hold a manager that holds this.
+            let queue = Arc::downgrade(queue);
+            AskedCredentials::new(move |ask| {
+                if let Some(queue) = queue.upgrade() {
+                    queue.ask_for_credentials(function, ask);
+                }
+            })
+        });
+    }
+    all
 }
 
 impl NativeManager {

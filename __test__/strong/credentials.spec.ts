@@ -169,7 +169,7 @@ describe('a function that brings no credentials', () => {
     const locks = manager(() => new Promise(() => {}), { connectTimeoutMs: 150 })
     const error = await rejection(locks.acquireStrong(unique()))
     expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
-    expect(error.message).toContain('redis.credentials returned nothing within connectTimeoutMs')
+    expect(error.message).toContain('credentials returned nothing within connectTimeoutMs')
   })
 
   const secret = 'hunter2-s3cret'

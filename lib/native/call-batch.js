@@ -155,7 +155,7 @@ class ManagerCalls {
 
   /**
    * @param {NativeManager} native
-   * @param {{ close(): void } | undefined} credentials live as long as these calls can be made
+   * @param {readonly { close(): void }[]} credentials live as long as these calls can be made
    */
   constructor(native, credentials) {
     this.#native = native

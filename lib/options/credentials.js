@@ -1,12 +1,10 @@
 'use strict'
 
-/** The option `redis.credentials`, a function, and what it returns. */
+/** The options `credentials`, functions, and what they return. */
 
 const { invalid } = require('../errors.js')
 const { CREDENTIALS_KEYS } = require('./keys.js')
 const { object, optional, string, wrongType } = require('./validate.js')
-
-const RESULT = 'the result of redis.credentials'
 
 /** @typedef {() => unknown} CredentialsFunction */
 
@@ -19,23 +17,51 @@ function credentialsFunction(name, value) {
   throw wrongType(name, 'a function', value, '; credentials that never change are username and password')
 }
 
-/** @param {unknown} value what the function returned, after an await */
-function credentials(value) {
-  if (value === undefined) throw wrongType(RESULT, 'an object', value)
-  const { username, password, expiresInMs } = object(RESULT, value, CREDENTIALS_KEYS)
+/**
+ * @param {string} name of the options
+ * @param {{ readonly username?: unknown, readonly password?: unknown, readonly credentials?: unknown }} options
+ */
+function exclusiveCredentials(name, options) {
+  const { username, password } = options
+  const ask = optional(credentialsFunction, `${name}.credentials`, options.credentials)
+  if (ask !== undefined && (username !== undefined || password !== undefined)) {
+    throw invalid(
+      TypeError,
+      `${name}.credentials is asked for username and password: leave out ${name}.username and ${name}.password`,
+    )
+  }
+  return ask
+}
+
+/**
+ * A function for credentials, and those who log in with what it returns.
+ * @typedef {{
+ *   readonly name: string, readonly ask: CredentialsFunction,
+ *   readonly servers: { credentials?: number | undefined }[],
+ * }} CredentialsSource
+ */
+
+/**
+ * @param {string} name that of the option
+ * @param {unknown} value what the function returned, after an await
+ */
+function credentials(name, value) {
+  const result = `the result of ${name}`
+  if (value === undefined) throw wrongType(result, 'an object', value)
+  const { username, password, expiresInMs } = object(result, value, CREDENTIALS_KEYS)
   if (password === undefined) {
     throw invalid(
       TypeError,
-      `${RESULT} has no password${username === undefined ? '' : ', which a username needs'}`,
+      `${result} has no password${username === undefined ? '' : ', which a username needs'}`,
     )
   }
-  if (string(`password in ${RESULT}`, password) === '') {
-    throw invalid(RangeError, `password in ${RESULT} must not be empty`)
+  if (string(`password in ${result}`, password) === '') {
+    throw invalid(RangeError, `password in ${result} must not be empty`)
   }
   return {
-    username: optional(string, `username in ${RESULT}`, username),
+    username: optional(string, `username in ${result}`, username),
     password: /** @type {string} */ (password),
-    expiresInMs: optional(lifetime, `expiresInMs in ${RESULT}`, expiresInMs),
+    expiresInMs: optional(lifetime, `expiresInMs in ${result}`, expiresInMs),
   }
 }
 
@@ -49,4 +75,4 @@ function lifetime(name, value) {
   throw invalid(RangeError, `${name} must be a finite number above 0: the milliseconds that are left`)
 }
 
-module.exports = { credentials, credentialsFunction }
+module.exports = { credentials, exclusiveCredentials }

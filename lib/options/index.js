@@ -36,19 +36,20 @@ function managerSettings(value) {
     }
   }
   const redis = optional(redisConfig, 'redis', options.redis)
+  const quorum = optional(quorumConfig, 'quorum', options.quorum)
   /** @type {import('../../binding.js').ManagerConfig} */
   const config = {
     prefix: keyPrefix(options.prefix),
     redis: redis?.config,
-    quorum: optional(quorumConfig, 'quorum', options.quorum),
+    quorum: quorum?.config,
     local: localConfig(options.local),
   }
   const strategy = defaultStrategy(options.strategy, config)
   const maxTtlMs = config.quorum?.maxTtlMs ?? Infinity
   return {
     config,
-    /** The function that is asked for those of Redis. */
-    credentials: redis?.credentials,
+    /** The functions that are asked for those of servers. */
+    credentials: [...(redis?.credentials ?? []), ...(quorum?.credentials ?? [])],
     /** Of calls that name none. */
     strategy,
     /** Those whose backend is configured explicitly, and the default one. */

@@ -48,6 +48,7 @@ const redis = {
 const reach = {
   username: true,
   password: true,
+  credentials: true,
   db: true,
   tls: true,
   connectTimeoutMs: true,

@@ -3,7 +3,7 @@
 /** The manager's option `redis`: how to reach the servers of strong locks. */
 
 const { invalid } = require('../errors.js')
-const { credentialsFunction } = require('./credentials.js')
+const { exclusiveCredentials } = require('./credentials.js')
 const { REDIS_KEYS, TLS_KEYS, elsewhere } = require('./keys.js')
 const { clusterUrls, nodeAddressMap, sentinelUrls } = require('./redis-servers.js')
 const {
@@ -21,13 +21,13 @@ const MAX_REPLICAS = 1_000
 const TIMEOUT = { min: 1, max: 600_000 }
 
 /** @typedef {import('../../binding.js').RedisConfig} RedisConfig */
-/** @typedef {import('./credentials.js').CredentialsFunction} CredentialsFunction */
+/** @typedef {import('./credentials.js').CredentialsSource} CredentialsSource */
 /** @typedef {{ readonly [K in typeof REDIS_KEYS[number]]?: unknown }} Given */
 
 /**
  * @param {string} name
  * @param {unknown} value a URL, as text or as an object, or options
- * @returns {{ config: RedisConfig, credentials: CredentialsFunction | undefined }}
+ * @returns {{ config: RedisConfig, credentials: CredentialsSource[] }}
  */
 function redisConfig(name, value) {
   const given = typeof value === 'string' || isUrl(value) ? { url: value } : value
@@ -36,6 +36,7 @@ function redisConfig(name, value) {
   const isDurable = boolean('redis.durable', durable)
   // A quorum's log needs no acknowledgements, so its replicas need not be declared.
   const { replicas = isDurable ? 0 : 2 } = options
+  /** @type {RedisConfig} */
   const config = {
     ...servers(options),
     replicas: integer('redis.replicas', replicas, { min: 0, max: MAX_REPLICAS }),
@@ -51,14 +52,8 @@ function redisConfig(name, value) {
     connectTimeoutMs: integer('redis.connectTimeoutMs', connectTimeoutMs, TIMEOUT),
     commandTimeoutMs: integer('redis.commandTimeoutMs', commandTimeoutMs, TIMEOUT),
   }
-  const { username, password } = config
-  const credentials = optional(credentialsFunction, 'redis.credentials', options.credentials)
-  if (credentials !== undefined && (username !== undefined || password !== undefined)) {
-    throw invalid(
-      TypeError,
-      'redis.credentials is asked for username and password: leave out redis.username and redis.password',
-    )
-  }
+  const ask = exclusiveCredentials('redis', options)
+  const credentials = ask === undefined ? [] : [{ name: 'redis.credentials', ask, servers: [config] }]
   return { config, credentials }
 }
 

@@ -75,8 +75,8 @@ impl Config {
             None => settings(login)?,
             Some(_) if login.username.is_some() || login.password.is_some() => {
                 return Err(Error::invalid(
-                    "redis.credentials is asked for username and password: leave them out of the options and \
-                     of the URL",
+                    "the function for credentials is asked for username and password: leave them out of the \
+                     options and of the URL",
                 ));
             }
             Some(asked) => with(CredentialSource::Asked(asked), login.db),

@@ -360,8 +360,8 @@ fn refresh_after(good_for: Duration) -> Duration {
 
 fn unavailable(failure: Option<String>) -> Error {
     let what = match failure {
-        Some(_) => "redis.credentials failed",
-        None => "redis.credentials returned nothing within connectTimeoutMs",
+        Some(_) => "the function for credentials failed",
+        None => "the function for credentials returned nothing within connectTimeoutMs",
     };
     Error::BackendUnavailable(Report {
         consequence: Consequence::InMessage,

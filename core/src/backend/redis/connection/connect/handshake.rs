@@ -273,7 +273,7 @@ fn rejected(endpoint: &Endpoint, step: HandshakeStep, error: &ServerError) -> Er
     let permission = permissions::remedy(login(endpoint), &said);
     let (what, remedy) = match (step, error.code()) {
         _ if is_asked && is_login_refusal(error) => {
-            ("the server refused what redis.credentials returned", "it is asked again")
+            ("the server refused what the function for credentials returned", "it is asked again")
         }
         (HandshakeStep::Auth, "ERR") if said.contains("invalid password") => ("wrong password", "check it"),
         (HandshakeStep::Auth, "ERR") if said.contains("AUTH") => {
