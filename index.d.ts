@@ -261,10 +261,10 @@ export interface QuorumNodeOptions {
   /** Overrides the URL's. */
   password?: string | undefined
   /**
-   * Instead of username and password: as {@link RedisServerOptions.credentials}. A node's own function is asked
-   * for that node; that of all nodes once for all of them, so they must accept the same credentials, and all
-   * log in again when one of them refuses these. A node's own username, password or function replaces what
-   * all nodes have.
+   * Instead of username and password: as {@link RedisServerOptions.credentials}. A node's own function is
+   * asked for that node; that of all nodes once for all of them, so they must accept the same credentials,
+   * and all log in again when one of them refuses these. A node's own username, password or function
+   * replaces what all nodes have.
    */
   credentials?: (() => RedisCredentials | PromiseLike<RedisCredentials>) | undefined
   /** An integer from 0; overrides the URL's. */

@@ -1,8 +1,8 @@
 'use strict'
 
 /**
- * The functions `credentials` of options. The addon says when to ask one: it has the time, which no fake timers of
- * tests stop and which keeps no process alive.
+ * The functions `credentials` of options. The addon says when to ask one: it has the time, which no fake
+ * timers of tests stop and which keeps no process alive.
  */
 
 const { onCredentials } = require('./native/completions.js')

@@ -1,5 +1,5 @@
-//! The functions `credentials` of options: their questions go through the completion queue, their answers come
-//! here.
+//! The functions `credentials` of options: their questions go through the completion queue, their answers
+//! come here.
 
 use napi_derive::napi;
 

@@ -19,7 +19,9 @@ function credentialsFunction(name, value) {
 
 /**
  * @param {string} name of the options
- * @param {{ readonly username?: unknown, readonly password?: unknown, readonly credentials?: unknown }} options
+ * @param {{
+ *   readonly username?: unknown, readonly password?: unknown, readonly credentials?: unknown,
+ * }} options
  */
 function exclusiveCredentials(name, options) {
   const { username, password } = options
