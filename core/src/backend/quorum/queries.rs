@@ -47,7 +47,9 @@ impl QuorumBackend {
             (0..self.members.all().len()).map(|node| ask(node).map(move |answer| (node, answer))).collect();
         let mut due = Instant::now() + question_limit(&self.members);
         let (mut answers, mut reasons) = (Vec::new(), Vec::new());
+        let mut silent: Vec<_> = (0..self.members.all().len()).collect();
         while let Ok(Some((node, answer))) = timeout_at(due, pending.next()).await {
+            silent.retain(|&other| other != node);
             match answer {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
@@ -63,6 +65,7 @@ impl QuorumBackend {
         if answers.len() >= need {
             return Ok(answers);
         }
+        reasons.extend(self.members.silence(&silent));
         Err(Error::unavailable(format!(
             "{} of the {need} nodes of the quorum that must answer did: {}",
             answers.len(),

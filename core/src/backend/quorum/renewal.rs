@@ -41,15 +41,11 @@ impl QuorumBackend {
         let mut count = Count::default();
         let mut pending = FuturesUnordered::new();
         let now = self.clock.boot();
-        for (node, standing) in self.members.standings().iter().enumerate() {
-            let member = &self.members.all()[node];
-            if standing.is_connected() {
-                member.voter.keep_agreement();
-                let reply = member.voter.renew(renewal(None));
-                pending.push(reply.map(move |reply| (node, reply)));
-            } else {
-                count.reasons.push(format!("{}: {}", member.address, member.absence(standing, now)));
-            }
+        for (node, member) in self.members.all().iter().enumerate() {
+            member.voter.keep_agreement();
+            // Connects to a node that is away.
+            let reply = member.voter.renew(renewal(None));
+            pending.push(reply.map(move |reply| (node, reply)));
         }
         let limit = self.members.all().iter().map(|member| member.voter.command_timeout()).max();
         let due = Instant::now() + limit.unwrap_or_default().min(now.until(votes.deadline));
@@ -120,11 +116,14 @@ impl QuorumBackend {
         let held = self.leases.remove(owner).map(Arc::new);
         let (need, nodes) = (self.members.need(), self.members.all().len());
         let names = resources.as_slice().len() as u64;
-        let (mut deleted, mut missing, mut reasons) = (0, 0, Vec::new());
+        let (mut deleted, mut missing, mut reasons, mut silent) = (0, 0, Vec::new(), Vec::new());
         let mut pending = FuturesUnordered::new();
         for node in 0..nodes {
             match self.release_at(node, resources, owner, ttl, held.clone()) {
-                Some(release) => pending.push(release),
+                Some(release) => {
+                    pending.push(release);
+                    silent.push(node);
+                }
                 None => missing += 1,
             }
         }
@@ -132,6 +131,7 @@ impl QuorumBackend {
         let due = Instant::now() + limit.unwrap_or_default();
         while deleted < need && missing <= nodes - need {
             let Ok(Some(Ok((node, vote)))) = timeout_at(due, pending.next()).await else { break };
+            silent.retain(|&other| other != node);
             match vote {
                 Ok(count) if count == names => deleted += 1,
                 Ok(_) => missing += 1,
@@ -144,6 +144,7 @@ impl QuorumBackend {
         if deleted >= need || missing > nodes - need {
             return Ok(deleted >= need);
         }
+        reasons.extend(self.members.silence(&silent));
         Err(Error::BackendUnavailable(
             Report::new(format!(
                 "{} of the {need} nodes of the quorum that must answer a release did: {}",

@@ -67,7 +67,7 @@ impl Members {
     }
 
     /// Whether each node may be asked now. Connects those that are away, in the background.
-    pub fn standings(&self) -> Vec<Standing> {
+    fn standings(&self) -> Vec<Standing> {
         let now = self.clock.boot();
         let standing = |member: &Member| match member.voter.admitted() {
             None => {
@@ -176,6 +176,11 @@ impl Members {
     /// The nodes in the order in which they are home to a resource.
     pub fn order(&self, resource: &str) -> Vec<usize> {
         home::order(resource, self.all.iter().map(|member| &*member.address))
+    }
+
+    /// Why there are no answers of these nodes.
+    pub fn silence(&self, nodes: &[usize]) -> impl Iterator<Item = String> {
+        nodes.iter().map(|&node| format!("{}: it did not answer in time", self.all[node].address))
     }
 
     /// Accepts nothing more.

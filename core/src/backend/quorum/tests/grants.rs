@@ -150,6 +150,29 @@ fn an_extension_heals_and_a_lease_that_a_majority_lost_is_lost() {
 }
 
 #[test]
+fn an_extension_and_a_release_reconnect() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let backend = backend(&servers);
+    let held = request("r", 5_000);
+    granted(acquire(&backend, &held));
+    let disconnect = || {
+        for server in &servers {
+            server.run::<u32>(&["CLIENT", "KILL", "TYPE", "normal"]);
+        }
+        // Until the client has seen it.
+        sleep(Duration::from_millis(100));
+    };
+    disconnect();
+    extend(&backend, &held).unwrap();
+    disconnect();
+    assert_eq!(release(&backend, &held), Ok(true));
+    eventually("all nodes are free", || locked(&servers, "r") == 0);
+}
+
+#[test]
 fn several_resources_are_granted_together_or_not_at_all() {
     if !available() {
         return;

@@ -113,15 +113,16 @@ impl Admission {
         self.state.lock().last_error.clone()
     }
 
-    /// Whether a connection is to be made in the background; [`Self::end`] says that this is over.
-    pub fn begin(&self) -> bool {
-        self.current().is_none()
-            && !self.state.lock().closed
-            && !self.in_background.swap(true, Ordering::AcqRel)
-    }
-
-    pub fn end(&self) {
-        self.in_background.store(false, Ordering::Release);
+    /// See [`super::Voter::admit_soon`].
+    pub fn admit_soon(self: &Arc<Self>) {
+        let is_wanted = self.current().is_none() && !self.state.lock().closed;
+        if is_wanted && !self.in_background.swap(true, Ordering::AcqRel) {
+            let admission = Arc::clone(self);
+            tokio::spawn(async move {
+                let _ = admission.admit().await;
+                admission.in_background.store(false, Ordering::Release);
+            });
+        }
     }
 
     /// The node, once it is connected.

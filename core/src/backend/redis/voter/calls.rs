@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use redis::Value;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::admission::{Admission, Admitted, TimeSample};
 use super::scripts::{NUMBERS_A_PROPOSAL, Proposal, Renewal};
@@ -94,6 +95,16 @@ impl Call {
         }
     }
 
+    /// The only connection on which it may be sent.
+    const fn connection(&self) -> Option<u64> {
+        match self {
+            Self::Propose(proposal) => Some(proposal.connection),
+            // Nor would it be known on which connection it is under way.
+            Self::Renew(renewal) => renewal.heal,
+            Self::Release(_) => None,
+        }
+    }
+
     fn names(&self) -> usize {
         match self {
             Self::Propose(proposal) => proposal.resources.as_slice().len(),
@@ -128,12 +139,41 @@ impl Calls {
     async fn run(self: Arc<Self>) {
         let _ended = scopeguard::guard((), |()| self.queue.lock().batches -= 1);
         loop {
+            if self.admission.current().is_none() {
+                self.reconnect().await;
+            }
             let batch = self.queue.lock().next_batch();
             if batch.is_empty() {
                 return;
             }
             self.exchange(batch).await;
         }
+    }
+
+    /// Connects for the calls that any connection serves. All others fail at once, and those if it takes too
+    /// long.
+    async fn reconnect(&self) {
+        let operation = |entry: &Entry| entry.call.kind().operation();
+        let fail = |entries: Vec<Entry>, error: Option<Error>| {
+            for entry in entries {
+                let replies = self.context.reply_context(operation(&entry));
+                let error = error.clone().unwrap_or_else(|| replies.not_sent(&"it is not connected"));
+                settle_all(vec![entry], &NoVote { sent: false, error });
+            }
+        };
+        fail(self.queue.lock().take(|call| call.connection().is_some()), self.admission.last_error());
+        if self.queue.lock().waiting.is_empty() {
+            return;
+        }
+        // Goes on if it takes longer than there is time for here.
+        self.admission.admit_soon();
+        let limit = self.context.settings.command_timeout / 2;
+        let failed = match timeout(limit, self.admission.admit()).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => Some(error),
+            Err(_) => self.admission.last_error(),
+        };
+        fail(self.queue.lock().take(|_| true), failed);
     }
 
     /// Sends a batch, all calls of one kind, and settles it.
@@ -147,12 +187,8 @@ impl Calls {
             return settle_all(batch, &not_sent(error));
         };
         // The server may have been restarted since it was found to vote.
-        let is_outdated = |entry: &mut Entry| match &entry.call {
-            Call::Propose(proposal) => proposal.connection != admitted.serial,
-            // Nor would it be known on which connection it is under way.
-            Call::Renew(renewal) => renewal.heal.is_some_and(|connection| connection != admitted.serial),
-            Call::Release(_) => false,
-        };
+        let is_outdated =
+            |entry: &mut Entry| entry.call.connection().is_some_and(|serial| serial != admitted.serial);
         let outdated = batch.extract_if(.., is_outdated).collect();
         settle_all(outdated, &not_sent(replies.not_sent(&"it was connected again")));
         if batch.is_empty() {
@@ -191,6 +227,19 @@ impl Calls {
 }
 
 impl Queue {
+    /// Takes the calls that match out of the queue.
+    fn take(&mut self, matches: impl Fn(&Call) -> bool) -> Vec<Entry> {
+        let mut taken = Vec::new();
+        for entry in std::mem::take(&mut self.waiting) {
+            if matches(&entry.call) {
+                taken.push(entry);
+            } else {
+                self.waiting.push_back(entry);
+            }
+        }
+        taken
+    }
+
     /// The next calls that share a call of a script.
     fn next_batch(&mut self) -> Vec<Entry> {
         let Some(first) = self.waiting.front() else { return Vec::new() };

@@ -119,13 +119,7 @@ impl Voter {
 
     /// Connects in the background, unless it is connected or connecting.
     pub fn admit_soon(&self) {
-        if self.admission.begin() {
-            let admission = Arc::clone(&self.admission);
-            tokio::spawn(async move {
-                let _ = admission.admit().await;
-                admission.end();
-            });
-        }
+        self.admission.admit_soon();
     }
 
     /// Why the last attempt to connect failed.
