@@ -111,8 +111,8 @@ impl QuorumBackend {
                  of a holder that is cut off ends on both sides"
             )),
             clock_step: Judgement::with_guard(
-                "a clock of a node that steps forward ends leases early there; on a majority of nodes that is \
-                 a second holder. The clocks of the clients do not matter",
+                "a clock of a node that steps forward ends leases early there; with nodes that did not grant \
+                 them, it may grant them to a second holder. The clocks of the clients do not matter",
             ),
             power_loss: after_restart(
                 "nodes that lost their data do not vote before every lease that they may have forgotten is over",
