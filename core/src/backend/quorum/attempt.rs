@@ -15,6 +15,7 @@ use super::undo::{Asked, Undoing};
 use super::{QuorumBackend, leases::HeldVotes};
 use crate::backend::contract::{Attempt, Busy, Grant, Request};
 use crate::backend::redis::voter::{Answered, NoVote, Proposal, ProposalReply};
+use crate::backend::waiter::Waiter;
 use crate::error::{Consequence, Error, Report, Result};
 use crate::lease::{Acks, token};
 use crate::runtime::backoff::random_below;
@@ -116,12 +117,15 @@ impl Attempting<'_> {
     /// Sends the proposal of this round to all nodes that vote.
     fn propose(&mut self) {
         let request = self.request;
-        let waiting = request.waiter.as_ref().map(|waiter| self.backend.places.place_of(waiter));
+        let places = &self.backend.places;
+        let waiting = request.waiter.as_ref().map(|waiter| places.place_of(waiter));
+        let also_at = request.waiter.as_ref().and_then(|waiter| places.also_at(waiter));
         let (token, known) = (self.round.token(), self.round.known());
         for (node, standing) in self.standings.iter().enumerate() {
             let Standing::Votes(admitted) = standing else { continue };
             // A waiter is queued at its home, or everywhere if the order of all waiters matters.
-            let queued = waiting.as_ref().filter(|place| place.is_some() || self.home == Some(node));
+            let is_one_of_few = [self.home, also_at].contains(&Some(node));
+            let queued = waiting.as_ref().filter(|place| place.is_some() || is_one_of_few);
             let waiter = queued.and_then(|place| Some((request.waiter.clone()?, *place)));
             let voter = &self.backend.members.all()[node].voter;
             voter.keep_agreement();
@@ -243,9 +247,14 @@ impl Attempting<'_> {
                 let held = |node: &usize| matches!(self.round.answers()[*node], Answer::Held { .. });
                 let says = self.home.filter(held).or_else(|| (0..self.held.len()).find(held));
                 let resource = says.map_or(0, |node| self.held[node]);
-                // A waiter that its home does not know is not woken by it.
-                let unknown = self.request.waiter.is_some() && self.home.is_none_or(|home| !held(&home));
-                let soon = Some(random_below(8 * patience)).filter(|_| unknown);
+                let waiter = self.request.waiter.as_ref();
+                let soon = waiter.filter(|waiter| !self.is_queued(waiter)).map(|waiter| {
+                    let order = self.members().order(self.request.resources.first());
+                    if let Some(node) = order.into_iter().find(held) {
+                        self.backend.places.wait_also_at(waiter, node);
+                    }
+                    random_below(patience / 2)
+                });
                 let remaining = [left, soon].into_iter().flatten().min();
                 Ok(Attempt::Busy(Busy { resource, remaining }))
             }
@@ -272,6 +281,16 @@ impl Attempting<'_> {
                 Err(Error::OutcomeUnknown(report.with_consequence(Consequence::MayBeGranted)))
             }
         }
+    }
+
+    /// Whether a node that is held knows of this waiter, so that it is woken. The lease may be on a majority
+    /// without its home.
+    fn is_queued(&self, waiter: &Waiter) -> bool {
+        let held = |node: usize| matches!(self.round.answers()[node], Answer::Held { .. });
+        if waiter.is_fair() {
+            return (0..self.held.len()).any(held);
+        }
+        [self.home, self.backend.places.also_at(waiter)].into_iter().flatten().any(held)
     }
 
     /// Releases on all nodes that were asked.

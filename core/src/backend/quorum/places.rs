@@ -15,6 +15,8 @@ struct Place {
     nodes: Vec<usize>,
     /// Its place in the queues of all nodes, in microseconds since 1970; `None`: it is not fair.
     at: Option<u64>,
+    /// A node at which it waits besides its home.
+    also_at: Option<usize>,
 }
 
 impl Places {
@@ -29,6 +31,18 @@ impl Places {
         let place = places.entry(waiter.number()).or_default();
         // A waiter that begins again keeps its place.
         place.at = place.at.or(at);
+    }
+
+    /// The home does not know of it, so it waits at this node, too, from the next attempt on.
+    pub fn wait_also_at(&self, waiter: &Waiter, node: usize) {
+        if let Some(place) = self.0.lock().get_mut(&waiter.number()) {
+            place.also_at = Some(node);
+        }
+    }
+
+    /// The node at which it waits besides its home.
+    pub fn also_at(&self, waiter: &Waiter) -> Option<usize> {
+        self.0.lock().get(&waiter.number()).and_then(|place| place.also_at)
     }
 
     /// The waiter waits at this node from now on. `false`: it already does, or left.

@@ -1,11 +1,12 @@
 //! Where waiters are queued. One that is not fair waits at the home of what it wants, where contenders meet
-//! anyway. Fair ones are queued on all nodes, each at a place that it brings: if the nodes decided about it
-//! by their own clocks, they would have different orders, and no waiter would be first at a majority.
+//! anyway; if a majority without its home has the lease, it waits at one of those, too. Fair ones are queued
+//! on all nodes, each at a place that it brings: if the nodes decided about it by their own clocks, they would
+//! have different orders, and no waiter would be first at a majority.
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use tokio::time::timeout;
+use futures_util::future::{join, join_all};
+use tokio::time::{sleep, timeout};
 
 use super::QuorumBackend;
 use super::attempt::too_few_vote;
@@ -26,7 +27,12 @@ impl QuorumBackend {
             return Err(too_few_vote(&self.members, &standings, self.clock.boot()));
         }
         self.places.enter(waiter, now_us.filter(|_| waiter.is_fair()));
-        let joined = self.wait_at(resources, waiter, &standings).await;
+        // If the vote was split, the owner that has the home node asks the others again in a moment. Who gave
+        // way and came back sooner would take those from it, and split the vote again.
+        let home = self.members.home(resources.first(), &standings).filter(|_| !waiter.is_fair());
+        let round_trip = home.and_then(|home| self.members.all()[home].round_trip());
+        let (joined, ()) =
+            join(self.wait_at(resources, waiter, &standings), sleep(round_trip.unwrap_or_default())).await;
         if joined.is_err() {
             self.stop_waiting(resources, waiter).await;
         }
@@ -43,7 +49,8 @@ impl QuorumBackend {
         let nodes: Vec<_> = if waiter.is_fair() {
             (0..standings.len()).filter(|&node| standings[node].is_connected()).collect()
         } else {
-            self.members.home(resources.first(), standings).into_iter().collect()
+            let home = self.members.home(resources.first(), standings);
+            home.into_iter().chain(self.places.also_at(waiter)).collect()
         };
         let joins = nodes.into_iter().filter(|&node| self.places.add(waiter, node)).map(|node| async move {
             self.members.all()[node].voter.wait_queue().join(resources, waiter).await

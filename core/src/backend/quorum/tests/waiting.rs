@@ -1,7 +1,9 @@
 //! Where waiters are queued, and what wakes them.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
 
 use super::*;
 use crate::backend::contract::Busy;
@@ -71,4 +73,61 @@ fn a_node_that_does_not_vote_is_the_home_of_nothing() {
     let remaining = refused(&backend, &name).remaining.unwrap();
     assert!(remaining > Duration::from_secs(1), "it polls after {remaining:?}");
     assert_eq!(locked(&servers, &name), 2, "the third node does not vote yet");
+}
+
+#[test]
+fn a_waiter_whose_home_is_free_relies_on_another_node() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let backend = backend(&servers);
+    let name = homed_at(&backend, 2);
+    let lease = request(&name, 10_000);
+    granted(acquire(&backend, &lease));
+    sleep(MOMENT);
+    // As if a contender had it when the majority was granted.
+    let _: i64 = servers[2].run(&["DEL", &lock_key(&name)]);
+    let waiter = Waiter::new(false);
+    let wanted = Request { waiter: Some(waiter.clone()), ..request(&name, 10_000) };
+    let (to_wait, outcomes) = (Arc::clone(&backend), Arc::clone(&backend));
+    let (resources, woken) = (wanted.resources.clone(), waiter.clone());
+    on_io(async move { to_wait.join_queue(&resources, &woken).await }).unwrap();
+    let remaining = |owner| {
+        let attempt = Request { owner, ..wanted.clone() };
+        match acquire(&outcomes, &attempt) {
+            Ok(Attempt::Busy(busy)) => busy.remaining.unwrap(),
+            other => panic!("not busy: {other:?}"),
+        }
+    };
+    let first = remaining(Owner::random());
+    assert!(first < Duration::from_secs(1), "no node knows of it: {first:?}");
+    let second = remaining(Owner::random());
+    assert!(second > Duration::from_secs(1), "it polls after {second:?}");
+    assert!(release(&backend, &lease).unwrap());
+    on_io(async move { timeout(MOMENT, waiter.woken()).await }).expect("the release wakes it");
+}
+
+#[test]
+fn who_gave_way_does_not_come_back_before_the_vote_is_settled() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let proxies: Vec<_> = servers.iter().map(|server| Proxy::start(server.port)).collect();
+    for proxy in &proxies {
+        proxy.delay(Duration::from_millis(10));
+    }
+    let backend = backend_with(options(proxies.iter().map(Proxy::url).collect()));
+    granted(acquire(&backend, &request("r", 10_000)));
+    let join = || {
+        let (backend, begun) = (Arc::clone(&backend), Instant::now());
+        let (resources, waiter) = (Resources::one("r").unwrap(), Waiter::new(false));
+        on_io(async move { backend.join_queue(&resources, &waiter).await }).unwrap();
+        begun.elapsed()
+    };
+    // It subscribes, which takes a round trip, too.
+    join();
+    let pause = join();
+    assert!(pause >= Duration::from_millis(10), "the owner at home asks again only after {pause:?}");
 }
