@@ -222,10 +222,10 @@ export interface Kinds {
   credentials: number
 }
 
-/** The file of local locks. */
+/** Where local locks are. */
 export interface LocalConfig {
-  /** An absolute path. */
-  path: string
+  /** An absolute path; none for locks in the memory of the manager. */
+  path?: string
   /** `synchronous = FULL` instead of `NORMAL`. */
   fullDurability: boolean
   /** Whether the file may be on a network or FUSE file system. */

@@ -204,7 +204,7 @@ export interface TlsOptions {
   rejectUnauthorized?: boolean | undefined
 }
 
-/** The file of local locks. */
+/** The file of local locks, or none. */
 export interface LocalOptions {
   /**
    * A SQLite file of fencelock's own, never your application's database. It is created if it is missing; its
@@ -223,8 +223,14 @@ export interface LocalOptions {
    * Every name that was locked keeps a row (some 150 bytes for a short one), also when it is free; the rows
    * of names that were not locked for seven days go, a few with each grant. So a file is about as large as
    * the names of a week need. It never shrinks, because its space is used again.
+   *
+   * `':memory:'` is for tests: no file, but the memory of this manager. No other manager, worker or process
+   * sees these locks, and nothing outlives the manager. Otherwise they do all that local locks do. The other
+   * options are about a file, and are refused with it. A file of that name is `'./:memory:'`.
    * @example
    * new LockManager({ local: join(import.meta.dirname, 'locks.sqlite') })
+   * @example
+   * const locks = new LockManager({ local: ':memory:' })
    * @default 'locks.sqlite'
    */
   path?: string | URL
@@ -329,7 +335,8 @@ export interface ManagerOptions {
   /** For quorum locks: the nodes. As with `redis`, leave out the key, not the value. */
   quorum?: QuorumOptions
   /**
-   * For local locks: a path, a `file:` URL, or options. As with `redis`, leave out the key, not the value.
+   * For local locks: a path, a `file:` URL, or options; `':memory:'` for tests. As with `redis`, leave out
+   * the key, not the value.
    */
   local?: string | URL | LocalOptions
   /**
@@ -662,7 +669,7 @@ export interface Guarantee {
   readonly survives: Survives
   /** The server; `null` for local locks. */
   readonly server: ServerInfo | null
-  /** The lock file; `null` for locks of a server. */
+  /** The lock file; `null` for locks of a server, and in memory. */
   readonly file: LockFileInfo | null
   /** What to check, each with what to do. */
   readonly warnings: readonly string[]

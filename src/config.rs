@@ -7,7 +7,7 @@ use std::sync::Arc;
 use napi_derive::napi;
 
 use fencelock_core::backend::Backend;
-use fencelock_core::backend::{quorum, redis, sqlite};
+use fencelock_core::backend::{memory, quorum, redis, sqlite};
 use fencelock_core::error::Result;
 use fencelock_core::lease::Strategy;
 use fencelock_core::runtime::clock::Clock;
@@ -107,11 +107,11 @@ pub struct TlsConfig {
     pub reject_unauthorized: bool,
 }
 
-/// The file of local locks.
+/// Where local locks are.
 #[napi(object, object_to_js = false)]
 pub struct LocalConfig {
-    /// An absolute path.
-    pub path: String,
+    /// An absolute path; none for locks in the memory of the manager.
+    pub path: Option<String>,
     /// `synchronous = FULL` instead of `NORMAL`.
     pub full_durability: bool,
     /// Whether the file may be on a network or FUSE file system.
@@ -131,21 +131,30 @@ impl ManagerConfig {
         let prefix = self.prefix;
         let quorum = self.quorum.map(|config| config.backend(&prefix, credentials)).transpose()?;
         let strong = self.redis.map(|config| config.backend(prefix, credentials)).transpose()?;
-        let local = sqlite::Config {
-            path: self.local.path.into(),
-            durability: if self.local.full_durability {
+        let local = self.local.backend();
+        let strong = strong.map(|strong| (Strategy::Strong, strong));
+        let quorum = quorum.map(|quorum| (Strategy::Quorum, quorum));
+        Ok([Some((Strategy::Local, local)), strong, quorum].into_iter().flatten())
+    }
+}
+
+impl LocalConfig {
+    fn backend(self) -> Backend {
+        let Some(path) = self.path else {
+            return Backend::Memory(memory::MemoryBackend::new(Clock::System));
+        };
+        let config = sqlite::Config {
+            path: path.into(),
+            durability: if self.full_durability {
                 sqlite::Durability::Full
             } else {
                 sqlite::Durability::Normal
             },
-            allow_network_filesystem: self.local.allow_network_filesystem,
-            mode: self.local.mode,
-            is_relative: self.local.relative,
+            allow_network_filesystem: self.allow_network_filesystem,
+            mode: self.mode,
+            is_relative: self.relative,
         };
-        let local = Backend::Sqlite(sqlite::SqliteBackend::new(local, Clock::System));
-        let strong = strong.map(|strong| (Strategy::Strong, strong));
-        let quorum = quorum.map(|quorum| (Strategy::Quorum, quorum));
-        Ok([Some((Strategy::Local, local)), strong, quorum].into_iter().flatten())
+        Backend::Sqlite(sqlite::SqliteBackend::new(config, Clock::System))
     }
 }
 

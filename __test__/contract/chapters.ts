@@ -2,6 +2,7 @@
 import { LockManager, type ManagerOptions } from 'fencelock'
 import { beforeAll, describe } from 'vitest'
 
+import { onCleanup } from '../fixtures/cleanup'
 import { closing } from '../fixtures/locks'
 import { type Variant } from '../fixtures/strategies'
 import { endingContract } from './ending'
@@ -13,13 +14,14 @@ import { waitingContract } from './waiting'
 
 /** Declares the tests of these variants. */
 export function contractOf(variants: readonly Variant[]): void {
-  describe.each(variants)('$name', ({ strategy, start }) => {
+  describe.each(variants)('$name', ({ strategy, isShared, start }) => {
     let options: ManagerOptions
     beforeAll(async () => {
       options = await start()
     })
     const subject = () => ({ strategy, manager: () => new LockManager(options) })
-    const about = { subject, manager: () => closing(subject().manager()) }
+    const another = () => closing(subject().manager())
+    const about = { subject, isShared, manager: isShared ? another : onePerTest(another) }
 
     holdingContract(about)
     keepingContract(about)
@@ -28,4 +30,16 @@ export function contractOf(variants: readonly Variant[]): void {
     endingContract(about)
     inputContract(about)
   })
+}
+
+/** What no other manager sees is tested with one manager in the place of several. */
+function onePerTest(another: () => LockManager): () => LockManager {
+  let only: LockManager | undefined
+  return () => {
+    if (only === undefined) {
+      onCleanup(() => (only = undefined))
+      only = another()
+    }
+    return only
+  }
 }

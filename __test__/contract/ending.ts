@@ -7,7 +7,7 @@ import { fencelockWarnings, rejection, unique } from '../fixtures/locks'
 import { eventually, sleep } from '../fixtures/temp'
 import type { Chapter } from './subject'
 
-export const endingContract: Chapter = ({ manager, subject }) => {
+export const endingContract: Chapter = ({ manager, subject, isShared }) => {
   describe('disposing and closing', () => {
     it('releases on disposal, which never rejects', async () => {
       const locks = manager()
@@ -17,27 +17,30 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       await lock[Symbol.asyncDispose]()
     })
 
-    it('releases what it holds when it may not drain, and rejects every later call', async () => {
-      const [one, two] = [manager(), manager()]
-      const names = Array.from({ length: 10 }, () => unique())
-      const locks = await Promise.all(names.map((name) => one.acquire(name)))
-      const { signal } = locks[0]!
-      const closed = one.close({ drainMs: 0 })
-      expect(one.close()).toBe(closed)
-      await closed
-      expect(locks.every((lock) => !lock.held)).toBe(true)
-      expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
-      expect(await locks[0]!.release()).toBe(false)
-      for (const name of names) expect(await two.tryAcquire(name)).not.toBeNull()
-      const calls: Promise<unknown>[] = [
-        one.acquire(unique()),
-        one.inspect(unique()),
-        one.forceRelease(unique()),
-        one.describe(),
-        one.connect(),
-      ]
-      for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
-    })
+    it.runIf(isShared)(
+      'releases what it holds when it may not drain, and rejects every later call',
+      async () => {
+        const [one, two] = [manager(), manager()]
+        const names = Array.from({ length: 10 }, () => unique())
+        const locks = await Promise.all(names.map((name) => one.acquire(name)))
+        const { signal } = locks[0]!
+        const closed = one.close({ drainMs: 0 })
+        expect(one.close()).toBe(closed)
+        await closed
+        expect(locks.every((lock) => !lock.held)).toBe(true)
+        expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+        expect(await locks[0]!.release()).toBe(false)
+        for (const name of names) expect(await two.tryAcquire(name)).not.toBeNull()
+        const calls: Promise<unknown>[] = [
+          one.acquire(unique()),
+          one.inspect(unique()),
+          one.forceRelease(unique()),
+          one.describe(),
+          one.connect(),
+        ]
+        for (const call of calls) expect(await rejection(call)).toMatchObject({ code: 'CLOSED' })
+      },
+    )
 
     it('lets holders and routines finish when it closes, and acquires nothing meanwhile', async () => {
       const [own, two] = [subject().manager(), manager()]
@@ -154,7 +157,7 @@ export const endingContract: Chapter = ({ manager, subject }) => {
       await closed
     })
 
-    it('releases what is granted while it closes', async () => {
+    it.runIf(isShared)('releases what is granted while it closes', async () => {
       const [one, two] = [manager(), manager()]
       const names = Array.from({ length: 50 }, () => unique())
       const calls = names.map((name) => one.acquire(name))

@@ -3,9 +3,18 @@ import type { LockManager, Strategy } from 'fencelock'
 
 export interface Subject {
   strategy: Strategy
-  /** A new manager on the same store as every other one of this subject. */
+  /** A new manager, on the same store as every other one of this subject if it can be shared. */
   manager(): LockManager
 }
 
-/** Declares tests. `subject` is called inside them; `manager` makes a manager, closed after the test. */
-export type Chapter = (about: { subject: () => Subject; manager: () => LockManager }) => void
+export interface About {
+  /** Called inside tests. */
+  subject: () => Subject
+  /** Whether several managers share a store. Tests that close one and look with another one need that. */
+  isShared: boolean
+  /** Makes a manager, closed after the test; without a shared store, the same one throughout a test. */
+  manager: () => LockManager
+}
+
+/** Declares tests. */
+export type Chapter = (about: About) => void

@@ -47,6 +47,8 @@ export function judge(results) {
     ...faster(results, 'local-64', tuned, 4, 'local, 64 at once, against the best tuned SQLite loop'),
     ...faster(results, 'local-sync', tuned, 1.3, 'local, synchronous, against the best tuned SQLite code'),
     ...faster(results, 'local-sync', naive, 20, 'local, synchronous, against the best naive SQLite code'),
+    ...faster(results, 'in-memory-64', ['fencelock-local'], 2, 'in memory, 64 at once, against the file'),
+    ...faster(results, 'in-memory-1', ['fencelock-local'], 2, 'in memory, one by one, against the file'),
     ...(deployments ?? []).flatMap(onDeployments),
     ...(quorum ? onQuorum(quorum) : []),
     ...(stall ? [below('acks: 1 next to a stopped replica, p99', 10, stall.stalled.p99, milliseconds)] : []),

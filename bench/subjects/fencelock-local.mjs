@@ -7,9 +7,10 @@ import { TTL_MS } from './conditions.mjs'
 /** @typedef {import('./index.mjs').Place} Place */
 /** @typedef {import('./index.mjs').Subject} Subject */
 
-/** @param {Place} place @returns {Promise<Subject>} */
-export async function open({ folder }) {
-  const locks = new LockManager({ local: join(folder, 'locks.sqlite'), defaults: { ttlMs: TTL_MS } })
+/** @param {Place & { inMemory?: boolean }} place @returns {Promise<Subject>} */
+export async function open({ folder, inMemory = false }) {
+  const local = inMemory ? ':memory:' : join(folder, 'locks.sqlite')
+  const locks = new LockManager({ local, defaults: { ttlMs: TTL_MS } })
   await locks.connect()
   return {
     async pair(resource) {

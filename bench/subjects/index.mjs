@@ -148,6 +148,14 @@ export const subjects = [
     kind: 'ours',
     how: 'fencing token, WAL, NORMAL',
   },
+  {
+    id: 'fencelock-memory',
+    label: 'fencelock, in memory',
+    module: 'fencelock-local.mjs',
+    options: { inMemory: true },
+    kind: 'ours',
+    how: 'fencing token, no file',
+  },
   ...['better-sqlite3', 'node:sqlite', 'bun:sqlite'].flatMap((driver) => [
     {
       id: `${driver}-tuned`,

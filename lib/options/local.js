@@ -1,6 +1,6 @@
 'use strict'
 
-/** The manager's option `local`: the file of local locks. */
+/** The manager's option `local`: the file of local locks, or none. */
 
 const { isAbsolute, resolve } = require('node:path')
 const { fileURLToPath } = require('node:url')
@@ -10,6 +10,8 @@ const { LOCAL_KEYS, elsewhere } = require('./keys.js')
 const { assertGiven, boolean, isUrl, object, oneOf, optional, string, wrongType } = require('./validate.js')
 
 const DEFAULT_PATH = 'locks.sqlite'
+/** No file: the locks are in the memory of the manager. A file of this name is `./:memory:`. */
+const MEMORY = ':memory:'
 /** At least two letters, because `C:` is a drive. */
 const URL_LIKE = /^[a-z][a-z\d+.-]+:\/\//i
 
@@ -28,20 +30,32 @@ function localConfig(value = DEFAULT_PATH) {
   const { durability = 'normal', allowNetworkFilesystem = false, mode } = options
   if ('path' in options) assertGiven('local.path', options.path, 'For the default file, leave out the key')
   const path = filePath(options.path)
-  if (path === '' || path === ':memory:' || path.includes('\0')) {
-    throw invalid(
-      RangeError,
-      'local.path must name a file that processes can share: neither empty, nor :memory:, nor with a NUL in it',
-    )
+  if (path === '' || path.includes('\0')) {
+    throw invalid(RangeError, 'local.path must name a file: neither empty, nor with a NUL in it')
   }
+  const isFile = path !== MEMORY
+  if (!isFile) assertPathOnly(options)
   return {
     // Absolute from now on: a later chdir must not move the lock file.
-    path: resolve(path),
+    path: isFile ? resolve(path) : undefined,
     fullDurability: oneOf('local.durability', durability, ['normal', 'full']) === 'full',
     allowNetworkFilesystem: boolean('local.allowNetworkFilesystem', allowNetworkFilesystem),
     mode: optional(fileMode, 'local.mode', mode),
     relative: !isAbsolute(path),
   }
+}
+
+/**
+ * What is in memory has nothing but its name.
+ * @param {Record<string, unknown>} options
+ */
+function assertPathOnly(options) {
+  const other = Object.keys(options).find((key) => key !== 'path' && options[key] !== undefined)
+  if (other === undefined) return
+  throw invalid(
+    RangeError,
+    `local.${other} is about a file, and '${MEMORY}' is none; the path of a file of that name is './${MEMORY}'`,
+  )
 }
 
 /**

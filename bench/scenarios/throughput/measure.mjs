@@ -38,6 +38,8 @@ const local = [
   'proper-lockfile',
 ]
 
+const inMemory = ['fencelock-memory', 'fencelock-local']
+
 /** @type {Throughput[]} */
 export const throughput = [
   { id: 'strong-512', title: 'strong, 512 at once', by: 'perSecond', ids: strong, load: { atOnce: 512 } },
@@ -57,6 +59,20 @@ export const throughput = [
     by: 'perSecond',
     ids: local,
     load: { atOnce: 1, sync: true },
+  },
+  {
+    id: 'in-memory-64',
+    title: 'local, in memory, 64 at once',
+    by: 'perSecond',
+    ids: inMemory,
+    load: { atOnce: 64 },
+  },
+  {
+    id: 'in-memory-1',
+    title: 'local, in memory, one by one',
+    by: 'perSecond',
+    ids: inMemory,
+    load: { atOnce: 1 },
   },
 ]
 

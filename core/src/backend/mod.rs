@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub mod guarantees;
+pub mod memory;
 pub mod quorum;
 pub mod redis;
 pub mod sqlite;
@@ -28,6 +29,8 @@ pub enum Backend {
     Quorum(quorum::QuorumBackend),
     /// A SQLite file.
     Sqlite(sqlite::SqliteBackend),
+    /// The memory of one manager.
+    Memory(memory::MemoryBackend),
 }
 
 impl Backend {
@@ -36,6 +39,7 @@ impl Backend {
         match self {
             Self::Redis(_) | Self::Quorum(_) => None,
             Self::Sqlite(backend) => Some(backend),
+            Self::Memory(backend) => Some(backend),
         }
     }
 }
@@ -46,6 +50,7 @@ macro_rules! dispatch {
             Backend::Redis($backend) => $call,
             Backend::Quorum($backend) => $call,
             Backend::Sqlite($backend) => $call,
+            Backend::Memory($backend) => $call,
         }
     };
 }
