@@ -873,8 +873,8 @@ export class LockManager implements AsyncDisposable {
    * - When the lock is lost, {@link Lock.signal} aborts. `fn` must stop then: another leader may start at any
    *   time. Once `fn` has settled, a new campaign begins after a short, random pause. The error of a lost
    *   lock, alone or as a `cause`, is not passed on.
-   * - When `signal` aborts, waiting ends, or {@link Lock.signal} aborts with the reason of `signal`; once `fn`
-   *   has settled, the lock is released and the promise resolves.
+   * - When `signal` aborts, waiting ends, or {@link Lock.signal} aborts with the reason of `signal`; once
+   *   `fn` has settled, the lock is released and the promise resolves.
    * - When {@link LockManager.close} is called, waiting ends and the promise resolves. A leader goes on until
    *   `fn` settles, for at most `drainMs`: {@link LockManager.closing} tells it to stop.
    *

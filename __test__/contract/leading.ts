@@ -67,7 +67,7 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
         led.push(lock)
         if (led.length === 3) return
         try {
-          // Rejects with an AbortError that has the loss as its cause, and the second time with the loss itself.
+          // Rejects with an AbortError whose cause is the loss, and the second time with the loss itself.
           if (led.length === 1) await abortableSleep(20_000, undefined, { signal: lock.signal })
           await aborted(lock.signal)
           await sleep(100)

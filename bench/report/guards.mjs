@@ -1,5 +1,6 @@
 /**
- * Writes the results of the guards as a table into docs/reference/benchmarks.md, between two comments that are not rendered.
+ * Writes the results of the guards as a table into docs/reference/benchmarks.md, between two comments that
+ * are not rendered.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,7 +1,7 @@
 //! Where waiters are queued. One that is not fair waits at the home of what it wants, where contenders meet
 //! anyway; if a majority without its home has the lease, it waits at one of those, too. Fair ones are queued
-//! on all nodes, each at a place that it brings: if the nodes decided about it by their own clocks, they would
-//! have different orders, and no waiter would be first at a majority.
+//! on all nodes, each at a place that it brings: if the nodes decided about it by their own clocks, they
+//! would have different orders, and no waiter would be first at a majority.
 
 use std::time::Duration;
 
