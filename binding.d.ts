@@ -40,6 +40,10 @@ export declare class NativeManager {
   acquireSync(call: Float64Array, first: string, others: Array<string> | undefined | null, granted: Float64Array): boolean | Failure
   /** Extends a lease; without a TTL, by the one it was granted with. */
   extend(slot: number, strategy: number, lease: number, ttlMs?: number | undefined | null): void
+  /** Gives a lease away. Returns the TTL that it was granted with. */
+  handOver(slot: number, strategy: number, lease: number): void
+  /** Takes a lease over from the owner `from`, with one attempt. The call is as for an acquire. */
+  adopt(slot: number, call: Float64Array, names: Array<string>, from: string): void
   /** Ends a lease on this thread. */
   releaseSync(lease: number): boolean | Failure
   /** Has the end of a lease reported in time. `false`: it is too late for that. */

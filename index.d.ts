@@ -471,6 +471,23 @@ export interface ElectOptions extends Omit<StrongOptions, 'waitMs' | 'renew' | '
   signal?: AbortSignal | undefined
 }
 
+/** The options of {@link LockManager.adopt}. */
+export interface AdoptOptions extends Omit<StrongOptions, 'ttlMs' | 'waitMs' | 'fair' | 'renew' | 'signal'> {
+  /**
+   * How long the lease lasts from now on, in milliseconds: an integer from 10 to 86,400,000 (24 h).
+   * @default what the lease was granted with
+   */
+  ttlMs?: number | undefined
+  /**
+   * Keeps the lease alive, as in {@link AcquireOptions.renew}. It does not matter whether it was renewed
+   * before.
+   * @default false
+   */
+  renew?: boolean | RenewOptions | undefined
+  /** Cancels the call: it rejects with `signal.reason`, and a lease that was adopted is released. */
+  signal?: AbortSignal | undefined
+}
+
 /**
  * A lease that was granted: the handle of its holder. Two locks are never deeply equal. A lock cannot be
  * cloned (structuredClone, postMessage), and a copy by `{ ...lock }` has none of its fields: use {@link
@@ -504,7 +521,7 @@ export interface Lock extends AsyncDisposable {
   /**
    * Aborts with a {@link LockLostError} before the lease ends (by 10 % of the TTL, at most 500 ms) unless it
    * is extended or renewed; as soon as a loss is known; and when the lock is still held at the end of
-   * {@link LockManager.close}. It does not abort on a release.
+   * {@link LockManager.close}. It does not abort on a release, nor when the lock is handed over.
    * That of a leader aborts with the reason of the `signal` of {@link LockManager.elect}, too.
    *
    * After a failover or a restart of Redis, strong locks are looked up on the server that answers then. The
@@ -512,10 +529,10 @@ export interface Lock extends AsyncDisposable {
    * next call, or when a Sentinel or a node of the cluster announces it.
    *
    * Created on first access. Already aborted if the lease has ended or cannot be watched (see `reason`). If
-   * first read after `release()`, it never aborts. A lock whose signal was read stays in memory until its
-   * lease ends, so that listeners are called; a renewed lease ends when it is released, lost, or at a limit
-   * of `renew`. An extension does not undo an abort. Waiting for it keeps the process alive only in a
-   * function of {@link LockManager.withLock}.
+   * first read after `release()` or `handOver()`, it never aborts. A lock whose signal was read stays in
+   * memory until its lease ends, so that listeners are called; a renewed lease ends when it is released,
+   * lost, or at a limit of `renew`. An extension does not undo an abort. Waiting for it keeps
+   * the process alive only in a function of {@link LockManager.withLock}.
    * @example
    * await fetch('https://ledger.example/post', { method: 'POST', body, signal: lock.signal })
    */
@@ -533,6 +550,23 @@ export interface Lock extends AsyncDisposable {
    * }
    */
   extend(ttlMs?: number): Promise<void>
+  /**
+   * Gives the lease away, to be adopted with {@link LockManager.adopt} by another process, or here. Resolves
+   * with a ticket: a string that names the lease. It is a secret, because it is all that it takes to adopt
+   * the lease.
+   *
+   * Waits for an extension in flight, and ends renewal. From then on the lock is not held: nothing here
+   * releases it, extends it or reports its end, neither {@link LockManager.close} nor the function of
+   * {@link LockManager.withLock}, which resolves with the function's result. The lease lives by what is left
+   * of its TTL, whatever happens to this process. A second call returns the promise of the first.
+   *
+   * Rejects with {@link LockLostError} when the lease has ended or was released, and with
+   * {@link UnsupportedError} for quorum locks. After any other error the lock is held as before.
+   * @example
+   * const lock = await locks.acquire('report:7', { ttlMs: 60_000 })
+   * await queue.publish({ report: 7, ticket: await lock.handOver() })
+   */
+  handOver(): Promise<string>
   /**
    * Ends the lease. Resolves with `false` if it had already ended or another owner has the lock now; that is
    * not an error. A second call returns the promise of the first. Rejects when the backend cannot be reached;
@@ -677,9 +711,9 @@ export interface Guarantee {
 
 /** What a manager has done since it was created. */
 export interface ManagerStats {
-  /** Leases held right now: granted, and neither released, nor dropped, nor lost. */
+  /** Leases held right now: granted, and neither released, handed over, nor dropped, nor lost. */
   readonly held: number
-  /** Calls of `acquire…` and `tryAcquire…` that have not settled. */
+  /** Calls of `acquire…`, `tryAcquire…` and `adopt` that have not settled. */
   readonly pending: number
   /** Those of them that may wait for another owner's lease to end: calls with `waitMs`. */
   readonly waiting: number
@@ -895,6 +929,28 @@ export class LockManager implements AsyncDisposable {
     options: ElectOptions | undefined,
     fn: (lock: Lock) => unknown,
   ): Promise<void>
+
+  /**
+   * Takes over the lease that another holder gave away with {@link Lock.handOver}: replaces its owner by a
+   * new one, and takes a new, higher token, in one attempt that counts as an acquire does. So a ticket works
+   * once, and a guard that has seen the new token refuses what the giver still writes. A lock whose strategy
+   * is `'local'` is a {@link LocalLock}, and belongs to this process.
+   *
+   * Rejects with {@link LockLostError} when the lease has ended, was released by force, or was adopted
+   * before; with a `TypeError` or `RangeError` (`INVALID_OPTION`) for what is no ticket, or one of a strategy
+   * or prefix that is not this manager's; and like {@link LockManager.acquireStrong}. After
+   * {@link InsufficientReplicasError} with `rolledBack` the ticket can be used again, as long as the lease
+   * lasts; after {@link OutcomeUnknownError} the lease is being released.
+   * @example
+   * const { report, ticket } = await queue.next()
+   * const lock = await locks.adopt(ticket, { renew: true })
+   * try {
+   *   await build(report, lock.token)
+   * } finally {
+   *   await lock.release()
+   * }
+   */
+  adopt(ticket: string, options?: AdoptOptions): Promise<Lock>
 
   /**
    * Reports the holder of a resource; `null` when it is free. A backend error rejects; it is never reported

@@ -61,21 +61,13 @@ class Acquirer {
     const names = this.#checks.resourceNames(resource)
     const how = insist ? builtIn : this.#checks.ATTEMPT
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
-    const { signal, required, renew, waitMs } = request
-    if (signal?.aborted) throw require('./abort.js').abortReason(signal)
-    const call = this.#submit(strategy, names, request)
+    const { signal, waitMs } = request
+    const call = this.#submit(strategy, signal, (slot) =>
+      this.#calls.acquire(slot, strategy, names, request, waitMs),
+    )
     if (waitMs > 0) noticeSelfWait(call, this.#calls, strategy, names)
     const outcome = await call
-    if (outcome instanceof Grant) {
-      if (!outcome.isLate) return this.#handle(strategy, names, outcome, required, renew !== false)
-      this.#discard(strategy, outcome)
-      throw lost(
-        strategy.name,
-        first(names),
-        'the event loop was blocked for longer than the lease lasts, so the grant arrived too late and was ' +
-          'released; use a longer ttlMs, or find what blocks the event loop',
-      )
-    }
+    if (outcome instanceof Grant) return this.#granted(strategy, names, outcome, request)
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
     if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
     const all = typeof names === 'string' ? [names] : names
@@ -86,27 +78,61 @@ class Acquirer {
   }
 
   /**
+   * Takes over the lease that a ticket names.
+   * @param {string} ticket
+   * @param {Public.AdoptOptions | undefined} options
+   */
+  async adopt(ticket, options) {
+    const offer = require('./hand-over.js').readTicket(ticket, this.#settings.prefix)
+    const { strategy, names, owner, ttlMs } = offer
+    const request = this.#checks.adoptRequest(strategy, options, this.#settings, ttlMs)
+    const outcome = await this.#submit(strategy, request.signal, (slot) =>
+      this.#calls.adopt(slot, strategy, names, request, owner),
+    )
+    if (outcome instanceof Grant) return this.#granted(strategy, names, outcome, request)
+    const { failure } = /** @type {InstanceType<typeof Failed>} */ (outcome)
+    throw fromFailure(failure, strategy.name, first(names))
+  }
+
+  /**
    * Makes the call of an acquire. A failure to do so leaves nothing behind, and neither does an abort.
    * @param {StrategyInfo} strategy
-   * @param {Names} names
-   * @param {AcquireRequest} request
+   * @param {AbortSignal | undefined} signal
+   * @param {(slot: number) => void} start
    */
-  #submit(strategy, names, request) {
-    const { signal, waitMs } = request
-    if (signal === undefined) {
-      return submit((slot) => this.#calls.acquire(slot, strategy, names, request, waitMs))
-    }
+  #submit(strategy, signal, start) {
+    if (signal === undefined) return submit(start)
+    if (signal.aborted) throw require('./abort.js').abortReason(signal)
     let slot = 0
     return require('./abort.js').abortable(signal, {
       start: (/** @type {(outcome: Outcome | Promise<never>) => void} */ settle) => {
         begin((given) => {
           slot = given
-          this.#calls.acquire(slot, strategy, names, request, waitMs)
+          start(slot)
         }, settle)
       },
       cancel: () => this.#calls.direct.cancel(slot),
       discard: (late) => this.#discard(strategy, late),
     })
+  }
+
+  /**
+   * The handle of a grant that arrived in time.
+   * @template {StrategyInfo} S
+   * @param {S} strategy
+   * @param {Names} names
+   * @param {InstanceType<typeof Grant>} grant
+   * @param {AcquireRequest} request
+   */
+  #granted(strategy, names, grant, { required, renew }) {
+    if (!grant.isLate) return this.#handle(strategy, names, grant, required, renew !== false)
+    this.#discard(strategy, grant)
+    throw lost(
+      strategy.name,
+      first(names),
+      'the event loop was blocked for longer than the lease lasts, so the grant arrived too late and was ' +
+        'released; use a longer ttlMs, or find what blocks the event loop',
+    )
   }
 
   /**
@@ -134,7 +160,7 @@ class Acquirer {
   #registry(strategy) {
     let registry = this.#registries.get(strategy)
     if (registry === undefined) {
-      registry = new LockRegistry(this.#calls, strategy)
+      registry = new LockRegistry(this.#calls, strategy, this.#settings.prefix)
       this.#registries.set(strategy, registry)
     }
     return registry

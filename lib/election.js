@@ -20,6 +20,7 @@ const { clearTimeout, setTimeout } = globalThis
  * @property {() => Promise<L>} campaign waits until it has the lock; rejects when a signal aborts
  * @property {(lock: L) => Promise<unknown>} lead runs the routine
  * @property {(lock: L, reason: unknown) => void} stepDown aborts the signal of a lock that is held
+ * @property {(lock: L) => boolean} wasHandedOver whether the routine gave the lock away, which is no loss
  */
 
 /** Pauses after errors, in milliseconds. */
@@ -84,7 +85,7 @@ async function campaign(candidate, wasClosed) {
  * @param {Candidate<L>} candidate
  * @param {L} lock
  */
-async function lead({ signal, lead: run, stepDown }, lock) {
+async function lead({ signal, lead: run, stepDown, wasHandedOver }, lock) {
   /** @type {unknown} */
   let stopped
   const stop = () => {
@@ -95,9 +96,9 @@ async function lead({ signal, lead: run, stepDown }, lock) {
   if (signal?.aborted) stop()
   try {
     await run(lock)
-    return !lock.held
+    return !lock.held && !wasHandedOver(lock)
   } catch (error) {
-    const isLost = !lock.held
+    const isLost = !lock.held && !wasHandedOver(lock)
     /** @param {unknown} each */
     const isExpected = (each) =>
       (stopped !== undefined && each === stopped) || (isLost && isLossOf(lock, each))

@@ -8,7 +8,7 @@ const { closing, fromFailure, lostDuring } = require('./errors.js')
 const { runHolding } = require('./held-by-caller.js')
 const { identify, throughProxies } = require('./identity.js')
 const { LockInfo } = require('./lock-info.js')
-const { attend, stepDown, wasReleased, whyLost } = require('./lock.js')
+const { attend, stepDown, wasHandedOver, wasReleased, whyLost } = require('./lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, attach, submit } = require('./native/completions.js')
 const binding = require('./native/load.js')
@@ -153,6 +153,14 @@ class LockManager {
   }
 
   /**
+   * @param {string} ticket
+   * @param {Public.AdoptOptions} [options]
+   */
+  adopt(ticket, options) {
+    return this.#acquirer.adopt(ticket, options)
+  }
+
+  /**
    * @template T
    * @param {Names} resource
    * @param {[Routine<T>] | [Public.StrongOptions | undefined, Routine<T>]} rest
@@ -170,10 +178,11 @@ class LockManager {
       await lock[Symbol.asyncDispose]()
       throw error
     }
-    // The routine may have released it itself. An unreachable backend is not a loss: cleanup continues.
-    const cause = lock.held || wasReleased(lock) ? undefined : whyLost(lock)
+    // The routine may have ended it itself. An unreachable backend is not a loss: cleanup continues.
+    const isLost = !lock.held && !wasReleased(lock) && !wasHandedOver(lock)
+    const cause = isLost ? whyLost(lock) : undefined
     const released = await lock.release().catch(() => true)
-    if (cause === undefined && released) return result
+    if (!isLost && (released || wasHandedOver(lock))) return result
     throw lostDuring(result, strategy.name, lock.resource, cause)
   }
 
@@ -194,6 +203,7 @@ class LockManager {
         return runHolding(this.#calls, lock, routine)
       },
       stepDown,
+      wasHandedOver,
     })
   }
 

@@ -46,10 +46,12 @@ class LockRegistry {
   /**
    * @param {ManagerCalls} calls
    * @param {StrategyInfo} strategy
+   * @param {string} prefix of the manager
    */
-  constructor(calls, strategy) {
+  constructor(calls, strategy, prefix) {
     this.calls = calls
     this.strategy = strategy
+    this.prefix = prefix
   }
 
   /**

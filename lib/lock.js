@@ -33,6 +33,12 @@ const watched = new Map()
 const attended = new Set()
 
 /**
+ * The tickets of locks that were handed over, or are being handed over.
+ * @type {WeakMap<Lock, Promise<string>>}
+ */
+const tickets = new WeakMap()
+
+/**
  * The locks of `withLock`.
  * @type {WeakSet<Lock>}
  */
@@ -59,6 +65,8 @@ let endOf
 let attend
 /** @type {(lock: Lock) => boolean} */
 let wasReleased
+/** @param {Lock} lock */
+const wasHandedOver = (lock) => tickets.has(lock)
 /** @type {(lock: Lock) => InstanceType<typeof LockLostError>} */
 let whyLost
 /** @type {(lock: Lock, reason: unknown) => void} */
@@ -192,7 +200,8 @@ class Lock {
     if (watching === true) return ending
     watched.delete(this.#lease)
     if (watching === false) {
-      this.#abort(direct.leaseEnd(this.#lease) ?? ENDED)
+      // What is being handed over is not lost. If it is lost all the same, #handOver aborts.
+      if (!tickets.has(this)) this.#abort(direct.leaseEnd(this.#lease) ?? ENDED)
     } else {
       // The lease is active, but its end would not be reported.
       const { message, cause } = watching
@@ -241,9 +250,7 @@ class Lock {
   /** @param {number} [ttlMs] */
   async extend(ttlMs) {
     const ttl = require('./options/index.js').extendTtl(ttlMs)
-    if (this.#release !== undefined) {
-      throw lost(this.strategy, this.resource, 'it was released, so it cannot be extended; acquire it again')
-    }
+    if (this.#release !== undefined) throw this.#over('cannot be extended; acquire it again')
     const { calls, strategy } = this.#registry
     const outcome = await submit((slot) => calls.direct.extend(slot, strategy.number, this.#lease, ttl))
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, this.strategy, this.resource)
@@ -252,9 +259,48 @@ class Lock {
     if (this.#release === undefined && scoped.has(this) && !attended.has(this.#lease)) this.#attend()
   }
 
+  /**
+   * The error for what is done to a lock that its holder has ended.
+   * @param {string} why
+   */
+  #over(why) {
+    const ended = tickets.has(this) ? 'handed over' : 'released'
+    return lost(this.strategy, this.resource, `it was ${ended}, so it ${why}`)
+  }
+
+  handOver() {
+    const known = tickets.get(this)
+    if (known !== undefined) return known
+    if (this.#release !== undefined) return Promise.reject(this.#over('cannot be handed over'))
+    const ticket = this.#handOver()
+    tickets.set(this, ticket)
+    return ticket
+  }
+
+  async #handOver() {
+    const { calls, strategy, prefix } = this.#registry
+    const outcome = await submit((slot) => calls.direct.handOver(slot, strategy.number, this.#lease))
+    if (outcome instanceof Completed) {
+      this.#unregister()
+      this.#release ??= Promise.resolve(false)
+      const offer = { strategy, names: this.#names, owner: this.owner, ttlMs: outcome.value }
+      return require('./hand-over.js').writeTicket(offer, prefix)
+    }
+    tickets.delete(this)
+    // A signal that was first read meanwhile waits for this.
+    if (this.#release === undefined && !this.held) this.#abort(calls.direct.leaseEnd(this.#lease) ?? ENDED)
+    const { failure } = /** @type {InstanceType<typeof Failed>} */ (outcome)
+    throw fromFailure(failure, this.strategy, this.resource)
+  }
+
   release() {
     if (this.#release === undefined) {
-      this.#release = this.#end()
+      // What is being handed over is released only if that fails.
+      this.#release = tickets.get(this)?.then(
+        () => false,
+        () => this.#end(),
+      )
+      this.#release ??= this.#end()
       // A caller that awaits it gets the error. Otherwise it must not crash the process: cleanup continues.
       this.#release.catch(() => {})
     }
@@ -336,4 +382,4 @@ class LocalLock extends Lock {
 throughProxies(Lock)
 throughProxies(LocalLock)
 
-module.exports = { LocalLock, Lock, LockRegistry, attend, stepDown, wasReleased, whyLost }
+module.exports = { LocalLock, Lock, LockRegistry, attend, stepDown, wasHandedOver, wasReleased, whyLost }

@@ -15,6 +15,7 @@ const wire = require('./native/wire.js')
  * @property {number} number as the addon knows it
  * @property {Exclude<keyof ManagerConfig, 'prefix'>} option of the manager that configures the backend
  * @property {string} example of that option, for messages
+ * @property {boolean} prefixed whether the manager's prefix is part of the names of its locks
  * @property {boolean} acknowledged whether replicas acknowledge grants, so that acquires take `acks`
  * @property {boolean} votes whether a majority of nodes grants a lease, which lasts no longer than the
  *   option `maxTtlMs`
@@ -30,6 +31,7 @@ const STRATEGIES = /** @satisfies {Record<import('../index.js').Strategy, Strate
     number: wire.strategy.strong,
     option: 'redis',
     example: "'redis://127.0.0.1:6379'",
+    prefixed: true,
     acknowledged: true,
     votes: false,
     startsAtOnce: false,
@@ -40,6 +42,7 @@ const STRATEGIES = /** @satisfies {Record<import('../index.js').Strategy, Strate
     number: wire.strategy.quorum,
     option: 'quorum',
     example: "{ nodes: ['redis://a', 'redis://b', 'redis://c'] }",
+    prefixed: true,
     acknowledged: false,
     votes: true,
     startsAtOnce: false,
@@ -50,6 +53,7 @@ const STRATEGIES = /** @satisfies {Record<import('../index.js').Strategy, Strate
     number: wire.strategy.local,
     option: 'local',
     example: "'locks.sqlite'",
+    prefixed: false,
     acknowledged: false,
     votes: false,
     startsAtOnce: true,

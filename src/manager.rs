@@ -221,6 +221,34 @@ impl NativeManager {
         });
     }
 
+    /// Gives a lease away. Returns the TTL that it was granted with.
+    #[napi(catch_unwind)]
+    pub fn hand_over(&self, env: Env, slot: u32, strategy: u32, lease: f64) {
+        self.run(env, slot, strategy, |manager, _| {
+            Ok(async move { manager.hand_over(lease as u64).await.map(Outcome::HandedOver) })
+        });
+    }
+
+    /// Takes a lease over from the owner `from`, with one attempt. The call is as for an acquire.
+    #[napi(catch_unwind)]
+    pub fn adopt(
+        &self,
+        env: Env,
+        slot: u32,
+        call: Float64ArraySlice<'_>,
+        names: Vec<String>,
+        from: String,
+    ) -> napi::Result<()> {
+        let call = Call::read(call.first_chunk().ok_or_else(|| too_short("call"))?);
+        self.run(env, slot, call.strategy as u32, move |manager, strategy| {
+            let wanted = wanted(&call, resources(&call, &mut names.into_iter())?, Owner::random())?;
+            let from = Owner::from_hex(&from).ok_or_else(|| Error::invalid("this is no owner"))?;
+            let adopted = manager.adopt(strategy, &wanted, from);
+            Ok(adopted.map(|adopted| adopted.map(Outcome::Acquired)))
+        });
+        Ok(())
+    }
+
     /// Ends a lease on this thread.
     #[napi(catch_unwind)]
     pub fn release_sync(&self, lease: f64) -> Either<bool, Failure> {

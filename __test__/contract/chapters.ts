@@ -6,6 +6,7 @@ import { onCleanup } from '../fixtures/cleanup'
 import { closing } from '../fixtures/locks'
 import { type Variant } from '../fixtures/strategies'
 import { endingContract } from './ending'
+import { handingOverContract, keepingOnlyContract } from './handing-over'
 import { holdingContract } from './holding'
 import { inputContract } from './input'
 import { keepingContract } from './keeping'
@@ -27,6 +28,8 @@ export function contractOf(variants: readonly Variant[]): void {
     keepingContract(about)
     leadingContract(about)
     waitingContract(about)
+    const handingOver = strategy === 'quorum' ? keepingOnlyContract : handingOverContract
+    handingOver(about)
     endingContract(about)
     inputContract(about)
   })

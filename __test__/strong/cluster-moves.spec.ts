@@ -2,7 +2,7 @@
 import { LockManager } from 'fencelock'
 import { expect, test } from 'vitest'
 
-import { closing, unique } from '../fixtures/locks'
+import { closing, rejection, unique } from '../fixtures/locks'
 import { slotOf, startRedisCluster, type ClusterNode, type RedisCluster } from '../fixtures/servers/cluster'
 import { onProducts, type Product } from '../fixtures/servers/products'
 import { eventually } from '../fixtures/temp'
@@ -80,6 +80,32 @@ test('a lock is read and released by force wherever its keys are', { timeout: 60
     await migration.finish()
     const next = await locks.acquireStrong(held[0]!.resource)
     expect(next.token).toBeGreaterThan(held[0]!.token)
+  })
+})
+
+test('a lock is adopted on the side that has its keys', { timeout: 60_000 }, async () => {
+  await onProducts(async ({ program }) => {
+    const cluster = await startRedisCluster({ program, replicas: 0 })
+    const locks = managerOf(cluster)
+    const tag = unique()
+    const slot = slotOf(lockKey(`{${tag}}`))
+    const source = await cluster.ownerOf(slot)
+    const target = (await cluster.primaries()).find((node) => node !== source)!
+    const names = ['here', 'there', 'after'].map((name) => `{${tag}}:${name}`)
+    const given = await Promise.all(names.map((name) => locks.acquireStrong(name, { ttlMs: 60_000 })))
+    const [here, there, after] = await Promise.all(given.map((lock) => lock.handOver()))
+    const migration = await cluster.migrate(slot, target)
+    await migration.begin()
+    await migration.moveKeys([lockKey(names[1]!), fenceKey(names[1]!)])
+    const locked = [await locks.adopt(here!), await locks.adopt(there!)]
+    expect(await rejection(locks.adopt(there!))).toMatchObject({ code: 'LOCK_LOST' })
+    for (const name of [names[0]!, names[2]!]) await migration.moveKeys([lockKey(name), fenceKey(name)])
+    await migration.finish()
+    locked.push(await locks.adopt(after!))
+    for (const [at, lock] of locked.entries()) {
+      expect(lock.token).toBeGreaterThan(given[at]!.token)
+      expect(await lock.release()).toBe(true)
+    }
   })
 })
 

@@ -26,7 +26,11 @@ function managerOf(redis: RedisOptions | string): LockManager {
 
 /** All operations on one resource. */
 async function useAll(locks: LockManager, resource: string): Promise<void> {
-  const lock = await locks.acquireStrong(resource, { ttlMs: 5000 })
+  const given = await locks.acquireStrong(resource, { ttlMs: 5000 })
+  const ticket = await given.handOver()
+  const lock = await locks.adopt(ticket)
+  expect(lock.token).toBeGreaterThan(given.token)
+  expect(await rejection(locks.adopt(ticket))).toMatchObject({ code: 'LOCK_LOST' })
   expect(await locks.tryAcquireStrong(resource)).toBeNull()
   await lock.extend(20_000)
   expect(lock.remainingMs).toBeGreaterThan(15_000)

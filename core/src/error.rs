@@ -33,6 +33,8 @@ pub enum Consequence {
     NotExtended,
     /// The outcome of an extension is unknown.
     MayBeExtended,
+    /// A lease was not handed over, or it is not known how far that got.
+    NotHandedOver,
     /// A release was refused, or its outcome is unknown.
     NotReleased,
 }
@@ -48,6 +50,7 @@ impl Consequence {
             }
             Self::NotExtended => ". The lease was not extended: it ends when it would have",
             Self::MayBeExtended => ". The lease lasts until its old deadline at least",
+            Self::NotHandedOver => ". The lease was not handed over, and is held as before",
             Self::NotReleased => ". The lease is being released in the background until it ends",
         }
     }

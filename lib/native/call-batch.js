@@ -203,6 +203,18 @@ class ManagerCalls {
   }
 
   /**
+   * @param {number} slot
+   * @param {StrategyInfo} strategy
+   * @param {string | readonly string[]} names
+   * @param {AcquireRequest} request
+   * @param {string} from the owner whose lease it is
+   */
+  adopt(slot, strategy, names, request, from) {
+    writeAcquire(single, 0, slot, strategy, names, request, 0)
+    this.direct.adopt(slot, single, typeof names === 'string' ? [names] : [...names], from)
+  }
+
+  /**
    * A handle has taken this lease: without one it would not be renewed. This goes past the calls that were
    * gathered, none of which it concerns.
    * @param {number} lease

@@ -4,7 +4,14 @@
 
 const { invalid } = require('../errors.js')
 const { byPrecedence } = require('../strategies.js')
-const { ACKNOWLEDGEMENT_KEYS, ACQUIRE_KEYS, DEFAULTS_KEYS, RENEW_KEYS, elsewhere } = require('./keys.js')
+const {
+  ACKNOWLEDGEMENT_KEYS,
+  ACQUIRE_KEYS,
+  ADOPT_KEYS,
+  DEFAULTS_KEYS,
+  RENEW_KEYS,
+  elsewhere,
+} = require('./keys.js')
 const { MAX_REPLICAS } = require('./redis.js')
 const {
   abortSignal,
@@ -121,6 +128,25 @@ function acquireRequest(strategy, value, { defaults, replicas, maxTtlMs, votes }
 }
 
 /**
+ * The options of `adopt`.
+ * @param {import('../strategies.js').StrategyInfo} strategy
+ * @param {unknown} value
+ * @param {Parameters<typeof acquireRequest>[2]} settings
+ * @param {number} ttlMs of the lease so far
+ */
+function adoptRequest(strategy, value, settings, ttlMs) {
+  const given = object('options', value, ADOPT_KEYS, { elsewhere: notOfAdopt })
+  // The acquire checks the others.
+  const options = { ...given, ttlMs: given.ttlMs === undefined ? ttlMs : given.ttlMs }
+  return acquireRequest(strategy, options, settings, ATTEMPT)
+}
+
+/** @param {string} key */
+function notOfAdopt(key) {
+  return key === 'waitMs' || key === 'fair' ? 'adopt makes a single attempt' : elsewhere(key)
+}
+
+/**
  * A server flushes once a second unless it is told otherwise.
  * @param {number} ttlMs
  * @param {boolean} fsync
@@ -223,4 +249,4 @@ function extendTtl(value) {
   return optional(integer, 'ttlMs', value, TTL)
 }
 
-module.exports = { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl }
+module.exports = { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, adoptRequest, extendTtl }

@@ -7,7 +7,7 @@
 
 const { invalid } = require('../errors.js')
 const { STRATEGIES, byPrecedence, names } = require('../strategies.js')
-const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, extendTtl } = require('./acquire.js')
+const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, adoptRequest, extendTtl } = require('./acquire.js')
 const { drainTime } = require('./close.js')
 const { electionOptions } = require('./election.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
@@ -48,6 +48,7 @@ function managerSettings(value) {
   const maxTtlMs = config.quorum?.maxTtlMs ?? Infinity
   return {
     config,
+    prefix: config.prefix,
     /** The functions that are asked for those of servers. */
     credentials: [...(redis?.credentials ?? []), ...(quorum?.credentials ?? [])],
     /** Of calls that name none. */
@@ -92,6 +93,7 @@ module.exports = {
   ATTEMPT,
   SCOPED,
   acquireRequest,
+  adoptRequest,
   drainTime,
   electionOptions,
   extendTtl,

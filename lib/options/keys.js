@@ -108,6 +108,17 @@ const elect = {
   fsync: true,
 }
 
+/** @type {Record<keyof Public.AdoptOptions, true>} */
+const adopt = {
+  ttlMs: true,
+  renew: true,
+  signal: true,
+  minToken: true,
+  acks: true,
+  ackTimeoutMs: true,
+  fsync: true,
+}
+
 /** @type {Record<keyof Public.CloseOptions, true>} */
 const close = { drainMs: true }
 
@@ -123,6 +134,7 @@ const RENEW_KEYS = keysOf(renew)
 const ACQUIRE_KEYS = keysOf(acquire)
 const ACKNOWLEDGEMENT_KEYS = keysOf(acknowledgement)
 const DEFAULTS_KEYS = keysOf(defaults)
+const ADOPT_KEYS = keysOf(adopt)
 const ELECT_KEYS = keysOf(elect)
 const CLOSE_KEYS = keysOf(close)
 
@@ -151,6 +163,7 @@ module.exports = {
   ACKNOWLEDGEMENT_KEYS,
   ACQUIRE_KEYS,
   ADDRESS_KEYS,
+  ADOPT_KEYS,
   CLOSE_KEYS,
   CREDENTIALS_KEYS,
   DEFAULTS_KEYS,

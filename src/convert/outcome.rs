@@ -12,7 +12,7 @@ use fencelock_core::backend::contract::{self, Busy};
 use fencelock_core::backend::guarantees;
 use fencelock_core::backend::redis::Ask;
 use fencelock_core::error::Error;
-use fencelock_core::lease::{Acks, Owner};
+use fencelock_core::lease::{Acks, Owner, Ttl};
 use fencelock_core::manager::{self, Acquired, LeaseEnd, LeaseId};
 use fencelock_core::runtime::clock::BootInstant;
 
@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     Acquired(Acquired),
     Done,
     Flag(bool),
+    /// The TTL that the lease was granted with.
+    HandedOver(Ttl),
     Info(Option<contract::Info>),
     Guarantee(Box<guarantees::Guarantee>),
     Failed(Error),
@@ -67,6 +69,7 @@ impl Outcome {
             }
             Self::Done => (KIND.value, value(0.0)),
             Self::Flag(flag) => (KIND.value, value(f64::from(u8::from(flag)))),
+            Self::HandedOver(ttl) => (KIND.value, value(f64::from(ttl.as_millis()))),
             Self::Info(None) | Self::Closed(manager::StillHeld { count: 0, .. }) => {
                 (KIND.nothing, value(0.0))
             }

@@ -36,6 +36,13 @@
 //! counted from when the backend handles it. It never shortens, never creates, and never revives an expired
 //! lease.
 //!
+//! **Handing over.** [`LockBackend::hand_over`] leaves a lease as it is, to live by its TTL: whether the
+//! process that was granted it still lives no longer matters. [`LockBackend::adopt`] replaces its owner by
+//! that of the request, with a new token and a new TTL, in one atomic step that compares the old owner. So a
+//! lease is adopted once, and what its old owner still sends finds another one. An adoption is proved as a
+//! grant, and is undone as one, with one difference: a backend that can tell that it took place may put the
+//! old owner back.
+//!
 //! **Failovers.** A lease is only as lasting as the server that has it. When that may have been replaced or
 //! restarted, the [`FailoverListener`] gets the [`Outage`]; what the server that answers after it does not
 //! have is found with [`LockBackend::find_missing`].
@@ -58,7 +65,7 @@ use futures_util::future::BoxFuture;
 
 use super::guarantees::Guarantee;
 use super::waiter::Waiter;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Acks, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
@@ -148,6 +155,16 @@ pub trait LockBackend {
         ttl: Ttl,
     ) -> impl Future<Output = Result<bool>> + Send;
 
+    /// Prepares a lease for its adoption by another process.
+    /// [`Error::LockLost`](crate::error::Error::LockLost) when the owner no longer has all of it. After
+    /// another error it is the owner's as before.
+    fn hand_over(&self, resources: &Resources, owner: Owner) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes one attempt to take a lease over from the owner `from`.
+    /// [`Error::LockLost`](crate::error::Error::LockLost) when that no longer has all of it. The request has
+    /// no waiter. See [Handing over](self).
+    fn adopt(&self, request: &Request, from: Owner) -> impl Future<Output = Result<Grant>> + Send;
+
     /// Returns who holds the resource; `None` when it is free. A backend error is an error, never reported as
     /// free.
     fn inspect(&self, resource: &str) -> impl Future<Output = Result<Option<Info>>> + Send;
@@ -229,6 +246,14 @@ pub struct Grant {
     pub sent: BootInstant,
     /// Acknowledgements, from backends that have replicas.
     pub acks: Option<Acks>,
+}
+
+/// The error of an adoption whose old owner no longer has all of the lease.
+pub fn not_adoptable(resource: &str) -> Error {
+    Error::lost(format!(
+        "the lease of {resource:?} can no longer be taken over: it ended, was released by force, or the ticket \
+         was used before"
+    ))
 }
 
 /// The current holder of a resource.

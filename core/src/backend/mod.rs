@@ -10,7 +10,7 @@ pub mod sqlite;
 mod waiter;
 
 use self::contract::{
-    Attempt, FailoverListener, Info, LockBackend, LossListener, Presence, Request, SyncBackend,
+    Attempt, FailoverListener, Grant, Info, LockBackend, LossListener, Presence, Request, SyncBackend,
 };
 use self::guarantees::Guarantee;
 pub use self::waiter::Waiter;
@@ -100,6 +100,14 @@ impl LockBackend for Backend {
 
     async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
         dispatch!(self, backend => backend.release(resources, owner, ttl).await)
+    }
+
+    async fn hand_over(&self, resources: &Resources, owner: Owner) -> Result<()> {
+        dispatch!(self, backend => backend.hand_over(resources, owner).await)
+    }
+
+    async fn adopt(&self, request: &Request, from: Owner) -> Result<Grant> {
+        dispatch!(self, backend => backend.adopt(request, from).await)
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {

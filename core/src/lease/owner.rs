@@ -29,6 +29,15 @@ impl Owner {
         Self(bytes)
     }
 
+    /// The owner with these 32 lower-case hexadecimal digits; `None` for any other text.
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if hex.len() != 32 || !hex.bytes().all(is_digit) {
+            return None;
+        }
+        u128::from_str_radix(hex, 16).ok().map(|owner| Self(owner.to_be_bytes()))
+    }
+
     /// The raw bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -75,5 +84,9 @@ mod tests {
         assert_eq!(several.len(), 100);
         let owner = Owner::from_bytes([0x0f, 0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff]);
         assert_eq!(owner.to_string(), "0fa000000000000000000000000000ff");
+        assert_eq!(Owner::from_hex("0fa000000000000000000000000000ff"), Some(owner));
+        for other in ["", "0fa", "+fa000000000000000000000000000ff", "0FA000000000000000000000000000FF"] {
+            assert_eq!(Owner::from_hex(other), None, "{other}");
+        }
     }
 }

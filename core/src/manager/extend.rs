@@ -2,9 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Manager;
 use super::held_lease::{HeldLease, LeaseId};
 use super::stats::count;
+use super::{Manager, TAKEN};
 use crate::backend::contract::LockBackend;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Ttl};
@@ -46,10 +46,7 @@ impl Manager {
             }
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
-                    self.mark_lost(
-                        held,
-                        "another owner took it, it was released by force, or the backend lost its data",
-                    );
+                    self.mark_lost(held, TAKEN);
                 }
                 Err(error)
             }

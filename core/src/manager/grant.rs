@@ -57,7 +57,7 @@ impl Manager {
     }
 
     /// Registers a grant, and counts what came of the call.
-    async fn settle(
+    pub(super) async fn settle(
         self: &Arc<Self>,
         strategy: Strategy,
         renew: Option<RenewalLimits>,

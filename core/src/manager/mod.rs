@@ -8,6 +8,7 @@ mod extend;
 mod failover;
 mod failover_record;
 mod grant;
+mod hand_over;
 mod held_lease;
 mod lease_end;
 mod renewal;
@@ -97,6 +98,9 @@ struct Configured {
 
 /// Why a backend lost leases.
 const FILE_GONE: &str = "its lock file was deleted or replaced";
+
+/// Why a lease is lost that its owner does not have any more.
+const TAKEN: &str = "another owner took it, it was released by force, or the backend lost its data";
 
 impl Configured {
     fn new(backend: Backend) -> Self {

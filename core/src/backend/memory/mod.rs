@@ -16,7 +16,7 @@ mod tests;
 
 use self::store::Store;
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Info, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
@@ -81,6 +81,15 @@ impl LockBackend for MemoryBackend {
 
     async fn release(&self, resources: &Resources, owner: Owner, _ttl: Ttl) -> Result<bool> {
         self.release_sync(resources, owner)
+    }
+
+    /// It does not matter which process holds a lease: there is only one.
+    async fn hand_over(&self, resources: &Resources, owner: Owner) -> Result<()> {
+        self.step(|store| store.check_held(resources, owner, "it ended before it was handed over"))
+    }
+
+    async fn adopt(&self, request: &Request, from: Owner) -> Result<Grant> {
+        self.step(|store| store.adopt(request, from))
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {

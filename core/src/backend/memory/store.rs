@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::row::{Lease, Row};
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, Request, not_adoptable};
 use crate::error::{Error, Result};
 use crate::lease::{Mode, Owner, Resources, Ttl, token};
 use crate::runtime::clock::{BootInstant, Clock};
@@ -113,6 +113,35 @@ impl Store {
             }
         }
         Ok(self.now)
+    }
+
+    /// An error if the owner does not have all of this, with this reason.
+    pub fn check_held(&self, resources: &Resources, owner: Owner, reason: &str) -> Result<()> {
+        let is_held =
+            |resource: &&Arc<str>| self.lease_of(resource, owner).is_some_and(|lease| self.now < lease.end);
+        match resources.as_slice().iter().find(|resource| !is_held(resource)) {
+            Some(resource) => Err(lost(resource, reason)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes a lease over from the owner `from`, with a new token, if that still has all of it.
+    pub fn adopt(&mut self, request: &Request, from: Owner) -> Result<Grant> {
+        let mut last = 0;
+        for resource in request.resources.as_slice() {
+            match self.rows.get(resource) {
+                Some(row) if row.active(self.now).is_some_and(|(lease, _)| lease.owner == from) => {
+                    last = last.max(row.token);
+                }
+                _ => return Err(not_adoptable(resource)),
+            }
+        }
+        let Some(token) = token::next(last, self.wall, request.min_token) else {
+            return Err(no_next_token(last, self.wall));
+        };
+        let lease = Lease { owner: request.owner, end: self.now + request.ttl.as_duration() };
+        self.each_row(&request.resources, |row| (row.token, row.lease) = (token, Some(lease)));
+        Ok(Grant { token, sent: self.now, acks: None })
     }
 
     /// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other

@@ -45,7 +45,7 @@ use self::leases::Leases;
 use self::members::Members;
 use self::places::Places;
 use self::undo::UndoCount;
-use super::contract::{Attempt, Info, LockBackend, Request};
+use super::contract::{Attempt, Grant, Info, LockBackend, Request};
 use super::guarantees::Guarantee;
 use super::waiter::Waiter;
 use crate::error::{Error, Result};
@@ -161,6 +161,14 @@ impl LockBackend for QuorumBackend {
         Box::pin(self.release_votes(resources, owner, ttl)).await
     }
 
+    async fn hand_over(&self, _resources: &Resources, _owner: Owner) -> Result<()> {
+        Err(cannot_hand_over())
+    }
+
+    async fn adopt(&self, _request: &Request, _from: Owner) -> Result<Grant> {
+        Err(cannot_hand_over())
+    }
+
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
         self.check_open()?;
@@ -194,4 +202,11 @@ impl Drop for QuorumBackend {
     fn drop(&mut self) {
         self.members.stop_accepting();
     }
+}
+
+/// No model covers it yet.
+fn cannot_hand_over() -> Error {
+    Error::unsupported(
+        "quorum locks cannot be handed over. Use strong or local locks, or release the lock and acquire it anew",
+    )
 }

@@ -46,7 +46,7 @@ pub use self::config::{
 use self::node::{Node, NodeError};
 use self::topology::Topology;
 use self::topology::cluster::OnMigration;
-use crate::backend::contract::{Attempt, FailoverListener, Info, LockBackend, Presence, Request};
+use crate::backend::contract::{Attempt, FailoverListener, Grant, Info, LockBackend, Presence, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
@@ -169,6 +169,18 @@ impl LockBackend for RedisBackend {
             Topology::Sentinel(sentinels) => sentinels.owner().release(resources, owner, ttl).await,
             Topology::Cluster(cluster) => Box::pin(cluster.release(resources, owner, ttl)).await,
         }
+    }
+
+    /// Nothing on a server says which process holds a lease.
+    async fn hand_over(&self, _resources: &Resources, _owner: Owner) -> Result<()> {
+        self.check_open()
+    }
+
+    async fn adopt(&self, request: &Request, from: Owner) -> Result<Grant> {
+        self.check_open()?;
+        // While a slot moves, its keys are on one of both sides, as those of an extension.
+        let call = |node: Arc<Node>, asking| async move { node.adopt(request, from, asking).await };
+        Box::pin(self.topology.on_owner(&request.resources, (OnMigration::Ask, self.patience), call)).await
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {

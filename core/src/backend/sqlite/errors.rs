@@ -162,6 +162,11 @@ pub fn of_extension(error: Error) -> Error {
     with_consequence(error, [Consequence::NotExtended, Consequence::MayBeExtended])
 }
 
+/// The same error, for who handed a lease over.
+pub fn of_hand_over(error: Error) -> Error {
+    with_consequence(error, [Consequence::NotHandedOver; 2])
+}
+
 /// The same error, for who asked for a release.
 pub fn of_release(error: Error) -> Error {
     with_consequence(error, [Consequence::NotReleased; 2])
@@ -315,14 +320,14 @@ mod tests {
     fn a_path_that_reads_like_a_consequence_stays_as_it_is() {
         let path = Path::new("/d/Nothing was granted/locks.sqlite");
         for error in [replaced_too_often(path), unknown(path, "?"), unsupported(path.display().to_string())] {
-            for error in [of_extension(error.clone()), of_release(error)] {
+            for error in [of_extension(error.clone()), of_hand_over(error.clone()), of_release(error)] {
                 assert!(error.to_string().contains("/d/Nothing was granted/locks.sqlite"), "{error}");
             }
         }
     }
 
     #[test]
-    fn a_failed_extension_or_release_does_not_speak_of_grants() {
+    fn what_fails_after_a_grant_does_not_speak_of_grants() {
         let path = Path::new("/d/locks.sqlite");
         let errors = [
             sql(path, &failure(ffi::SQLITE_IOERR)),
@@ -334,7 +339,7 @@ mod tests {
         ];
         for error in errors {
             assert!(error.to_string().contains("granted"), "{error}");
-            for error in [of_extension(error.clone()), of_release(error)] {
+            for error in [of_extension(error.clone()), of_hand_over(error.clone()), of_release(error)] {
                 let message = error.to_string();
                 assert_eq!(message.matches("he lease ").count(), 1, "{message}");
                 assert!(!message.contains("granted") && message.contains("he lease "), "{message}");

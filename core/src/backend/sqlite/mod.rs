@@ -50,7 +50,9 @@ use self::retry::RetryBudget;
 use self::store::access::Needs;
 use self::store::transaction::Tx;
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Busy, Info, LockBackend, LossListener, Request, SyncBackend};
+use crate::backend::contract::{
+    Attempt, Busy, Grant, Info, LockBackend, LossListener, Request, SyncBackend, not_adoptable,
+};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
@@ -209,6 +211,24 @@ impl LockBackend for SqliteBackend {
         released
             .inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
             .map_err(errors::of_release)
+    }
+
+    async fn hand_over(&self, resources: &Resources, owner: Owner) -> Result<()> {
+        let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
+        let resources = resources.clone();
+        let work = move |tx: &mut Tx<'_>| operations::hand_over(tx, &resources, owner);
+        self.file()?.commits().submit(Needs::KEEP, absent, work).await.map_err(errors::of_hand_over)?
+    }
+
+    async fn adopt(&self, request: &Request, from: Owner) -> Result<Grant> {
+        let file = self.file()?;
+        let requested = request.clone();
+        let work = move |tx: &mut Tx<'_>| operations::adopt(tx, &requested, from);
+        let absent = Err(not_adoptable(request.resources.first()));
+        let outcome = file.commits().submit(Needs::KEEP, absent, work).await.flatten();
+        outcome
+            .inspect(|grant| file.hold_until(grant.sent + request.ttl.as_duration()))
+            .inspect_err(|error| undo_grant(&file, error, request))
     }
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {

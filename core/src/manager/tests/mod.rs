@@ -2,6 +2,7 @@
 
 mod close;
 mod failover;
+mod hand_over;
 mod renewal;
 
 use std::sync::mpsc;

@@ -1,6 +1,7 @@
 //! What does one server do? A primary with its replicas, and what a grant, an extension and a release are on
 //! it.
 
+mod adopt;
 mod capabilities;
 mod error;
 mod failover;
@@ -32,7 +33,7 @@ use super::pipeline::workers::Workers;
 use super::protocol::lease_args::{Grouping, LeaseArgs};
 use super::protocol::proof::Proof;
 use super::protocol::replies::Operation;
-use super::protocol::scripts::{ACQUIRE, EXTEND, RELEASE};
+use super::protocol::scripts::{ACQUIRE, ADOPT, EXTEND, RELEASE};
 use crate::backend::contract::{Attempt, Busy, FailoverListener, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::redis::node_context::NodeContext;
@@ -44,6 +45,8 @@ use crate::runtime::clock::{BootInstant, Clock};
 const ACQUIRE_WORKERS: WorkerLimits = WorkerLimits { workers: 8, per_class: 2 };
 /// Extensions have their own workers, because they must not wait behind grants.
 const EXTEND_WORKERS: WorkerLimits = WorkerLimits { workers: 4, per_class: 1 };
+/// Leases are rarely handed over.
+const ADOPT_WORKERS: WorkerLimits = WorkerLimits { workers: 2, per_class: 1 };
 /// Releases use the shared connection, one batch at a time: meanwhile the next batch grows.
 const RELEASE_WORKERS: WorkerLimits = WorkerLimits { workers: 1, per_class: 1 };
 
@@ -55,6 +58,7 @@ pub(crate) struct Node {
     deletions: Arc<RecentDeletions>,
     acquire: Arc<Workers>,
     extend: Arc<Workers>,
+    adopt: Arc<Workers>,
     release: Arc<Workers>,
     replicas: ConnectedReplicas,
     capabilities: Capabilities,
@@ -93,6 +97,7 @@ impl Node {
             rollbacks,
             acquire: workers(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
+            adopt: workers(&ADOPT, Operation::Adopt, ADOPT_WORKERS),
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
             replicas: ConnectedReplicas::new(context.clone()),
             capabilities: Capabilities::new(context.clone()),
@@ -297,6 +302,7 @@ impl Node {
         self.wait_queue.close();
         self.acquire.stop_accepting();
         self.extend.stop_accepting();
+        self.adopt.stop_accepting();
     }
 
     /// Closes the connections once nothing is in flight, after the time of one command at most. Slower
@@ -306,6 +312,7 @@ impl Node {
         let joined = async {
             self.acquire.joined().await;
             self.extend.joined().await;
+            self.adopt.joined().await;
         };
         let _ = tokio::time::timeout(self.context.settings.command_timeout, joined).await;
         self.rollbacks.close();

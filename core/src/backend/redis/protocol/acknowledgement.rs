@@ -191,6 +191,13 @@ impl ReplyContext<'_> {
     const fn meaning(&self, rolled_back: bool) -> (&'static str, &'static str) {
         match (self.operation, rolled_back) {
             (Operation::Extend, _) => ("extension", "the lease keeps its old deadline"),
+            (Operation::Adopt, true) => {
+                ("adoption", "it was undone, and the ticket can be used again while its lease lasts")
+            }
+            (Operation::Adopt, false) => (
+                "adoption",
+                "its rollback is not confirmed and is retried in the background, which ends the lease",
+            ),
             (_, true) => ("grant", "it was rolled back and blocks no other owner"),
             (_, false) => ("grant", "its rollback is not confirmed and is retried in the background"),
         }

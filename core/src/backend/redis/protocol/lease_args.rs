@@ -20,6 +20,8 @@ pub(crate) struct LeaseArgs {
     pub(super) owner: Owner,
     pub(super) numbers: [u64; 3],
     pub(super) waiter: Option<Waiter>,
+    /// The owner whom an adoption takes the lease over from. Boxed, because it is rare.
+    pub(super) from: Option<Box<Owner>>,
     /// The node serves it only because it is asked to: its slot is moving there.
     pub asking: bool,
 }
@@ -29,16 +31,22 @@ impl LeaseArgs {
         // The only mode that the scripts have.
         let Request { resources, mode: Mode::Exclusive, owner, ttl, min_token, waiter, .. } = request;
         let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
-        Self { resources: resources.clone(), owner: *owner, numbers, waiter: waiter.clone(), asking: false }
+        let (resources, waiter) = (resources.clone(), waiter.clone());
+        Self { resources, owner: *owner, numbers, waiter, from: None, asking: false }
+    }
+
+    /// Of a request that takes the lease over from this owner.
+    pub fn adopt(request: &Request, from: Owner, asking: bool) -> Self {
+        Self { from: Some(Box::new(from)), asking, ..Self::acquire(request) }
     }
 
     pub fn extend(resources: &Resources, owner: Owner, ttl: Ttl) -> Self {
         let numbers = [ttl.as_millis().into(), fence_ms(ttl), 0];
-        Self { resources: resources.clone(), owner, numbers, waiter: None, asking: false }
+        Self { resources: resources.clone(), owner, numbers, waiter: None, from: None, asking: false }
     }
 
     pub fn release(resources: &Resources, owner: Owner) -> Self {
-        Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None, asking: false }
+        Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None, from: None, asking: false }
     }
 
     /// The TTL of a grant or an extension.

@@ -29,6 +29,7 @@ pub(crate) struct ReplyContext<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     Acquire,
+    Adopt,
     Extend,
     Release,
     ForceRelease,
@@ -40,7 +41,7 @@ impl Operation {
     /// What it means that the operation was refused.
     const fn consequence(self) -> &'static str {
         match self {
-            Self::Acquire => "nothing was granted",
+            Self::Acquire | Self::Adopt => "nothing was granted",
             Self::Extend => "the lease keeps its old deadline",
             Self::Release => {
                 "the lease was not released yet; the release is retried in the background until it ends"
@@ -140,7 +141,8 @@ impl ReplyContext<'_> {
         let refusal = refusal(error)?;
         let class = match refusal.kind {
             RefusalKind::TooFewReplicas
-                if self.operation == Operation::Acquire && self.proof.replicas > 0 =>
+                if matches!(self.operation, Operation::Acquire | Operation::Adopt)
+                    && self.proof.replicas > 0 =>
             {
                 return Some(self.too_few_replicas());
             }
@@ -177,6 +179,10 @@ impl ReplyContext<'_> {
             Operation::Acquire => {
                 ("the lock may have been granted and is being rolled back", "do not treat it as held; retry")
             }
+            Operation::Adopt => (
+                "the lease may have been taken over, and is being released in that case",
+                "do not treat it as held; acquire the lock anew",
+            ),
             Operation::Extend => (
                 "the lease may have been extended; rely on its old deadline only",
                 "extend again before that, or release",

@@ -27,8 +27,18 @@ struct ScriptParams {
     queues: bool,
     /// How many numbers.
     numbers: usize,
-    /// Whether a lease may have a waiter.
-    waiters: bool,
+    then: AfterOwner,
+}
+
+/// What follows the owner of each lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum AfterOwner {
+    #[default]
+    Nothing,
+    /// Its waiter, if it has one.
+    Waiter,
+    /// The owner from whom it is taken over.
+    OldOwner,
 }
 
 impl Script {
@@ -49,7 +59,8 @@ impl Script {
         packer: &mut Packer,
         out: &mut Vec<u8>,
     ) {
-        let ScriptParams { fences, queues, numbers, waiters } = self.params;
+        let ScriptParams { fences, queues, numbers, then } = self.params;
+        let waiters = then == AfterOwner::Waiter;
         let kinds = 1 + usize::from(fences) + usize::from(queues);
         let shape = ScriptReply::Numbers(leases.clone().count());
         self.call(packer, out, shape, |cmd, echo| {
@@ -81,6 +92,9 @@ impl Script {
                     cmd.arg(&lease.owner.to_hex()[..]);
                     if let Some(waiter) = lease.waiter.as_ref().filter(|_| waiters) {
                         cmd.arg(keys.waiter(waiter));
+                    }
+                    if let Some(from) = lease.from.as_ref().filter(|_| then == AfterOwner::OldOwner) {
+                        cmd.arg(&from.to_hex()[..]);
                     }
                 }
             }
@@ -143,13 +157,19 @@ macro_rules! with_wait_queue {
 }
 
 pub(crate) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
-    let params = ScriptParams { fences: true, queues: true, numbers: 3, waiters: true };
+    let params = ScriptParams { fences: true, queues: true, numbers: 3, then: AfterOwner::Waiter };
     Script::new(with_wait_queue!("acquire.lua"), params)
 });
 pub(crate) static EXTEND: LazyLock<Script> = LazyLock::new(|| {
     let params = ScriptParams { fences: true, numbers: 2, ..ScriptParams::default() };
     Script::new(include_str!("lua/extend.lua"), params)
 });
+pub(crate) static ADOPT: LazyLock<Script> = LazyLock::new(|| {
+    let params = ScriptParams { fences: true, queues: false, numbers: 3, then: AfterOwner::OldOwner };
+    Script::new(include_str!("lua/handing_over/adopt.lua"), params)
+});
+pub(crate) static GIVE_BACK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("lua/handing_over/give_back.lua"), ScriptParams::default()));
 pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(with_wait_queue!("release.lua"), ScriptParams { queues: true, ..ScriptParams::default() })
 });
@@ -217,6 +237,21 @@ pub(crate) fn pack_delete_lock(
     });
 }
 
+/// Appends the call of `give_back.lua` to `out`: the locks that are the owner's become those of `to`.
+pub(crate) fn pack_give_back(
+    keys: &Keys,
+    resources: &Resources,
+    (owner, to): (Owner, Owner),
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) {
+    GIVE_BACK.call(packer, out, ScriptReply::Number, |cmd, echo| {
+        cmd.arg(resources.as_slice().len());
+        add_keys(cmd, keys, resources, KeyKind::Lock);
+        cmd.arg(echo).arg(&owner.to_hex()[..]).arg(&to.to_hex()[..]);
+    });
+}
+
 /// Appends the call of `read_key.lua` to `out`.
 pub(crate) fn pack_read_key(
     keys: &Keys,
@@ -270,6 +305,8 @@ mod tests {
         for script in [
             &ACQUIRE,
             &EXTEND,
+            &ADOPT,
+            &GIVE_BACK,
             &RELEASE,
             &HELD,
             &INSPECT,

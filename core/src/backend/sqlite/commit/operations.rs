@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::backend::contract::{Attempt, Busy, Grant, Info, Request};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, Request, not_adoptable};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
@@ -122,6 +122,49 @@ pub fn extend(
         tx.extend(resource, end, ttl)?;
     }
     Ok(Ok(tx.sent))
+}
+
+/// Takes this process off a lease of which nothing is lost, so that another one can adopt it when this one is
+/// dead; the inner error is [`Error::LockLost`].
+pub fn hand_over(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite::Result<Result<()>> {
+    let resources = resources.as_slice();
+    let mut ends = Vec::with_capacity(resources.len());
+    for resource in resources {
+        let lease = tx.row(resource)?.and_then(|row| row.lease).filter(|lease| lease.owner == owner);
+        match lease.filter(|lease| !lease.end.remaining(&tx.now).is_zero()) {
+            Some(lease) => ends.push(lease.end),
+            None => return Ok(Err(lost(resource, "it ended before it was handed over"))),
+        }
+    }
+    for (resource, end) in resources.iter().zip(ends) {
+        tx.detach(resource, end)?;
+    }
+    // As far as this process is concerned.
+    tx.released += resources.len();
+    Ok(Ok(()))
+}
+
+/// Takes a lease over from the owner `from`, with a new token, if that still has all of it. The inner errors:
+/// [`Error::LockLost`], and those of [`acquire`].
+pub fn adopt(tx: &mut Tx<'_>, request: &Request, from: Owner) -> rusqlite::Result<Result<Grant>> {
+    let resources = request.resources.as_slice();
+    let mut last = (0, 0);
+    for (index, resource) in resources.iter().enumerate() {
+        let Some(row) = tx.row(resource)? else { return Ok(Err(not_adoptable(resource))) };
+        last = last.max((row.token, index));
+        match row.lease.filter(|lease| lease.owner == from) {
+            Some(lease) if tx.remaining(&lease).is_some() => {}
+            _ => return Ok(Err(not_adoptable(resource))),
+        }
+    }
+    let Some(token) = token::next(last.0, tx.now.wall, request.min_token) else {
+        return Ok(Err(errors::no_next_token(tx.context.path, &resources[last.1], last.0, tx.now.wall)));
+    };
+    for resource in resources {
+        tx.grant(resource, token, request.owner, request.ttl)?;
+    }
+    tx.granted += resources.len();
+    Ok(Ok(Grant { token, sent: tx.sent, acks: None }))
 }
 
 /// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other owner

@@ -147,6 +147,16 @@ impl Tx<'_> {
             .map(|_| ())
     }
 
+    /// Takes the process off a lease, which lives by its TTL from then on. What says on which clock it ends
+    /// stays.
+    pub fn detach(&mut self, resource: &str, end: LeaseEnd) -> rusqlite::Result<()> {
+        let holder = Holder { identity: end.identity, mark: None };
+        self.connection
+            .prepare_cached("UPDATE leases SET holder = ?2 WHERE resource = ?1")?
+            .execute(params![resource, holder.encode()])
+            .map(|_| ())
+    }
+
     /// Ends a lease. The row stays, because of its token.
     pub fn free(&mut self, resource: impl ToSql) -> rusqlite::Result<()> {
         self.ended = true;

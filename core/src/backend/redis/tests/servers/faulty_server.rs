@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::backend::redis::protocol::scripts::{ACQUIRE, EXTEND, PROBE, RELEASE, RIGHTS};
+use crate::backend::redis::protocol::scripts::{ACQUIRE, ADOPT, EXTEND, GIVE_BACK, PROBE, RELEASE, RIGHTS};
 
 /// What happens to one reply.
 #[derive(Debug, Clone)]
@@ -254,6 +254,8 @@ pub fn kind(words: &[String]) -> String {
     for (name, script) in [
         ("acquire", &ACQUIRE),
         ("extend", &EXTEND),
+        ("adopt", &ADOPT),
+        ("give back", &GIVE_BACK),
         ("release", &RELEASE),
         ("probe", &PROBE),
         ("rights", &RIGHTS),
