@@ -1,12 +1,13 @@
 /** Leases that pass from process to process, and processes that die on the way. */
 import { type Lock, LockManager, type ManagerOptions, StaleTokenError } from 'fencelock'
 import { fencingHeaders, httpFence } from 'fencelock/guard'
+import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from '../fixtures/locks'
-import { type Script, startCode } from '../fixtures/processes/processes'
+import { runCode, type Script, startCode } from '../fixtures/processes/processes'
 import { strategies } from '../fixtures/strategies'
-import { eventually, sleep } from '../fixtures/temp'
+import { eventually, sleep, tempDir } from '../fixtures/temp'
 import { hasWallClock, wallClock } from '../fixtures/time/wall-clock'
 
 /** A process with its own manager. It acquires, hands over and adopts as it is told, and says how it went. */
@@ -183,5 +184,63 @@ describe.each(strategies.filter(({ strategy }) => strategy !== 'quorum'))('$name
     const late = await ticketAt(3_600_000)
     await sleep(5_500)
     expect(await rejection(locks.adopt(late.ticket))).toMatchObject({ code: 'LOCK_LOST' })
+  })
+})
+
+describe('a handle', () => {
+  const block = (ms: number): void => {
+    for (const end = performance.now() + ms; performance.now() < end;);
+  }
+  const local = (): LockManager => closing(new LockManager({ local: join(tempDir(), 'locks.sqlite') }))
+
+  it('whose signal is first read while it is handed over does not abort it', async () => {
+    const lock = await local().acquire('r', { ttlMs: 30_000 })
+    const handingOver = lock.handOver()
+    // The lease is no longer held, and this thread does not know it yet.
+    block(200)
+    expect(lock.held).toBe(false)
+    const { signal } = lock
+    await handingOver
+    await sleep(50)
+    expect(signal.aborted).toBe(false)
+  })
+
+  it('whose lease has ended meanwhile aborts it', async () => {
+    const locks = local()
+    const lock = await locks.acquire('r', { ttlMs: 30_000 })
+    await locks.forceRelease('r')
+    const handingOver = lock.handOver()
+    block(200)
+    const { signal } = lock
+    expect(await rejection(handingOver)).toMatchObject({ code: 'LOCK_LOST' })
+    expect(signal.aborted).toBe(true)
+    expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
+  })
+
+  it('that is collected after it was handed over is not missed', async () => {
+    const { code, stdout, stderr } = await runCode(
+      `const { LockManager } = await import('fencelock')
+       const warnings = []
+       process.on('warning', ({ message }) => warnings.push(message))
+       const collect = globalThis.Bun ? () => Bun.gc(true) : gc
+       const locks = new LockManager({ local: ${JSON.stringify(join(tempDir(), 'locks.sqlite'))} })
+       await (async () => {
+         await (await locks.acquire('given', { ttlMs: 60_000, renew: true })).handOver()
+         await (await locks.acquire('given too', { ttlMs: 60_000 })).handOver()
+         await locks.acquire('dropped', { ttlMs: 60_000 })
+       })()
+       for (let turn = 0; turn < 200 && warnings.length === 0; turn++) {
+         collect()
+         await new Promise((resolve) => setTimeout(resolve, 20))
+       }
+       for (let turn = 0; turn < 5; turn++) {
+         collect()
+         await new Promise((resolve) => setTimeout(resolve, 20))
+       }
+       await locks.close({ drainMs: 0 })
+       say(warnings.map((message) => /"(.*?)"/.exec(message)[1]))`,
+      { nodeArgs: ['--expose-gc'] },
+    )
+    expect({ code, stdout }, stderr).toEqual({ code: 0, stdout: '["dropped"]\n' })
   })
 })

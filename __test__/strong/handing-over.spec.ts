@@ -147,4 +147,36 @@ describe('a ticket of a strong lock', () => {
       message: expect.stringContaining('nothing was granted'),
     })
   })
+
+  it('is used up by an adoption whose reply comes after the lease has ended', async () => {
+    const proxy = await startProxy(redis.primary.port)
+    const [giver, taker] = await Promise.all([connected(redis.url), connected(proxy.url)])
+    const { ticket, resource } = await offered(giver)
+    proxy.delay(700, 'toClient')
+    const error = await rejection(taker.adopt(ticket, { ttlMs: 600, acks: 0 }))
+    expect(error).toMatchObject({
+      code: 'LOCK_LOST',
+      message: expect.stringContaining('longer than a lease'),
+    })
+    proxy.delay(0, 'toClient')
+    await leaseIsRemoved(redis.primary, resource)
+    expect(taker.stats()).toMatchObject({ held: 0 })
+    expect(await rejection(giver.adopt(ticket))).toMatchObject({ code: 'LOCK_LOST' })
+  })
+
+  it('is adopted after a failover where the new primary has the lease, and nowhere else', async () => {
+    const own = await startPrimary()
+    const proxy = await startProxy(own.primary.port)
+    const locks = await connected(proxy.url)
+    const [kept, lost] = [await offered(locks), await offered(locks)]
+    const promoted = await own.failOver()
+    await promoted.waitForReplicas(1)
+    await promoted.cmd('DEL', lockKey(lost.resource))
+    proxy.switchTo(promoted.port, { cut: true })
+    const lock = await eventually('it is adopted', async () =>
+      locks.adopt(kept.ticket, { acks: 1, ackTimeoutMs: 2_000 }).catch(() => undefined),
+    )
+    expect(lock!.token).toBeGreaterThan(kept.token)
+    expect(await rejection(locks.adopt(lost.ticket))).toMatchObject({ code: 'LOCK_LOST' })
+  })
 })
