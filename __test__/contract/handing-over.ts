@@ -340,5 +340,14 @@ export const keepingOnlyContract: Chapter = ({ manager }) => {
       expect(await other.tryAcquire(lock.resource)).toBeNull()
       expect(await lock.release()).toBe(true)
     })
+
+    it('that failed does not hide that the lock was lost', async () => {
+      const locks = manager()
+      const lost = locks.withLock(unique(), async (lock) => {
+        await lock.handOver().catch(() => undefined)
+        await locks.forceRelease(lock.resource)
+      })
+      expect(await rejection(lost)).toMatchObject({ code: 'LOCK_LOST' })
+    })
   })
 }

@@ -217,6 +217,19 @@ describe('a handle', () => {
     expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
   })
 
+  it('of a routine that goes on does not keep the process alive', async () => {
+    const { code, stdout } = await runCode(
+      `const { LockManager } = await import('fencelock')
+       const locks = new LockManager({ local: ${JSON.stringify(join(tempDir(), 'locks.sqlite'))} })
+       void locks.withLock('r', { ttlMs: 60_000 }, async (lock) => {
+         say((await lock.handOver()).length > 0)
+         await new Promise(() => {})
+       })`,
+      { limitMs: 10_000 },
+    )
+    expect({ code, stdout }).toEqual({ code: 0, stdout: 'true\n' })
+  })
+
   it('that is collected after it was handed over is not missed', async () => {
     const { code, stdout, stderr } = await runCode(
       `const { LockManager } = await import('fencelock')
