@@ -472,7 +472,7 @@ export interface ElectOptions extends Omit<StrongOptions, 'waitMs' | 'renew' | '
 }
 
 /** The options of {@link LockManager.adopt}. */
-export interface AdoptOptions extends Omit<StrongOptions, 'ttlMs' | 'waitMs' | 'fair' | 'renew' | 'signal'> {
+export interface AdoptOptions extends Pick<StrongOptions, 'minToken' | 'acks' | 'ackTimeoutMs' | 'fsync'> {
   /**
    * How long the lease lasts from now on, in milliseconds: an integer from 10 to 86,400,000 (24 h).
    * @default what the lease was granted with

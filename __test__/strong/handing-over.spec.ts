@@ -176,7 +176,7 @@ describe('a ticket of a strong lock', () => {
     const lock = await eventually('it is adopted', async () =>
       locks.adopt(kept.ticket, { acks: 1, ackTimeoutMs: 2_000 }).catch(() => undefined),
     )
-    expect(lock!.token).toBeGreaterThan(kept.token)
+    expect(lock.token).toBeGreaterThan(kept.token)
     expect(await rejection(locks.adopt(lost.ticket))).toMatchObject({ code: 'LOCK_LOST' })
   })
 })
