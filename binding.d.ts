@@ -72,6 +72,10 @@ export declare class NativeManager {
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends the current lease of a resource, no matter who holds it. */
   forceRelease(slot: number, strategy: number, resource: string): void
+  /** Ends a lease as if it was lost, for this reason: for its holder, and then for others. */
+  lose(slot: number, strategy: number, lease: number, why: string): void
+  /** Ends the current lease of a resource as if its time had passed: for its holder, and then for others. */
+  expire(slot: number, strategy: number, resource: string): void
   /** Reports what a strategy guarantees here to locks with these acknowledgements and this TTL. */
   describe(slot: number, strategy: number, acks: number, fsync: boolean, ttlMs: number): void
   /** Connects a strategy's backend. */

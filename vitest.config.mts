@@ -9,6 +9,7 @@ export default defineConfig({
     alias: [
       { find: /^fencelock$/, replacement: file('index.js') },
       { find: /^fencelock\/guard$/, replacement: file('guard/index.js') },
+      { find: /^fencelock\/testing$/, replacement: file('testing/index.js') },
     ],
   },
   test: {
@@ -22,7 +23,7 @@ export default defineConfig({
     // For the two cores of the CI: much of the time the tests wait for a lease to end.
     maxWorkers: 3,
     // The published files are tested as they are: the runtime loads them, and Vite does not transform them.
-    server: { deps: { external: [/\/index\.js$/, /\/(lib|guard)\/.+\.js$/] } },
+    server: { deps: { external: [/\/index\.js$/, /\/(lib|guard|testing)\/.+\.js$/] } },
     testTimeout: 30_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,

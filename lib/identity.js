@@ -74,4 +74,12 @@ function like(original, wrapper) {
   return wrapper
 }
 
-module.exports = { identify, throughProxies }
+/**
+ * The instance itself, of a transparent Proxy around it, too.
+ * @param {object} instance
+ */
+function targetOf(instance) {
+  return /** @type {Instance} */ (instance)[TARGET] ?? instance
+}
+
+module.exports = { identify, targetOf, throughProxies }

@@ -46,6 +46,21 @@ function parameters(method, rest) {
   throw wrongType(`the routine of ${method}`, 'a function', routine)
 }
 
+/**
+ * What `fencelock/testing` needs of a manager.
+ * @typedef {object} Internals
+ * @property {InstanceType<typeof Acquirer>} acquirer
+ * @property {InstanceType<typeof ManagerCalls>} calls
+ * @property {typeof import('./options/index.js')} checks
+ * @property {import('./strategies.js').StrategyInfo} strategy of calls that name none
+ */
+
+/**
+ * Access to private members. A static method would be visible to users.
+ * @type {(locks: object) => Internals | undefined}
+ */
+let internalsOf
+
 /** @implements {Public.LockManager} */
 class LockManager {
   /** Loaded with the first manager, because it is a large part of what this package is. */
@@ -62,6 +77,18 @@ class LockManager {
    * @type {AbortSignal | undefined}
    */
   #closing
+
+  static {
+    internalsOf = (locks) =>
+      #acquirer in locks
+        ? {
+            acquirer: locks.#acquirer,
+            calls: locks.#calls,
+            checks: locks.#checks,
+            strategy: locks.#settings.strategy,
+          }
+        : undefined
+  }
 
   /** @param {Public.ManagerOptions} [options] */
   constructor(options) {
@@ -296,4 +323,4 @@ class LockManager {
 
 throughProxies(LockManager)
 
-module.exports = { LockManager }
+module.exports = { LockManager, internalsOf }

@@ -73,6 +73,8 @@ let whyLost
 let stepDown
 /** @type {(lock: Lock) => boolean} */
 let releaseNow
+/** @type {(lock: object) => { registry: Registry, lease: number } | undefined} */
+let leaseOf
 
 /**
  * A signal's controller, and the asynchronous context in which the signal was first read: its listeners run
@@ -130,6 +132,7 @@ class Lock {
     wasReleased = (lock) => lock.#release !== undefined
     stepDown = (lock, reason) => (lock.#ending ?? lock.#watch()).abort(reason)
     releaseNow = (lock) => lock.#releaseSync()
+    leaseOf = (lock) => (#lease in lock ? { registry: lock.#registry, lease: lock.#lease } : undefined)
   }
 
   /**
@@ -382,4 +385,14 @@ class LocalLock extends Lock {
 throughProxies(Lock)
 throughProxies(LocalLock)
 
-module.exports = { LocalLock, Lock, LockRegistry, attend, stepDown, wasHandedOver, wasReleased, whyLost }
+module.exports = {
+  LocalLock,
+  Lock,
+  LockRegistry,
+  attend,
+  leaseOf,
+  stepDown,
+  wasHandedOver,
+  wasReleased,
+  whyLost,
+}

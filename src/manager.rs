@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use napi::Env;
 use napi::bindgen_prelude::{Either, Float64ArraySlice, ObjectFinalize};
 use napi_derive::napi;
@@ -324,6 +324,22 @@ impl NativeManager {
     pub fn force_release(&self, env: Env, slot: u32, strategy: u32, resource: String) {
         self.run(env, slot, strategy, |manager, strategy| {
             Ok(async move { manager.force_release(strategy, &resource).await.map(Outcome::Flag) })
+        });
+    }
+
+    /// Ends a lease as if it was lost, for this reason: for its holder, and then for others.
+    #[napi(catch_unwind)]
+    pub fn lose(&self, env: Env, slot: u32, strategy: u32, lease: f64, why: String) {
+        self.run(env, slot, strategy, move |manager, _| {
+            Ok(manager.lose(lease as u64, &why).map_ok(Outcome::Flag))
+        });
+    }
+
+    /// Ends the current lease of a resource as if its time had passed: for its holder, and then for others.
+    #[napi(catch_unwind)]
+    pub fn expire(&self, env: Env, slot: u32, strategy: u32, resource: String) {
+        self.run(env, slot, strategy, |manager, strategy| {
+            Ok(async move { manager.expire(strategy, &resource).await.map(Outcome::Flag) })
         });
     }
 

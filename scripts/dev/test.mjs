@@ -62,6 +62,7 @@ const withoutServers = [
   '__test__/manager/options.',
   '__test__/local/file.',
   '__test__/local/foreign-database.',
+  '__test__/local/memory.',
   '__test__/local/synchronous.',
   '__test__/native/loading.',
   '__test__/guard/guard.',
@@ -113,6 +114,7 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
     await installPackages('scripts/runtimes')
     await installPackages('__test__/projects/redis-clients')
     await installPackages('__test__/projects/prisma')
+    await installPackages('__test__/projects/test-runners')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke

@@ -40,7 +40,7 @@ export const packageCases = [
         ((await capture('tar', ['-tzf', join(tarballs, name)])) ?? '').split(/\r?\n/).toSorted()
       const files = await list(main)
       const meant =
-        /^package\/(index\.(js|d\.ts)|lib\/([\w-]+\/)*[\w-]+\.js|guard\/([\w-]+\/)*[\w-]+\.(js|d\.ts)|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
+        /^package\/(index\.(js|d\.ts)|lib\/([\w-]+\/)*[\w-]+\.js|(guard|testing)\/([\w-]+\/)*[\w-]+\.(js|d\.ts)|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
       const others = files.filter((file) => !meant.test(file))
       check(others.length === 0 && files.length > 10, `not for users: ${others.join(', ')}`)
       const expected = ['LICENSE', 'README.md', `fencelock.${host}.node`, 'package.json']

@@ -12,16 +12,19 @@ const use = `
   const lock = await locks.acquireLocal('install', { waitMs: 10_000 })
   if (fencingHeaders(lock)['Fencing-Token'] !== String(lock.token)) throw new Error('another token')
   if (!(await lock.release())) throw new Error('lost')
+  await (await hold(locks, 'other')).release()
   console.log('token ' + lock.token)`
 
 /** A program for each module system. */
 export const programs = {
   'use.mjs': `import { LockManager } from 'fencelock'
 import { fencingHeaders } from 'fencelock/guard'
+import { hold } from 'fencelock/testing'
 ${use}
 `,
   'use.cjs': `const { LockManager } = require('fencelock')
 const { fencingHeaders } = require('fencelock/guard')
+const { hold } = require('fencelock/testing')
 void (async () => {${use}
 })()
 `,

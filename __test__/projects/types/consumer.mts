@@ -18,6 +18,7 @@ import {
   StaleTokenError,
   type RedisGuard,
 } from 'fencelock/guard'
+import { delay, expire, fail, hold, lose, type FailureCode, type Interference } from 'fencelock/testing'
 
 export const manager: LockManager = new LockManager()
 declare const url: string | undefined
@@ -147,3 +148,12 @@ export async function use(): Promise<void> {
   })
   console.log(written, minToken, response.status)
 }
+
+export const loss: Promise<boolean> = lose(lock, 'a failover')
+export const expiry: Promise<boolean> = expire(manager, 'a', { strategy: 'local' })
+export const others: Promise<Lock> = hold(manager, ['a', 'b'], { ttlMs: 50 })
+export const code: FailureCode = 'OUTCOME_UNKNOWN'
+export const failing: Interference = fail(manager, 'a', code, { times: Infinity })
+export const slow: Disposable = delay(manager, 50)
+// @ts-expect-error -- no acquire fails with the code of a guard
+fail(manager, 'a', 'STALE_TOKEN')

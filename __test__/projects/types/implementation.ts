@@ -63,7 +63,7 @@ export type Missing = Nothing<Exclude<Methods, keyof Implemented>>
 
 /** The exports. */
 type Exported = keyof typeof errors | keyof typeof manager
-type Internal = 'closing' | 'fromFailure' | 'held' | 'invalid' | 'lost' | 'lostDuring'
+type Internal = 'closing' | 'fromFailure' | 'held' | 'internalsOf' | 'invalid' | 'lost' | 'lostDuring'
 export type Exports = [
   Nothing<Exclude<Exported, keyof typeof declared | Internal>>,
   Nothing<Exclude<keyof typeof declared, Exported>>,

@@ -50,7 +50,7 @@ pub struct HeldLease {
     pub(crate) acks: AckPolicy,
     /// Just before it was asked for.
     pub(crate) sent: BootInstant,
-    /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions.
+    /// Microseconds on the boot clock; only ever moves forward, by acknowledged extensions, until it ends.
     deadline: AtomicU64,
     /// The TTL that set the deadline, in milliseconds.
     current: AtomicU32,
@@ -164,6 +164,11 @@ impl HeldLease {
         if self.deadline.fetch_max(deadline, Ordering::AcqRel) < deadline {
             self.current.store(ttl.as_millis(), Ordering::Release);
         }
+    }
+
+    /// Moves the deadline back to this moment, because the lease is to end as if its time had passed.
+    pub(crate) fn expire(&self, now: BootInstant) {
+        self.deadline.fetch_min(now.as_micros(), Ordering::AcqRel);
     }
 
     /// Whether it was neither lost nor released. Ignores the deadline.

@@ -11,6 +11,7 @@ mod grant;
 mod hand_over;
 mod held_lease;
 mod lease_end;
+mod loss;
 mod renewal;
 mod stats;
 #[cfg(test)]

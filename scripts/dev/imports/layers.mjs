@@ -19,6 +19,7 @@ export const javascriptLayers = [
   ['lib/held-by-caller.js', 'lib/lock.js'],
   ['lib/lock-manager.js'],
   ['index.js'],
+  ['testing/'],
   ['scripts/lib/'],
   ['scripts/'],
   ['bench/subjects/'],

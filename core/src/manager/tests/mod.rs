@@ -3,6 +3,7 @@
 mod close;
 mod failover;
 mod hand_over;
+mod loss;
 mod renewal;
 
 use std::sync::mpsc;
