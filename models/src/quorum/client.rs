@@ -70,6 +70,9 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
     }
 
     pub(super) fn propose_again(&self, state: &mut State<CLIENTS, NODES>, index: usize) {
+        if !self.0.lacks(Without::OneProposal) {
+            Self::forget_answers(state, index);
+        }
         let client = &mut state.clients[index];
         (client.phase, client.round) = (Phase::Proposing, client.round + 1);
         self.propose(state, index);
@@ -85,7 +88,6 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
         client.tokens[attempt as usize][round as usize] = token;
         client.knowns[attempt as usize][round as usize] = client.known;
         (client.sent, client.floor) = (now, floor);
-        let counts_together = self.0.lacks(Without::OneProposal);
         for node in 0..NODES {
             let votes = self.votes(state, node);
             let link = &mut state.nodes[node].links[index];
@@ -96,7 +98,8 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
                 link.answers = [Answer::None; 2];
                 votes
             };
-            if link.told != Answer::NotSent && !(counts_together && link.told == Answer::Granted) {
+            // What is not forgotten, but for grants, has nothing to tell either.
+            if ![Answer::NotSent, Answer::Granted].contains(&link.told) {
                 link.told = Answer::None;
             }
             if asks {

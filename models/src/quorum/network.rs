@@ -110,12 +110,14 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
             known: client.knowns[attempt as usize][round as usize].into(),
         };
         let now = state.nodes[node].clock(state.now);
-        let (stored, reply) = state.nodes[node].stored().propose(now, &proposal, &self.0.rules);
+        let before = state.nodes[node].stored();
+        let (stored, reply) = before.propose(now, &proposal, &self.0.rules);
         state.nodes[node].store(stored);
         let answer = match reply {
             Reply::Granted => Answer::Granted,
             Reply::Held { token, .. } => Answer::Held(token as u8),
-            Reply::Low(last) => Answer::Low(last as u8),
+            // Every reply tells the node's clock, too, so that the client's next token is above the floor.
+            Reply::Low(_) => Answer::Low(before.last(now, &self.0.rules) as u8),
             Reply::High(_) => Answer::High,
         };
         if !client.is_proposing() || client.attempt() != attempt {

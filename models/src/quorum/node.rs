@@ -47,7 +47,7 @@ pub enum Reply {
         /// The last token that the node accepted.
         token: u64,
     },
-    /// The token must be above this one.
+    /// The token must be above this one, the last that the node accepted, and not far behind its clock.
     Low(u64),
     /// The token must not be above this one.
     High(u64),
@@ -141,7 +141,7 @@ impl Stored {
             return (self, Reply::Held { left: other.until - now, token: self.fence });
         }
         if !self.is_above(token, now, rules) {
-            return (self, Reply::Low(self.last(now, rules)));
+            return (self, Reply::Low(self.fence));
         }
         let most = rules.ahead.map_or(u64::MAX, |ahead| self.fence.max(known).max(now) + ahead);
         if token > most {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_token_must_be_above_the_floor_and_below_the_cap() {
         let fresh = Stored::default();
-        assert_eq!(propose(fresh, 1, NOW - SECOND).1, Reply::Low(NOW - SECOND));
+        assert_eq!(propose(fresh, 1, NOW - SECOND).1, Reply::Low(0), "its clock is told apart from it");
         assert_eq!(propose(fresh, 1, NOW - SECOND + 1).1, Reply::Granted);
         assert_eq!(propose(fresh, 1, NOW + SECOND).1, Reply::Granted);
         assert_eq!(propose(fresh, 1, NOW + SECOND + 1).1, Reply::High(NOW + SECOND));

@@ -59,6 +59,16 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
         state.nodes[node].links[index].told = modelled(round.answers()[node]);
     }
 
+    /// The client is about to propose again: the product's round says what the answers that it has are worth.
+    pub(super) fn forget_answers(state: &mut State<CLIENTS, NODES>, index: usize) {
+        let mut round = Self::round(state, index);
+        let (token, sent) = (round.token(), round.sent());
+        round.again(Decision::Raise, token, sent);
+        for (link, &answer) in state.links_mut(index).zip(round.answers()) {
+            link.told = modelled(answer);
+        }
+    }
+
     /// From which tick on the lease of the current proposal is not valid.
     pub(super) fn lease_deadline(&self, now: u8, client: &Client) -> u8 {
         let from_reply = self.0.lacks(Without::DeadlineFromSending);
