@@ -3,6 +3,8 @@ import { BackendUnavailableError, LockManager, OutcomeUnknownError } from 'fence
 import { expect, test } from 'vitest'
 
 import { History } from '../fixtures/history/history'
+import { watchVotes } from '../fixtures/history/monitor'
+import { checkVotes } from '../fixtures/history/votes'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startNodes, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
@@ -32,6 +34,7 @@ async function startVoters(count: number): Promise<RedisServer[]> {
 
 test('tokens rise and no two holders overlap', async () => {
   const nodes = await startVoters(5)
+  const events = await watchVotes(nodes)
   const managers = [0, 1, 2].map(() => managerOf(nodes))
   const resources = [unique('a'), unique('b')]
   const history = new History({ limitMs: 5000 })
@@ -72,6 +75,9 @@ test('tokens rise and no two holders overlap', async () => {
   expect(expectedOverlaps).toBe(0)
   expect(grants).toBeGreaterThan(100)
   expect(Object.keys(outcomes.acquire ?? {})).toContain('granted')
+  const votes = () => events.filter(({ kind }) => kind === 'granted').length
+  await eventually('the votes are seen', () => votes() >= 3 * grants)
+  expect(checkVotes(events, history.records.grants, 3)).toEqual([])
 })
 
 test('are refused in time without a majority, and granted again with one', async () => {
