@@ -1,5 +1,5 @@
 //! Do the scripts of a quorum's nodes do what the model's nodes do? Random sequences of operations are sent
-//! to a real server; every reply, and what is stored then, is compared with the functions that the models run.
+//! to a real server; every reply, and what is stored then, is compared with what the models run.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
