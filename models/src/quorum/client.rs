@@ -59,7 +59,7 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
         (client.phase, client.round) = (Phase::Proposing, 0);
         if self.0.is_exact() {
             let votes: [bool; NODES] = std::array::from_fn(|node| self.votes(state, node));
-            if votes.iter().filter(|votes| **votes).count() < majority(NODES) {
+            if !Self::is_sent(state, votes) {
                 return Self::end(state, index, false);
             }
             for (link, votes) in state.links_mut(index).zip(votes) {
@@ -92,7 +92,8 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
             let votes = self.votes(state, node);
             let link = &mut state.nodes[node].links[index];
             let asks = if self.0.is_exact() {
-                link.told != Answer::NotSent
+                // A proposal is for the run of the server that voted when the attempt began.
+                link.told != Answer::NotSent && votes
             } else {
                 // An answer to an earlier proposal has nothing to tell.
                 link.answers = [Answer::None; 2];

@@ -30,6 +30,11 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
         round
     }
 
+    /// Whether the product sends a proposal at all, if these nodes vote.
+    pub(super) fn is_sent(state: &State<CLIENTS, NODES>, votes: [bool; NODES]) -> bool {
+        Round::start(votes, None, 0, 0, instant(state.now)).is_some()
+    }
+
     /// What the product's round decides now.
     pub(super) fn decide(
         &self,
