@@ -48,7 +48,7 @@ export declare class NativeManager {
   releaseSync(lease: number): boolean | Failure
   /** Has the end of a lease reported in time. `false`: it is too late for that. */
   watch(lease: number): boolean | Failure
-  /** A handle has taken this lease. Until then it is not renewed. */
+  /** A handle has taken this lease. Until then it is not renewed, and its minimum does not count. */
   hold(lease: number): void
   /**
    * A routine runs under this lease: until it ends, or `leave` is called, the process is kept alive. Its
@@ -112,6 +112,7 @@ export interface CallPlaces {
   lease: number
   names: number
   ttlMs: number
+  minHoldMs: number
   minToken: number
   acks: number
   ackTimeoutMs: number

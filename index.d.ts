@@ -349,7 +349,7 @@ export interface ManagerOptions {
    * Defaults for every acquire of this manager. Options that apply to strong locks only are checked, and
    * ignored for other locks.
    */
-  defaults?: Omit<StrongOptions, 'signal' | 'minToken'> | undefined
+  defaults?: Omit<StrongOptions, 'minHoldMs' | 'signal' | 'minToken'> | undefined
 }
 
 /** For how long a lease is renewed. */
@@ -378,6 +378,34 @@ export interface AcquireOptions {
    * @default 10_000; of quorum locks the smaller of that and `maxTtlMs`
    */
   ttlMs?: number | undefined
+  /**
+   * Keeps others out for at least this long from the grant, however soon the lock is released, in
+   * milliseconds: an integer from 0 to 86,400,000 (24 h); for quorum locks at most
+   * {@link QuorumOptions.maxTtlMs}. For a job that every node starts at the same time and one of them shall
+   * run: longer than their clocks differ, and shorter than the time between two runs.
+   *
+   * `release()` resolves as usual, and what is left stays: others find the lock held, with the rest as its
+   * remaining time. So it does when a routine throws, the manager closes or the process ends; only
+   * {@link LockManager.forceRelease} ends it. It does not prolong the lease for its holder: `held`, `signal`
+   * and `remainingMs` follow `ttlMs`, and a job that takes longer is renewed or extended as ever. It belongs
+   * to one grant: the next owner, and one that adopts the lock, has none of it. A grant that its caller never
+   * gets, because it came too late or was cancelled, is free at once.
+   *
+   * A call that waits gets the lock when the rest is over, and runs the job again: use `waitMs: 0`, or
+   * `tryAcquire…`.
+   * @default 0
+   * @example
+   * // Every node does this at the full minute, each by its own clock.
+   * const lock = await locks.tryAcquire('send-reminders', { minHoldMs: 30_000, renew: true })
+   * if (lock) {
+   *   try {
+   *     await sendReminders()
+   *   } finally {
+   *     await lock.release()
+   *   }
+   * }
+   */
+  minHoldMs?: number | undefined
   /**
    * How long `acquire…` waits while another owner holds the lock, in milliseconds: an integer from 0, which
    * means a single attempt, or `Infinity`. After that the call rejects with {@link LockHeldError}. Waiters in
@@ -461,7 +489,7 @@ export type TryOptions<Options extends AcquireOptions = AcquireOptions> = Omit<O
 }
 
 /** The options of {@link LockManager.elect}. */
-export interface ElectOptions extends Omit<StrongOptions, 'waitMs' | 'renew' | 'signal'> {
+export interface ElectOptions extends Omit<StrongOptions, 'minHoldMs' | 'waitMs' | 'renew' | 'signal'> {
   /**
    * How the lease of a leader is renewed. At `maxHoldMs` its lock is lost, so that another can lead.
    * @default true

@@ -124,8 +124,8 @@ class Acquirer {
    * @param {InstanceType<typeof Grant>} grant
    * @param {AcquireRequest} request
    */
-  #granted(strategy, names, grant, { required, renew }) {
-    if (!grant.isLate) return this.#handle(strategy, names, grant, required, renew !== false)
+  #granted(strategy, names, grant, request) {
+    if (!grant.isLate) return this.#handle(strategy, names, grant, request)
     this.#discard(strategy, grant)
     throw lost(
       strategy.name,
@@ -141,14 +141,13 @@ class Acquirer {
    * @param {S} strategy
    * @param {Names} names
    * @param {InstanceType<typeof Grant>} grant
-   * @param {number} required
-   * @param {boolean} renewed
+   * @param {AcquireRequest} request
    */
-  #handle(strategy, names, grant, required, renewed) {
+  #handle(strategy, names, grant, { required, renew, minHoldMs }) {
     try {
       const Handle = strategy.sync ? LocalLock : Lock
       const handle = new Handle(this.#registry(strategy), names, grant, required)
-      if (renewed) this.#calls.hold(grant.lease)
+      if (renew !== false || minHoldMs > 0) this.#calls.hold(grant.lease)
       return /** @type {HandleOf<S>} */ (handle)
     } catch (error) {
       this.#discard(strategy, grant)
@@ -194,12 +193,12 @@ class Acquirer {
   attemptSync(strategy, resource, options) {
     const names = this.#checks.resourceNames(resource)
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, this.#checks.ATTEMPT)
-    const { signal, renew } = request
+    const { signal } = request
     if (signal?.aborted) throw require('./abort.js').abortReason(signal)
     const granted = this.#calls.acquireSync(strategy, names, request, numbers)
     if (granted === false) return null
     if (granted !== true) throw fromFailure(granted, strategy.name, first(names))
-    return this.#handle(strategy, names, new Grant(Kind.granted, numbers, 0), 0, renew !== false)
+    return this.#handle(strategy, names, new Grant(Kind.granted, numbers, 0), request)
   }
 }
 

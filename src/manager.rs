@@ -261,7 +261,7 @@ impl NativeManager {
         either(self.manager.watch(lease as u64))
     }
 
-    /// A handle has taken this lease. Until then it is not renewed.
+    /// A handle has taken this lease. Until then it is not renewed, and its minimum does not count.
     #[napi(catch_unwind)]
     pub fn hold(&self, lease: f64) {
         self.manager.hold(lease as u64);

@@ -63,6 +63,8 @@ record! {
         names,
         /// The lease's TTL, in milliseconds.
         ttl_ms,
+        /// For how long others are kept out at least, in milliseconds.
+        min_hold_ms,
         /// The token must be higher.
         min_token,
         /// How many acknowledgements are required.

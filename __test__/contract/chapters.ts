@@ -11,6 +11,7 @@ import { holdingContract } from './holding'
 import { inputContract } from './input'
 import { keepingContract } from './keeping'
 import { leadingContract } from './leading'
+import { minimumContract } from './minimum'
 import { waitingContract } from './waiting'
 
 /** Declares the tests of these variants. */
@@ -27,6 +28,7 @@ export function contractOf(variants: readonly Variant[]): void {
     holdingContract(about)
     keepingContract(about)
     leadingContract(about)
+    minimumContract(about)
     waitingContract(about)
     const handingOver = strategy === 'quorum' ? keepingOnlyContract : handingOverContract
     handingOver(about)

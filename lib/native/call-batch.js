@@ -14,6 +14,7 @@ const {
   lease: LEASE,
   names: NAMES,
   ttlMs: TTL_MS,
+  minHoldMs: MIN_HOLD_MS,
   minToken: MIN_TOKEN,
   acks: ACKS,
   ackTimeoutMs: ACK_TIMEOUT_MS,
@@ -119,6 +120,7 @@ function writeAcquire(records, at, slot, strategy, names, request, waitMs) {
   records[at + LEASE] = NO_LEASE
   records[at + NAMES] = typeof names === 'string' ? 1 : names.length
   records[at + TTL_MS] = request.ttlMs
+  records[at + MIN_HOLD_MS] = request.minHoldMs
   records[at + MIN_TOKEN] = request.minToken
   records[at + ACKS] = request.acks
   records[at + ACK_TIMEOUT_MS] = request.ackTimeoutMs
@@ -215,8 +217,8 @@ class ManagerCalls {
   }
 
   /**
-   * A handle has taken this lease: without one it would not be renewed. This goes past the calls that were
-   * gathered, none of which it concerns.
+   * A handle has taken this lease: without one it would not be renewed, and its minimum would not count. This
+   * goes past the calls that were gathered, none of which it concerns.
    * @param {number} lease
    */
   hold(lease) {

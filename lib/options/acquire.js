@@ -103,6 +103,8 @@ function acquireRequest(strategy, value, { defaults, replicas, maxTtlMs, votes }
   const kept = renewal('renew', renew, limits)
   const request = {
     ttlMs,
+    minHoldMs:
+      options.minHoldMs === undefined ? 0 : minimum(options.minHoldMs, strategy.votes ? maxTtlMs : undefined),
     waitMs: builtIn === ATTEMPT ? 0 : integerOrInfinity('waitMs', waitMs, 0),
     fair: options.fair === undefined ? defaults.fair : boolean('fair', options.fair),
     renew: kept,
@@ -178,6 +180,21 @@ function leaseTime(name, ttlMs, longest) {
     RangeError,
     `${name} of a quorum lock must be at most quorum.maxTtlMs (${longest}), got ${ttlMs}: a node that was ` +
       'restarted does not vote for that long. Raise it for all clients, or renew the lock',
+  )
+}
+
+/**
+ * For how long others are kept out at least.
+ * @param {unknown} value
+ * @param {number | undefined} maxTtlMs of a quorum
+ */
+function minimum(value, maxTtlMs) {
+  const minHoldMs = integer('minHoldMs', value, { min: 0, max: TTL.max })
+  if (maxTtlMs === undefined || minHoldMs <= maxTtlMs) return minHoldMs
+  throw invalid(
+    RangeError,
+    `minHoldMs of a quorum lock must be at most quorum.maxTtlMs (${maxTtlMs}), got ${minHoldMs}: a node that ` +
+      'was restarted does not vote for that long, and then has forgotten the lease. Raise it for all clients',
   )
 }
 

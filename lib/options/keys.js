@@ -77,7 +77,15 @@ const local = { path: true, durability: true, allowNetworkFilesystem: true, mode
 const renew = { maxHoldMs: true, maxStallMs: true }
 
 /** @type {Record<keyof Public.AcquireOptions, true>} */
-const acquire = { ttlMs: true, waitMs: true, fair: true, renew: true, signal: true, minToken: true }
+const acquire = {
+  ttlMs: true,
+  minHoldMs: true,
+  waitMs: true,
+  fair: true,
+  renew: true,
+  signal: true,
+  minToken: true,
+}
 
 /**
  * Of strategies whose grants replicas acknowledge.

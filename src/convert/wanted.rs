@@ -29,6 +29,10 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
         return Err(Error::invalid(format!("minToken must be 0 to {}", MIN_TOKEN_LIMIT - 1)));
     }
     let ttl = Ttl::from_millis(ttl_ms)?;
+    if !(0.0..=f64::from(Ttl::MAX_MS)).contains(&call.min_hold_ms) {
+        return Err(Error::invalid(format!("minHoldMs must be 0 to {}", Ttl::MAX_MS)));
+    }
+    let min_hold = Duration::from_millis(call.min_hold_ms as u64);
     let fsync = call.fsync != 0.0;
     if (call.acks > 0.0 || fsync) && !(1..=ttl_ms / 2).contains(&ack_timeout_ms) {
         return Err(Error::invalid(format!("ackTimeoutMs must be 1 to half of ttlMs, got {ack_timeout_ms}")));
@@ -38,6 +42,7 @@ pub(crate) fn wanted(call: &Call, resources: Resources, owner: Owner) -> Result<
         mode: Mode::Exclusive,
         owner,
         ttl,
+        min_hold,
         min_token: call.min_token as u64,
         acks: AckPolicy { required: call.acks as u32, timeout_ms: ack_timeout_ms, fsync },
         // If it is infinite, longer than any process lives.

@@ -103,6 +103,7 @@ fn wanted(name: &str) -> Wanted {
         mode: Mode::Exclusive,
         owner: Owner::random(),
         ttl: Ttl::from_millis(10_000).expect("in range"),
+        min_hold: Duration::ZERO,
         min_token: 0,
         // Long enough for a run that is slowed down by being counted.
         acks: AckPolicy { required: 2, timeout_ms: 5_000, fsync: false },

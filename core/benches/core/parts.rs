@@ -28,7 +28,7 @@ pub fn new_request(operations: u32) -> Duration {
     repeat(operations, || {
         let request = wanted(black_box("order:12345")).first();
         let sent = clock.boot();
-        HeldLease::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent), None)
+        HeldLease::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent), None, None)
     })
 }
 

@@ -36,6 +36,13 @@
 //! counted from when the backend handles it. It never shortens, never creates, and never revives an expired
 //! lease.
 //!
+//! **The minimum** ([`Request::min_hold`]) keeps others out for that long from the grant. The stored lease
+//! lasts for at least as long, whatever its TTL. A release leaves the rest of the minimum standing under the
+//! same owner, and only its end, a forced release or the loss of the data removes that. A holder that is
+//! known to be dead keeps others out until then, too. Waiters learn of the shorter time in one of two ways:
+//! they are woken and find the lock busy with the rest as its remaining time, or they are woken when the rest
+//! is over. What undoes a grant that no caller got ignores the minimum, and an adoption ends it.
+//!
 //! **Handing over.** [`LockBackend::hand_over`] leaves a lease as it is, to live by its TTL: whether the
 //! process that was granted it still lives no longer matters. [`LockBackend::adopt`] replaces its owner by
 //! that of the request, with a new token and a new TTL, in one atomic step that compares the old owner. So a
@@ -148,11 +155,15 @@ pub trait LockBackend {
     /// Ends a lease. `false`: some of it was no longer the owner's. After an error the backend keeps trying
     /// in the background for at most `ttl`. Works after [`Self::close`] too, because a grant may arrive later
     /// than that.
+    ///
+    /// `stands_until`: what is left of the lease's [minimum](self) stays, and ends then. `None`, or a moment
+    /// that has passed: nothing stays.
     fn release(
         &self,
         resources: &Resources,
         owner: Owner,
         ttl: Ttl,
+        stands_until: Option<BootInstant>,
     ) -> impl Future<Output = Result<bool>> + Send;
 
     /// Prepares a lease for its adoption by another process.
@@ -195,7 +206,12 @@ pub trait SyncBackend {
     fn acquire_sync(&self, request: &Request) -> Result<Attempt>;
 
     /// The synchronous variant of [`LockBackend::release`].
-    fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool>;
+    fn release_sync(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool>;
 }
 
 /// One attempt to get a lease.
@@ -207,8 +223,10 @@ pub struct Request {
     pub mode: Mode,
     /// Its owner: new for every attempt.
     pub owner: Owner,
-    /// How long the lease lasts.
+    /// How long its holder may count on the lease.
     pub ttl: Ttl,
+    /// How long others are kept out at least, released or not; zero for no minimum, at most a day.
+    pub min_hold: Duration,
     /// The token must be above this; 0 for no demand.
     pub min_token: u64,
     /// What proves the grant, for backends with replicas.
@@ -216,6 +234,13 @@ pub struct Request {
     /// The waiter that makes this attempt, if it is one. A request without a waiter is granted if the
     /// resources are free and no fair waiter is queued for any of them.
     pub waiter: Option<Waiter>,
+}
+
+impl Request {
+    /// How long the stored lease lasts unless it is released.
+    pub fn lasts(&self) -> Ttl {
+        self.ttl.at_least(self.min_hold)
+    }
 }
 
 /// The outcome of an attempt that did not fail.

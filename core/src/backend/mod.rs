@@ -98,8 +98,14 @@ impl LockBackend for Backend {
         dispatch!(self, backend => backend.extend(resources, owner, ttl, acks).await)
     }
 
-    async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        dispatch!(self, backend => backend.release(resources, owner, ttl).await)
+    async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        dispatch!(self, backend => backend.release(resources, owner, ttl, stands_until).await)
     }
 
     async fn hand_over(&self, resources: &Resources, owner: Owner) -> Result<()> {

@@ -33,6 +33,13 @@ impl Ttl {
         Duration::from_millis(self.0 as u64)
     }
 
+    /// This TTL, or `min` if that is longer.
+    #[must_use]
+    pub fn at_least(self, min: Duration) -> Self {
+        let min_ms = u32::try_from(min.as_millis()).unwrap_or(Self::MAX_MS);
+        Self(self.0.max(min_ms.min(Self::MAX_MS)))
+    }
+
     /// When the holder must assume that the lease is over, if it was asked for at `sent`: drift (1 % + 2 ms)
     /// earlier than the TTL, because the two clocks need not run at the same speed.
     pub fn deadline(self, sent: BootInstant) -> BootInstant {

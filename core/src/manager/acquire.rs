@@ -28,6 +28,8 @@ pub struct Wanted {
     pub owner: Owner,
     /// How long the lease lasts.
     pub ttl: Ttl,
+    /// How long others are kept out at least, however soon it is released; zero for no minimum.
+    pub min_hold: Duration,
     /// The token must be above this; 0 for no demand.
     pub min_token: u64,
     /// What proves the grant, for backends with replicas.
@@ -43,8 +45,9 @@ pub struct Wanted {
 impl Wanted {
     /// The first attempt.
     pub fn first(&self) -> Request {
-        let Self { ref resources, mode, owner, ttl, min_token, acks, .. } = *self;
-        Request { resources: resources.clone(), mode, owner, ttl, min_token, acks, waiter: None }
+        let Self { ref resources, mode, owner, ttl, min_hold, min_token, acks, .. } = *self;
+        let resources = resources.clone();
+        Request { resources, mode, owner, ttl, min_hold, min_token, acks, waiter: None }
     }
 
     /// Another attempt, which has an owner of its own.
@@ -86,15 +89,15 @@ pub fn check(attempt: &Attempt, clock: &Clock, request: &Request) -> Result<()> 
     )))
 }
 
-/// Releases a grant that no caller will use. An error needs no handling: the backend then keeps trying by
-/// itself, until the lease's own end at the latest. Boxed, like everything rare: that keeps the futures of
-/// common calls small.
+/// Releases a grant that no caller will use, at once: nothing was done that its minimum could be for. An
+/// error needs no handling: the backend then keeps trying by itself, until the lease's own end at the latest.
+/// Boxed, like everything rare: that keeps the futures of common calls small.
 pub fn release_unused<'a>(
     backend: &'a Backend,
     request: Request,
 ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
     Box::pin(async move {
-        let _ = backend.release(&request.resources, request.owner, request.ttl).await;
+        let _ = backend.release(&request.resources, request.owner, request.lasts(), None).await;
     })
 }
 
@@ -360,6 +363,7 @@ mod tests {
             mode: Mode::Exclusive,
             owner: Owner::random(),
             ttl: Ttl::from_millis(1_000).unwrap(),
+            min_hold: Duration::ZERO,
             min_token: 0,
             acks: AckPolicy::default(),
             wait: Duration::from_millis(20),

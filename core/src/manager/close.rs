@@ -143,8 +143,10 @@ impl Manager {
         let mut releases = tokio::task::JoinSet::new();
         for lease in leases {
             let backend = Arc::clone(backend);
-            releases
-                .spawn(async move { backend.release(&lease.resources, lease.owner, lease.longest()).await });
+            releases.spawn(async move {
+                let HeldLease { resources, owner, .. } = &*lease;
+                backend.release(resources, *owner, lease.longest(), lease.stands_until()).await
+            });
         }
         while let Some(released) = releases.join_next().await {
             if let Ok(released) = released {

@@ -35,7 +35,8 @@ impl Manager {
             Ok(_) if held.is_released() => Err(ended()),
             // The reply came too late: the holder was notified that the lease is lost, so it stays lost.
             Ok(_) if held.remaining(self.clock.boot()).is_zero() => {
-                let _ = backend.release(&held.resources, held.owner, held.longest()).await;
+                let HeldLease { resources, owner, .. } = held;
+                let _ = backend.release(resources, *owner, held.longest(), held.stands_until()).await;
                 self.mark_expired(held);
                 Err(ended())
             }

@@ -94,14 +94,14 @@ impl Manager {
         }
         let attempt = backend.acquire_sync(request).map_err(|error| self.record_failure(error))?;
         if let Err(error) = acquire::check(&attempt, &self.clock, request) {
-            let _ = backend.release_sync(&request.resources, request.owner);
+            let _ = backend.release_sync(&request.resources, request.owner, None);
             return Err(self.record_failure(error));
         }
         match attempt {
             Attempt::Granted(grant) => {
                 let registered = self.register(strategy, request, &grant, wanted.renew, Leases::accepts_sync);
                 if matches!(registered, Err(Error::Closed)) {
-                    let _ = backend.release_sync(&request.resources, request.owner);
+                    let _ = backend.release_sync(&request.resources, request.owner, None);
                 }
                 registered
             }
@@ -119,7 +119,9 @@ impl Manager {
         accepts: impl FnOnce(&Leases) -> bool,
     ) -> Result<Acquired> {
         let deadline = request.ttl.deadline(grant.sent);
-        let held = HeldLease::new(strategy, request, grant.sent, deadline, renew);
+        // From now, which is after the grant, so that no clock of the backend is needed to keep it.
+        let stands_until = (!request.min_hold.is_zero()).then(|| self.clock.boot() + request.min_hold);
+        let held = HeldLease::new(strategy, request, grant.sent, deadline, renew, stands_until);
         let (held, in_doubt) = {
             let mut leases = self.leases.lock();
             if !accepts(&leases) {

@@ -54,7 +54,7 @@ pub struct HeldLease {
     deadline: AtomicU64,
     /// The TTL that set the deadline, in milliseconds.
     current: AtomicU32,
-    /// The longest TTL ever asked for, in milliseconds, which the backend may have given it.
+    /// The longest time ever asked for, in milliseconds, which the backend may have given it.
     pub(crate) longest: AtomicU32,
     state: AtomicU8,
     pub(crate) watched: AtomicBool,
@@ -72,8 +72,18 @@ struct Extras {
     extending: tokio::sync::Mutex<()>,
     /// For leases that are renewed.
     renewal: Option<Renewal>,
+    /// For leases that others are kept out for, however soon they are released.
+    minimum: Option<Minimum>,
     /// Why it was lost before its deadline.
     lost_because: OnceLock<String>,
+}
+
+/// What stays of a lease that is released early.
+#[derive(Debug)]
+struct Minimum {
+    stands_until: BootInstant,
+    /// Whether a holder has taken the lease. Until then nothing was done with it, and nothing stays.
+    taken: AtomicBool,
 }
 
 /// The lease counts until its deadline.
@@ -91,9 +101,13 @@ impl HeldLease {
         sent: BootInstant,
         deadline: BootInstant,
         renew: Option<RenewalLimits>,
+        stands_until: Option<BootInstant>,
     ) -> Self {
-        let extras =
-            renew.map(|limits| Box::new(Extras { renewal: Some(Renewal::new(limits)), ..Extras::default() }));
+        let extras = (renew.is_some() || stands_until.is_some()).then(|| {
+            let minimum =
+                stands_until.map(|stands_until| Minimum { stands_until, taken: AtomicBool::new(false) });
+            Box::new(Extras { renewal: renew.map(Renewal::new), minimum, ..Extras::default() })
+        });
         Self {
             id: NEXT_LEASE.fetch_add(1, Ordering::Relaxed),
             strategy,
@@ -104,7 +118,7 @@ impl HeldLease {
             sent,
             deadline: AtomicU64::new(deadline.as_micros()),
             current: AtomicU32::new(request.ttl.as_millis()),
-            longest: AtomicU32::new(request.ttl.as_millis()),
+            longest: AtomicU32::new(request.lasts().as_millis()),
             state: AtomicU8::new(HELD),
             watched: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
@@ -128,6 +142,23 @@ impl HeldLease {
         if let Some(renewal) = self.renewal() {
             renewal.deliver();
         }
+    }
+
+    /// Its holder has taken it: from now on it is renewed, and its minimum counts.
+    pub(crate) fn take(&self) {
+        let Some(extras) = self.extras.get() else { return };
+        if let Some(renewal) = &extras.renewal {
+            renewal.take();
+        }
+        if let Some(minimum) = &extras.minimum {
+            minimum.taken.store(true, Ordering::Release);
+        }
+    }
+
+    /// Until when others are to be kept out although it is released.
+    pub(crate) fn stands_until(&self) -> Option<BootInstant> {
+        let minimum = self.extras.get()?.minimum.as_ref()?;
+        minimum.taken.load(Ordering::Acquire).then_some(minimum.stands_until)
     }
 
     /// When it must be assumed lost.

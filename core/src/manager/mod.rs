@@ -255,7 +255,9 @@ impl Manager {
         Some(async move {
             let manager = &pending.0;
             let backend = &manager.used_backend(held.strategy)?.backend;
-            manager.record_release(backend.release(&held.resources, held.owner, held.longest()).await)
+            let HeldLease { resources, owner, .. } = &*held;
+            let released = backend.release(resources, *owner, held.longest(), held.stands_until()).await;
+            manager.record_release(released)
         })
     }
 
@@ -264,7 +266,7 @@ impl Manager {
         let _pending = PendingCall::new(self);
         let Some(held) = self.take_out(id) else { return Ok(false) };
         let backend = self.used_backend(held.strategy)?.sync()?;
-        self.record_release(backend.release_sync(&held.resources, held.owner))
+        self.record_release(backend.release_sync(&held.resources, held.owner, held.stands_until()))
     }
 
     fn record_release(&self, released: Result<bool>) -> Result<bool> {

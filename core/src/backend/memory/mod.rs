@@ -79,8 +79,14 @@ impl LockBackend for MemoryBackend {
         self.step(|store| store.extend(resources, owner, ttl))
     }
 
-    async fn release(&self, resources: &Resources, owner: Owner, _ttl: Ttl) -> Result<bool> {
-        self.release_sync(resources, owner)
+    async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        _ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        self.release_sync(resources, owner, stands_until)
     }
 
     /// It does not matter which process holds a lease: there is only one.
@@ -115,7 +121,12 @@ impl SyncBackend for MemoryBackend {
         self.step(|store| store.acquire(request))
     }
 
-    fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
-        Ok(self.step(|store| store.release(resources, owner)))
+    fn release_sync(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        Ok(self.step(|store| store.release(resources, owner, stands_until)))
     }
 }

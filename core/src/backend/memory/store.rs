@@ -66,7 +66,7 @@ impl Store {
         let Some(token) = token::next(last, self.wall, request.min_token) else {
             return Err(no_next_token(last, self.wall));
         };
-        let lease = Lease { owner: request.owner, end: self.now + request.ttl.as_duration() };
+        let lease = Lease { owner: request.owner, end: self.now + request.lasts().as_duration() };
         self.each_row(&request.resources, |row| {
             (row.token, row.lease) = (token, Some(lease));
             if let Some(waiter) = &request.waiter
@@ -145,14 +145,22 @@ impl Store {
     }
 
     /// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other
-    /// owner can have had it in between.
-    pub fn release(&mut self, resources: &Resources, owner: Owner) -> bool {
+    /// owner can have had it in between. What is left until `stands_until` stays.
+    pub fn release(
+        &mut self,
+        resources: &Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> bool {
+        let stands_until = stands_until.filter(|&until| self.now < until);
         let mut all = true;
         for resource in resources.as_slice() {
             let lease = self.lease_of(resource, owner);
             all &= lease.is_some_and(|lease| self.now < lease.end);
-            if lease.is_some() {
-                self.free(resource);
+            match stands_until {
+                _ if lease.is_none() => {}
+                None => self.free(resource),
+                Some(until) => self.leave_rest(resource, until),
             }
         }
         all
@@ -181,6 +189,15 @@ impl Store {
         row.lease = None;
         row.wake_next();
         self.remove_if_idle(resource);
+    }
+
+    /// Has the lease end then, if not before. Those that wait learn of it when they attempt.
+    fn leave_rest(&mut self, resource: &str, until: BootInstant) {
+        let Some(row) = self.rows.get_mut(resource) else { return };
+        if let Some(lease) = &mut row.lease {
+            lease.end = lease.end.min(until);
+        }
+        row.wake_next();
     }
 
     /// Changes the row of each resource, which is made if there is none.

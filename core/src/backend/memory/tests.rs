@@ -33,6 +33,7 @@ fn request(names: &[&str], ttl_ms: u32) -> Request {
         mode: Mode::Exclusive,
         owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
+        min_hold: Duration::ZERO,
         min_token: 0,
         acks: AckPolicy::default(),
         waiter: None,
@@ -75,7 +76,7 @@ impl Subject {
     }
 
     fn release(&self, lease: &Request) -> bool {
-        now(self.backend.release(&lease.resources, lease.owner, lease.ttl)).unwrap()
+        now(self.backend.release(&lease.resources, lease.owner, lease.ttl, None)).unwrap()
     }
 
     fn extend(&self, lease: &Request, ttl_ms: u32) -> Result<BootInstant> {
@@ -124,7 +125,7 @@ fn while_one_owner_holds_all_others_are_busy() {
     assert!(higher > token);
     assert!(!subject.release(&first), "nor may it end the lease of another owner");
     assert!(!subject.is_free("r"));
-    assert_eq!(subject.backend.release_sync(&second.resources, second.owner), Ok(true));
+    assert_eq!(subject.backend.release_sync(&second.resources, second.owner, None), Ok(true));
     assert!(subject.is_free("r"));
 }
 
@@ -242,7 +243,7 @@ fn whatever_ends_a_lease_wakes_those_that_wait() {
             assert!(!was_woken(&waiting));
             let ended = match how {
                 "release" => subject.release(&lease),
-                "release_sync" => subject.backend.release_sync(&lease.resources, lease.owner).unwrap(),
+                "release_sync" => subject.backend.release_sync(&lease.resources, lease.owner, None).unwrap(),
                 _ => now(subject.backend.force_release("r")).unwrap(),
             };
             assert!(ended && was_woken(&waiting), "{how}");
@@ -253,6 +254,27 @@ fn whatever_ends_a_lease_wakes_those_that_wait() {
             assert!(!was_woken(&waiting), "it is forgotten");
             assert_eq!(subject.rows(), 0);
         }
+    }
+}
+
+#[test]
+fn a_release_leaves_the_rest_of_a_minimum_and_tells_those_that_wait() {
+    for fair in [false, true] {
+        let subject = Subject::new();
+        let lease = Request { min_hold: millis(5_000), ..request(&["r"], 1_000) };
+        subject.granted(&lease);
+        let (waiting, busy) = subject.waiting(&["r"], fair);
+        assert_eq!(busy.remaining, Some(millis(5_000)), "longer than the TTL");
+        let until = subject.clock.clock().boot() + millis(3_000);
+        let release =
+            |until| now(subject.backend.release(&lease.resources, lease.owner, lease.ttl, Some(until)));
+        assert_eq!(release(until), Ok(true));
+        assert_eq!(release(until + millis(9_000)), Ok(true), "it is never prolonged");
+        assert!(was_woken(&waiting));
+        assert_eq!(subject.busy(&waiting).remaining, Some(millis(3_000)));
+        subject.clock.advance(millis(3_000));
+        assert_eq!(release(until), Ok(false), "it is over");
+        subject.granted(&waiting);
     }
 }
 

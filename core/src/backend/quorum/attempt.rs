@@ -133,7 +133,7 @@ impl Attempting<'_> {
                 connection: admitted.serial,
                 resources: request.resources.clone(),
                 owner: request.owner,
-                ttl: request.ttl,
+                ttl: request.lasts(),
                 token,
                 known,
                 waiter,

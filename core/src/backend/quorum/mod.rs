@@ -37,6 +37,7 @@ mod waiting;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
@@ -103,6 +104,18 @@ impl QuorumBackend {
             ttl.as_millis()
         )))
     }
+
+    fn check_minimum(&self, min_hold: Duration) -> Result<()> {
+        if min_hold <= self.max_ttl.as_duration() {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "minHoldMs of a quorum lock must be at most quorum.maxTtlMs ({}), got {}: a node that was restarted \
+             does not vote for that long, and then has forgotten the lease. Raise it for all clients",
+            self.max_ttl.as_millis(),
+            min_hold.as_millis()
+        )))
+    }
 }
 
 impl LockBackend for QuorumBackend {
@@ -125,6 +138,7 @@ impl LockBackend for QuorumBackend {
     async fn acquire(&self, request: &Request) -> Result<Attempt> {
         self.check_open()?;
         self.check_ttl(request.ttl)?;
+        self.check_minimum(request.min_hold)?;
         // Apart from the rest: the futures of common calls are moved around, so they are kept small.
         Box::pin(async {
             let standings = self.members.assembled().await?;
@@ -157,8 +171,14 @@ impl LockBackend for QuorumBackend {
         Box::pin(self.extend_votes(resources, owner, ttl)).await
     }
 
-    async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        Box::pin(self.release_votes(resources, owner, ttl)).await
+    async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        Box::pin(self.release_votes(resources, owner, ttl, stands_until)).await
     }
 
     async fn hand_over(&self, _resources: &Resources, _owner: Owner) -> Result<()> {

@@ -57,7 +57,7 @@ impl QuorumBackend {
             let held = self.leases.remove(owner).map(Arc::new);
             for node in 0..nodes {
                 // Behind what was sent before, in the background.
-                drop(self.release_at(node, resources, owner, ttl, held.clone()));
+                drop(self.release_at(node, resources, (owner, ttl, None), held.clone()));
             }
             return Err(lost(resources));
         }
@@ -112,14 +112,20 @@ impl QuorumBackend {
     }
 
     /// Ends a lease on all nodes; returns whether a majority had it.
-    pub(super) async fn release_votes(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+    pub(super) async fn release_votes(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
         let held = self.leases.remove(owner).map(Arc::new);
         let (need, nodes) = (self.members.need(), self.members.all().len());
         let names = resources.as_slice().len() as u64;
         let (mut deleted, mut missing, mut reasons, mut silent) = (0, 0, Vec::new(), Vec::new());
         let mut pending = FuturesUnordered::new();
         for node in 0..nodes {
-            match self.release_at(node, resources, owner, ttl, held.clone()) {
+            match self.release_at(node, resources, (owner, ttl, stands_until), held.clone()) {
                 Some(release) => {
                     pending.push(release);
                     silent.push(node);
@@ -161,8 +167,7 @@ impl QuorumBackend {
         &self,
         node: usize,
         resources: &Resources,
-        owner: Owner,
-        ttl: Ttl,
+        (owner, ttl, stands_until): (Owner, Ttl, Option<BootInstant>),
         held: Option<Arc<HeldVotes>>,
     ) -> Option<JoinHandle<(usize, Result<u64>)>> {
         let voter = &self.members.all()[node].voter;
@@ -171,7 +176,7 @@ impl QuorumBackend {
             return None;
         }
         let (members, resources) = (Arc::clone(&self.members), resources.clone());
-        let reply = voter.release(&resources, owner);
+        let reply = voter.release(&resources, owner, stands_until);
         let busy = self.undoing.begin();
         Some(tokio::spawn(async move {
             let _busy = busy;
@@ -185,7 +190,7 @@ impl QuorumBackend {
                 let may_be_late = held.may_be_late(node, connection.filter(|_| vote.is_ok()), deleted);
                 if may_be_late || vote.is_err() {
                     let late = if may_be_late { Late::Possible } else { Late::Impossible };
-                    voter.release_later(&resources, owner, ttl, late);
+                    voter.release_later(&resources, owner, ttl, stands_until, late);
                 }
             }
             (node, vote)

@@ -163,12 +163,21 @@ impl LockBackend for RedisBackend {
         Box::pin(self.topology.on_owner(resources, (OnMigration::Ask, self.patience), call)).await
     }
 
-    async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        match &self.topology {
-            Topology::Standalone(standalone) => standalone.owner().release(resources, owner, ttl).await,
-            Topology::Sentinel(sentinels) => sentinels.owner().release(resources, owner, ttl).await,
-            Topology::Cluster(cluster) => Box::pin(cluster.release(resources, owner, ttl)).await,
-        }
+    async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        let node = match &self.topology {
+            Topology::Standalone(standalone) => standalone.owner(),
+            Topology::Sentinel(sentinels) => sentinels.owner(),
+            Topology::Cluster(cluster) => {
+                return Box::pin(cluster.release(resources, owner, ttl, stands_until)).await;
+            }
+        };
+        node.release(resources, owner, ttl, stands_until).await
     }
 
     /// Nothing on a server says which process holds a lease.

@@ -44,6 +44,7 @@ use std::time::Duration;
 use self::commit::operations;
 pub use self::config::{Config, Durability};
 use self::environment::Environment;
+use self::process::background_undo::LeaseToUndo;
 use self::process::lock_file::{FileUser, LockFile};
 use self::process::registry::Registry;
 use self::retry::RetryBudget;
@@ -203,13 +204,20 @@ impl LockBackend for SqliteBackend {
         Ok(sent)
     }
 
-    async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
+    async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
         let file = self.file()?;
         let names = resources.clone();
-        let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner);
+        let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner, stands_until);
         let released = file.commits().submit(Needs::END, false, work).await;
+        let lease = || LeaseToUndo { resources: resources.clone(), owner, stands_until };
         released
-            .inspect_err(|error| file.undo_after(error, resources, owner, ttl.as_duration()))
+            .inspect_err(|error| file.undo_after(error, lease, ttl.as_duration()))
             .map_err(errors::of_release)
     }
 
@@ -300,16 +308,22 @@ impl SyncBackend for SqliteBackend {
             .inspect_err(|error| undo_grant(&file, error, request))
     }
 
-    fn release_sync(&self, resources: &Resources, owner: Owner) -> Result<bool> {
+    fn release_sync(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
         let file = self.file()?;
         let mut released = false;
         let outcome = file.committer().transact(Needs::WRITE, &mut self.sync_budget(), &mut |tx| {
-            released = operations::release(tx, resources, owner)?;
+            released = operations::release(tx, resources, owner, stands_until)?;
             Ok(())
         });
+        let lease = || LeaseToUndo { resources: resources.clone(), owner, stands_until };
         outcome
             .map(|has_run| has_run && released)
-            .inspect_err(|error| file.undo_after(error, resources, owner, RELEASE_SYNC_UNDO))
+            .inspect_err(|error| file.undo_after(error, lease, RELEASE_SYNC_UNDO))
             .map_err(errors::of_release)
     }
 }
@@ -324,6 +338,8 @@ fn hold(file: &LockFile, attempt: &Attempt, request: &Request) {
 /// Only an attempt with an unknown outcome can have granted something.
 fn undo_grant(file: &LockFile, error: &Error, request: &Request) {
     if matches!(error, Error::OutcomeUnknown(_)) {
-        file.undo_after(error, &request.resources, request.owner, request.ttl.as_duration());
+        let Request { resources, owner, .. } = request;
+        let lease = || LeaseToUndo { resources: resources.clone(), owner: *owner, stands_until: None };
+        file.undo_after(error, lease, request.lasts().as_duration());
     }
 }

@@ -53,8 +53,8 @@ impl Manager {
 
     /// The holder has taken a lease that was [delivered](HeldLease::deliver).
     pub fn hold(&self, id: LeaseId) {
-        if let Some(renewal) = self.find(id).as_deref().and_then(HeldLease::renewal) {
-            renewal.take();
+        if let Some(held) = self.find(id) {
+            held.take();
         }
     }
 

@@ -4,6 +4,7 @@ mod close;
 mod failover;
 mod hand_over;
 mod loss;
+mod minimum;
 mod renewal;
 
 use std::sync::mpsc;
@@ -137,6 +138,7 @@ fn wanted(name: &str, ttl_ms: u32) -> Wanted {
         mode: Mode::Exclusive,
         owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
+        min_hold: Duration::ZERO,
         min_token: 0,
         acks: AckPolicy::default(),
         wait: Duration::ZERO,

@@ -14,12 +14,13 @@ fn lease(start: BootInstant, limits: RenewalLimits) -> HeldLease {
         resources: Resources::one("r").unwrap(),
         owner: Owner::random(),
         ttl: Ttl::from_millis(30_000).unwrap(),
+        min_hold: Duration::ZERO,
         mode: Mode::Exclusive,
         min_token: 0,
         acks: AckPolicy::default(),
         waiter: None,
     };
-    HeldLease::new(Strategy::Local, &request, start, request.ttl.deadline(start), Some(limits))
+    HeldLease::new(Strategy::Local, &request, start, request.ttl.deadline(start), Some(limits), None)
 }
 
 fn decide(held: &HeldLease, at: BootInstant, heartbeat: &FakeHeartbeat) -> Decision {

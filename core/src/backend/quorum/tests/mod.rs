@@ -3,6 +3,7 @@
 mod clocks;
 mod grants;
 mod late;
+mod minimum;
 mod restarts;
 mod waiting;
 
@@ -42,6 +43,7 @@ fn request(name: &str, ttl_ms: u32) -> Request {
         mode: Mode::Exclusive,
         owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
+        min_hold: Duration::ZERO,
         min_token: 0,
         acks: AckPolicy::default(),
         waiter: None,
@@ -62,7 +64,7 @@ fn granted(outcome: Result<Attempt>) -> Grant {
 
 fn release(backend: &Arc<QuorumBackend>, request: &Request) -> Result<bool> {
     let (backend, request) = (Arc::clone(backend), request.clone());
-    on_io(async move { backend.release(&request.resources, request.owner, request.ttl).await })
+    on_io(async move { backend.release(&request.resources, request.owner, request.ttl, None).await })
 }
 
 fn extend(backend: &Arc<QuorumBackend>, request: &Request) -> Result<()> {

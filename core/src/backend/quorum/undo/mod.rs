@@ -88,13 +88,13 @@ impl QuorumBackend {
     /// Releases on all nodes that may have it; goes on in the background.
     pub(super) fn undo(&self, request: &Request, mut asked: Vec<Asked>, mut pending: Pending) -> Undoing {
         let members = Arc::clone(&self.members);
-        let (resources, owner, ttl) = (request.resources.clone(), request.owner, request.ttl);
+        let (resources, owner, ttl) = (request.resources.clone(), request.owner, request.lasts());
         // Sent now, so that a proposal of the same client that follows finds the nodes free.
         let releases: Vec<_> = asked
             .iter()
             .enumerate()
             .filter(|(_, asked)| asked.may_have_it())
-            .map(|(node, _)| (node, members.all()[node].voter.release(&resources, owner)))
+            .map(|(node, _)| (node, members.all()[node].voter.release(&resources, owner, None)))
             .collect();
         let limit = members.patience().max(Duration::from_millis(50));
         let (done, confirmed) = oneshot::channel();
@@ -120,6 +120,7 @@ impl QuorumBackend {
                         &resources,
                         owner,
                         ttl,
+                        None,
                         if late { Late::Possible } else { Late::Impossible },
                     );
                 }

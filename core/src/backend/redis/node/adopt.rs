@@ -46,7 +46,7 @@ impl Node {
             }
             LeaseOutcome::Unknown(why) => {
                 self.deletions.rolled_back(resources, *owner, *ttl);
-                self.rollbacks.add(resources, *owner, *ttl, Late::Possible);
+                self.rollbacks.add(resources, *owner, *ttl, None, Late::Possible);
                 context.unknown(resources.first(), &why)
             }
         };
@@ -72,7 +72,7 @@ impl Node {
         // A replica that takes over may have the adoption only.
         self.deletions.rolled_back(resources, *owner, *ttl);
         if !confirmed {
-            self.rollbacks.add(resources, *owner, *ttl, late);
+            self.rollbacks.add(resources, *owner, *ttl, None, late);
         }
         confirmed
     }

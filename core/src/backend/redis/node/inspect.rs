@@ -11,6 +11,7 @@ use crate::backend::redis::connection::Response;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ScriptReply;
+use crate::backend::redis::protocol::lease_args::Rest;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
 use crate::backend::redis::protocol::scripts::{
@@ -65,19 +66,19 @@ pub(crate) async fn force_release(context: &NodeContext, resources: &Resources) 
     }
 }
 
-/// Deletes one lock of this owner, or of any, by a script with a single key: it works while the slot is
-/// moving. `asking`: to this node.
+/// Deletes one lock of this owner, or of any, or leaves the rest of its minimum, by a script with a single
+/// key: it works while the slot is moving. `asking`: to this node.
 pub(crate) async fn delete_lock(
     context: &NodeContext,
     resource: &str,
-    owner: Option<Owner>,
+    (owner, rest): (Option<Owner>, Option<Rest>),
     asking: bool,
 ) -> NodeResult<bool> {
     let keys = &context.settings.keys;
     let operation = if owner.is_some() { Operation::Release } else { Operation::ForceRelease };
     let replies = context.reply_context(operation);
     let response = call_with_key(context, asking, |packer, out| {
-        pack_delete_lock(keys, resource, owner, packer, out);
+        pack_delete_lock(keys, resource, owner, rest, packer, out);
     });
     let mut response = response.await?;
     match (response.broken, response.replies.pop()) {

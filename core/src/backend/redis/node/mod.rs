@@ -7,6 +7,7 @@ mod error;
 mod failover;
 mod inspect;
 mod recent_deletions;
+mod release;
 mod replicas;
 mod rollback;
 mod wait_queue;
@@ -33,7 +34,7 @@ use super::pipeline::workers::Workers;
 use super::protocol::lease_args::{Grouping, LeaseArgs};
 use super::protocol::proof::Proof;
 use super::protocol::replies::Operation;
-use super::protocol::scripts::{ACQUIRE, ADOPT, EXTEND, RELEASE};
+use super::protocol::scripts::{ACQUIRE, ADOPT, EXTEND, LEAVE_REST, RELEASE};
 use crate::backend::contract::{Attempt, Busy, FailoverListener, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::redis::node_context::NodeContext;
@@ -60,6 +61,7 @@ pub(crate) struct Node {
     extend: Arc<Workers>,
     adopt: Arc<Workers>,
     release: Arc<Workers>,
+    leave_rest: Arc<Workers>,
     replicas: ConnectedReplicas,
     capabilities: Capabilities,
     failovers: Arc<FailoverWatch>,
@@ -99,6 +101,7 @@ impl Node {
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
             adopt: workers(&ADOPT, Operation::Adopt, ADOPT_WORKERS),
             release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
+            leave_rest: workers(&LEAVE_REST, Operation::Release, RELEASE_WORKERS),
             replicas: ConnectedReplicas::new(context.clone()),
             capabilities: Capabilities::new(context.clone()),
             failovers: Arc::new(FailoverWatch::new(context.clone(), neighbours)),
@@ -136,7 +139,7 @@ impl Node {
     }
 
     pub async fn acquire(&self, request: &Request) -> NodeResult<Attempt> {
-        let Request { resources, owner, ttl, acks, waiter, .. } = request;
+        let Request { resources, owner, acks, waiter, .. } = request;
         let proof = Proof::of(*acks);
         let context = self.context.reply_context(Operation::Acquire).requiring(proof);
         self.capabilities.check(proof).await?;
@@ -180,8 +183,8 @@ impl Node {
                 Err(if undone { error } else { context.unknown(resources.first(), &why) }.into())
             }
             LeaseOutcome::Unknown(why) => {
-                self.deletions.rolled_back(resources, *owner, *ttl);
-                self.rollbacks.add(resources, *owner, *ttl, Late::Possible);
+                self.deletions.rolled_back(resources, *owner, request.lasts());
+                self.rollbacks.add(resources, *owner, request.lasts(), None, Late::Possible);
                 Err(context.unknown(resources.first(), &why).into())
             }
         }
@@ -221,60 +224,12 @@ impl Node {
         Err(error.into())
     }
 
-    /// Compares and deletes; returns the number of locks that were the owner's.
-    pub async fn delete(&self, resources: &Resources, owner: Owner) -> NodeResult<i64> {
-        match self.release.run(AckPolicy::default(), LeaseArgs::release(resources, owner)).await {
-            LeaseOutcome::Written { reply, .. } | LeaseOutcome::Declined(reply) => Ok(reply),
-            LeaseOutcome::Elsewhere(elsewhere) => Err(NodeError::Elsewhere(elsewhere)),
-            LeaseOutcome::Refused(error) | LeaseOutcome::Undo(error, _) => Err(error.into()),
-            LeaseOutcome::Unknown(why) => {
-                let context = self.context.reply_context(Operation::Release);
-                Err(context.unknown(resources.first(), &why).into())
-            }
-        }
-    }
-
-    /// Compares and deletes; in the background if that fails now.
-    pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let error = match self.delete(resources, owner).await {
-            Ok(deleted) => {
-                self.was_released(resources, owner, ttl);
-                return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len()));
-            }
-            Err(error) => error.into_error(),
-        };
-        self.release_later(resources, owner, ttl);
-        Err(error)
-    }
-
-    /// A lease was released: if another server takes over now, it is released there as well.
-    pub fn was_released(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
-        self.deletions.released(resources, owner, ttl);
-    }
-
-    /// Releases in the background a lease that was granted long ago, so that nothing of it can be executed
-    /// later.
-    pub fn release_later(&self, resources: &Resources, owner: Owner, ttl: Ttl) {
-        self.rollbacks.add(resources, owner, ttl, Late::Impossible);
-    }
-
-    /// Undoes in the background what a quorum gave up.
-    pub fn undo_later(&self, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
-        self.rollbacks.add(resources, owner, ttl, late);
-    }
-
     pub async fn inspect(&self, resources: &Resources) -> NodeResult<Option<Info>> {
         inspect::inspect(&self.context, resources).await
     }
 
     pub async fn force_release(&self, resources: &Resources) -> NodeResult<bool> {
         inspect::force_release(&self.context, resources).await
-    }
-
-    /// Deletes one lock of this owner, or of any, while its slot is moving; `asking`: to this node. Returns
-    /// whether it was there.
-    pub async fn delete_lock(&self, resource: &str, owner: Option<Owner>, asking: bool) -> NodeResult<bool> {
-        inspect::delete_lock(&self.context, resource, owner, asking).await
     }
 
     /// One key of a resource, and for how much longer it is there, while its slot is moving; `asking`: to
@@ -321,12 +276,12 @@ impl Node {
     /// Undoes a grant that was written, or may have been, and is not proved. Returns whether that is
     /// confirmed. Never a plain DEL: the lease may have expired, and another owner may have it.
     async fn roll_back(&self, request: &Request, late: Late) -> bool {
-        let Request { resources, owner, ttl, .. } = request;
-        let deleted = self.delete(resources, *owner).await;
+        let (Request { resources, owner, .. }, lasts) = (request, request.lasts());
+        let deleted = self.delete(resources, *owner, None).await;
         let confirmed = deleted.is_ok_and(|deleted| deleted > 0 || late == Late::Impossible);
-        self.deletions.rolled_back(resources, *owner, *ttl);
+        self.deletions.rolled_back(resources, *owner, lasts);
         if !confirmed {
-            self.rollbacks.add(resources, *owner, *ttl, late);
+            self.rollbacks.add(resources, *owner, lasts, None, late);
         }
         confirmed
     }

@@ -42,6 +42,8 @@ struct Deletion {
     resources: Resources,
     owner: Owner,
     ttl: Ttl,
+    /// Until when the rest of its minimum is to be left.
+    stands_until: Option<BootInstant>,
     at: BootInstant,
 }
 
@@ -51,17 +53,25 @@ impl RecentDeletions {
     }
 
     /// A lease was released.
-    pub fn released(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl) {
+    pub fn released(
+        self: &Arc<Self>,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) {
         let mut state = self.state.lock();
         self.watch(&mut state);
-        state.released(Deletion { resources: resources.clone(), owner, ttl, at: self.clock.boot() });
+        let (resources, at) = (resources.clone(), self.clock.boot());
+        state.released(Deletion { resources, owner, ttl, stands_until, at });
     }
 
     /// A grant without proof was undone, or is being undone.
     pub fn rolled_back(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl) {
         let mut state = self.state.lock();
         self.watch(&mut state);
-        state.rolled_back(Deletion { resources: resources.clone(), owner, ttl, at: self.clock.boot() });
+        let (resources, at) = (resources.clone(), self.clock.boot());
+        state.rolled_back(Deletion { resources, owner, ttl, stands_until: None, at });
     }
 
     /// Starts the task that notices when another server takes over. It ends with the node.
@@ -76,8 +86,8 @@ impl RecentDeletions {
     /// Has all of them made again in the background.
     fn repeat(&self) {
         let deletions = self.state.lock().take(self.clock.boot());
-        for Deletion { resources, owner, ttl, .. } in deletions {
-            self.rollbacks.add(&resources, owner, ttl, Late::Impossible);
+        for Deletion { resources, owner, ttl, stands_until, .. } in deletions {
+            self.rollbacks.add(&resources, owner, ttl, stands_until, Late::Impossible);
         }
     }
 }
@@ -131,7 +141,7 @@ mod tests {
 
     fn deletion(name: &str, ttl_ms: u32, ms: u64) -> Deletion {
         let (resources, ttl) = (Resources::one(name).unwrap(), Ttl::from_millis(ttl_ms).unwrap());
-        Deletion { resources, owner: Owner::random(), ttl, at: at(ms) }
+        Deletion { resources, owner: Owner::random(), ttl, stands_until: None, at: at(ms) }
     }
 
     fn taken(state: &mut State, ms: u64) -> Vec<String> {

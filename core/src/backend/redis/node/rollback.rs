@@ -10,10 +10,11 @@ use tokio::sync::Notify;
 use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::pipeline::batch::Late;
-use crate::backend::redis::protocol::lease_args::LeaseArgs;
-use crate::backend::redis::protocol::scripts::RELEASE;
+use crate::backend::redis::protocol::lease_args::{LeaseArgs, Rest};
+use crate::backend::redis::protocol::scripts::{LEAVE_REST, RELEASE};
 use crate::lease::{Owner, Resources, Ttl};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 use crate::runtime::undo::{IfMissing, Undo, UndoQueue, UndoResult, UndoStep};
 
@@ -41,13 +42,33 @@ pub(crate) trait Neighbours: Send + Sync {
     /// Whether the node that is reached by this route has the slot of these resources.
     fn owns(self: Arc<Self>, route: &Arc<Route>, resources: &Resources) -> bool;
 
-    /// Compares and deletes on the node that has them now. Returns whether anything was deleted; `None`: no
-    /// node said so.
-    fn delete(self: Arc<Self>, resources: Resources, owner: Owner) -> BoxFuture<'static, Option<bool>>;
+    /// Compares and deletes, or leaves the rest of the minimum, on the node that has them now. Returns
+    /// whether anything was there; `None`: no node said so.
+    fn delete(
+        self: Arc<Self>,
+        resources: Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> BoxFuture<'static, Option<bool>>;
+}
+
+/// A lease that is to be undone.
+struct Target {
+    lease: LeaseArgs,
+    /// Until when the rest of its minimum is to be left.
+    stands_until: Option<BootInstant>,
+}
+
+impl Target {
+    /// What is to be left of its minimum now.
+    fn rest(&self, now: BootInstant) -> Option<LeaseArgs> {
+        let rest = Rest::until(self.stands_until, now)?;
+        Some(LeaseArgs::leave_rest(self.lease.resources(), self.lease.owner(), rest))
+    }
 }
 
 struct State {
-    queue: UndoQueue<LeaseArgs>,
+    queue: UndoQueue<Target>,
     /// The backend was closed: the connection is closed when all is done.
     closed: bool,
 }
@@ -58,23 +79,25 @@ impl Rollbacks {
         Self { context, neighbours, state, added: Notify::new() }
     }
 
-    /// Compares and deletes until the lease is certainly gone: deleted, or over. A grant that may still be
-    /// executed begins only then: it is over a TTL after the server first answered again.
-    pub fn add(self: &Arc<Self>, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
+    /// Compares and deletes until the lease is certainly gone: deleted, or over, except for the rest of its
+    /// minimum. A grant that may still be executed begins only then: it is over a TTL after the server first
+    /// answered again.
+    pub fn add(
+        self: &Arc<Self>,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+        late: Late,
+    ) {
+        let target = Target { lease: LeaseArgs::release(resources, owner), stands_until };
         let now = self.context.clock.boot();
         let lasts = ttl.as_duration() + SLACK;
         let (if_missing, until) = match late {
             Late::Impossible => (IfMissing::Done, now + lasts),
             Late::Possible => (IfMissing::KeepTrying(lasts), now + GIVE_UP + lasts),
         };
-        let undo = Undo {
-            target: LeaseArgs::release(resources, owner),
-            if_missing,
-            until,
-            answered: false,
-            due: now,
-            backoff: Backoff::UNDO,
-        };
+        let undo = Undo { target, if_missing, until, answered: false, due: now, backoff: Backoff::UNDO };
         if self.state.lock().queue.add(undo) {
             tokio::spawn(Arc::clone(self).work());
         } else {
@@ -127,11 +150,11 @@ impl Rollbacks {
     async fn delete_in_cluster(
         &self,
         neighbours: &Arc<dyn Neighbours>,
-        undos: &[Undo<LeaseArgs>],
+        undos: &[Undo<Target>],
     ) -> Vec<UndoResult> {
         let mut results = vec![UndoResult::Failed; undos.len()];
-        let is_here = |undo: &Undo<LeaseArgs>| {
-            Arc::clone(neighbours).owns(self.context.connector.route(), undo.target.resources())
+        let is_here = |undo: &Undo<Target>| {
+            Arc::clone(neighbours).owns(self.context.connector.route(), undo.target.lease.resources())
         };
         let (here, mut moved): (Vec<_>, Vec<_>) = (0..undos.len()).partition(|&at| is_here(&undos[at]));
         if !here.is_empty() {
@@ -142,8 +165,9 @@ impl Rollbacks {
             here.iter().zip(replies).for_each(|(&at, result)| results[at] = result);
         }
         let deletions = moved.into_iter().map(|at| {
-            let target = &undos[at].target;
-            let deletion = Arc::clone(neighbours).delete(target.resources().clone(), target.owner());
+            let Target { lease, stands_until } = &undos[at].target;
+            let (resources, neighbours) = (lease.resources().clone(), Arc::clone(neighbours));
+            let deletion = neighbours.delete(resources, lease.owner(), *stands_until);
             async move { (at, deletion.await) }
         });
         for (at, deleted) in join_all(deletions).await {
@@ -157,29 +181,40 @@ impl Rollbacks {
     }
 
     /// The results for which a reply came, in order.
-    async fn delete(&self, undos: &[&Undo<LeaseArgs>]) -> Vec<UndoResult> {
+    async fn delete(&self, undos: &[&Undo<Target>]) -> Vec<UndoResult> {
+        let now = self.context.clock.boot();
         let response = self
             .context
             .shared
-            .exchange(1 + undos.len(), |packer, out| {
+            .exchange(2 + undos.len(), |packer, out| {
                 // Always loaded, which is simpler than repeating calls, and this is rare. The first call is
                 // by its text, for a user who may not load it. Each lease has a call of its own, so that an
                 // error for one of them does not keep the others from being deleted.
                 RELEASE.pack_load(packer, out);
+                LEAVE_REST.pack_load(packer, out);
                 let keys = &self.context.settings.keys;
-                for (at, undo) in undos.iter().enumerate() {
-                    let lease = std::iter::once(&undo.target);
-                    packer.by_text(at == 0, |packer| RELEASE.pack(keys, lease, packer, out));
+                let mut by_text = [true; 2];
+                for undo in undos {
+                    let rest = undo.target.rest(now);
+                    let script = if rest.is_some() { &LEAVE_REST } else { &RELEASE };
+                    let by_text = std::mem::take(&mut by_text[usize::from(rest.is_some())]);
+                    let lease = std::iter::once(rest.as_ref().unwrap_or(&undo.target.lease));
+                    packer.by_text(by_text, |packer| script.pack(keys, lease, packer, out));
                 }
             })
             .await;
         let replies = response.map_or_else(|_| Vec::new(), |response| response.replies);
-        replies.iter().skip(1).map(result).collect()
+        let results = replies.iter().skip(2).zip(undos).map(|(reply, undo)| {
+            let is_left = undo.target.rest(now).is_some() && undo.if_missing != IfMissing::Done;
+            // What may come late would prolong the rest that was left.
+            if is_left && result(reply) == UndoResult::Deleted { UndoResult::Missing } else { result(reply) }
+        });
+        results.collect()
     }
 }
 
-/// The reply of release.lua for one lease. A lease is written atomically: if any lock of it was there, all
-/// were, and now all are deleted.
+/// The reply of `release.lua` or `leave_rest.lua` for one lease. A lease is written atomically: if any lock
+/// of it was there, all were, and now all are deleted, or end with the rest.
 fn result(reply: &Value) -> UndoResult {
     match reply {
         Value::Array(list) if matches!(list[..], [Value::Int(1..)]) => UndoResult::Deleted,

@@ -7,6 +7,7 @@ use crate::backend::redis::config::slot::slot_of;
 use crate::backend::waiter::Waiter;
 use crate::lease::token::FENCE_TTL_MS;
 use crate::lease::{Mode, Owner, Resources, Ttl};
+use crate::runtime::clock::BootInstant;
 
 /// The most leases in one call, and the most resource names of all of them together unless it is a single
 /// lease. They bound the time a script blocks the server to about a millisecond.
@@ -29,8 +30,9 @@ pub(crate) struct LeaseArgs {
 impl LeaseArgs {
     pub fn acquire(request: &Request) -> Self {
         // The only mode that the scripts have.
-        let Request { resources, mode: Mode::Exclusive, owner, ttl, min_token, waiter, .. } = request;
-        let numbers = [ttl.as_millis().into(), *min_token, fence_ms(*ttl)];
+        let Request { resources, mode: Mode::Exclusive, owner, min_token, waiter, .. } = request;
+        let lasts = request.lasts();
+        let numbers = [lasts.as_millis().into(), *min_token, fence_ms(lasts)];
         let (resources, waiter) = (resources.clone(), waiter.clone());
         Self { resources, owner: *owner, numbers, waiter, from: None, asking: false }
     }
@@ -47,6 +49,11 @@ impl LeaseArgs {
 
     pub fn release(resources: &Resources, owner: Owner) -> Self {
         Self { resources: resources.clone(), owner, numbers: [0; 3], waiter: None, from: None, asking: false }
+    }
+
+    /// Of a release that leaves this standing.
+    pub fn leave_rest(resources: &Resources, owner: Owner, rest: Rest) -> Self {
+        Self { numbers: [rest.0, 0, 0], ..Self::release(resources, owner) }
     }
 
     /// The TTL of a grant or an extension.
@@ -78,6 +85,23 @@ impl LeaseArgs {
         self.names() == other.names()
             && self.numbers == other.numbers
             && self.waiter.is_some() == other.waiter.is_some()
+    }
+}
+
+/// What is left of the minimum of a lease that is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rest(u64);
+
+impl Rest {
+    /// What is left until this moment; `None` if nothing is.
+    pub fn until(stands_until: Option<BootInstant>, now: BootInstant) -> Option<Self> {
+        let rest = now.until(stands_until?);
+        // Rounded up, because it must not end too early.
+        (!rest.is_zero()).then(|| Self(rest.as_micros().div_ceil(1_000) as u64))
+    }
+
+    pub const fn as_millis(self) -> u64 {
+        self.0
     }
 }
 

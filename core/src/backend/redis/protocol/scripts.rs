@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 
 use super::expected::{ExpectedReply, ScriptReply};
-use super::lease_args::LeaseArgs;
+use super::lease_args::{LeaseArgs, Rest};
 use super::packer::Packer;
 use crate::backend::redis::config::keys::{KeyKind, Keys};
 use crate::lease::{Owner, Resources};
@@ -173,6 +173,10 @@ pub(crate) static GIVE_BACK: LazyLock<Script> =
 pub(crate) static RELEASE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(with_wait_queue!("release.lua"), ScriptParams { queues: true, ..ScriptParams::default() })
 });
+pub(crate) static LEAVE_REST: LazyLock<Script> = LazyLock::new(|| {
+    let params = ScriptParams { queues: true, numbers: 1, ..ScriptParams::default() };
+    Script::new(with_wait_queue!("leave_rest.lua"), params)
+});
 pub(crate) static HELD: LazyLock<Script> =
     LazyLock::new(|| Script::new(include_str!("lua/held.lua"), ScriptParams::default()));
 pub(crate) static INSPECT: LazyLock<Script> =
@@ -221,11 +225,12 @@ pub(crate) fn pack_can_publish(channel: &str, packer: &mut Packer, out: &mut Vec
     });
 }
 
-/// Appends the call of `delete_lock.lua` to `out`. `None`: of any owner.
+/// Appends the call of `delete_lock.lua` to `out`. No owner: any. `rest`: what stays of its minimum.
 pub(crate) fn pack_delete_lock(
     keys: &Keys,
     resource: &str,
     owner: Option<Owner>,
+    rest: Option<Rest>,
     packer: &mut Packer,
     out: &mut Vec<u8>,
 ) {
@@ -233,7 +238,7 @@ pub(crate) fn pack_delete_lock(
         cmd.arg(1);
         keys.add_to(cmd, resource, KeyKind::Lock);
         let owner = owner.map(|owner| owner.to_string()).unwrap_or_default();
-        cmd.arg(echo).arg(owner);
+        cmd.arg(echo).arg(owner).arg(rest.map_or(0, Rest::as_millis));
     });
 }
 
@@ -294,6 +299,8 @@ pub(crate) fn add_keys(cmd: &mut Cmd, keys: &Keys, resources: &Resources, kind: 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::backend::contract::Request;
     use crate::backend::waiter::Waiter;
@@ -308,6 +315,7 @@ mod tests {
             &ADOPT,
             &GIVE_BACK,
             &RELEASE,
+            &LEAVE_REST,
             &HELD,
             &INSPECT,
             &FORCE_RELEASE,
@@ -337,6 +345,7 @@ mod tests {
                 resources,
                 owner,
                 ttl,
+                min_hold: Duration::ZERO,
                 mode: Mode::Exclusive,
                 min_token: 7,
                 acks: AckPolicy::default(),

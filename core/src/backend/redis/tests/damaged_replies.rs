@@ -81,7 +81,7 @@ fn use_it(backend: &Arc<RedisBackend>, server: &FaultyServer) {
                 assert!(server.has_granted(&owner, grant.token, required > 0), "a false grant: {grant:?}");
             }
             let extended = backend.extend(&lease.resources, lease.owner, lease.ttl, lease.acks).await;
-            let released = backend.release(&lease.resources, lease.owner, lease.ttl).await;
+            let released = backend.release(&lease.resources, lease.owner, lease.ttl, None).await;
             let inspected = backend.inspect(&lease.resources.as_slice()[0]).await;
             let errors = [outcome.err(), extended.err(), released.err(), inspected.err()];
             for error in errors.into_iter().flatten() {

@@ -190,7 +190,7 @@ fn each_request_of_a_batch_has_its_own_outcome() {
             let held = request(one("held"), 10_000, policy);
             let free = request(one("free"), 10_000, policy);
             let outcomes = tokio::join!(backend.acquire(&held), backend.acquire(&free));
-            let _ = backend.release(&free.resources, free.owner, free.ttl).await;
+            let _ = backend.release(&free.resources, free.owner, free.ttl, None).await;
             outcomes
         })
     };

@@ -6,6 +6,7 @@ mod damaged_replies;
 mod failovers;
 mod faults;
 mod logins;
+mod minimum;
 mod outages;
 mod refusals;
 pub(crate) mod servers;
@@ -71,6 +72,7 @@ fn request(resources: Resources, ttl_ms: u32, acks: AckPolicy) -> Request {
         resources,
         owner: Owner::random(),
         ttl: ttl(ttl_ms),
+        min_hold: Duration::ZERO,
         mode: Mode::Exclusive,
         min_token: 0,
         acks,
@@ -99,7 +101,7 @@ fn granted(outcome: Result<Attempt>) -> Grant {
 
 fn release(backend: &Arc<RedisBackend>, request: &Request) -> Result<bool> {
     let (backend, request) = (Arc::clone(backend), request.clone());
-    on_io(async move { backend.release(&request.resources, request.owner, request.ttl).await })
+    on_io(async move { backend.release(&request.resources, request.owner, request.ttl, None).await })
 }
 
 /// Waits until something holds; fails if it never does.

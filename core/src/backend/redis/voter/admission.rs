@@ -14,7 +14,7 @@ use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::replies::Operation;
-use crate::backend::redis::protocol::scripts::RELEASE;
+use crate::backend::redis::protocol::scripts::{LEAVE_REST, RELEASE};
 use crate::backend::redis::protocol::values::{text, texts};
 use crate::error::{Error, Result};
 use crate::runtime::clock::BootInstant;
@@ -217,9 +217,10 @@ impl Admission {
     /// Loads the scripts, and compares what this client has with what others have noted.
     async fn load(&self, connection: &Connection, scripts: &VoteScripts, run_id: Option<&str>) -> Result<()> {
         let (now, key) = (self.context.clock.boot(), self.context.settings.keys.quorum_note());
-        let replies = self.exchange(connection, 5, |packer, out| {
+        let replies = self.exchange(connection, 6, |packer, out| {
             scripts.pack_load(packer, out);
             RELEASE.pack_load(packer, out);
+            LEAVE_REST.pack_load(packer, out);
             packer.command(out, ExpectedReply::Text, |cmd| {
                 cmd.arg(&["INFO", "server"]);
             });

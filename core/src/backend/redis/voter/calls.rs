@@ -16,7 +16,7 @@ use crate::backend::redis::protocol::lease_args::LeaseArgs;
 use crate::backend::redis::protocol::packer::Packer;
 use crate::backend::redis::protocol::refusals::{is_not_loaded, is_refusal};
 use crate::backend::redis::protocol::replies::Operation;
-use crate::backend::redis::protocol::scripts::RELEASE;
+use crate::backend::redis::protocol::scripts::{LEAVE_REST, RELEASE};
 use crate::error::Error;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
@@ -45,6 +45,8 @@ pub(super) enum Call {
     Propose(Proposal),
     Renew(Renewal),
     Release(LeaseArgs),
+    /// A release that leaves the rest of a minimum.
+    LeaveRest(LeaseArgs),
 }
 
 struct Entry {
@@ -74,6 +76,7 @@ enum Kind {
     Propose,
     Renew,
     Release,
+    LeaveRest,
 }
 
 impl Kind {
@@ -81,7 +84,7 @@ impl Kind {
         match self {
             Self::Propose => Operation::Acquire,
             Self::Renew => Operation::Extend,
-            Self::Release => Operation::Release,
+            Self::Release | Self::LeaveRest => Operation::Release,
         }
     }
 }
@@ -92,6 +95,7 @@ impl Call {
             Self::Propose(_) => Kind::Propose,
             Self::Renew(_) => Kind::Renew,
             Self::Release(_) => Kind::Release,
+            Self::LeaveRest(_) => Kind::LeaveRest,
         }
     }
 
@@ -101,7 +105,7 @@ impl Call {
             Self::Propose(proposal) => Some(proposal.connection),
             // Nor would it be known on which connection it is under way.
             Self::Renew(renewal) => renewal.heal,
-            Self::Release(_) => None,
+            Self::Release(_) | Self::LeaveRest(_) => None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Call {
         match self {
             Self::Propose(proposal) => proposal.resources.as_slice().len(),
             Self::Renew(renewal) => renewal.resources.as_slice().len(),
-            Self::Release(lease) => lease.names(),
+            Self::Release(lease) | Self::LeaveRest(lease) => lease.names(),
         }
     }
 }
@@ -278,6 +282,13 @@ fn pack(context: &NodeContext, admitted: &Admitted, batch: &[Entry], packer: &mu
             });
             RELEASE.pack(keys, releases.iter().copied(), packer, out);
         }
+        Call::LeaveRest(_) => {
+            let releases: Vec<_> = calls(batch, |call| match call {
+                Call::LeaveRest(lease) => Some(lease),
+                _ => None,
+            });
+            LEAVE_REST.pack(keys, releases.iter().copied(), packer, out);
+        }
     }
 }
 
@@ -294,7 +305,7 @@ fn settle(
 ) {
     let mut values = values.into_iter();
     let (time, numbers) = match batch[0].call.kind() {
-        Kind::Release => (None, 1),
+        Kind::Release | Kind::LeaveRest => (None, 1),
         kind => {
             let time = match values.next() {
                 Some(Value::Int(now)) => u64::try_from(now).ok(),

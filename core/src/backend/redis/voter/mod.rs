@@ -32,7 +32,7 @@ use crate::backend::contract::Info;
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{BootInstant, Clock};
 
 /// One of several independent servers, reached through one connection for all calls and one for wake-ups.
 pub(crate) struct Voter {
@@ -143,9 +143,12 @@ impl Voter {
         self.calls.send(Call::Renew(renewal))
     }
 
-    /// Sends a comparison and deletion.
-    pub fn release(&self, resources: &Resources, owner: Owner) -> Pending {
-        self.calls.send(Call::Release(LeaseArgs::release(resources, owner)))
+    /// Sends a comparison and deletion, which leaves the rest of a minimum.
+    pub fn release(&self, resources: &Resources, owner: Owner, stands_until: Option<BootInstant>) -> Pending {
+        self.calls.send(match self.node.rest(stands_until) {
+            None => Call::Release(LeaseArgs::release(resources, owner)),
+            Some(rest) => Call::LeaveRest(LeaseArgs::leave_rest(resources, owner, rest)),
+        })
     }
 
     /// Reads the answer to a proposal for these resources.
@@ -211,8 +214,15 @@ impl Voter {
     }
 
     /// Releases in the background until it is certainly gone.
-    pub fn release_later(&self, resources: &Resources, owner: Owner, ttl: Ttl, late: Late) {
-        self.node.undo_later(resources, owner, ttl, late);
+    pub fn release_later(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+        late: Late,
+    ) {
+        self.node.undo_later(resources, owner, ttl, stands_until, late);
     }
 
     /// The waiters that are queued at this node.

@@ -2,6 +2,7 @@
 //! everything back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::backend::contract::{Attempt, Busy, Grant, Info, Request, not_adoptable};
 use crate::backend::sqlite::errors;
@@ -18,7 +19,9 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Result<At
     // The only mode that the tables have.
     let Mode::Exclusive = request.mode;
     let resources = request.resources.as_slice();
+    let lasts = request.lasts();
     if let [resource] = resources
+        && request.min_hold.is_zero()
         // Usually above the last token too, because the clock is.
         && let Some(token) = token::next(0, tx.now.wall, request.min_token)
         && tx.grant_if_free(resource, token, request.owner, request.ttl)?
@@ -66,7 +69,7 @@ pub fn acquire(tx: &mut Tx<'_>, request: &Request) -> rusqlite::Result<Result<At
         return Ok(Err(errors::no_next_token(tx.context.path, &resources[last.1], last.0, tx.now.wall)));
     };
     for resource in resources {
-        tx.grant(resource, token, request.owner, request.ttl)?;
+        tx.grant(resource, token, request.owner, lasts, request.min_hold)?;
     }
     if queued && let Some(waiter) = fair {
         tx.leave_queue(&request.resources, waiter)?;
@@ -109,17 +112,17 @@ pub fn extend(
     owner: Owner,
     ttl: Ttl,
 ) -> rusqlite::Result<Result<BootInstant>> {
-    let mut ends = Vec::with_capacity(resources.as_slice().len());
+    let mut leases = Vec::with_capacity(resources.as_slice().len());
     for resource in resources.as_slice() {
         let lease = tx.row(resource)?.and_then(|row| row.lease).filter(|lease| lease.owner == owner);
         match lease {
-            Some(lease) if !lease.end.remaining(&tx.now).is_zero() => ends.push(lease.end),
+            Some(lease) if !lease.end.remaining(&tx.now).is_zero() => leases.push(lease),
             Some(_) => return Ok(Err(lost(resource, "it expired before it was extended"))),
             None => return Ok(Err(lost(resource, "it was released, taken over or force-released"))),
         }
     }
-    for (resource, end) in resources.as_slice().iter().zip(ends) {
-        tx.extend(resource, end, ttl)?;
+    for (resource, lease) in resources.as_slice().iter().zip(&leases) {
+        tx.extend(resource, lease, ttl)?;
     }
     Ok(Ok(tx.sent))
 }
@@ -128,16 +131,16 @@ pub fn extend(
 /// dead; the inner error is [`Error::LockLost`].
 pub fn hand_over(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite::Result<Result<()>> {
     let resources = resources.as_slice();
-    let mut ends = Vec::with_capacity(resources.len());
+    let mut leases = Vec::with_capacity(resources.len());
     for resource in resources {
         let lease = tx.row(resource)?.and_then(|row| row.lease).filter(|lease| lease.owner == owner);
         match lease.filter(|lease| !lease.end.remaining(&tx.now).is_zero()) {
-            Some(lease) => ends.push(lease.end),
+            Some(lease) => leases.push(lease),
             None => return Ok(Err(lost(resource, "it ended before it was handed over"))),
         }
     }
-    for (resource, end) in resources.iter().zip(ends) {
-        tx.detach(resource, end)?;
+    for (resource, lease) in resources.iter().zip(&leases) {
+        tx.detach(resource, lease)?;
     }
     // As far as this process is concerned.
     tx.released += resources.len();
@@ -161,15 +164,24 @@ pub fn adopt(tx: &mut Tx<'_>, request: &Request, from: Owner) -> rusqlite::Resul
         return Ok(Err(errors::no_next_token(tx.context.path, &resources[last.1], last.0, tx.now.wall)));
     };
     for resource in resources {
-        tx.grant(resource, token, request.owner, request.ttl)?;
+        tx.grant(resource, token, request.owner, request.ttl, Duration::ZERO)?;
     }
     tx.granted += resources.len();
     Ok(Ok(Grant { token, sent: tx.sent, acks: None }))
 }
 
 /// Ends what the owner still has. `true` only if that was all of it and none had expired: then no other owner
-/// can have had it in between.
-pub fn release(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite::Result<bool> {
+/// can have had it in between. What is left until `stands_until` stays.
+pub fn release(
+    tx: &mut Tx<'_>,
+    resources: &Resources,
+    owner: Owner,
+    stands_until: Option<BootInstant>,
+) -> rusqlite::Result<bool> {
+    let rest = stands_until.map_or(Duration::ZERO, |until| tx.now.boot.until(until));
+    if !rest.is_zero() {
+        return leave_rest(tx, resources, owner, rest);
+    }
     let mut all = true;
     for resource in resources.as_slice() {
         if tx.free_if_held(resource, owner)? {
@@ -182,6 +194,31 @@ pub fn release(tx: &mut Tx<'_>, resources: &Resources, owner: Owner) -> rusqlite
             tx.free(resource)?;
             tx.released += 1;
         }
+    }
+    Ok(all)
+}
+
+/// Leaves this much of what the owner still has. The result is that of [`release`].
+fn leave_rest(
+    tx: &mut Tx<'_>,
+    resources: &Resources,
+    owner: Owner,
+    rest: Duration,
+) -> rusqlite::Result<bool> {
+    let mut all = true;
+    for resource in resources.as_slice() {
+        let lease = tx.row(resource)?.and_then(|row| row.lease).filter(|lease| lease.owner == owner);
+        let Some(lease) = lease else {
+            all = false;
+            continue;
+        };
+        if lease.end.remaining(&tx.now).is_zero() {
+            all = false;
+            tx.free(resource)?;
+        } else {
+            tx.leave_rest(resource, &lease, rest)?;
+        }
+        tx.released += 1;
     }
     Ok(all)
 }

@@ -44,6 +44,50 @@ impl Holder {
     }
 }
 
+/// What a row says about the holder of a lease: who it is, and the end of the lease's minimum if it has one.
+///
+/// Without a minimum these are the bytes of the holder alone. With one, its end follows. Processes that know
+/// no minimum take the longer text for that of an unknown holder: they judge the lease by the wall clock
+/// alone, and wait for its whole end even if its holder is dead.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredHolder {
+    /// Who holds it, or held it when the lease was released.
+    pub holder: Holder,
+    /// When its minimum ends: µs on the boot clock, and since 1970.
+    pub minimum: Option<(u64, u64)>,
+}
+
+impl StoredHolder {
+    /// With a minimum: boot clock 8, wall clock 8, big-endian, after the holder.
+    const BYTES: usize = Holder::BYTES + 16;
+
+    /// The bytes that are stored for a lease with a minimum.
+    pub fn encode(holder: Option<Holder>, (boot, wall): (u64, u64)) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let (known, minimum) = bytes.split_at_mut(Holder::BYTES);
+        if let Some(holder) = holder {
+            known.copy_from_slice(&holder.encode());
+        }
+        minimum[..8].copy_from_slice(&boot.to_be_bytes());
+        minimum[8..].copy_from_slice(&wall.to_be_bytes());
+        bytes
+    }
+
+    /// From the stored bytes; `None` if this version did not write them.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (known, minimum) = bytes.split_at_checked(Holder::BYTES)?;
+        let minimum = match minimum {
+            [] => None,
+            minimum => {
+                let (boot, wall) = minimum.split_first_chunk()?;
+                let wall = wall.try_into().ok()?;
+                Some((u64::from_be_bytes(*boot), u64::from_be_bytes(wall)))
+            }
+        };
+        Some(Self { holder: Holder::decode(known)?, minimum })
+    }
+}
+
 /// One moment, on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -61,6 +105,11 @@ impl Now {
     pub fn read(clock: &Clock, network: bool) -> Self {
         let identity = if network { None } else { clock.identity() };
         Self { boot: clock.boot(), wall: clock.wall_micros(), identity }
+    }
+
+    /// This much later, as rows have it: µs on the boot clock, and since 1970.
+    pub fn both_after(&self, time: Duration) -> (u64, u64) {
+        ((self.boot + time).as_micros(), self.wall + time.as_micros() as u64)
     }
 }
 
@@ -117,6 +166,22 @@ mod tests {
         assert_eq!(Holder::BYTES, 52);
         assert_eq!(Holder::decode(&[0; 51]), None);
         assert_eq!(Holder::decode(&[]), None);
+    }
+
+    #[test]
+    fn a_minimum_survives_its_encoding_and_hides_the_holder_from_those_who_do_not_know_it() {
+        let holder = Holder { identity: Some(BOOT), mark: Some(mark()) };
+        let stored = StoredHolder::encode(Some(holder), (1 << 60, 7));
+        let decoded = StoredHolder::decode(&stored).unwrap();
+        assert_eq!((decoded.holder, decoded.minimum), (holder, Some((1 << 60, 7))));
+        assert_eq!(Holder::decode(&stored), None);
+        let decoded = StoredHolder::decode(&holder.encode()).unwrap();
+        assert_eq!((decoded.holder, decoded.minimum), (holder, None));
+        let unknown = StoredHolder::decode(&StoredHolder::encode(None, (1, 2))).unwrap();
+        assert_eq!(unknown.holder, Holder { identity: None, mark: None });
+        for length in [0, 51, 53, 60, 67] {
+            assert!(StoredHolder::decode(&stored[..length]).is_none(), "{length}");
+        }
     }
 
     #[test]

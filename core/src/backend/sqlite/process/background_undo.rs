@@ -10,8 +10,10 @@ use crate::backend::sqlite::commit::group_commit::GroupCommit;
 use crate::backend::sqlite::commit::operations;
 use crate::backend::sqlite::retry::RetryBudget;
 use crate::backend::sqlite::store::access::Needs;
+use crate::backend::sqlite::store::transaction::Tx;
 use crate::lease::{Owner, Resources};
 use crate::runtime::backoff::Backoff;
+use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
 use crate::runtime::undo::{IfMissing, Undo, UndoQueue, UndoResult, UndoStep};
@@ -21,9 +23,19 @@ const MAX_BATCH: usize = 256;
 
 /// A lease that must be released, or may have to be.
 #[derive(Clone)]
-struct LeaseToUndo {
-    resources: Resources,
-    owner: Owner,
+pub struct LeaseToUndo {
+    /// What it locks.
+    pub resources: Resources,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Until when the rest of its minimum is to be left.
+    pub stands_until: Option<BootInstant>,
+}
+
+impl LeaseToUndo {
+    fn release(&self, tx: &mut Tx<'_>) -> rusqlite::Result<bool> {
+        operations::release(tx, &self.resources, self.owner, self.stands_until)
+    }
 }
 
 /// The leases of one lock file that are to be released.
@@ -47,11 +59,11 @@ impl BackgroundUndo {
     }
 
     /// Releases a lease on this thread, for at most this long.
-    pub fn add(self: &Arc<Self>, executor: &Executor, resources: &Resources, owner: Owner, limit: Duration) {
+    pub fn add(self: &Arc<Self>, executor: &Executor, target: LeaseToUndo, limit: Duration) {
         let now = self.commits.committer().environment().clock.boot();
         let mut backoff = Backoff::UNDO;
         let undo = Undo {
-            target: LeaseToUndo { resources: resources.clone(), owner },
+            target,
             // What was submitted before has run.
             if_missing: IfMissing::Done,
             until: now + limit,
@@ -85,7 +97,7 @@ impl BackgroundUndo {
             return;
         }
         let _ = self.commits.committer().transact(Needs::WRITE, &mut RetryBudget::new(limit), &mut |tx| {
-            undos.iter().try_for_each(|undo| operations::release(tx, &undo.resources, undo.owner).map(|_| ()))
+            undos.iter().try_for_each(|undo| undo.release(tx).map(|_| ()))
         });
     }
 
@@ -93,10 +105,9 @@ impl BackgroundUndo {
     async fn attempt(&self, undos: Vec<Undo<LeaseToUndo>>) {
         let targets: Vec<_> = undos.iter().map(|undo| undo.target.clone()).collect();
         self.state.lock().attempted.clone_from(&targets);
-        let releases = targets.into_iter().map(|target| {
-            self.commits
-                .submit(Needs::END, false, move |tx| operations::release(tx, &target.resources, target.owner))
-        });
+        let releases = targets
+            .into_iter()
+            .map(|target| self.commits.submit(Needs::END, false, move |tx| target.release(tx)));
         let results = join_all(releases).await.into_iter().map(|released| match released {
             Ok(true) => UndoResult::Deleted,
             Ok(false) => UndoResult::Missing,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::background_undo::BackgroundUndo;
+use super::background_undo::{BackgroundUndo, LeaseToUndo};
 use super::file_watch::FileWatch;
 use crate::backend::contract::LossListener;
 use crate::backend::sqlite::commit::committer::{CommitListener, Committer};
@@ -17,7 +17,6 @@ use crate::backend::sqlite::store::{Store, release_idle_snapshots};
 use crate::backend::sqlite::waiters::local_waiters::LocalWaiters;
 use crate::backend::sqlite::waiters::poller::Poller;
 use crate::error::{Error, Result};
-use crate::lease::{Owner, Resources};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
@@ -91,9 +90,9 @@ impl LockFile {
 
     /// Releases a lease in the background, for at most this long, if this error means that it may still be
     /// there.
-    pub fn undo_after(&self, error: &Error, resources: &Resources, owner: Owner, limit: Duration) {
+    pub fn undo_after(&self, error: &Error, lease: impl FnOnce() -> LeaseToUndo, limit: Duration) {
         if matches!(error, Error::BackendUnavailable(_) | Error::OutcomeUnknown(_)) {
-            self.undo.add(&self.executor, resources, owner, limit);
+            self.undo.add(&self.executor, lease(), limit);
         }
     }
 

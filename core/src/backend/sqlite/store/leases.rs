@@ -8,7 +8,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, ToSql, params};
 use super::name::Name;
 use super::transaction::{Tx, signed, unsigned};
 use crate::backend::sqlite::errors;
-use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd};
+use crate::backend::sqlite::holders::holder::{Holder, LeaseEnd, StoredHolder};
 use crate::backend::sqlite::holders::liveness::ProcessState;
 use crate::backend::sqlite::holders::mark::Mark;
 use crate::lease::{Owner, Ttl};
@@ -31,6 +31,8 @@ pub struct Lease {
     pub owner: Owner,
     /// When it ends.
     pub end: LeaseEnd,
+    /// Until when others are kept out although its holder is dead.
+    minimum: Option<LeaseEnd>,
     mark: Option<Mark>,
 }
 
@@ -45,8 +47,8 @@ impl Tx<'_> {
             .optional()
     }
 
-    /// How much longer the lease lasts; `None` if it is over, because its time has passed or its holder is
-    /// dead.
+    /// How much longer the lease lasts; `None` if it is over, because its time has passed, or its minimum has
+    /// and its holder is dead.
     pub fn remaining(&mut self, lease: &Lease) -> Option<Duration> {
         let remaining = lease.end.remaining(&self.now);
         if remaining.is_zero() {
@@ -57,7 +59,11 @@ impl Tx<'_> {
             ProcessState::Dead => false,
             ProcessState::Unknown => !lease.end.is_from_other_boot(&self.now),
         };
-        is_alive.then_some(remaining)
+        if is_alive {
+            return Some(remaining);
+        }
+        let rest = lease.minimum?.remaining(&self.now).min(remaining);
+        (!rest.is_zero()).then_some(rest)
     }
 
     /// Grants a resource with this token if it has a row, no lease, no queue and a lower token: one statement
@@ -112,8 +118,18 @@ impl Tx<'_> {
     }
 
     /// Writes a lease that begins now.
-    pub fn grant(&mut self, resource: &str, token: u64, owner: Owner, ttl: Ttl) -> rusqlite::Result<()> {
+    pub fn grant(
+        &mut self,
+        resource: &str,
+        token: u64,
+        owner: Owner,
+        ttl: Ttl,
+        min_hold: Duration,
+    ) -> rusqlite::Result<()> {
         let ttl = ttl.as_duration();
+        let with_minimum = (!min_hold.is_zero())
+            .then(|| StoredHolder::encode(self.context.holder, self.now.both_after(min_hold)));
+        let holder = with_minimum.as_ref().map(<[u8; _]>::as_slice);
         self.connection
             .prepare_cached(
                 "INSERT INTO leases (resource, token, owner, boot_us, wall_us, holder)
@@ -127,33 +143,65 @@ impl Tx<'_> {
                 owner.as_bytes(),
                 signed((self.now.boot + ttl).as_micros()),
                 signed(self.now.wall + ttl.as_micros() as u64),
-                self.holder,
+                holder.or(self.holder.as_ref().map(<[u8; _]>::as_slice)),
             ])
             .map(|_| ())
     }
 
     /// Moves a lease's end to the later of its current end and that of a lease that begins now, on each
     /// clock.
-    pub fn extend(&mut self, resource: &str, end: LeaseEnd, ttl: Ttl) -> rusqlite::Result<()> {
-        let ttl = ttl.as_duration();
+    pub fn extend(&mut self, resource: &str, lease: &Lease, ttl: Ttl) -> rusqlite::Result<()> {
+        let (ttl, end) = (ttl.as_duration(), lease.end);
         let mut boot = (self.now.boot + ttl).as_micros();
         if end.identity == self.now.identity {
             boot = boot.max(end.boot);
         }
         let wall = (self.now.wall + ttl.as_micros() as u64).max(end.wall);
+        let with_minimum = lease.minimum.map(|minimum| {
+            let rest = minimum.remaining(&self.now);
+            StoredHolder::encode(self.context.holder, self.now.both_after(rest))
+        });
+        let holder = with_minimum.as_ref().map(<[u8; _]>::as_slice);
+        let holder = holder.or(self.holder.as_ref().map(<[u8; _]>::as_slice));
         self.connection
             .prepare_cached("UPDATE leases SET boot_us = ?2, wall_us = ?3, holder = ?4 WHERE resource = ?1")?
-            .execute(params![resource, signed(boot), signed(wall), self.holder])
+            .execute(params![resource, signed(boot), signed(wall), holder])
+            .map(|_| ())
+    }
+
+    /// Leaves this much of a lease at most, without a process that could be dead or alive: what stays is its
+    /// minimum.
+    pub fn leave_rest(
+        &mut self,
+        resource: impl ToSql,
+        lease: &Lease,
+        rest: Duration,
+    ) -> rusqlite::Result<()> {
+        let (boot, wall) = self.now.both_after(rest.min(lease.end.remaining(&self.now)));
+        let holder = Holder { identity: self.now.identity, mark: None };
+        self.connection
+            .prepare_cached("UPDATE leases SET boot_us = ?2, wall_us = ?3, holder = ?4 WHERE resource = ?1")?
+            .execute(params![
+                resource,
+                signed(boot),
+                signed(wall),
+                StoredHolder::encode(Some(holder), (boot, wall))
+            ])
             .map(|_| ())
     }
 
     /// Takes the process off a lease, which lives by its TTL from then on. What says on which clock it ends
-    /// stays.
-    pub fn detach(&mut self, resource: &str, end: LeaseEnd) -> rusqlite::Result<()> {
-        let holder = Holder { identity: end.identity, mark: None };
+    /// stays, and so does its minimum.
+    pub fn detach(&mut self, resource: &str, lease: &Lease) -> rusqlite::Result<()> {
+        let holder = Holder { identity: lease.end.identity, mark: None };
+        let with_minimum =
+            lease.minimum.map(|minimum| StoredHolder::encode(Some(holder), (minimum.boot, minimum.wall)));
         self.connection
             .prepare_cached("UPDATE leases SET holder = ?2 WHERE resource = ?1")?
-            .execute(params![resource, holder.encode()])
+            .execute(params![
+                resource,
+                with_minimum.as_ref().map_or(&holder.encode()[..], <[u8; _]>::as_slice)
+            ])
             .map(|_| ())
     }
 
@@ -169,10 +217,17 @@ impl Tx<'_> {
             .map(|_| ())
     }
 
-    /// Ends the resource's lease if this is still its holder. Not if the row cannot be read.
+    /// Ends the resource's lease if this is still its holder, who is dead; what is left of its minimum stays.
+    /// Not if the row cannot be read.
     pub fn free_if_held_by(&mut self, resource: &Name, mark: Mark) -> rusqlite::Result<()> {
         match self.row(resource) {
-            Ok(Some(Row { lease: Some(lease), .. })) if lease.mark == Some(mark) => self.free(resource),
+            Ok(Some(Row { lease: Some(lease), .. })) if lease.mark == Some(mark) => {
+                let rest = lease.minimum.map(|minimum| minimum.remaining(&self.now));
+                match rest.filter(|rest| !rest.is_zero() && !lease.end.remaining(&self.now).is_zero()) {
+                    Some(rest) => self.leave_rest(resource, &lease, rest),
+                    None => self.free(resource),
+                }
+            }
             Err(error) if errors::is_of_row(&error) => Ok(()),
             row => row.map(|_| ()),
         }
@@ -181,8 +236,8 @@ impl Tx<'_> {
     /// At most `limit` rows after this resource, each with its holder's mark if it has one.
     pub fn holders_after(&self, resource: &Name, limit: u32) -> rusqlite::Result<Vec<(Name, Option<Mark>)>> {
         let mark = |row: &rusqlite::Row<'_>| -> rusqlite::Result<Option<Mark>> {
-            let holder = row.get_ref(1)?.as_blob_or_null().ok().flatten().and_then(Holder::decode);
-            Ok(holder.and_then(|holder| holder.mark))
+            let stored = row.get_ref(1)?.as_blob_or_null().ok().flatten().and_then(StoredHolder::decode);
+            Ok(stored.and_then(|stored| stored.holder.mark))
         };
         self.connection
             .prepare_cached(
@@ -237,18 +292,18 @@ impl Row {
         let Some(Bytes(owner)) = row.get::<_, Option<Bytes<16>>>(first + 1)? else {
             return Ok(Self { token, lease: None, queued });
         };
-        let holder = match row.get_ref(first + 4)? {
+        let stored = match row.get_ref(first + 4)? {
             ValueRef::Null => None,
-            ValueRef::Blob(bytes) => Holder::decode(bytes),
+            ValueRef::Blob(bytes) => StoredHolder::decode(bytes),
             _ => return Err(errors::malformed(first + 4, "holder")),
         };
-        let end = LeaseEnd {
-            boot: unsigned(row, first + 2)?,
-            wall: unsigned(row, first + 3)?,
-            identity: holder.and_then(|holder| holder.identity),
-        };
-        let mark = holder.and_then(|holder| holder.mark);
-        Ok(Self { token, lease: Some(Lease { owner: Owner::from_bytes(owner), end, mark }), queued })
+        let identity = stored.and_then(|stored| stored.holder.identity);
+        let end = LeaseEnd { boot: unsigned(row, first + 2)?, wall: unsigned(row, first + 3)?, identity };
+        let minimum = stored.and_then(|stored| stored.minimum);
+        let minimum = minimum.map(|(boot, wall)| LeaseEnd { boot, wall, identity });
+        let mark = stored.and_then(|stored| stored.holder.mark);
+        let lease = Lease { owner: Owner::from_bytes(owner), end, minimum, mark };
+        Ok(Self { token, lease: Some(lease), queued })
     }
 }
 

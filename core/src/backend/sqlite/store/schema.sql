@@ -7,7 +7,7 @@ CREATE TABLE leases (
   owner    BLOB,                      -- 16 bytes that prove whose lease it is
   boot_us  INTEGER,                   -- the lease's end in µs on the boot clock of the holder's boot and time namespace
   wall_us  INTEGER,                   -- the same end in µs since 1970, for those whose boot clock is another
-  holder   BLOB,                      -- the holder's boot and liveness file; see holder.rs
+  holder   BLOB,                      -- the holder's boot and liveness file, and the end of its minimum; see holder.rs
   queued   INTEGER                    -- 1 while the queue has entries for it, else NULL: so that whom it does not concern
                                       -- need not look there
 ) STRICT, WITHOUT ROWID;

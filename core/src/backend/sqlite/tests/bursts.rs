@@ -37,7 +37,9 @@ fn ended_before_an_extension(calls: usize, are_releases: bool) -> usize {
             let (backend, ended) = (&backend, &ended);
             async move {
                 if are_releases {
-                    assert!(backend.release(&request.resources, request.owner, request.ttl).await.unwrap());
+                    assert!(
+                        backend.release(&request.resources, request.owner, request.ttl, None).await.unwrap()
+                    );
                 } else {
                     assert!(matches!(backend.acquire(request).await, Ok(Attempt::Granted(_))));
                 }
@@ -75,7 +77,7 @@ fn a_release_does_not_wait_for_a_burst_of_acquires() {
         }));
         let release = async {
             let ttl = Ttl::from_millis(60_000).unwrap();
-            assert!(backend.release(&held.resources, held.owner, ttl).await.unwrap());
+            assert!(backend.release(&held.resources, held.owner, ttl, None).await.unwrap());
             ended.load(Ordering::SeqCst)
         };
         join(burst, release).await.1
@@ -127,7 +129,7 @@ fn a_lock_is_handed_over_while_thousands_wait_for_others() {
     let ended = process.call(move |backend| async move {
         // Part of a lease may be released, because owners are compared by resource.
         let ttl = Ttl::from_millis(60_000).unwrap();
-        assert!(backend.release(&name, held.owner, ttl).await?);
+        assert!(backend.release(&name, held.owner, ttl, None).await?);
         backend.acquire(&super::Request { resources: other, ..request(&["x"], 1000) }).await
     });
     assert!(matches!(ended.unwrap(), Attempt::Busy(busy) if busy.remaining.is_some()));

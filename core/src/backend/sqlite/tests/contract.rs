@@ -283,14 +283,14 @@ fn synchronous_calls_and_tasks_share_the_leases() {
     let requested = request(&["r"], 60_000);
     let lease = granted(requested.clone(), process.backend.acquire_sync(&requested).unwrap());
     assert!(process.busy_for("r") > Duration::from_secs(59));
-    assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
-    assert!(!process.backend.release_sync(&lease.resources, lease.owner).unwrap());
+    assert!(process.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
+    assert!(!process.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
     let lease = process.acquire(&["r"], 60_000);
     assert!(matches!(
         process.backend.acquire_sync(&requested).unwrap(),
         Attempt::Busy(Busy { remaining: Some(_), .. })
     ));
-    assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
+    assert!(process.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn threads_and_processes_never_hold_together() {
                         last = grant.token;
                         grants.fetch_add(1, SeqCst);
                         inside.fetch_sub(1, SeqCst);
-                        assert!(process.backend.release_sync(&resources, requested.owner).unwrap());
+                        assert!(process.backend.release_sync(&resources, requested.owner, None).unwrap());
                     }
                 }
             });

@@ -117,7 +117,7 @@ fn a_repeated_batch_counts_its_releases_once() {
     dir.raw().execute(unreadable, []).unwrap();
     let done = process.start(move |backend| async move {
         let (ttl, requested) = (Ttl::from_millis(1000).unwrap(), request(&["unreadable"], 1000));
-        tokio::join!(backend.release(&first.resources, first.owner, ttl), backend.acquire(&requested))
+        tokio::join!(backend.release(&first.resources, first.owner, ttl, None), backend.acquire(&requested))
     });
     let (released, refused) = done.unwrap().recv().unwrap();
     assert!(released.unwrap() && refused.is_err());

@@ -7,6 +7,7 @@ mod contract;
 mod death;
 mod fair_queue;
 mod files;
+mod minimum;
 mod pruning;
 mod roles;
 mod snapshot;
@@ -205,7 +206,7 @@ impl Process {
     fn release(&self, lease: &GrantedLease) -> Result<bool> {
         let GrantedLease { resources, owner, .. } = lease.clone();
         let ttl = Ttl::from_millis(10_000).unwrap();
-        self.call(move |backend| async move { backend.release(&resources, owner, ttl).await })
+        self.call(move |backend| async move { backend.release(&resources, owner, ttl, None).await })
     }
 
     fn inspect(&self, name: &'static str) -> Result<Option<Info>> {
@@ -240,6 +241,7 @@ fn request(names: &[&str], ttl_ms: u32) -> Request {
         resources: Resources::many(names.iter().map(ToString::to_string).collect()).unwrap(),
         owner: Owner::random(),
         ttl: Ttl::from_millis(ttl_ms).unwrap(),
+        min_hold: Duration::ZERO,
         mode: Mode::Exclusive,
         min_token: 0,
         acks: AckPolicy::default(),

@@ -144,7 +144,7 @@ pub(super) fn config(file: &Path) -> Config {
     }
 }
 
-fn backend(file: &Path) -> SqliteBackend {
+pub(crate) fn backend(file: &Path) -> SqliteBackend {
     SqliteBackend::new(config(file), Clock::System)
 }
 
@@ -156,6 +156,7 @@ fn run_role() {
     let file = Path::new(&file);
     match role.as_str() {
         "holder" => hold(file),
+        "holder with a minimum" => super::minimum::hold(file),
         "holder that drops" => leave_lease(file, false),
         "holder that closes" => leave_lease(file, true),
         "fair waiter" => {

@@ -36,7 +36,7 @@ fn burst(process: &Process, name: &str, pairs: u32) {
         let request = request(&[name], 60_000);
         let attempt = process.backend.acquire_sync(&request).unwrap();
         let lease = granted(request, attempt);
-        assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
+        assert!(process.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
     }
 }
 
@@ -121,12 +121,12 @@ fn commits_of_other_processes_are_seen_at_once() {
         assert!(lease.token > last);
         let ours = process.backend.acquire_sync(&request(&["r"], 60_000)).unwrap();
         assert!(matches!(ours, Attempt::Busy(Busy { remaining: Some(_), .. })), "{ours:?}");
-        assert!(other.backend.release_sync(&lease.resources, lease.owner).unwrap());
+        assert!(other.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
 
         hold(&process, "r", &raw);
         let lease = granted(theirs.clone(), other.backend.acquire_sync(&theirs).unwrap());
         assert!(process.inspect("r").unwrap().is_some_and(|info| info.token == lease.token));
-        assert!(other.backend.release_sync(&lease.resources, lease.owner).unwrap());
+        assert!(other.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
 
         hold(&process, "s", &raw);
         burst(&other, "r", 1);
@@ -135,7 +135,7 @@ fn commits_of_other_processes_are_seen_at_once() {
         assert_eq!(store.change_marker(), seen, "it had changed before");
         let ours = request(&["r"], 60_000);
         let lease = granted(ours.clone(), process.backend.acquire_sync(&ours).unwrap());
-        assert!(process.backend.release_sync(&lease.resources, lease.owner).unwrap());
+        assert!(process.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
         last = lease.token;
     }
 }

@@ -94,7 +94,7 @@ fn a_release_wakes_waiters_of_this_process_and_of_others() {
             match how {
                 "release" => assert!(holder.release(&lease).unwrap()),
                 "release_sync" => {
-                    assert!(holder.backend.release_sync(&lease.resources, lease.owner).unwrap());
+                    assert!(holder.backend.release_sync(&lease.resources, lease.owner, None).unwrap());
                 }
                 _ => assert!(holder.force_release("r")),
             }

@@ -178,6 +178,7 @@ fn waiting(wait_ms: u64, fair: bool) -> Wanted {
         mode: Mode::Exclusive,
         owner: Owner::random(),
         ttl: ttl(60_000),
+        min_hold: Duration::ZERO,
         min_token: 0,
         acks: acks(1, 2_000),
         wait: Duration::from_millis(wait_ms),

@@ -41,6 +41,7 @@ impl Holder {
             mode: request.mode,
             owner: request.owner,
             ttl: request.ttl,
+            min_hold: Duration::ZERO,
             min_token: 0,
             acks: request.acks,
             wait: Duration::ZERO,

@@ -12,13 +12,20 @@ use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::node::{Neighbours, Node};
 use crate::error::Result;
 use crate::lease::{Owner, Resources};
+use crate::runtime::clock::BootInstant;
 
 impl Nodes {
-    /// Deletes the locks of this owner, or of any; returns how many there were.
-    pub async fn delete(self: &Arc<Self>, resources: &Resources, owner: Option<Owner>) -> Result<i64> {
+    /// Deletes the locks of this owner, or of any, or leaves the rest of their minimum; returns how many
+    /// there were.
+    pub async fn delete(
+        self: &Arc<Self>,
+        resources: &Resources,
+        owner: Option<Owner>,
+        stands_until: Option<BootInstant>,
+    ) -> Result<i64> {
         let call = |node: Arc<Node>, _| async move {
             match owner {
-                Some(owner) => node.delete(resources, owner).await,
+                Some(owner) => node.delete(resources, owner, stands_until).await,
                 None => node.force_release(resources).await.map(i64::from),
             }
         };
@@ -26,15 +33,22 @@ impl Nodes {
             return Ok(deleted);
         }
         let names = resources.as_slice().iter();
-        let locks = names.map(|name| self.delete_lock(Arc::clone(name), owner));
+        let locks = names.map(|name| self.delete_lock(Arc::clone(name), owner, stands_until));
         let deleted = try_join_all(locks).await?;
         Ok(deleted.into_iter().map(i64::from).sum())
     }
 
-    async fn delete_lock(self: &Arc<Self>, name: Arc<str>, owner: Option<Owner>) -> Result<bool> {
+    async fn delete_lock(
+        self: &Arc<Self>,
+        name: Arc<str>,
+        owner: Option<Owner>,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
         let resources = Resources::one(Arc::clone(&name))?;
         let name = &*name;
-        let call = |node: Arc<Node>, asking| async move { node.delete_lock(name, owner, asking).await };
+        let call = |node: Arc<Node>, asking| async move {
+            node.delete_lock(name, owner, stands_until, asking).await
+        };
         self.request_key(&resources, call).await
     }
 }
@@ -46,9 +60,15 @@ impl Neighbours for Nodes {
         owner.is_none_or(|owner| Arc::ptr_eq(owner.route(), route))
     }
 
-    fn delete(self: Arc<Self>, resources: Resources, owner: Owner) -> BoxFuture<'static, Option<bool>> {
-        Box::pin(
-            async move { Self::delete(&self, &resources, Some(owner)).await.ok().map(|count| count > 0) },
-        )
+    fn delete(
+        self: Arc<Self>,
+        resources: Resources,
+        owner: Owner,
+        stands_until: Option<BootInstant>,
+    ) -> BoxFuture<'static, Option<bool>> {
+        Box::pin(async move {
+            let deleted = Self::delete(&self, &resources, Some(owner), stands_until).await;
+            deleted.ok().map(|count| count > 0)
+        })
     }
 }

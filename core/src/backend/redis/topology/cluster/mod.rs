@@ -31,6 +31,7 @@ use crate::backend::redis::protocol::redirect::Elsewhere;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
+use crate::runtime::clock::BootInstant;
 use crate::runtime::clock::Clock;
 
 pub(crate) struct Cluster {
@@ -86,11 +87,17 @@ impl Cluster {
     }
 
     /// Ends a lease; see [`LockBackend::release`](crate::backend::contract::LockBackend::release).
-    pub async fn release(&self, resources: &Resources, owner: Owner, ttl: Ttl) -> Result<bool> {
-        let error = match self.nodes.delete(resources, Some(owner)).await {
+    pub async fn release(
+        &self,
+        resources: &Resources,
+        owner: Owner,
+        ttl: Ttl,
+        stands_until: Option<BootInstant>,
+    ) -> Result<bool> {
+        let error = match self.nodes.delete(resources, Some(owner), stands_until).await {
             Ok(deleted) => {
                 if let Some(node) = self.nodes.owner(slot_of(resources.first())) {
-                    node.was_released(resources, owner, ttl);
+                    node.was_released(resources, owner, ttl, stands_until);
                 }
                 return Ok(usize::try_from(deleted) == Ok(resources.as_slice().len()));
             }
@@ -99,14 +106,14 @@ impl Cluster {
         // Any node finds the one that has it.
         let node = self.nodes.owner(slot_of(resources.first())).or_else(|| self.known().into_iter().next());
         if let Some(node) = node {
-            node.release_later(resources, owner, ttl);
+            node.release_later(resources, owner, ttl, stands_until);
         }
         Err(error)
     }
 
     /// Ends the lease of a resource, regardless of its owner.
     pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
-        self.nodes.delete(resources, None).await.map(|deleted| deleted > 0)
+        self.nodes.delete(resources, None, None).await.map(|deleted| deleted > 0)
     }
 
     /// The holder of a resource.

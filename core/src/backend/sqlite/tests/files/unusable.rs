@@ -83,7 +83,7 @@ fn a_newer_version_is_noticed_within_a_run_of_transactions() {
     for _ in 0..400 {
         let requested = request(&["r"], 60_000);
         process.backend.acquire_sync(&requested).unwrap();
-        process.backend.release_sync(&requested.resources, requested.owner).unwrap();
+        process.backend.release_sync(&requested.resources, requested.owner, None).unwrap();
     }
     dir.raw().pragma_update(None, "user_version", 7).unwrap();
     assert_eq!(process.backend.acquire_sync(&request(&["r"], 1000)).unwrap_err().code(), "UNSUPPORTED");

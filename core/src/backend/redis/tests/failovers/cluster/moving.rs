@@ -37,6 +37,18 @@ fn leases_of_a_slot_that_is_moving_are_read_extended_and_released_and_new_ones_w
     let error = acquire(&backend, &request(one("{m}new"), 60_000, acks(0, 0))).unwrap_err();
     assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
     assert!(error.to_string().contains(&format!("slot {slot} is being moved")), "{error}");
+    // What is left of a minimum is left on both sides.
+    for lease in &leases {
+        let (backend, lease) = (Arc::clone(&backend), lease.clone());
+        let until = Clock::System.boot() + Duration::from_secs(20);
+        let left = on_io(async move {
+            let left = backend.release(&lease.resources, lease.owner, lease.ttl, Some(until)).await;
+            (left, backend.inspect(lease.resources.first()).await)
+        });
+        assert_eq!(left.0, Ok(true));
+        let remaining = left.1.unwrap().unwrap().remaining;
+        assert!(remaining > Duration::ZERO && remaining <= Duration::from_secs(20), "{remaining:?}");
+    }
     for lease in &leases {
         assert!(release(&backend, lease).unwrap(), "{:?}", lease.resources);
         assert!(!release(&backend, lease).unwrap(), "{:?}", lease.resources);
@@ -86,7 +98,7 @@ fn what_is_undone_in_the_background_follows_its_slot() {
         .into_iter()
         .find(|node| node.route().to_string() == format!("127.0.0.1:{}", cluster.nodes[from].port));
     let (node, undone) = (node.unwrap(), lease.clone());
-    on_io(async move { node.release_later(&undone.resources, undone.owner, undone.ttl) });
+    on_io(async move { node.release_later(&undone.resources, undone.owner, undone.ttl, None) });
     eventually("it is undone", || backend.pending_cleanups() == 0);
     assert_eq!(cluster.get(&lock_key("u")), None);
 }

@@ -31,7 +31,8 @@ fn locks_are_granted_in_all_slots_without_detours() {
     let releases = {
         let (backend, requests) = (Arc::clone(&backend), requests.clone());
         on_io(async move {
-            join_all(requests[1..].iter().map(|it| backend.release(&it.resources, it.owner, it.ttl))).await
+            join_all(requests[1..].iter().map(|it| backend.release(&it.resources, it.owner, it.ttl, None)))
+                .await
         })
     };
     assert!(releases.into_iter().all(|released| released == Ok(true)));
