@@ -96,8 +96,11 @@ fn number(bytes: &[u8], at: usize, mark: u8) -> Option<(usize, usize)> {
 fn reply(words: &[&str]) -> String {
     match words {
         // Whether scripts work.
-        ["EVALSHA", _, "0", echo] => format!("*2\r\n:1\r\n:{echo}\r\n"),
-        ["EVALSHA", _, keys, rest @ ..] => {
+        ["EVAL" | "EVALSHA", _, "0", echo] => format!("*2\r\n:1\r\n:{echo}\r\n"),
+        // What it may not do there.
+        ["EVAL", _, "0", echo, _] => format!("*2\r\n*0\r\n:{echo}\r\n"),
+        ["TIME"] => "*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n".to_owned(),
+        ["EVAL" | "EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
             // The echo. Requests that are alike: how many; release.lua goes on with how many locks each has
             // and then their owners, acquire.lua with more numbers before these.
