@@ -9,6 +9,7 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
         self.forget_what_is_over(state);
         rebase_offsets(state);
         self.forget_idle_deletions(state);
+        forget_used_tickets(state);
         forget_the_dead(state);
         if self.0.checks == Checks::All {
             // That tokens differ follows from their order.
@@ -87,6 +88,25 @@ fn rebase_offsets<const CLIENTS: usize>(state: &mut State<CLIENTS>) {
                 client.extension_offset -= base;
             }
         }
+    }
+}
+
+/// A ticket whose lease is nowhere, nor can come back.
+fn forget_used_tickets<const CLIENTS: usize>(state: &mut State<CLIENTS>) {
+    for client in &mut state.clients {
+        for attempt in 0..client.adopted.len() {
+            let over = client.requests[attempt] == 0 && client.deletions[attempt] == [false; SERVERS];
+            if over && !client.is_under_way(attempt) {
+                client.adopted[attempt] = 0;
+            }
+        }
+    }
+    let mut adopted = state.clients.iter().flat_map(|client| client.adopted);
+    let is_stored = |server: &Server| {
+        server.alive && server.pending().iter().chain([&server.data]).any(|data| data.lock == state.ticket)
+    };
+    if !adopted.any(|owner| owner == state.ticket) && !state.servers.iter().any(is_stored) {
+        state.ticket = 0;
     }
 }
 

@@ -12,14 +12,20 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
         let primaries = || (0..SERVERS).filter(|&at| state.servers[at].takes_requests(state.now));
         if self.may_start(state, index) {
             actions.extend(primaries().map(|to| Action::Send { client: index, to }));
+            if state.ticket != 0 {
+                actions.extend(primaries().map(|to| Action::Adopt { client: index, to }));
+            }
         }
         for attempt in 0..client.started {
             if client.requests[attempt as usize] != 0 {
                 actions.push(Action::Execute { client: index, attempt });
             }
             let deletions = client.deletions[attempt as usize];
-            let at = (0..SERVERS).filter(|&at| deletions[at]);
-            actions.extend(at.map(|at| Action::Delete { client: index, attempt, at }));
+            let at = || (0..SERVERS).filter(|&at| deletions[at]);
+            actions.extend(at().map(|at| Action::Delete { client: index, attempt, at }));
+            if client.adopted[attempt as usize] != 0 {
+                actions.extend(at().map(|at| Action::GiveBack { client: index, attempt, at }));
+            }
         }
         let waited = state.now > client.sent;
         match client.phase {
@@ -42,6 +48,9 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
             Phase::Proved => actions.push(Action::Receive(index)),
             Phase::Holding => {
                 actions.push(Action::Release(index));
+                if self.0.hands_over && state.ticket == 0 && client.extension == Extension::Idle {
+                    actions.push(Action::HandOver(index));
+                }
                 self.extension_actions(state, index, actions);
             }
         }
@@ -89,13 +98,19 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
 
     pub(super) fn execute(&self, state: &mut State<CLIENTS>, index: usize, attempt: u8) {
         let client = &mut state.clients[index];
+        let from = client.adopted[attempt as usize];
         let current = client.phase == Phase::Sent && client.attempt() == attempt;
         let at = client.requests[attempt as usize] as usize - 1;
         client.requests[attempt as usize] = 0;
         let server = state.servers[at];
         let clock = state.clock(at);
         let free = server.data.lock == 0 || clock >= server.data.until;
-        if server.primary && free {
+        let may_write = match from {
+            0 => free,
+            _ if self.0.lacks(Without::ComparedOwner) => !free,
+            _ => !free && server.data.lock == from,
+        };
+        if server.primary && may_write {
             let two_commands = self.0.lacks(Without::OneCommand);
             let token = if two_commands { 0 } else { self.token(state, at) };
             let data = Data {

@@ -39,6 +39,12 @@ pub enum Without {
     ProvedExtension,
     /// Tokens follow the clock: here they are only counted.
     Clock,
+    /// An adoption compares the owner: here it takes whatever lease is there.
+    ComparedOwner,
+    /// An adoption is undone only where its own owner is there: here whatever owner is.
+    ComparedGiveBack,
+    /// Who hands a lease over does not have it any more: here it goes on.
+    EndedHandle,
 }
 
 /// What is modelled, and its bounds. Times are in ticks.
@@ -50,6 +56,8 @@ pub struct Config {
     pub total: u8,
     /// Extensions of each client.
     pub extensions: u8,
+    /// Whether a lease may be handed over, and adopted by any client, as often as the attempts allow.
+    pub hands_over: bool,
     /// The last tick.
     pub horizon: u8,
     /// Of every lease.
@@ -84,6 +92,7 @@ impl Default for Config {
             attempts: 2,
             total: 3,
             extensions: 0,
+            hands_over: false,
             horizon: 5,
             ttl: 2,
             drift: 0,

@@ -3,6 +3,7 @@
 mod canonical;
 mod clients;
 mod config;
+mod hand_over;
 mod rows;
 mod servers;
 mod state;
@@ -38,6 +39,9 @@ impl<const CLIENTS: usize> Strong<CLIENTS> {
         match action {
             Action::Tick => Self::tick(next),
             Action::Send { client, to } => self.send(next, client, to),
+            Action::HandOver(index) => self.hand_over(next, index),
+            Action::Adopt { client, to } => self.send_adoption(next, client, to),
+            Action::GiveBack { client, attempt, at } => self.give_back(next, client, attempt, at),
             Action::Execute { client, attempt } => self.execute(next, client, attempt),
             Action::FetchToken { client, at } => self.fetch_token(next, client, at),
             Action::Delete { client, attempt, at } => self.delete(next, client, attempt, at),
@@ -83,6 +87,7 @@ impl<const CLIENTS: usize> Model for Strong<CLIENTS> {
                 now: 0,
                 servers: std::array::from_fn::<_, SERVERS, _>(|index| server(index, skews[index])),
                 clients: [Client::default(); CLIENTS],
+                ticket: 0,
                 tokens: 0,
                 highest: 0,
                 failovers: 0,

@@ -46,6 +46,12 @@ crate::row::table! {
     long s10 "acks all, primary restarts empty in 3 ticks: tokens" Holds(3_646_882) => two(Config {
         restart_ticks: 3, restarts: 1, failovers: 0, first_fence: 3, checks: Checks::Tokens, ..full()
     });
+    short s11 "handed over, adopted, one failover, split, 1 attempt each" Holds(179_410)
+        => two(Config { hands_over: true, ..quick() });
+    short s12 "handed over, adopted twice, no failover, 3 attempts, T 3" Holds(869_712)
+        => two(Config { hands_over: true, failovers: 0, horizon: 3, ..full() });
+    long s13 "handed over, adopted twice, one failover, split, 3 attempts, T 3" Holds(9_550_362)
+        => two(Config { hands_over: true, horizon: 3, ..full() });
     // What needs its assumption.
     short x01 "acks 1, a replica without the lease is promoted" Breaks(Exclusion) => two(Config {
         acks: Acks::Declared(1), split: false, checks: Checks::Exclusion, ..quick()
@@ -91,6 +97,20 @@ crate::row::table! {
     });
     short m07 "token = last + 1, primary restarts empty" Breaks(Unique) => two(Config {
         without: &[Without::Clock], restarts: 1, failovers: 0, checks: Checks::Tokens, ..full()
+    });
+    short m08 "adopted without a look at the owner, no failover" Breaks(Exclusion) => two(Config {
+        without: &[Without::ComparedOwner], hands_over: true, failovers: 0, horizon: 3, ..full()
+    });
+    short m09 "the handle goes on after the hand-over, no failover" Breaks(Exclusion) => two(Config {
+        without: &[Without::EndedHandle], hands_over: true, failovers: 0, ..quick()
+    });
+    long m10 "an adoption undone without a look at the owner, no failover" Breaks(Exclusion) => two(Config {
+        without: &[Without::ComparedGiveBack],
+        hands_over: true,
+        failovers: 0,
+        total: 4,
+        horizon: 4,
+        ..full()
     });
     short m07b "token = last + 1, acks 1, failover" Breaks(Unique) => two(Config {
         without: &[Without::Clock],

@@ -134,6 +134,8 @@ pub struct Client {
     pub(super) floor: u8,
     /// For each attempt the server that its request is under way to, counted from 1; 0: none.
     pub(super) requests: [u8; 2],
+    /// For each attempt the owner whose lease it adopts; 0: none.
+    pub(super) adopted: [u8; 2],
     /// For each attempt the servers that its deletion is under way to.
     pub(super) deletions: [[bool; SERVERS]; 2],
     /// How many extensions it has begun.
@@ -148,6 +150,11 @@ impl Client {
     /// The attempt that is under way, or that has the lease.
     pub(super) const fn attempt(&self) -> u8 {
         self.started - 1
+    }
+
+    /// Whether this attempt may still write, or have what it wrote undone.
+    pub(super) fn is_under_way(&self, attempt: usize) -> bool {
+        self.phase != Phase::Idle && usize::from(self.attempt()) == attempt
     }
 
     pub(super) fn has_valid_lease(&self, now: u8) -> bool {
@@ -170,6 +177,7 @@ impl Client {
         *self = Self {
             started: self.started,
             requests: self.requests,
+            adopted: self.adopted,
             deletions: self.deletions,
             ..Self::default()
         };
@@ -185,6 +193,8 @@ pub struct State<const CLIENTS: usize> {
     pub(super) now: u8,
     pub(super) servers: [Server; SERVERS],
     pub(super) clients: [Client; CLIENTS],
+    /// The owner whose lease was handed over; 0: none.
+    pub(super) ticket: u8,
     /// The tokens that were granted, as bits.
     pub(super) tokens: u64,
     /// The highest of them.
@@ -251,6 +261,24 @@ pub enum Action {
         client: usize,
         /// To which server.
         to: usize,
+    },
+    /// A holder hands its lease over.
+    HandOver(usize),
+    /// A client begins an attempt to adopt the lease that was handed over.
+    Adopt {
+        /// Who.
+        client: usize,
+        /// At which server.
+        to: usize,
+    },
+    /// An adoption that was not proved is undone, where its deletion would arrive.
+    GiveBack {
+        /// Whose.
+        client: usize,
+        /// Which of its attempts.
+        attempt: u8,
+        /// Where.
+        at: usize,
     },
     /// A request arrives.
     Execute {
