@@ -146,8 +146,14 @@ impl Round {
             return Decision::Wait;
         }
         let low = self.count(|answer| matches!(answer, Answer::Low(_)));
-        if low > 0 && granted + low >= self.need && self.raises < MAX_RAISES {
-            return Decision::Raise;
+        if low > 0 && self.raises < MAX_RAISES {
+            if granted + low >= self.need {
+                return Decision::Raise;
+            }
+            // Whether a higher token is worth proposing, and how high it must be, the others say.
+            if granted + low + asked >= self.need && !limits.out_of_patience {
+                return Decision::Wait;
+            }
         }
         let at_home = self.home.map_or(Answer::NotSent, |home| self.answers[home]);
         let may_keep = self.keeps < MAX_KEEPS && now < limits.keep_until;
@@ -312,6 +318,18 @@ mod tests {
             round.answer(1, token, Low(token));
         }
         assert_eq!(round.decide(SENT, limits(false)), Decision::GiveUp(Failure::TooFew));
+    }
+
+    #[test]
+    fn one_low_answer_is_no_reason_to_give_up_before_the_others_have_answered() {
+        let mut two_of_three = Round::start([true, true, false], Some(0), 0, TOKEN, SENT).unwrap();
+        two_of_three.answer(0, TOKEN, Low(500));
+        assert_eq!(two_of_three.decide(SENT, limits(false)), Decision::Wait);
+        assert_eq!(two_of_three.decide(SENT, limits(true)), Decision::GiveUp(Failure::TooFew), "it hangs");
+        two_of_three.answer(1, TOKEN, Granted);
+        assert_eq!(two_of_three.decide(SENT, limits(false)), Decision::Raise);
+        assert_eq!(decide(3, &[Low(500), held(90, 7)]), Decision::Wait, "the third may be free");
+        assert_eq!(decide(5, &[Low(500), held(90, 7), held(80, 7), held(70, 7)]), busy(70));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::*;
+use crate::backend::redis::tests::servers::proxy::Proxy;
 use crate::backend::redis::tests::servers::server::available;
 use crate::backend::redis::voter::{Proposal, ProposalReply};
 use crate::runtime::clock::fake::FakeClock;
@@ -35,6 +36,28 @@ fn a_node_tells_the_last_token_and_not_what_its_clock_demands() {
     let token = granted(acquire(&backend, &request("other", 5_000))).token;
     servers[0].run::<String>(&["SET", "fencelock:{r}:fence", &token.to_string()]);
     assert!(matches!(said(&backend, 0, old), ProposalReply::Low(last) if last == token));
+}
+
+#[test]
+fn a_last_token_above_the_clocks_is_no_obstacle_while_a_node_is_away() {
+    if !available() {
+        return;
+    }
+    let mut servers = servers(3);
+    let proxy = Proxy::start(servers[1].port);
+    let backend = backend_with(options(vec![servers[0].url(), proxy.url(), servers[2].url()]));
+    granted(acquire(&backend, &request("warm", 5_000)));
+    servers[2].kill();
+    sleep(MOMENT);
+    // As if it came from a clock that was measured less well; one node says so long before the other.
+    proxy.delay(Duration::from_millis(30));
+    for _ in 0..5 {
+        let last = Clock::System.wall_micros() + 500_000;
+        servers[0].run::<String>(&["SET", "fencelock:{r}:fence", &last.to_string()]);
+        let held = request("r", 5_000);
+        assert_eq!(granted(acquire(&backend, &held)).token, last + 1);
+        assert_eq!(release(&backend, &held), Ok(true));
+    }
 }
 
 /// A backend whose host's clock stands still, so that the clocks of all nodes step.
