@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 import { PlainError, root, run, runMain } from '../lib/shell.mjs'
 
-const file = 'core/src/backend/quorum/round.rs'
+const file = 'core/src/backend/quorum/round/mod.rs'
 const parts = ['Cargo.toml', 'Cargo.lock', 'build.rs', 'src', 'core', 'models']
 /** Its builds stay for the next run, apart from those of the project. */
 const folder = join(root, 'target', 'mutants')
