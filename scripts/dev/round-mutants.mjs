@@ -64,9 +64,9 @@ const mutants = [
     after: 'let _ = token;',
   },
   {
-    rule: 'a low token is raised a few times only',
+    rule: 'a token is corrected a few times only',
     row: 'k02',
-    before: ' && self.raises < MAX_RAISES',
+    before: ' && self.corrections < MAX_CORRECTIONS',
     after: '',
   },
   {

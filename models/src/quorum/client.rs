@@ -151,7 +151,7 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
             Decision::Granted => self.grant(state, index),
             Decision::GiveUp(Failure::Late) => self.fail(state, index),
             // Whatever it is, clients do it at any time.
-            Decision::Wait | Decision::Raise | Decision::Keep | Decision::GiveUp(_) => {}
+            Decision::Wait | Decision::Correct | Decision::Keep | Decision::GiveUp(_) => {}
         }
     }
 
@@ -165,12 +165,12 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
                 }
             }
             Decision::Granted => self.grant(state, index),
-            Decision::Raise if may_propose => {
-                state.clients[index].raised = true;
+            Decision::Correct if may_propose => {
+                state.clients[index].corrected = true;
                 self.propose_again(state, index);
             }
             Decision::Keep if may_propose => state.clients[index].phase = Phase::Keeping,
-            Decision::Raise | Decision::Keep | Decision::GiveUp(_) => self.fail(state, index),
+            Decision::Correct | Decision::Keep | Decision::GiveUp(_) => self.fail(state, index),
         }
     }
 

@@ -20,7 +20,7 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
         let mut round = Round::start(votes, home, client.known.into(), token, sent)
             .expect("nothing is sent to less than a majority");
         if client.round > 0 {
-            round.again(if client.raised { Decision::Raise } else { Decision::Keep }, token, sent);
+            round.again(if client.corrected { Decision::Correct } else { Decision::Keep }, token, sent);
         }
         for (node, link) in state.links(index).enumerate() {
             if let Some(answer) = product(link.told) {
@@ -68,7 +68,7 @@ impl<const CLIENTS: usize, const NODES: usize> Quorum<CLIENTS, NODES> {
     pub(super) fn forget_answers(state: &mut State<CLIENTS, NODES>, index: usize) {
         let mut round = Self::round(state, index);
         let (token, sent) = (round.token(), round.sent());
-        round.again(Decision::Raise, token, sent);
+        round.again(Decision::Correct, token, sent);
         for (link, &answer) in state.links_mut(index).zip(round.answers()) {
             link.told = modelled(answer);
         }

@@ -122,7 +122,7 @@ pub struct Client {
     /// Which proposal of the attempt is the current one.
     pub(super) round: u8,
     /// Whether the second proposal was made because the first one's token was low.
-    pub(super) raised: bool,
+    pub(super) corrected: bool,
     /// The tokens of the proposals of each attempt.
     pub(super) tokens: [[u8; 2]; 2],
     /// What was known when they were sent.

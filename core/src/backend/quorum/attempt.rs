@@ -92,7 +92,7 @@ impl Attempting<'_> {
             match self.round.decide(self.backend.clock.boot(), limits) {
                 Decision::Wait => {}
                 Decision::Granted => return Ok(self.granted(deadline)),
-                Decision::Raise => self.again(Decision::Raise)?,
+                Decision::Correct => self.again(Decision::Correct)?,
                 Decision::Keep => {
                     let round_trip = self.home.and_then(|home| self.members().all()[home].round_trip());
                     sleep((round_trip.unwrap_or_default() / 2).max(SHORTEST_KEEP)).await;

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::runtime::clock::BootInstant;
 
-/// How often a proposal is repeated at once, because its token was too low.
-const MAX_RAISES: u8 = 3;
+/// How often a proposal is repeated at once, because its token was too low or too high.
+const MAX_CORRECTIONS: u8 = 3;
 /// How often a proposal is repeated by the owner that has the home node.
 const MAX_KEEPS: u8 = 8;
 
@@ -52,7 +52,7 @@ pub struct Round {
     sent: BootInstant,
     answers: Vec<Answer>,
     home: Option<usize>,
-    raises: u8,
+    corrections: u8,
     keeps: u8,
 }
 
@@ -74,8 +74,9 @@ pub enum Decision {
     Wait,
     /// The lease is granted.
     Granted,
-    /// Propose again, at once, with a token above [`Round::known`].
-    Raise,
+    /// Propose again, at once, with a token above [`Round::known`], by the clocks as the nodes have just told
+    /// them.
+    Correct,
     /// Propose again in a moment: others are about to release the nodes that they have.
     Keep,
     /// Release it on all nodes that were asked, and report this.
@@ -110,15 +111,15 @@ impl Round {
         let answers: Vec<_> = votes.into_iter().map(ask).collect();
         let need = majority(answers.len());
         let asked = answers.iter().filter(|&&answer| answer == Answer::Asked).count();
-        let round = Self { need, token, known, sent, answers, home, raises: 0, keeps: 0 };
+        let round = Self { need, token, known, sent, answers, home, corrections: 0, keeps: 0 };
         (asked >= need).then_some(round)
     }
 
-    /// The next round of the same owner, after [`Decision::Raise`] or [`Decision::Keep`]. Grants of the round
+    /// The next round of the same owner, after [`Decision::Correct`] or [`Decision::Keep`]. Grants of the round
     /// before are worth nothing.
     pub fn again(&mut self, after: Decision, token: u64, sent: BootInstant) {
         match after {
-            Decision::Raise => self.raises += 1,
+            Decision::Correct => self.corrections += 1,
             _ => self.keeps += 1,
         }
         (self.token, self.sent) = (token, sent);
@@ -148,13 +149,13 @@ impl Round {
         if granted + asked >= self.need && !limits.out_of_patience {
             return Decision::Wait;
         }
-        let low = self.count(|answer| matches!(answer, Answer::Low(_)));
-        if low > 0 && self.raises < MAX_RAISES {
-            if granted + low >= self.need {
-                return Decision::Raise;
+        let refused = self.count(|answer| matches!(answer, Answer::Low(_) | Answer::High(_)));
+        if refused > 0 && self.corrections < MAX_CORRECTIONS {
+            if granted + refused >= self.need {
+                return Decision::Correct;
             }
-            // Whether a higher token is worth proposing, and how high it must be, the others say.
-            if granted + low + asked >= self.need && !limits.out_of_patience {
+            // Whether another token is worth proposing, and which, the others say.
+            if granted + refused + asked >= self.need && !limits.out_of_patience {
                 return Decision::Wait;
             }
         }
