@@ -170,7 +170,9 @@ impl ReplyContext<'_> {
 
     /// The error when a query got no reply.
     pub fn no_reply(&self, why: &dyn fmt::Display) -> Error {
-        self.report(Error::BackendUnavailable, "no reply", "try again", why)
+        let why = why.to_string();
+        let what = if why.starts_with("no reply") { why.clone() } else { format!("no reply: {why}") };
+        self.report(Error::BackendUnavailable, &what, "try again", &why)
     }
 
     /// The error when the outcome is unknown.
