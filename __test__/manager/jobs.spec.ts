@@ -15,7 +15,7 @@ const long = Number(process.env.FENCELOCK_JOB_TICKS ?? 0)
 const plan =
   long > 0
     ? { nodes: 8, intervalMs: 3_500, spreadMs: 2_000, minHoldMs: 2_800, ticks: long, endingTicks: long }
-    : { nodes: 8, intervalMs: 1_100, spreadMs: 300, minHoldMs: 800, ticks: 10, endingTicks: 4 }
+    : { nodes: 8, intervalMs: 1_100, spreadMs: 300, minHoldMs: 800, ticks: 5, endingTicks: 4 }
 
 /** How long a job takes. */
 const jobMs = 5
@@ -79,7 +79,7 @@ function counts(nodes: readonly Script[], job: string, ticks: number): number[] 
 }
 
 /** A moment by which so many processes have certainly started. */
-const startOf = (processes: number) => Date.now() + 1_500 + 250 * processes
+const startOf = (processes: number) => Date.now() + 1_000 + 150 * processes
 
 describe.each(strategies)('$strategy jobs', ({ strategy, start: startBackend }) => {
   it('run once a tick with a minimum, and more often without', { timeout: 600_000 }, async () => {
@@ -88,7 +88,9 @@ describe.each(strategies)('$strategy jobs', ({ strategy, start: startBackend }) 
     const ticks = Array.from({ length: plan.ticks }, (_, tick) => tick)
     const start = startOf(plan.nodes)
     const jobs = { [once]: plan.minHoldMs, [often]: 0 }
-    const nodes = ticks.slice(0, plan.nodes).map((node) => startNode(options, jobs, { start, node, ticks }))
+    const nodes = Array.from({ length: plan.nodes }, (_, node) =>
+      startNode(options, jobs, { start, node, ticks }),
+    )
     for (const node of nodes) expect(await node.ended).toMatchObject({ code: 0, stderr: '' })
     const [with_, without] = [counts(nodes, once, plan.ticks), counts(nodes, often, plan.ticks)]
     const late = counts(nodes, 'too late', plan.ticks).reduce((a, b) => a + b)
