@@ -123,6 +123,20 @@ export const handingOverContract: Chapter = ({ isShared, manager, subject }) => 
       expect((await taker.adopt(await above.handOver())).token).toBe(minToken + 2n)
     })
 
+    it('passes on no minimum: who adopts a lease frees it with its release', async () => {
+      const [giver, taker, other] = [manager(), manager(), manager()]
+      const resource = unique()
+      const given = await giver.acquire(resource, { ttlMs: 2_000, minHoldMs: 60_000 })
+      const ticket = await given.handOver()
+      expect(await rejection(taker.adopt(ticket, { minHoldMs: 1 } as never))).toMatchObject({
+        code: 'INVALID_OPTION',
+      })
+      const lock = await taker.adopt(ticket)
+      expect(await other.tryAcquire(resource)).toBeNull()
+      expect(await lock.release()).toBe(true)
+      expect(await other.tryAcquire(resource)).not.toBeNull()
+    })
+
     it('covers several resources together, or none of them', async () => {
       const [giver, taker] = [manager(), manager()]
       const names = Array.from({ length: 20 }, () => unique())
