@@ -115,8 +115,8 @@ impl Round {
         (asked >= need).then_some(round)
     }
 
-    /// The next round of the same owner, after [`Decision::Correct`] or [`Decision::Keep`]. Grants of the round
-    /// before are worth nothing.
+    /// The next round of the same owner, after [`Decision::Correct`] or [`Decision::Keep`]. Grants of the
+    /// round before are worth nothing.
     pub fn again(&mut self, after: Decision, token: u64, sent: BootInstant) {
         match after {
             Decision::Correct => self.corrections += 1,
