@@ -44,6 +44,38 @@ fn a_node_that_was_restarted_empty_does_not_vote_for_a_second_holder() {
 }
 
 #[test]
+fn a_server_that_takes_a_nodes_place_does_not_vote_however_long_it_says_that_it_runs() {
+    if !available() {
+        return;
+    }
+    let mut servers = servers(4);
+    let proxy = Proxy::start(servers[2].port);
+    let urls = vec![servers[0].url(), servers[1].url(), proxy.url()];
+    let backend = backend_with(Options { max_ttl_ms: 2_000, restart_delay_ms: None, ..options(urls) });
+    // Until all of them vote.
+    sleep(Duration::from_millis(3_100));
+    granted(acquire(&backend, &request("r", 2_000)));
+    let waits = || {
+        let backend = Arc::clone(&backend);
+        let admitted = on_io(async move { backend.members.all()[2].voter.admit().await });
+        admitted.map(|admitted| Clock::System.boot().until(admitted.votes_from)).unwrap()
+    };
+    eventually("the third node has answered", || waits().is_zero());
+    // The fourth has run for as long as the others, and knows nothing of the lease. To the client it looks as
+    // a node does that was restarted while its clock was behind, which was then set.
+    proxy.switch(servers[3].port);
+    servers[2].kill();
+    eventually("it is connected", || {
+        let run_id = servers[3].info("server");
+        let backend = Arc::clone(&backend);
+        let admitted = on_io(async move { backend.members.all()[2].voter.admit().await });
+        admitted.is_ok_and(|admitted| run_id.contains(admitted.run_id.as_deref().unwrap_or("none")))
+    });
+    let left = waits();
+    assert!(left > Duration::from_millis(500), "it votes in {left:?}");
+}
+
+#[test]
 fn a_ttl_beyond_the_longest_is_refused() {
     if !available() {
         return;

@@ -48,6 +48,8 @@ pub(crate) struct Admission {
     admitting: tokio::sync::Mutex<()>,
     in_background: AtomicBool,
     serial: AtomicU64,
+    /// When it answered last, in microseconds on the boot clock.
+    heard: AtomicU64,
 }
 
 #[derive(Default)]
@@ -97,6 +99,7 @@ impl Admission {
             admitting: tokio::sync::Mutex::new(()),
             in_background: AtomicBool::new(false),
             serial: AtomicU64::new(1),
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -154,6 +157,18 @@ impl Admission {
         }
     }
 
+    /// The node answered.
+    pub fn hear(&self, received: BootInstant) {
+        self.heard.fetch_max(received.as_micros(), Ordering::AcqRel);
+    }
+
+    /// How long before this moment another run than this one answered last; `None`: none has.
+    fn other_run_answered(&self, run_id: Option<&str>, now: BootInstant) -> Option<Duration> {
+        let (last, _) = self.state.lock().last_run.as_ref()?.0.clone();
+        let heard = BootInstant::from_micros(self.heard.load(Ordering::Acquire));
+        run_id.filter(|&run_id| run_id != last).map(|_| heard.until(now))
+    }
+
     /// Gives the connection up.
     pub fn close(&self) {
         let mut state = self.state.lock();
@@ -168,8 +183,12 @@ impl Admission {
         let [server, replication, time] = self.ask(&connection).await?;
         let received = clock.boot();
         let [server, replication] = [server, replication].map(|info| text(info).unwrap_or_default());
-        let past = Past::new(&server, &replication);
         let run_id = field(&server, "run_id").map(ToOwned::to_owned);
+        let past = Past::new(&server, &replication);
+        let past = match self.other_run_answered(run_id.as_deref(), received) {
+            Some(ago) => past.began_within(ago),
+            None => past,
+        };
         let scripts = VoteScripts::new(run_id.as_deref());
         self.load(&connection, &scripts, run_id.as_deref()).await?;
         let quarantine = past.quarantine(self.agreement.restart_delay);
@@ -185,6 +204,7 @@ impl Admission {
                 _ => *last_run = Some((run, votes_from)),
             }
         }
+        self.hear(received);
         Ok(Admitted {
             connection,
             scripts,

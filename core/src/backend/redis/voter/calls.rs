@@ -209,7 +209,10 @@ impl Calls {
         let Response { replies: values, broken } = admitted.connection.receive(exchange).await;
         let received = self.context.clock.boot();
         match (values.into_iter().next(), broken) {
-            (Some(Value::Array(values)), _) => settle(batch, &admitted, (sent, received), values),
+            (Some(Value::Array(values)), _) => {
+                self.admission.hear(received);
+                settle(batch, &admitted, (sent, received), values);
+            }
             (Some(reply), _) => {
                 let unknown_script = matches!(&reply, Value::ServerError(error) if is_not_loaded(error));
                 if unknown_script {

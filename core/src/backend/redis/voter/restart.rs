@@ -27,6 +27,12 @@ impl Past {
         }
     }
 
+    /// An earlier run answered this long ago, or another server that was there before: what it says itself is
+    /// the difference of two times of a wall clock, which may have been set in between.
+    pub fn began_within(self, ago: Duration) -> Self {
+        Self { uptime: self.uptime.map(|uptime| uptime.min(ago)), ..self }
+    }
+
     /// For how long it must not vote, and why, if `away` is how long what it may have forgotten can matter.
     pub fn quarantine(&self, away: Duration) -> Option<(Duration, &'static str)> {
         match self.uptime {
@@ -63,6 +69,15 @@ mod tests {
         assert_eq!(waits("uptime_in_seconds:0\r\n", NEVER), 60);
         assert_eq!(waits("", NEVER), 60, "it does not say");
         assert!(Past::default().quarantine(Duration::ZERO).is_none(), "for development");
+    }
+
+    #[test]
+    fn a_node_is_not_older_than_the_last_answer_of_the_run_before() {
+        let past = || Past::new("uptime_in_seconds:3600\r\n", NEVER);
+        let waits =
+            |ago| past().began_within(Duration::from_secs(ago)).quarantine(AWAY).map(|(time, _)| time);
+        assert_eq!(waits(5), Some(Duration::from_secs(55)));
+        assert_eq!(waits(60), None);
     }
 
     #[test]
