@@ -41,10 +41,10 @@ function count(output) {
   const number = (/** @type {RegExp} */ pattern) =>
     [...output.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0)
   const [passed, failed, timedOut, skipped] = [
-    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) passed/gm),
-    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) failed/gm),
+    number(/^(?: *Summary .*tests? run|test result):.*?(\d+) passed/gm),
+    number(/^(?: *Summary .*tests? run|test result):.*?(\d+) failed/gm),
     number(/^ *Summary .*tests? run:.*?(\d+) timed out/gm),
-    number(/^ *(?:Summary .*tests? run|test result):.*?(\d+) (?:skipped|ignored)/gm),
+    number(/^(?: *Summary .*tests? run|test result):.*?(\d+) (?:skipped|ignored)/gm),
   ]
   return { passed, failed: failed + timedOut, skipped }
 }

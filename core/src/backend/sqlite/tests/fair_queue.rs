@@ -179,9 +179,10 @@ fn a_process_whose_entries_were_removed_enters_again() {
     let process = dir.process();
     let _lease = process.acquire(&["r"], 60_000);
     let waiting = TestWaiter::behind(&process, &["r"], true);
-    dir.raw()
-        .execute_batch("DELETE FROM queue; DELETE FROM processes; UPDATE leases SET queued = NULL")
-        .unwrap();
+    let raw = dir.raw();
+    // A heartbeat may hold the write lock.
+    raw.busy_timeout(Duration::from_secs(5)).unwrap();
+    raw.execute_batch("DELETE FROM queue; DELETE FROM processes; UPDATE leases SET queued = NULL").unwrap();
     // Its next heartbeat finds it out.
     waiting.next_wake(&process).recv_timeout(Duration::from_secs(10)).unwrap();
     assert!(matches!(waiting.attempt(&process), Attempt::Busy(_)));
