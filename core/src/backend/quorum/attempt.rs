@@ -30,6 +30,8 @@ struct Attempting<'a> {
     request: &'a Request,
     standings: Vec<Standing>,
     round: Round,
+    /// The tokens of earlier rounds: an answer is told by its token, so no two rounds have the same.
+    proposed: Vec<u64>,
     home: Option<usize>,
     /// Answers that are still to come, of all rounds.
     pending: FuturesUnordered<BoxFuture<'static, (usize, u64, Answered<ProposalReply>)>>,
@@ -58,6 +60,7 @@ impl QuorumBackend {
             request,
             standings,
             round,
+            proposed: Vec::new(),
             home,
             pending: FuturesUnordered::new(),
             asked: vec![Asked::default(); count],
@@ -156,8 +159,13 @@ impl Attempting<'_> {
     }
 
     fn again(&mut self, after: Decision) -> Result<()> {
+        self.proposed.push(self.round.token());
         let token = match self.backend.next_token(self.round.known(), self.request) {
-            Ok(token) => token,
+            // Nothing need have moved since: a token that was told, or `minToken`, may be ahead of all clocks.
+            Ok(token) => {
+                let next = token..=token + self.proposed.len() as u64;
+                next.into_iter().find(|token| !self.proposed.contains(token)).unwrap_or(token)
+            }
             Err(error) => {
                 self.undo();
                 return Err(error);

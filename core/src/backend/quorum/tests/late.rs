@@ -87,3 +87,32 @@ fn a_proposal_that_comes_after_the_lease_was_lost_is_undone() {
     sleep(MOMENT);
     undone_soon(&servers);
 }
+
+#[test]
+fn a_grant_of_one_round_counts_for_no_other_although_no_clock_has_moved() {
+    if !available() {
+        return;
+    }
+    let servers = servers(3);
+    let (backend, proxy) = behind_proxy(&servers);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    eventually("all nodes are connected", || locked(&servers, "warm") == 3);
+    for attempt in 0..10 {
+        let names = (0..).map(|number| format!("r{attempt}-{number}"));
+        let name = names.into_iter().find(|name| backend.members.order(name)[0] == 0).unwrap();
+        // Ahead of all clocks: the next token does not rise with them.
+        let ahead = Clock::System.wall_micros() + 10_000_000;
+        let wanted = Request { min_token: ahead, ..request(&name, 2_000) };
+        proxy.hold(is_call);
+        // A contender that gives way between the first round and the second.
+        servers[1].run::<String>(&["SET", &lock_key(&name), "another", "PX", "5"]);
+        let grant = std::thread::scope(|scope| {
+            let acquiring = scope.spawn(|| acquire(&backend, &wanted));
+            sleep(Duration::from_millis(40));
+            proxy.let_go();
+            granted(acquiring.join().unwrap())
+        });
+        assert!(grant.token > ahead + 1, "the third node granted only the first proposal");
+        assert_eq!(release(&backend, &wanted), Ok(true));
+    }
+}
