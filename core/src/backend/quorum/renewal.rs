@@ -23,6 +23,8 @@ struct Count {
     /// The nodes where it is free, and the connections by which they said so.
     free: Vec<(usize, u64)>,
     taken: usize,
+    /// How many may have extended it, or still may, although they did not say so.
+    unknown: usize,
     reasons: Vec<String>,
 }
 
@@ -213,6 +215,7 @@ impl Members {
             }
             Ok(RenewalReply::Taken) => count.taken += 1,
             Err(no_vote) => {
+                count.unknown += usize::from(no_vote.sent);
                 count.reasons.push(format!("{}: {}", member.address, member.reason(&no_vote.error)));
             }
         }
@@ -235,7 +238,7 @@ fn not_extended(count: &Count, need: usize, unanswered: usize) -> Error {
         count.reasons.join("; ")
     );
     let report = Report::new(message.trim_end_matches([':', ' ']));
-    if count.extended > 0 || unanswered > 0 {
+    if count.extended + count.unknown + unanswered > 0 {
         return Error::OutcomeUnknown(report.with_consequence(Consequence::MayBeExtended));
     }
     Error::BackendUnavailable(report.with_consequence(Consequence::NotExtended))

@@ -73,6 +73,14 @@ fn a_server_that_takes_a_nodes_place_does_not_vote_however_long_it_says_that_it_
     });
     let left = waits();
     assert!(left > Duration::from_millis(500), "it votes in {left:?}");
+    // What was known of the run before is not forgotten with the connection.
+    servers[3].run::<u32>(&["CLIENT", "KILL", "TYPE", "normal"]);
+    eventually("it is connected again", || waits() > Duration::ZERO);
+    assert!(
+        waits() + Duration::from_millis(500) > left,
+        "it votes {:?} sooner",
+        left.saturating_sub(waits())
+    );
 }
 
 #[test]

@@ -58,8 +58,8 @@ struct State {
     last_error: Option<Error>,
     /// When the note was written last.
     noted: Option<BootInstant>,
-    /// The last run of the server that was met, and from when on it votes.
-    last_run: Option<(Run, BootInstant)>,
+    /// The last run of the server that was met, from when on it votes, and why not before.
+    last_run: Option<(Run, BootInstant, Option<&'static str>)>,
     closed: bool,
 }
 
@@ -137,6 +137,10 @@ impl Admission {
         if let Some(admitted) = self.current() {
             return Ok(admitted);
         }
+        // The connection would not be kept, and what is left to release is released in the background.
+        if self.state.lock().closed {
+            return Err(Error::Closed);
+        }
         let admitted = self.connect().await.map(Arc::new);
         let mut state = self.state.lock();
         match &admitted {
@@ -164,7 +168,7 @@ impl Admission {
 
     /// How long before this moment another run than this one answered last; `None`: none has.
     fn other_run_answered(&self, run_id: Option<&str>, now: BootInstant) -> Option<Duration> {
-        let (last, _) = self.state.lock().last_run.as_ref()?.0.clone();
+        let ((last, _), ..) = self.state.lock().last_run.clone()?;
         let heard = BootInstant::from_micros(self.heard.load(Ordering::Acquire));
         run_id.filter(|&run_id| run_id != last).map(|_| heard.until(now))
     }
@@ -194,14 +198,16 @@ impl Admission {
         let quarantine = past.quarantine(self.agreement.restart_delay);
         // From now on, although the uptime was read before.
         let mut votes_from = clock.boot() + quarantine.map_or(Duration::ZERO, |(time, _)| time);
+        let mut why = quarantine.map(|(_, why)| why);
         if let Some(run_id) = &run_id {
             let before = field(&replication, "master_replid2").unwrap_or_default();
             let run = (run_id.clone(), before.to_owned());
-            // Another connection to the same run does not make it wait again.
+            // Another connection to the same run does not make it wait again, nor less: what is known of the
+            // run before is known at the first one.
             let last_run = &mut self.state.lock().last_run;
             match last_run {
-                Some((last, from)) if *last == run => votes_from = votes_from.min(*from),
-                _ => *last_run = Some((run, votes_from)),
+                Some((last, from, because)) if *last == run => (votes_from, why) = (*from, *because),
+                _ => *last_run = Some((run, votes_from, why)),
             }
         }
         self.hear(received);
@@ -211,7 +217,7 @@ impl Admission {
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             run_id,
             votes_from,
-            why: quarantine.map(|(_, why)| why),
+            why,
             time: node_time(time).map(|node_us| TimeSample { sent, received, node_us }),
         })
     }
