@@ -55,6 +55,19 @@ export const minimumContract: Chapter = ({ manager, subject, isShared }) => {
       },
     )
 
+    it('is all that a release leaves, also if the lock was about to be extended', async () => {
+      const [one, two] = [manager(), manager()]
+      for (let round = 0; round < 10; round++) {
+        const resource = unique('job')
+        const lock = await one.acquire(resource, { ttlMs: 2_000, minHoldMs: 5_000 })
+        const extensions = [lock.extend(60_000), lock.extend(50_000)].map((call) => call.catch(() => {}))
+        expect(await lock.release()).toBe(true)
+        await Promise.all(extensions)
+        const { remainingMs } = (await two.inspect(resource))!
+        expect(remainingMs).toBeLessThanOrEqual(5_000)
+      }
+    })
+
     it('wakes those that wait when it ends, not when the lock is released', async () => {
       const [one, two] = [manager(), manager()]
       const resource = unique('job')

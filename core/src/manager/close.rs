@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Manager;
 use super::closing::{Begun, Phase, StillHeld};
 use super::held_lease::{HeldLease, RELEASED};
 use super::lease_end::LeaseEnd;
+use super::{Manager, release_held};
 use crate::backend::Backend;
 use crate::backend::contract::LockBackend;
 use crate::lease::Strategy;
@@ -143,10 +143,7 @@ impl Manager {
         let mut releases = tokio::task::JoinSet::new();
         for lease in leases {
             let backend = Arc::clone(backend);
-            releases.spawn(async move {
-                let HeldLease { resources, owner, .. } = &*lease;
-                backend.release(resources, *owner, lease.longest(), lease.stands_until()).await
-            });
+            releases.spawn(async move { release_held(&backend, &lease, true).await });
         }
         while let Some(released) = releases.join_next().await {
             if let Ok(released) = released {

@@ -7,7 +7,7 @@ use super::held_lease::{HeldLease, LeaseId};
 use super::{Manager, PendingCall};
 use crate::backend::contract::LockBackend;
 use crate::error::Result;
-use crate::lease::{Owner, Resources, Strategy};
+use crate::lease::Strategy;
 
 impl Manager {
     /// Ends a lease as if it was lost, for this reason. It no longer counts once this returns; the future
@@ -24,7 +24,7 @@ impl Manager {
         }
         async move {
             let Some(held) = lost else { return Ok(false) };
-            pending.0.end_stored(held.strategy, &held.resources, held.owner).await?;
+            pending.0.end_stored(&held).await?;
             Ok(true)
         }
     }
@@ -39,7 +39,7 @@ impl Manager {
         };
         held.expire(self.clock.boot());
         self.mark_expired(&held);
-        self.end_stored(strategy, &held.resources, held.owner).await?;
+        self.end_stored(&held).await?;
         Ok(true)
     }
 
@@ -49,15 +49,9 @@ impl Manager {
         all.find(|held| held.owner.to_string() == owner).cloned()
     }
 
-    /// By force, because a release may keep the stored lease for a while.
-    async fn end_stored(&self, strategy: Strategy, resources: &Resources, owner: Owner) -> Result<()> {
-        let backend = &self.used_backend(strategy)?.backend;
-        for resource in resources.as_slice() {
-            let info = backend.inspect(resource).await?;
-            if info.is_some_and(|info| info.owner == owner.to_string()) {
-                backend.force_release(resource).await?;
-            }
-        }
-        Ok(())
+    /// Leaves no minimum.
+    async fn end_stored(&self, held: &HeldLease) -> Result<()> {
+        let backend = &self.used_backend(held.strategy)?.backend;
+        backend.release(&held.resources, held.owner, held.longest(), None).await.map(drop)
     }
 }

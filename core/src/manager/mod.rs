@@ -252,12 +252,11 @@ impl Manager {
         // From before the lease ends: a manager that drains waits for both.
         let pending = PendingCall::new(self);
         let held = self.take_out(id)?;
+        let in_time = self.clock.boot() < held.deadline();
         Some(async move {
             let manager = &pending.0;
             let backend = &manager.used_backend(held.strategy)?.backend;
-            let HeldLease { resources, owner, .. } = &*held;
-            let released = backend.release(resources, *owner, held.longest(), held.stands_until()).await;
-            manager.record_release(released)
+            manager.record_release(release_held(backend, &held, in_time).await)
         })
     }
 
@@ -265,8 +264,13 @@ impl Manager {
     pub fn release_sync(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
         let _pending = PendingCall::new(self);
         let Some(held) = self.take_out(id) else { return Ok(false) };
+        let in_time = self.clock.boot() < held.deadline();
         let backend = self.used_backend(held.strategy)?.sync()?;
-        self.record_release(backend.release_sync(&held.resources, held.owner, held.stands_until()))
+        let stands_until = held.stands_until();
+        // See `release_held`.
+        let _turn = stands_until.map(|_| held.extending().blocking_lock());
+        let released = backend.release_sync(&held.resources, held.owner, stands_until);
+        self.record_release(released.map(|was_there| was_there && (in_time || stands_until.is_none())))
     }
 
     fn record_release(&self, released: Result<bool>) -> Result<bool> {
@@ -346,4 +350,18 @@ impl Manager {
         drop(leases);
         Stats { held, cleanups, ..self.counters.read() }
     }
+}
+
+/// Ends a lease on its backend. The backend keeps the owner for as long as the minimum lasts, so an extension
+/// that was executed after the release would find it, and extend what is left: so it is awaited. For the same
+/// reason the backend has the lease even if it ended for its holder, `in_time` or not.
+async fn release_held(backend: &Backend, held: &HeldLease, in_time: bool) -> Result<bool> {
+    let stands_until = held.stands_until();
+    let _turn = match stands_until {
+        None => None,
+        Some(_) => Some(held.extending().lock().await),
+    };
+    let HeldLease { resources, owner, .. } = held;
+    let was_there = backend.release(resources, *owner, held.longest(), stands_until).await?;
+    Ok(was_there && (in_time || stands_until.is_none()))
 }

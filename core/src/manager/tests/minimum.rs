@@ -50,7 +50,8 @@ fn a_minimum_stays_after_the_deadline_and_after_a_synchronous_release() {
     stage.manager.hold(id);
     stage.clock.advance(ms(2_000));
     assert_eq!(stage.manager.remaining(id), Duration::ZERO);
-    stage.let_go(id);
+    let release = stage.manager.release(id).expect("it is known");
+    assert_eq!(stage.start(move |_| release).recv().unwrap(), Ok(false), "its holder had lost it");
     assert_eq!(stage.left("r"), Some(ms(28_000)));
     let id = stage.with_minimum("s", 10_000, 30_000);
     stage.manager.hold(id);
