@@ -941,9 +941,10 @@ export class LockManager implements AsyncDisposable {
    *   `fn` settles, for at most `drainMs`: {@link LockManager.closing} tells it to stop.
    *
    * A backend that fails while this waits is tried again, after pauses that grow from 0.2 to 10 seconds; a
-   * process warning (`FENCELOCK_CAMPAIGN_FAILED`) says why. It rejects for what time does not mend:
-   * {@link UnsupportedError}, invalid options, and a manager that was closed before. Keeps the process alive. Two leaders never have the lock at the same time, as far as the strategy guarantees that,
-   * but a paused one may still be working: pass on {@link Lock.token}, which rises with each leader.
+   * process warning (`FENCELOCK_CAMPAIGN_FAILED`) says why. It rejects for what time does not mend: {@link
+   * UnsupportedError}, invalid options, and a manager that was closed before. Keeps the process alive. Two
+   * leaders never have the lock at the same time, as far as the strategy guarantees that, but a paused one
+   * may still be working: pass on {@link Lock.token}, which rises with each leader.
    * @example
    * await locks.elect('scheduler', { ttlMs: 5_000 }, async (lock) => {
    *   const signal = AbortSignal.any([lock.signal, locks.closing])

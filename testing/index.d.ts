@@ -1,7 +1,7 @@
 /**
- * What happens to locks in life, on purpose: tests of how a program takes a lock that is held, lost, slow or
- * unknown. For vitest, jest, node:test, bun:test and any other runner; it needs no server and no mocks. Use
- * it with `new LockManager({ local: ':memory:' })`, or with any other manager.
+ * What happens to locks in life, on purpose: tests of how a program copes with a lock that is held, lost,
+ * slow or unknown. For vitest, jest, node:test, bun:test and any other runner; it needs no server and no
+ * mocks. Use it with `new LockManager({ local: ':memory:' })`, or with any other manager.
  *
  * Nothing here asks a clock that fake timers replace.
  */
@@ -104,9 +104,9 @@ export function fail(
 ): Interference
 
 /**
- * All acquires of this manager take so many milliseconds longer, of real time, as with a backend that is slow
- * to answer. The `signal` of a call and `close()` end the delay as they end a wait. The synchronous method is
- * not delayed.
+ * All acquires of this manager take that many milliseconds longer, of real time, as with a backend that is
+ * slow to answer. The `signal` of a call and `close()` end the delay as they end a wait. The synchronous
+ * method is not delayed.
  * @param ms an integer from 1
  * @example
  * using slow = delay(locks, 50)

@@ -161,7 +161,7 @@ impl Attempting<'_> {
     fn again(&mut self, after: Decision) -> Result<()> {
         self.proposed.push(self.round.token());
         let token = match self.backend.next_token(self.round.known(), self.request) {
-            // Nothing need have moved since: a token that was told, or `minToken`, may be ahead of all clocks.
+            // It may be the same one: a token that was told, or `minToken`, may be ahead of all clocks.
             Ok(token) => {
                 let next = token..=token + self.proposed.len() as u64;
                 next.into_iter().find(|token| !self.proposed.contains(token)).unwrap_or(token)
@@ -291,8 +291,8 @@ impl Attempting<'_> {
         }
     }
 
-    /// Whether a node that is held knows of this waiter, so that it is woken. The lease may be on a majority
-    /// without its home.
+    /// Whether a node that said Held knows of this waiter, so that it is woken. The lease may be on a
+    /// majority without its home.
     fn is_queued(&self, waiter: &Waiter) -> bool {
         let held = |node: usize| matches!(self.round.answers()[node], Answer::Held { .. });
         if waiter.is_fair() {

@@ -111,8 +111,8 @@ impl QuorumBackend {
                  of a holder that is cut off ends on both sides"
             )),
             clock_step: Judgement::with_guard(
-                "a clock of a node that steps forward ends leases early there; with nodes that did not grant \
-                 them, it may grant them to a second holder. The clocks of the clients do not matter",
+                "a node whose clock steps forward ends leases early; together with nodes that had not granted \
+                 them, it can form a majority for a second holder. The clocks of the clients do not matter",
             ),
             power_loss: after_restart(
                 "nodes that lost their data do not vote before every lease that they may have forgotten is over",

@@ -27,7 +27,7 @@ impl Past {
         }
     }
 
-    /// An earlier run answered this long ago, or another server that was there before: what it says itself is
+    /// An earlier run, or another server in its place, answered this long ago. The uptime that it reports is
     /// the difference of two times of a wall clock, which may have been set in between.
     pub fn began_within(self, ago: Duration) -> Self {
         Self { uptime: self.uptime.map(|uptime| uptime.min(ago)), ..self }
