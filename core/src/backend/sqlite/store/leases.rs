@@ -157,10 +157,10 @@ impl Tx<'_> {
             boot = boot.max(end.boot);
         }
         let wall = (self.now.wall + ttl.as_micros() as u64).max(end.wall);
-        let with_minimum = lease.minimum.map(|minimum| {
-            let rest = minimum.remaining(&self.now);
-            StoredHolder::encode(self.context.holder, self.now.both_after(rest))
-        });
+        // One that is over is left out: an older process cannot read a holder that has one.
+        let rest = lease.minimum.map(|minimum| minimum.remaining(&self.now)).filter(|rest| !rest.is_zero());
+        let with_minimum =
+            rest.map(|rest| StoredHolder::encode(self.context.holder, self.now.both_after(rest)));
         let holder = with_minimum.as_ref().map(<[u8; _]>::as_slice);
         let holder = holder.or(self.holder.as_ref().map(<[u8; _]>::as_slice));
         self.connection
