@@ -82,18 +82,18 @@ fn grants_without_proof_are_undone_at_once_and_long_after_their_ttl() {
         return;
     }
     let (primary, replicas) = Server::with_replicas(1);
+    let proxy = Proxy::start(primary.port);
+    let behind = super::backend(&proxy.url(), 1);
+    let proved = |name| Request { acks: acks(1, 1_000), ..with_minimum(name, 1_000, 60_000) };
+    granted(acquire(&behind, &proved("warm")));
+    proxy.set(Fault::CutAfterFirstReply);
+    assert_eq!(code(&acquire(&behind, &proved("unknown")).unwrap_err()), "OUTCOME_UNKNOWN");
+    eventually("it is deleted", || !primary.exists(&lock_key("unknown")));
+    assert!(primary.exists(&fence_key("unknown")), "it had been granted");
+
     let backend = backend(&primary.url(), 1);
     replicas.iter().for_each(Server::pause);
-    let unproved = Request { acks: acks(1, 100), ..with_minimum("unproved", 1_000, 60_000) };
+    let unproved = Request { acks: acks(1, 100), ..proved("unproved") };
     assert_eq!(code(&acquire(&backend, &unproved).unwrap_err()), "INSUFFICIENT_REPLICAS");
     assert!(!primary.exists(&lock_key("unproved")));
-
-    let proxy = Proxy::start(primary.port);
-    let behind = super::backend(&proxy.url(), 0);
-    proxy.set(Fault::CutAfterFirstReply);
-    let unknown = with_minimum("unknown", 50, 60_000);
-    let outcome = acquire(&behind, &unknown);
-    if outcome.is_err() {
-        eventually("it is deleted", || !primary.exists(&lock_key("unknown")));
-    }
 }
