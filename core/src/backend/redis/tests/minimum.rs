@@ -83,7 +83,7 @@ fn grants_without_proof_are_undone_at_once_and_long_after_their_ttl() {
     }
     let (primary, replicas) = Server::with_replicas(1);
     let proxy = Proxy::start(primary.port);
-    let behind = super::backend(&proxy.url(), 1);
+    let behind = backend(&proxy.url(), 1);
     let proved = |name| Request { acks: acks(1, 1_000), ..with_minimum(name, 1_000, 60_000) };
     granted(acquire(&behind, &proved("warm")));
     proxy.set(Fault::CutAfterFirstReply);
