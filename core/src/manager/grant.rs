@@ -6,7 +6,7 @@ use futures_util::future::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::acquire::{self, Cancellation, Settled, Wait, Wanted};
-use super::closing::Phase;
+use super::close::closing::Phase;
 use super::held_lease::HeldLease;
 use super::renewal::policy::RenewalLimits;
 use super::stats::{Counted, count};

@@ -29,8 +29,8 @@ impl Manager {
         }
     }
 
-    /// Ends the lease of a resource as if its time had passed, whoever holds it. A holder of this manager
-    /// learns of it before its backend ends it. `false`: the resource was free.
+    /// Ends the lease of a resource as if its time had passed, also that of another manager. A holder of this
+    /// one learns of it before its backend ends it. `false`: the resource was free.
     pub async fn expire(self: &Arc<Self>, strategy: Strategy, resource: &str) -> Result<bool> {
         let backend = &self.accepting(strategy)?.backend;
         let Some(info) = backend.inspect(resource).await? else { return Ok(false) };

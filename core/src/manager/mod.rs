@@ -2,11 +2,9 @@
 
 mod acquire;
 mod close;
-mod closing;
 mod expiry;
 mod extend;
 mod failover;
-mod failover_record;
 mod grant;
 mod hand_over;
 mod held_lease;
@@ -27,9 +25,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub use self::acquire::Wanted;
-pub use self::closing::StillHeld;
-use self::closing::{Closing, Phase};
-use self::failover_record::Failovers;
+pub use self::close::closing::StillHeld;
+use self::close::closing::{Closing, Phase};
+use self::failover::record::Failovers;
 pub use self::held_lease::{HeldLease, LeaseId};
 use self::held_lease::{LeaseHasher, RELEASED};
 pub use self::lease_end::LeaseEnd;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::held_lease::HeldLease;
+use crate::manager::held_lease::HeldLease;
 use crate::runtime::clock::BootInstant;
 use crate::runtime::sync::Mutex;
 
 /// What a manager remembers of the failovers of a backend.
 #[derive(Debug, Default)]
-pub(super) struct Failovers {
+pub(in crate::manager) struct Failovers {
     /// Microseconds on the boot clock: what was asked for before may have been granted by a server that is
     /// gone.
     last: AtomicU64,

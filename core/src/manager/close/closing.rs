@@ -7,7 +7,7 @@ use crate::runtime::sync::Mutex;
 
 /// How far the end of a manager is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::manager) enum Phase {
     /// It was not closed.
     Open,
     /// Nothing is acquired any more, but leases are held, extended and released.
@@ -30,7 +30,7 @@ pub struct StillHeld {
 
 impl StillHeld {
     /// One more.
-    pub(super) fn add(&mut self, resource: &str) {
+    pub(in crate::manager) fn add(&mut self, resource: &str) {
         self.count += 1;
         if self.named.len() < MAX_NAMED {
             self.named.push(resource.to_owned());
@@ -42,7 +42,7 @@ type OnClosed = Box<dyn FnOnce(&StillHeld) + Send>;
 
 /// What all calls that close a manager share.
 #[derive(Default)]
-pub(super) struct Closing {
+pub(in crate::manager) struct Closing {
     state: Mutex<State>,
     /// Notified when a lease ended, and when the time limit was shortened. Only the draining task waits.
     changed: tokio::sync::Notify,
@@ -61,7 +61,7 @@ struct State {
 }
 
 /// What a call that closes a manager finds.
-pub(super) enum Begun {
+pub(in crate::manager) enum Begun {
     /// It is the first, and so it has to close the manager.
     First,
     /// Another call does, or did.
@@ -70,12 +70,12 @@ pub(super) enum Begun {
 
 impl Closing {
     /// A lease ended.
-    pub(super) fn lease_ended(&self) {
+    pub(in crate::manager) fn lease_ended(&self) {
         self.changed.notify_one();
     }
 
     /// Registers a call, unless the manager is closed already. A shorter limit holds for all of them.
-    pub(super) fn join(&self, limit: BootInstant, call: OnClosed) -> Begun {
+    pub(in crate::manager) fn join(&self, limit: BootInstant, call: OnClosed) -> Begun {
         let mut state = self.state.lock();
         if state.closed {
             let still_held = state.still_held.clone();
@@ -92,28 +92,28 @@ impl Closing {
     }
 
     /// When what is left is released.
-    pub(super) fn limit(&self) -> BootInstant {
+    pub(in crate::manager) fn limit(&self) -> BootInstant {
         self.state.lock().limit.unwrap_or(BootInstant::from_micros(0))
     }
 
     /// What is left is taken away from its holders.
-    pub(super) fn end_leases(&self, drained: bool, still_held: StillHeld) {
+    pub(in crate::manager) fn end_leases(&self, drained: bool, still_held: StillHeld) {
         let mut state = self.state.lock();
         (state.drained, state.still_held) = (drained, still_held);
     }
 
     /// Whether holders had time to release their leases.
-    pub(super) fn has_drained(&self) -> bool {
+    pub(in crate::manager) fn has_drained(&self) -> bool {
         self.state.lock().drained
     }
 
     /// Returns after this long, or when a lease ended or the time limit was shortened.
-    pub(super) async fn pause(&self, at_most: Duration) {
+    pub(in crate::manager) async fn pause(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.changed.notified()).await;
     }
 
     /// The manager is closed: all calls return.
-    pub(super) fn finish(&self) {
+    pub(in crate::manager) fn finish(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         let (calls, still_held) = (std::mem::take(&mut state.calls), state.still_held.clone());

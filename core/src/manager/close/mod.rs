@@ -1,11 +1,13 @@
 //! The end of a manager. First it drains: it accepts no acquires, and waits until its leases have ended. Then
 //! what is left is released, pending calls are awaited, and its backends are closed.
 
+pub(super) mod closing;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::closing::{Begun, Phase, StillHeld};
+use self::closing::{Begun, Phase, StillHeld};
 use super::held_lease::{HeldLease, RELEASED};
 use super::lease_end::LeaseEnd;
 use super::{Manager, release_held};

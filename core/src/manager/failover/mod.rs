@@ -1,6 +1,8 @@
 //! When the server of leases failed over or was restarted: renews them at once, and finds those that are
 //! lost, so that their holders need not wait for the deadline.
 
+pub(super) mod record;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
