@@ -116,3 +116,24 @@ fn a_grant_of_one_round_counts_for_no_other_although_no_clock_has_moved() {
         assert_eq!(release(&backend, &wanted), Ok(true));
     }
 }
+
+#[test]
+fn an_unknown_outcome_is_not_told_as_nothing_granted() {
+    if !available() {
+        return;
+    }
+    let mut servers = servers(3);
+    let backend = backend(&servers);
+    granted(acquire(&backend, &request("warm", 5_000)));
+    eventually("all nodes are connected", || locked(&servers, "warm") == 3);
+    servers[1..].iter().for_each(Server::pause);
+    let error = std::thread::scope(|scope| {
+        let acquiring = scope.spawn(|| acquire(&backend, &request("r", 5_000)));
+        sleep(Duration::from_millis(100));
+        servers[1..].iter_mut().for_each(Server::kill);
+        acquiring.join().unwrap().unwrap_err()
+    });
+    assert_eq!(error.code(), "OUTCOME_UNKNOWN", "{error}");
+    let message = error.to_string();
+    assert!(message.contains("no reply") && !message.contains("nothing was granted"), "{message}");
+}

@@ -175,6 +175,13 @@ impl ReplyContext<'_> {
         self.report(Error::BackendUnavailable, &what, "try again", &why)
     }
 
+    /// The error of a server that did not answer a request that it may still execute. It does not say what
+    /// that means for the lease: the caller has asked other servers, too.
+    pub fn silent(&self, why: &dyn fmt::Display) -> Error {
+        let message = format!("redis at {}: no reply: {why}", self.address);
+        Error::BackendUnavailable(Report::caused(message, why))
+    }
+
     /// The error when the outcome is unknown.
     pub fn unknown(&self, resource: &str, why: &dyn fmt::Display) -> Error {
         let (meaning, remedy) = match self.operation {

@@ -224,8 +224,9 @@ impl Calls {
             }
             (None, broken) => {
                 let (sent, error) = match broken {
-                    Some(broken) => (broken.sent, replies.no_reply(&broken)),
-                    None => (true, replies.no_reply(&"no reply")),
+                    Some(broken) if broken.sent => (true, replies.silent(&broken)),
+                    Some(broken) => (false, replies.no_reply(&broken)),
+                    None => (true, replies.silent(&"the connection ended")),
                 };
                 settle_all(batch, &NoVote { sent, error });
             }
