@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 /// What happened, what it means for the lease and what to do, with the message of the layer below.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}{}", consequence.sentence())]
+#[error("{message}{}", consequence.after(message))]
 pub struct Report {
     /// For people, in full sentences. Never holds a secret.
     pub message: String,
@@ -19,13 +19,53 @@ pub struct Report {
     pub failover: bool,
 }
 
+/// What a call asked for, and so what its failure means for the lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A lease, at once or after a wait.
+    Acquire,
+    /// More time.
+    Extend,
+    /// To leave a lease to the process that has its ticket.
+    HandOver,
+    /// The lease of a ticket.
+    Adopt,
+    /// The end of a lease.
+    Release,
+    /// The end of whatever lease there is.
+    ForceRelease,
+    /// Who holds a resource.
+    Inspect,
+    /// Which resources are held.
+    List,
+}
+
+impl Call {
+    /// What it means that it was refused, and that its outcome is unknown.
+    const fn consequences(self) -> [Consequence; 2] {
+        match self {
+            Self::Acquire => [Consequence::NotGranted, Consequence::MayBeGranted],
+            Self::Extend => [Consequence::NotExtended, Consequence::MayBeExtended],
+            Self::HandOver => [Consequence::NotHandedOver; 2],
+            Self::Adopt => [Consequence::NotAdopted, Consequence::MayBeGranted],
+            Self::Release => [Consequence::NotReleased; 2],
+            Self::ForceRelease => [Consequence::NotForced, Consequence::MayBeForced],
+            Self::Inspect => [Consequence::NotKnown; 2],
+            Self::List => [Consequence::NotListed; 2],
+        }
+    }
+}
+
 /// What an error means for the lease, where that depends on what was asked for. One byte, because results are
 /// moved a lot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consequence {
     /// The message itself says it.
     InMessage,
-    /// An acquire was refused, or something else than a change of a lease.
+    /// The failure came before any lease was touched, in a part that does not know what was asked for:
+    /// [`Error::of`] says it in the words of the call.
+    Unchanged,
+    /// An acquire was refused.
     NotGranted,
     /// The outcome of an acquire is unknown.
     MayBeGranted,
@@ -35,15 +75,32 @@ pub enum Consequence {
     MayBeExtended,
     /// A lease was not handed over, or it is not known how far that got.
     NotHandedOver,
+    /// A lease was not taken over.
+    NotAdopted,
     /// A release was refused, or its outcome is unknown.
     NotReleased,
+    /// A release by force was refused.
+    NotForced,
+    /// The outcome of a release by force is unknown.
+    MayBeForced,
+    /// Who holds a resource was not answered.
+    NotKnown,
+    /// Which resources are held was not answered.
+    NotListed,
 }
 
 impl Consequence {
-    /// What follows the message, which has no full stop then.
+    /// What follows this message, which has no full stop then.
+    fn after(self, message: &str) -> &'static str {
+        let sentence = self.sentence();
+        // Advice may be a question.
+        if message.ends_with('?') { sentence.trim_start_matches('.') } else { sentence }
+    }
+
     const fn sentence(self) -> &'static str {
         match self {
             Self::InMessage => "",
+            Self::Unchanged => ". Nothing was granted or changed",
             Self::NotGranted => ". Nothing was granted",
             Self::MayBeGranted => {
                 ". What may have been granted is being released in the background; do not treat it as held"
@@ -51,7 +108,16 @@ impl Consequence {
             Self::NotExtended => ". The lease was not extended: it ends when it would have",
             Self::MayBeExtended => ". The lease lasts until its old deadline at least",
             Self::NotHandedOver => ". The lease was not handed over, and is held as before",
-            Self::NotReleased => ". The lease is being released in the background until it ends",
+            Self::NotAdopted => ". Nothing was granted; the ticket can be used again while its lease lasts",
+            Self::NotReleased => {
+                ". The lock may stay held until its lease ends; its release is retried in the background until then"
+            }
+            Self::NotForced => ". The lock was not released",
+            Self::MayBeForced => {
+                ". The lease may have ended: inspect the resource, and repeat the call if it is still held"
+            }
+            Self::NotKnown => ". Whether the lock is held is not known",
+            Self::NotListed => ". Which locks are held is not known",
         }
     }
 }
@@ -155,6 +221,37 @@ impl Error {
         self.report().and_then(|report| report.cause_code)
     }
 
+    /// Whether a key in the place of a lock, which another application wrote, has another type.
+    pub fn is_of_key_type(&self) -> bool {
+        self.cause().is_some_and(|cause| cause.contains("WRONGTYPE"))
+    }
+
+    /// What happened and what to do, without what it means for the lease: for a part of another message.
+    pub fn what(&self) -> String {
+        match self.report() {
+            Some(report) => report.message.clone(),
+            None => self.to_string(),
+        }
+    }
+
+    /// This error, as the answer to this call: it says what it means for the lease, unless its message does.
+    #[must_use]
+    pub fn of(mut self, call: Call) -> Self {
+        let [refused, unknown] = call.consequences();
+        match &mut self {
+            Self::BackendUnavailable(report) | Self::Unsupported(report)
+                if matches!(report.consequence, Consequence::NotGranted | Consequence::Unchanged) =>
+            {
+                report.consequence = refused;
+            }
+            Self::OutcomeUnknown(report) if report.consequence == Consequence::MayBeGranted => {
+                report.consequence = unknown;
+            }
+            _ => {}
+        }
+        self
+    }
+
     /// See [`Report::failover`].
     pub fn is_failover(&self) -> bool {
         self.report().is_some_and(|report| report.failover)
@@ -188,6 +285,11 @@ impl Error {
     /// [`Error::BackendUnavailable`] with this message.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::BackendUnavailable(Report::new(message))
+    }
+
+    /// [`Error::BackendUnavailable`] with this message, before any lease was touched.
+    pub fn untouched(message: impl Into<String>) -> Self {
+        Self::BackendUnavailable(Report::new(message).with_consequence(Consequence::Unchanged))
     }
 
     /// [`Error::Unsupported`] with this message.
@@ -237,6 +339,31 @@ fn posix_name(error: &io::Error) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_before_any_lease_was_touched_says_what_it_means_for_the_call() {
+        let error = Error::untouched("it failed; is it there?");
+        assert_eq!(error.to_string(), "it failed; is it there? Nothing was granted or changed");
+        assert_eq!(error.what(), "it failed; is it there?");
+        for (call, expected) in [
+            (Call::Acquire, "Nothing was granted"),
+            (Call::Extend, "The lease was not extended: it ends when it would have"),
+            (Call::HandOver, "The lease was not handed over, and is held as before"),
+            (Call::Adopt, "Nothing was granted; the ticket can be used again while its lease lasts"),
+            (
+                Call::Release,
+                "The lock may stay held until its lease ends; its release is retried in the background until then",
+            ),
+            (Call::ForceRelease, "The lock was not released"),
+            (Call::Inspect, "Whether the lock is held is not known"),
+            (Call::List, "Which locks are held is not known"),
+        ] {
+            let message = error.clone().of(call).to_string();
+            assert_eq!(message, format!("it failed; is it there? {expected}"));
+        }
+        let told = Error::unavailable("it failed; the lease keeps its old deadline; try again");
+        assert_eq!(told.clone().of(Call::Extend), told, "what its message says is not said twice");
+    }
 
     #[test]
     fn a_failure_of_the_operating_system_keeps_its_posix_name() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fencelock_core::backend::Backend;
 use fencelock_core::backend::sqlite::{Config, Durability, SqliteBackend};
-use fencelock_core::lease::Strategy;
+use fencelock_core::lease::{Holder, Strategy};
 use fencelock_core::manager::{Acquired, Manager};
 use fencelock_core::runtime::clock::Clock;
 use tempfile::TempDir;
@@ -41,6 +41,7 @@ fn manager() -> (Arc<Manager>, TempDir) {
     let backend = SqliteBackend::new(config, Clock::System);
     let manager = Manager::new(
         [(Strategy::Local, Backend::Sqlite(backend))],
+        Holder::named("bench"),
         Clock::System,
         Box::new(|_, _| ()),
         Arc::new(Alive),

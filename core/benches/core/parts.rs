@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use fencelock_core::backend::contract::Request;
+use fencelock_core::backend::contract::{Grant, Request};
 use fencelock_core::backend::redis::bench::{Packing, Queueing, Replies};
 use fencelock_core::lease::Strategy;
 use fencelock_core::lease::token;
@@ -27,8 +27,9 @@ pub fn new_request(operations: u32) -> Duration {
     let clock = Clock::System;
     repeat(operations, || {
         let request = wanted(black_box("order:12345")).first();
-        let sent = clock.boot();
-        HeldLease::new(Strategy::Strong, &request, sent, request.ttl.deadline(sent), None, None)
+        let grant = Grant { token: 1, sent: clock.boot(), acks: None };
+        let deadline = request.ttl.deadline(grant.sent);
+        HeldLease::new(Strategy::Strong, &request, &grant, deadline, None, None)
     })
 }
 

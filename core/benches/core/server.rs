@@ -102,8 +102,8 @@ fn reply(words: &[&str]) -> String {
         ["TIME"] => "*2\r\n$10\r\n1700000000\r\n$1\r\n0\r\n".to_owned(),
         ["EVAL" | "EVALSHA", _, keys, rest @ ..] => {
             let keys: usize = keys.parse().unwrap_or(0);
-            // The echo. Requests that are alike: how many; release.lua goes on with how many locks each has
-            // and then their owners, acquire.lua with more numbers before these.
+            // The echo. Requests that are alike: how many; a release goes on with how many locks each has
+            // and then their owners, an acquire with more numbers before these.
             let Some([echo, count, locks, next]) = rest.get(keys..keys + 4) else {
                 return "-ERR arguments\r\n".to_owned();
             };

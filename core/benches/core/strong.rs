@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fencelock_core::backend::Backend;
 use fencelock_core::backend::redis::{Config, Location, Options, RedisBackend};
-use fencelock_core::lease::Strategy;
+use fencelock_core::lease::{Holder, Strategy};
 use fencelock_core::manager::Manager;
 use fencelock_core::runtime::clock::Clock;
 
@@ -31,5 +31,5 @@ fn manager(server: &Server) -> Arc<Manager> {
     };
     let backend = RedisBackend::new(Config::new(options).expect("a URL"), Clock::System);
     let backends = [(Strategy::Strong, Backend::Redis(backend))];
-    Manager::new(backends, Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
+    Manager::new(backends, Holder::named("bench"), Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
 }

@@ -54,6 +54,15 @@
 //! restarted, the [`FailoverListener`] gets the [`Outage`]; what the server that answers after it does not
 //! have is found with [`LockBackend::find_missing`].
 //!
+//! **Holders.** The first bits of an owner name its manager ([`Owner::holder`]). [`LockBackend::announce`]
+//! stores what people call it, once for all of its leases and for a limited time, and
+//! [`LockBackend::look_up_holder`] finds that. No operation on leases depends on either.
+//!
+//! **Listing.** [`LockBackend::next_page`] returns the next locks in steps that are short for the backend
+//! and for those that share it. A lock that is held from the beginning of the listing to its end is
+//! returned, also if the server fails over or the lock moves to another meanwhile; others may be. What was
+//! released since it was found is left out.
+//!
 //! **Threads.** Every `async fn` runs as a task on the thread of [`LockBackend::executor`]. Callers never
 //! drop such a future early, because it could be between a write and its proof: they let it finish and
 //! release what they no longer want.
@@ -65,15 +74,17 @@
 
 #![warn(missing_docs)]
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::connections::Connections;
 use super::guarantees::Guarantee;
 use super::waiter::Waiter;
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Acks, Mode, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Acks, Holder, HolderId, Mode, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;
 use crate::runtime::executor::Executor;
 
@@ -109,6 +120,9 @@ pub enum Presence {
 
 /// What a backend does for its manager.
 pub trait LockBackend {
+    /// A listing that is under way. Holds nothing open.
+    type Listing: Send + fmt::Debug;
+
     /// Sets the listener for losses that the backend notices by itself. Called once, before anything else.
     /// Backends that find a loss only by asking ignore it.
     fn on_loss(&self, _listener: LossListener) {}
@@ -122,6 +136,11 @@ pub trait LockBackend {
     /// [missing](Presence::Missing) is lost.
     fn find_missing(&self, leases: &[(Resources, Owner)]) -> impl Future<Output = Vec<Presence>> + Send {
         std::future::ready(vec![Presence::Unknown; leases.len()])
+    }
+
+    /// Its connections to the servers that have its leases; none for backends without servers.
+    fn connections(&self) -> &[Arc<Connections>] {
+        &[]
     }
 
     /// The thread whose tasks may call the functions below. Starts it if necessary, without I/O of the
@@ -180,6 +199,33 @@ pub trait LockBackend {
     /// free.
     fn inspect(&self, resource: &str) -> impl Future<Output = Result<Option<Info>>> + Send;
 
+    /// Begins to list the locks of resources whose names begin with this. No I/O.
+    fn list(&self, prefix: &str) -> Self::Listing;
+
+    /// The next locks, which may be none although there are more; `None`: there are no more. See
+    /// [Listing](self).
+    fn next_page(&self, listing: &mut Self::Listing) -> impl Future<Output = Result<Option<Locks>>> + Send;
+
+    /// Whether other managers see its leases, and so may ask who has them.
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    /// Stores who this manager is, for so long. See [Holders](self).
+    fn announce(
+        &self,
+        _id: HolderId,
+        _holder: &Holder,
+        _lasts: Duration,
+    ) -> impl Future<Output = Result<()>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Who the manager with this id is; `None` if that is unknown, or cannot be found out.
+    fn look_up_holder(&self, _id: HolderId) -> impl Future<Output = Option<Holder>> + Send {
+        std::future::ready(None)
+    }
+
     /// Ends the lease of a resource, regardless of its owner. `false`: the resource was free. Its last token
     /// stays, so that tokens keep rising.
     fn force_release(&self, resource: &str) -> impl Future<Output = Result<bool>> + Send;
@@ -192,6 +238,10 @@ pub trait LockBackend {
     fn pending_cleanups(&self) -> usize {
         0
     }
+
+    /// Has calls fail that wait for a connection. Called when the manager has released its leases and is
+    /// about to close; what is undone in the background may still connect.
+    fn abandon_connects(&self) {}
 
     /// Gives up connections and files. Called once, after the manager released its leases; bounded in time.
     fn close(&self) -> impl Future<Output = ()> + Send;
@@ -281,6 +331,9 @@ pub fn not_adoptable(resource: &str) -> Error {
     ))
 }
 
+/// Some resources that are held, each with its holder.
+pub type Locks = Vec<(Arc<str>, Info)>;
+
 /// The current holder of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
@@ -291,4 +344,6 @@ pub struct Info {
     /// How long the lease still lasts unless it is renewed. [`Duration::MAX`]: it has no end, so it is not
     /// one of ours.
     pub remaining: Duration,
+    /// How many wait for it, as far as the backend knows.
+    pub waiters: u32,
 }

@@ -1,8 +1,10 @@
 //! How the deadline of a lease moves: only by what the backend proved, and never back.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::held_lease::{HeldLease, LeaseId};
+use super::observer::LossCause;
 use super::stats::count;
 use super::{Manager, TAKEN};
 use crate::backend::contract::LockBackend;
@@ -12,13 +14,13 @@ use crate::lease::{AckPolicy, Ttl};
 impl Manager {
     /// Extends a lease, by the TTL it was granted with unless another is given. The deadline moves only when
     /// the backend proved the extension as it proved the grant.
-    pub async fn extend(&self, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
+    pub async fn extend(self: &Arc<Self>, id: LeaseId, ttl: Option<Ttl>) -> Result<()> {
         let held = self.find(id).ok_or_else(ended)?;
         self.extend_held(&held, ttl.unwrap_or(held.ttl)).await
     }
 
     /// Extends a lease by this TTL, after the extension that is in flight.
-    pub(super) async fn extend_held(&self, held: &HeldLease, ttl: Ttl) -> Result<()> {
+    pub(super) async fn extend_held(self: &Arc<Self>, held: &HeldLease, ttl: Ttl) -> Result<()> {
         let turn = held.extending().lock().await;
         if held.remaining(self.clock.boot()).is_zero() {
             self.mark_expired(held);
@@ -42,12 +44,13 @@ impl Manager {
             }
             Ok(sent) => {
                 held.extend_deadline(sent, ttl);
+                self.announce_for(held.strategy, sent, sent + ttl.as_duration());
                 count(&self.counters.extended);
                 Ok(())
             }
             Err(error) => {
                 if matches!(error, Error::LockLost(_)) {
-                    self.mark_lost(held, TAKEN);
+                    self.mark_lost(held, LossCause::Taken, TAKEN);
                 }
                 Err(error)
             }

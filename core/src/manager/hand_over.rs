@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
-use super::acquire::{self, Settled, Wanted};
+use super::acquire::wanted::Wanted;
+use super::acquire::{self, Settled};
 use super::held_lease::LeaseId;
+use super::observer::LossCause;
 use super::{Acquired, Manager, PendingCall, TAKEN};
 use crate::backend::contract::{Attempt, LockBackend};
 use crate::error::{Error, Result};
@@ -27,13 +29,13 @@ impl Manager {
         let backend = manager.open_backend(held.strategy)?;
         if let Err(error) = backend.hand_over(&held.resources, held.owner).await {
             if matches!(error, Error::LockLost(_)) {
-                manager.mark_lost(&held, TAKEN);
+                manager.mark_lost(&held, LossCause::Taken, TAKEN);
             }
             return Err(error);
         }
         // Its holder may have released it meanwhile, or it was found lost.
         match manager.take_out(id) {
-            Some(held) if held.is_released() => Ok(held.ttl),
+            Some((held, _)) if held.is_released() => Ok(held.ttl),
             _ => Err(ended()),
         }
     }

@@ -5,9 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::lease_end::LeaseEnd;
+use super::expiry::lease_end::LeaseEnd;
 use super::renewal::policy::{Renewal, RenewalLimits, Times};
-use crate::backend::contract::Request;
+use crate::backend::contract::{Grant, Request};
 use crate::lease::{AckPolicy, Owner, Resources, Strategy, Ttl};
 use crate::runtime::clock::BootInstant;
 
@@ -46,6 +46,7 @@ pub struct HeldLease {
     pub(crate) strategy: Strategy,
     pub(crate) resources: Resources,
     pub(crate) owner: Owner,
+    pub(crate) token: u64,
     pub(crate) ttl: Ttl,
     pub(crate) acks: AckPolicy,
     /// Just before it was asked for.
@@ -86,19 +87,32 @@ struct Minimum {
     taken: AtomicBool,
 }
 
-/// The lease counts until its deadline.
-const HELD: u8 = 0;
+/// The lease was granted, and is on its way to its holder.
+const GRANTED: u8 = 0;
+/// Its holder has it. It counts until its deadline.
+const HELD: u8 = 1;
 /// It is known to be lost.
-pub(crate) const LOST: u8 = 1;
+pub(crate) const LOST: u8 = 2;
 /// Its holder released it.
-pub(crate) const RELEASED: u8 = 2;
+pub(crate) const RELEASED: u8 = 3;
+
+/// What a lease was when it was to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Was {
+    /// On its way to its holder, who never had it.
+    Granted,
+    /// Held.
+    Held,
+    /// It had ended before.
+    Ended,
+}
 
 impl HeldLease {
     /// A lease that was just granted.
     pub fn new(
         strategy: Strategy,
         request: &Request,
-        sent: BootInstant,
+        grant: &Grant,
         deadline: BootInstant,
         renew: Option<RenewalLimits>,
         stands_until: Option<BootInstant>,
@@ -113,13 +127,14 @@ impl HeldLease {
             strategy,
             resources: request.resources.clone(),
             owner: request.owner,
+            token: grant.token,
             ttl: request.ttl,
             acks: request.acks,
-            sent,
+            sent: grant.sent,
             deadline: AtomicU64::new(deadline.as_micros()),
             current: AtomicU32::new(request.ttl.as_millis()),
             longest: AtomicU32::new(request.lasts().as_millis()),
-            state: AtomicU8::new(HELD),
+            state: AtomicU8::new(GRANTED),
             watched: AtomicBool::new(false),
             dropped: AtomicBool::new(false),
             extras: extras.map_or_else(OnceLock::new, OnceLock::from),
@@ -136,12 +151,14 @@ impl HeldLease {
         self.extras.get()?.renewal.as_ref()
     }
 
-    /// It was passed to its holder. It is renewed only if it is [taken](super::Manager::hold) then: what was
-    /// lost on the way must not be kept from others for ever.
-    pub fn deliver(&self) {
+    /// It is passed to its holder. `false`: too late, because it has expired or is known to be lost, so its
+    /// holder never has it. It is renewed only if it is [taken](super::Manager::hold) then: what was lost on
+    /// the way must not be kept from others for ever.
+    pub fn deliver(&self, now: BootInstant) -> bool {
         if let Some(renewal) = self.renewal() {
             renewal.deliver();
         }
+        now < self.deadline() && self.leave(GRANTED, HELD) != Err(LOST)
     }
 
     /// Its holder has taken it: from now on it is renewed, and its minimum counts.
@@ -204,7 +221,7 @@ impl HeldLease {
 
     /// Whether it was neither lost nor released. Ignores the deadline.
     pub fn is_active(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == HELD
+        matches!(self.state.load(Ordering::SeqCst), GRANTED | HELD)
     }
 
     /// Whether its holder released or dropped it.
@@ -227,8 +244,8 @@ impl HeldLease {
         !self.dropped.load(Ordering::SeqCst) && !self.remaining(now).is_zero()
     }
 
-    /// It was lost before its deadline. Returns whether this call ended it.
-    pub(crate) fn lose(&self, why: &str) -> bool {
+    /// It was lost before its deadline. Returns what it was.
+    pub(crate) fn lose(&self, why: &str) -> Was {
         // Before the state changes: who sees that it is lost sees why. The first reason counts.
         let _ = self.extras.get_or_init(Box::default).lost_because.set(why.to_owned());
         self.end(LOST)
@@ -257,14 +274,27 @@ impl HeldLease {
         LeaseEnd::Expires { deadline: self.deadline(), why }
     }
 
-    fn lost_because(&self) -> Option<String> {
+    pub(super) fn lost_because(&self) -> Option<String> {
         self.extras.get()?.lost_because.get().cloned()
     }
 
-    /// Leaves the state HELD, once. Returns whether this call did it.
-    pub(crate) fn end(&self, state: u8) -> bool {
+    /// Ends, once. Returns what it was.
+    pub(crate) fn end(&self, state: u8) -> Was {
+        if self.leave(HELD, state).is_ok() {
+            return Was::Held;
+        }
+        match self.leave(GRANTED, state) {
+            Ok(_) => Was::Granted,
+            // It was delivered in between.
+            Err(HELD) if self.leave(HELD, state).is_ok() => Was::Held,
+            Err(_) => Was::Ended,
+        }
+    }
+
+    /// Changes its state, or returns what it is instead.
+    fn leave(&self, state: u8, next: u8) -> Result<u8, u8> {
         // Sequentially consistent, like `watched`: when one thread starts watching while another marks the
         // lease lost, one of them sees the other.
-        self.state.compare_exchange(HELD, state, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        self.state.compare_exchange(state, next, Ordering::SeqCst, Ordering::SeqCst)
     }
 }

@@ -5,41 +5,45 @@ mod close;
 mod expiry;
 mod extend;
 mod failover;
-mod grant;
 mod hand_over;
 mod held_lease;
-mod lease_end;
-mod loss;
+mod holder;
+mod inspect;
+mod observer;
+mod release;
 mod renewal;
 mod stats;
 #[cfg(test)]
 mod tests;
-mod wait_queue;
 
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::acquire::Wanted;
+pub use self::acquire::OnWait;
+use self::acquire::wait_queue::WaitQueues;
+pub use self::acquire::wanted::Wanted;
 pub use self::close::closing::StillHeld;
 use self::close::closing::{Closing, Phase};
+pub use self::expiry::lease_end::LeaseEnd;
 use self::failover::record::Failovers;
 pub use self::held_lease::{HeldLease, LeaseId};
-use self::held_lease::{LeaseHasher, RELEASED};
-pub use self::lease_end::LeaseEnd;
+use self::held_lease::{LeaseHasher, RELEASED, Was};
+use self::holder::announcement::Announcement;
+pub use self::inspect::{Found, Listing};
+pub use self::observer::{Event, LeaseFacts, LossCause, Observer, Topic};
 pub use self::renewal::policy::{Heartbeat, RenewalLimits};
-pub use self::stats::Stats;
-use self::stats::{Counters, count};
-use self::wait_queue::WaitQueues;
+use self::stats::{Counters, Histogram, count};
+pub use self::stats::{Stats, Summary};
 use crate::backend::Backend;
-use crate::backend::contract::{Busy, Info, LockBackend, SyncBackend};
+use crate::backend::contract::{Busy, LockBackend, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Acks, Owner, PerStrategy, Strategy, Ttl};
+use crate::lease::{AckPolicy, Acks, Holder, HolderId, Owner, PerStrategy, Strategy, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
@@ -71,16 +75,26 @@ pub enum Acquired {
 /// The leases of one `LockManager`, and the backends that keep them.
 pub struct Manager {
     backends: PerStrategy<Option<Configured>>,
+    /// The first bits of its owners.
+    holder_id: HolderId,
+    holder: Holder,
     clock: Clock,
     listener: ExpiryListener,
     heartbeat: Arc<dyn Heartbeat>,
     leases: Mutex<Leases>,
     counters: Counters,
+    /// How long calls waited that did.
+    waits: Histogram,
+    /// How long leases were held that were released, handed over or lost.
+    holds: Histogram,
+    observer: OnceLock<Box<dyn Observer>>,
     /// Notified when the last pending call ends.
     idle: tokio::sync::Notify,
     closing: Closing,
     /// Ends all waiting.
     stop_waiting: CancellationToken,
+    /// Ends calls that only read.
+    closed: CancellationToken,
 }
 
 /// A backend, and what its manager knows of it.
@@ -93,6 +107,7 @@ struct Configured {
     /// Microseconds on the boot clock: what was granted before is lost.
     lost_before: AtomicU64,
     failovers: Failovers,
+    announcement: Announcement,
 }
 
 /// Why a backend lost leases.
@@ -105,7 +120,8 @@ impl Configured {
     fn new(backend: Backend) -> Self {
         let (used, lost_before) = (AtomicBool::new(false), AtomicU64::new(0));
         let (queues, failovers) = (WaitQueues::default(), Failovers::default());
-        Self { backend: Arc::new(backend), queues, used, lost_before, failovers }
+        let announcement = Announcement::new(backend.is_shared());
+        Self { backend: Arc::new(backend), queues, used, lost_before, failovers, announcement }
     }
 
     /// Whether a lease that was asked for at this moment is lost.
@@ -163,9 +179,11 @@ impl Drop for PendingCall {
 }
 
 impl Manager {
-    /// No I/O. `heartbeat` tells whether the holders of renewed leases are alive.
+    /// No I/O. `holder` is what others see of it. `heartbeat` tells whether the holders of renewed leases are
+    /// alive.
     pub fn new(
         backends: impl IntoIterator<Item = (Strategy, Backend)>,
+        holder: Holder,
         clock: Clock,
         listener: ExpiryListener,
         heartbeat: Arc<dyn Heartbeat>,
@@ -176,18 +194,25 @@ impl Manager {
         }
         let manager = Arc::new(Self {
             backends: configured,
+            holder_id: HolderId::random(),
+            holder,
             clock,
             listener,
             heartbeat,
             leases: Mutex::new(Leases { held: HashMap::default(), phase: Phase::Open, exiting: false }),
             counters: Counters::default(),
+            waits: Histogram::default(),
+            holds: Histogram::default(),
+            observer: OnceLock::new(),
             idle: tokio::sync::Notify::new(),
             closing: Closing::default(),
             stop_waiting: CancellationToken::new(),
+            closed: CancellationToken::new(),
         });
         for (strategy, configured) in manager.backends.iter() {
             let Some(configured) = configured else { continue };
             manager.follow_failovers(strategy, &configured.backend);
+            manager.follow_connections(strategy, &configured.backend);
             let manager = Arc::downgrade(&manager);
             configured.backend.on_loss(Arc::new(move |since| {
                 if let Some(manager) = manager.upgrade() {
@@ -196,6 +221,19 @@ impl Manager {
             }));
         }
         manager
+    }
+
+    fn follow_connections(self: &Arc<Self>, strategy: Strategy, backend: &Backend) {
+        for connections in backend.connections() {
+            let manager = Arc::downgrade(self);
+            connections.on_change(Box::new(move |change| {
+                if let Some(manager) = manager.upgrade()
+                    && let Some(observer) = manager.observer(Topic::Connections)
+                {
+                    observer.notify(Event::Connection { strategy, change });
+                }
+            }));
+        }
     }
 
     fn configured(&self, strategy: Strategy) -> Result<&Configured> {
@@ -240,51 +278,11 @@ impl Manager {
         self.find(id).map_or(Duration::ZERO, |held| held.remaining(self.clock.boot()))
     }
 
-    /// Ends a lease. It is no longer held once this returns, so a manager that is closed next has nothing to
-    /// end. The future does the rest, and returns `false` if the backend no longer had the lease. `None`: it
-    /// is not held.
-    pub fn release(
-        self: &Arc<Self>,
-        id: LeaseId,
-    ) -> Option<impl Future<Output = Result<bool>> + Send + use<>> {
-        // From before the lease ends: a manager that drains waits for both.
-        let pending = PendingCall::new(self);
-        let held = self.take_out(id)?;
-        let in_time = self.clock.boot() < held.deadline();
-        Some(async move {
-            let manager = &pending.0;
-            let backend = &manager.used_backend(held.strategy)?.backend;
-            manager.record_release(release_held(backend, &held, in_time).await)
-        })
-    }
-
-    /// Ends a lease on the calling thread, with a strategy whose backend can.
-    pub fn release_sync(self: &Arc<Self>, id: LeaseId) -> Result<bool> {
-        let _pending = PendingCall::new(self);
-        let Some(held) = self.take_out(id) else { return Ok(false) };
-        let in_time = self.clock.boot() < held.deadline();
-        let backend = self.used_backend(held.strategy)?.sync()?;
-        let stands_until = held.stands_until();
-        // See `release_held`.
-        let _turn = stands_until.map(|_| held.extending().blocking_lock());
-        let released = backend.release_sync(&held.resources, held.owner, stands_until);
-        self.record_release(released.map(|was_there| was_there && (in_time || stands_until.is_none())))
-    }
-
-    fn record_release(&self, released: Result<bool>) -> Result<bool> {
-        match released {
-            Ok(true) => count(&self.counters.released),
-            Ok(false) => count(&self.counters.lost),
-            Err(_) => {}
-        }
-        released
-    }
-
     /// Forgets a lease whose handle was dropped. It is not released, because its holder may have kept only
     /// the token. Returns the resource if the lease was still active.
     pub fn forget(&self, id: LeaseId) -> Option<String> {
         let held = self.leases.lock().held.remove(&id)?;
-        let was_active = held.end(RELEASED) && self.clock.boot() < held.deadline();
+        let was_active = held.end(RELEASED) != Was::Ended && self.clock.boot() < held.deadline();
         self.closing.lease_ended();
         was_active.then(|| held.resources.first().to_owned())
     }
@@ -301,65 +299,41 @@ impl Manager {
         Some(held.resources.first().to_owned())
     }
 
-    /// Takes a lease out of those that are held. Only one caller gets it.
-    fn take_out(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
-        let (held, phase) = {
-            let mut leases = self.leases.lock();
-            (leases.held.remove(&id)?, leases.phase)
-        };
-        held.end(RELEASED);
-        if phase != Phase::Open {
-            self.closing.lease_ended();
-        }
-        Some(held)
-    }
-
     fn find(&self, id: LeaseId) -> Option<Arc<HeldLease>> {
         self.leases.lock().held.get(&id).cloned()
     }
 
-    /// Who holds a resource.
-    pub async fn inspect(&self, strategy: Strategy, resource: &str) -> Result<Option<Info>> {
-        self.open_backend(strategy)?.inspect(resource).await
+    /// Ends the lease of a resource, regardless of its owner.
+    pub async fn force_release(self: &Arc<Self>, strategy: Strategy, resource: &str) -> Result<bool> {
+        let pending = PendingCall::new(self);
+        let released = pending.0.accepting(strategy)?.backend.force_release(resource).await;
+        released.map_err(|error| self.closed_before(error))
     }
 
-    /// Ends the lease of a resource, regardless of its owner.
-    pub async fn force_release(&self, strategy: Strategy, resource: &str) -> Result<bool> {
-        self.accepting(strategy)?.backend.force_release(resource).await
+    /// The error of a call: what failed without a trace failed because the manager was closed, if it was.
+    fn closed_before(&self, error: Error) -> Error {
+        match error {
+            Error::BackendUnavailable(_) if self.closed.is_cancelled() => Error::Closed,
+            error => error,
+        }
     }
 
     /// What a strategy guarantees on this deployment to locks that require this many acknowledgements.
     pub async fn describe(&self, strategy: Strategy, acks: AckPolicy, ttl: Ttl) -> Result<Guarantee> {
-        self.open_backend(strategy)?.describe(acks, ttl).await
+        let backend = self.open_backend(strategy)?;
+        unless_closed(&self.closed, backend.describe(acks, ttl)).await
     }
 
     /// Connects the backend of a strategy.
     pub async fn connect(&self, strategy: Strategy) -> Result<()> {
-        self.accepting(strategy)?.backend.connect().await
-    }
-
-    /// What this manager has done so far.
-    pub fn stats(&self) -> Stats {
-        let backends = self.backends.iter().filter_map(|(_, configured)| configured.as_ref());
-        let cleanups = backends.map(|configured| configured.backend.pending_cleanups() as u64).sum();
-        let now = self.clock.boot();
-        let leases = self.leases.lock();
-        let held = leases.held.values().filter(|lease| !lease.remaining(now).is_zero()).count() as u64;
-        drop(leases);
-        Stats { held, cleanups, ..self.counters.read() }
+        let backend = &self.accepting(strategy)?.backend;
+        unless_closed(&self.stop_waiting, backend.connect()).await
     }
 }
 
-/// Ends a lease on its backend. The backend keeps the owner for as long as the minimum lasts, so an extension
-/// that was executed after the release would find it, and extend what is left: so it is awaited. For the same
-/// reason the backend has the lease even if it ended for its holder, `in_time` or not.
-async fn release_held(backend: &Backend, held: &HeldLease, in_time: bool) -> Result<bool> {
-    let stands_until = held.stands_until();
-    let _turn = match stands_until {
-        None => None,
-        Some(_) => Some(held.extending().lock().await),
-    };
-    let HeldLease { resources, owner, .. } = held;
-    let was_there = backend.release(resources, *owner, held.longest(), stands_until).await?;
-    Ok(was_there && (in_time || stands_until.is_none()))
+/// What a call returns that can be left at any time, because it grants and ends nothing; an error once this
+/// is cancelled.
+async fn unless_closed<T>(closed: &CancellationToken, call: impl Future<Output = Result<T>>) -> Result<T> {
+    // Looks first whether the call has ended.
+    closed.run_until_cancelled(call).await.unwrap_or(Err(Error::Closed))
 }

@@ -26,7 +26,10 @@ pub struct Executor(Arc<Handle>);
 
 /// What all handles share. Closes the inbox when the last of them is dropped.
 #[derive(Debug)]
-struct Handle(Arc<Inbox>);
+struct Handle {
+    inbox: Arc<Inbox>,
+    runtime: tokio::runtime::Handle,
+}
 
 /// Tasks that the thread has not taken. A queue of our own instead of `Handle::spawn`, which writes to the
 /// runtime's wake-up descriptor for every task; and instead of a channel, which wakes a receiver that keeps
@@ -59,7 +62,7 @@ impl Executor {
             .build()
             .map_err(|error| failed("an I/O runtime", error))?;
         let inbox = Arc::<Inbox>::default();
-        let handle = Handle(Arc::clone(&inbox));
+        let handle = Handle { inbox: Arc::clone(&inbox), runtime: runtime.handle().clone() };
         std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
@@ -79,7 +82,12 @@ impl Executor {
 
     /// Runs tasks on this thread, which takes all of them at once. Never blocks.
     pub fn run(&self, jobs: impl IntoIterator<Item = Job>) {
-        self.0.0.change(|state| state.jobs.extend(jobs));
+        self.0.inbox.change(|state| state.jobs.extend(jobs));
+    }
+
+    /// Until the guard is dropped, tasks and timers that the calling thread starts are this thread's.
+    pub(super) fn enter(&self) -> tokio::runtime::EnterGuard<'_> {
+        self.0.runtime.enter()
     }
 
     /// The thread that all Redis connections and timers share. Started on first use; lives as long as the
@@ -110,7 +118,7 @@ impl Eq for Executor {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.change(|state| state.closed = true);
+        self.inbox.change(|state| state.closed = true);
     }
 }
 

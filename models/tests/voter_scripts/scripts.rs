@@ -45,7 +45,8 @@ impl Scripts {
             [
                 with_queue(lua!("voter/lua/propose.lua")),
                 lua!("voter/lua/renew.lua").to_owned(),
-                with_queue(lua!("protocol/lua/release.lua")),
+                [lua!("protocol/lua/release/usual.lua"), queue, lua!("protocol/lua/release/rest.lua")]
+                    .join("\n"),
                 with_queue(lua!("protocol/lua/force_release.lua")),
                 lua!("voter/lua/agree.lua").to_owned(),
             ],
@@ -144,5 +145,11 @@ pub const MUTANTS: &[Mutant] = &[
         "ttl_ms",
     ),
     ("another owner's lock is released", Script::Release, "stored[i] == owner and", "stored[i] and"),
+    (
+        "another owner's lock is released without waiters",
+        Script::Release,
+        "if stored[i] ~= owner then usual = false end",
+        "",
+    ),
     ("another client's note is replaced", Script::Agree, "noted ~= ARGV[2]", "false"),
 ];

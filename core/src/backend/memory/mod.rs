@@ -16,13 +16,20 @@ mod tests;
 
 use self::store::Store;
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Request, SyncBackend};
+use crate::backend::contract::{Attempt, Grant, Info, LockBackend, Locks, Request, SyncBackend};
 use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
+
+/// A listing, which has only one page.
+#[derive(Debug)]
+pub struct MemoryListing {
+    prefix: String,
+    is_done: bool,
+}
 
 /// The locks of one manager. Every call is done when it returns, so nothing has an unknown outcome.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ impl MemoryBackend {
 }
 
 impl LockBackend for MemoryBackend {
+    type Listing = MemoryListing;
+
     /// That of all timers: the steps are too short to need a thread of their own.
     fn executor(&self) -> Result<Executor> {
         Executor::io().cloned()
@@ -100,6 +109,21 @@ impl LockBackend for MemoryBackend {
 
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         Ok(self.step(|store| store.inspect(resource)))
+    }
+
+    fn list(&self, prefix: &str) -> MemoryListing {
+        MemoryListing { prefix: prefix.to_owned(), is_done: false }
+    }
+
+    async fn next_page(&self, listing: &mut MemoryListing) -> Result<Option<Locks>> {
+        if std::mem::replace(&mut listing.is_done, true) {
+            return Ok(None);
+        }
+        Ok(Some(self.step(|store| store.list(&listing.prefix))))
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {

@@ -47,6 +47,11 @@ impl Row {
         self.queue.front().is_some_and(|head| waiter.is_none_or(|waiter| !is_same(head, waiter)))
     }
 
+    /// How many wait for it.
+    pub fn waiters(&self) -> u32 {
+        u32::try_from(self.queue.len() + self.waiting.len()).unwrap_or(u32::MAX)
+    }
+
     /// Has a waiter that is not fair woken from now on.
     pub fn join(&mut self, waiter: &Waiter) {
         if !self.waiting.iter().any(|other| is_same(other, waiter)) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::row::{Lease, Row};
 use crate::backend::Waiter;
-use crate::backend::contract::{Attempt, Busy, Grant, Info, Request, not_adoptable};
+use crate::backend::contract::{Attempt, Busy, Grant, Info, Locks, Request, not_adoptable};
 use crate::error::{Error, Result};
 use crate::lease::{Mode, Owner, Resources, Ttl, token};
 use crate::runtime::clock::{BootInstant, Clock};
@@ -170,7 +170,15 @@ impl Store {
     pub fn inspect(&self, resource: &str) -> Option<Info> {
         let row = self.rows.get(resource)?;
         let (lease, remaining) = row.active(self.now)?;
-        Some(Info { owner: lease.owner.to_string(), token: row.token, remaining })
+        let waiters = row.waiters();
+        Some(Info { owner: lease.owner.to_string(), token: row.token, remaining, waiters })
+    }
+
+    /// The locks of resources whose names begin with this, in the order of the names.
+    pub fn list(&self, prefix: &str) -> Locks {
+        let mut names: Vec<_> = self.rows.keys().filter(|name| name.starts_with(prefix)).collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| Some((Arc::clone(name), self.inspect(name)?))).collect()
     }
 
     /// Ends the lease of the resource, if there is one. `false`: it was free, or its lease was over.

@@ -115,7 +115,7 @@ fn while_one_owner_holds_all_others_are_busy() {
     let busy = Busy { resource: 0, remaining: Some(millis(6_000)) };
     assert_eq!(subject.busy(&request(&["r"], 1_000)), busy);
     assert_eq!(subject.backend.acquire_sync(&request(&["r"], 1_000)), Ok(Attempt::Busy(busy)));
-    let info = Info { owner: first.owner.to_string(), token, remaining: millis(6_000) };
+    let info = Info { owner: first.owner.to_string(), token, remaining: millis(6_000), waiters: 0 };
     assert_eq!(now(subject.backend.inspect("r")), Ok(Some(info)));
 
     assert!(subject.release(&first));

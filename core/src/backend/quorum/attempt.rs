@@ -101,7 +101,7 @@ impl Attempting<'_> {
                     sleep((round_trip.unwrap_or_default() / 2).max(SHORTEST_KEEP)).await;
                     self.again(Decision::Keep)?;
                 }
-                Decision::GiveUp(Failure::Busy(_)) if !out_of_patience && self.is_home_awaited() => {}
+                Decision::GiveUp(Failure::Busy(_)) if !out_of_patience && self.is_waker_awaited() => {}
                 Decision::GiveUp(failure) => return self.give_up(failure).await,
             }
         }
@@ -111,10 +111,11 @@ impl Attempting<'_> {
         &self.backend.members
     }
 
-    /// Whether this is a waiter whose home has not answered: its home wakes it, once it has queued it.
-    fn is_home_awaited(&self) -> bool {
+    /// Whether this is a waiter, and a node may still tell what wakes it: its home, once it has queued it, or
+    /// nodes of the lease.
+    fn is_waker_awaited(&self) -> bool {
         let at_home = self.home.map(|home| self.round.answers()[home]);
-        self.request.waiter.is_some() && at_home == Some(Answer::Asked)
+        self.request.waiter.is_some() && (at_home == Some(Answer::Asked) || self.round.may_be_leased())
     }
 
     /// Sends the proposal of this round to all nodes that vote.
@@ -122,12 +123,12 @@ impl Attempting<'_> {
         let request = self.request;
         let places = &self.backend.places;
         let waiting = request.waiter.as_ref().map(|waiter| places.place_of(waiter));
-        let also_at = request.waiter.as_ref().and_then(|waiter| places.also_at(waiter));
+        let also_at = request.waiter.as_ref().map(|waiter| places.also_at(waiter)).unwrap_or_default();
         let (token, known) = (self.round.token(), self.round.known());
         for (node, standing) in self.standings.iter().enumerate() {
             let Standing::Votes(admitted) = standing else { continue };
             // A waiter is queued at its home, or everywhere if the order of all waiters matters.
-            let is_one_of_few = [self.home, also_at].contains(&Some(node));
+            let is_one_of_few = self.home == Some(node) || also_at.contains(&node);
             let queued = waiting.as_ref().filter(|place| place.is_some() || is_one_of_few);
             let waiter = queued.and_then(|place| Some((request.waiter.clone()?, *place)));
             let voter = &self.backend.members.all()[node].voter;
@@ -256,12 +257,10 @@ impl Attempting<'_> {
                 let says = self.home.filter(held).or_else(|| (0..self.held.len()).find(held));
                 let resource = says.map_or(0, |node| self.held[node]);
                 let waiter = self.request.waiter.as_ref();
-                let soon = waiter.filter(|waiter| !self.is_queued(waiter)).map(|waiter| {
-                    let order = self.members().order(self.request.resources.first());
-                    if let Some(node) = order.into_iter().find(held) {
-                        self.backend.places.wait_also_at(waiter, node);
-                    }
-                    random_below(patience / 2)
+                let soon = waiter.and_then(|waiter| {
+                    let also_at = self.unaware(waiter)?;
+                    self.backend.places.wait_also_at(waiter, also_at);
+                    Some(random_below(patience / 2))
                 });
                 let remaining = [left, soon].into_iter().flatten().min();
                 Ok(Attempt::Busy(Busy { resource, remaining }))
@@ -291,14 +290,32 @@ impl Attempting<'_> {
         }
     }
 
-    /// Whether a node that said Held knows of this waiter, so that it is woken. The lease may be on a
-    /// majority without its home.
-    fn is_queued(&self, waiter: &Waiter) -> bool {
-        let held = |node: usize| matches!(self.round.answers()[node], Answer::Held { .. });
-        if waiter.is_fair() {
-            return (0..self.held.len()).any(held);
+    /// Where this waiter must wait, besides its home, before it can rely on being woken. `None`: whichever
+    /// owner has the lease, one of its nodes knows of the waiter. Its home alone is not enough: it may still
+    /// have a contender that died, while the lease is on the others.
+    fn unaware(&self, waiter: &Waiter) -> Option<Vec<usize>> {
+        let also_at = self.backend.places.also_at(waiter);
+        let is_home = |node: usize| self.home == Some(node);
+        let is_queued = |node: usize| waiter.is_fair() || is_home(node) || also_at.contains(&node);
+        let order = self.members().order(self.request.resources.first());
+        let with = |is_wanted: &dyn Fn(u64) -> bool| -> Vec<usize> {
+            let has = |answer| matches!(answer, Answer::Held { token, .. } if is_wanted(token));
+            order.iter().copied().filter(|&node| has(self.round.answers()[node])).collect()
+        };
+        let possible = self.round.possible_tokens();
+        let mut owners: Vec<_> = possible.iter().map(|&token| with(&|other| other == token)).collect();
+        if owners.is_empty() {
+            // None of these contenders has a majority, so each of them gives way soon.
+            owners.push(with(&|_| true));
         }
-        [self.home, self.backend.places.also_at(waiter)].into_iter().flatten().any(held)
+        let is_known = |nodes: &Vec<usize>| nodes.iter().any(|&node| is_queued(node));
+        if owners.iter().all(is_known) {
+            return None;
+        }
+        let one_of = |nodes: &Vec<usize>| {
+            nodes.iter().find(|&&node| is_queued(node)).or_else(|| nodes.first()).copied()
+        };
+        Some(owners.iter().filter_map(one_of).filter(|&node| !is_home(node)).collect())
     }
 
     /// Releases on all nodes that were asked.

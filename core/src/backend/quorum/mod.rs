@@ -9,6 +9,8 @@
 //! waiting   where waiters are queued
 //! undo      releases what an attempt may have written
 //! queries   who holds a resource; releases by force
+//! listing   all locks, and who holds them
+//! scans     finds the locks on each node
 //! describe  what the quorum guarantees
 //! config    the options, checked
 //! members   the nodes: which of them vote now, what time it is on them, where contenders meet
@@ -23,11 +25,13 @@ mod attempt;
 mod config;
 mod describe;
 mod leases;
+mod listing;
 mod members;
 mod places;
 mod queries;
 mod renewal;
 pub mod round;
+mod scans;
 #[cfg(test)]
 #[cfg(unix)] // for the signals that pause servers
 mod tests;
@@ -45,12 +49,14 @@ pub use self::config::{Config, DEFAULT_MAX_TTL_MS, Options};
 use self::leases::Leases;
 use self::members::Members;
 use self::places::Places;
+use self::scans::QuorumListing;
 use self::undo::UndoCount;
-use super::contract::{Attempt, Grant, Info, LockBackend, Request};
+use super::connections::Connections;
+use super::contract::{Attempt, Grant, Info, LockBackend, Locks, Request};
 use super::guarantees::Guarantee;
 use super::waiter::Waiter;
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Holder, HolderId, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 
@@ -64,6 +70,7 @@ pub struct QuorumBackend {
     forgets: bool,
     clock: Clock,
     closed: AtomicBool,
+    connections: Vec<Arc<Connections>>,
 }
 
 impl fmt::Debug for QuorumBackend {
@@ -77,6 +84,7 @@ impl QuorumBackend {
     /// No I/O.
     pub fn new(config: Config, clock: Clock) -> Self {
         let Config { members, max_ttl, forgets } = config;
+        let connections = members.all().iter().map(|member| member.voter.connections()).collect();
         Self {
             members,
             leases: Arc::default(),
@@ -86,6 +94,7 @@ impl QuorumBackend {
             forgets,
             clock,
             closed: AtomicBool::new(false),
+            connections,
         }
     }
 
@@ -119,6 +128,11 @@ impl QuorumBackend {
 }
 
 impl LockBackend for QuorumBackend {
+    type Listing = QuorumListing;
+    fn connections(&self) -> &[Arc<Connections>] {
+        &self.connections
+    }
+
     fn executor(&self) -> Result<Executor> {
         Executor::io().cloned()
     }
@@ -192,7 +206,25 @@ impl LockBackend for QuorumBackend {
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
         self.check_open()?;
-        Box::pin(self.find_holder(&resources)).await
+        Box::pin(self.find_owner(&resources)).await
+    }
+
+    fn list(&self, prefix: &str) -> QuorumListing {
+        QuorumListing::new(&self.members, prefix)
+    }
+
+    async fn next_page(&self, listing: &mut QuorumListing) -> Result<Option<Locks>> {
+        Box::pin(self.next_locks(listing)).await
+    }
+
+    async fn announce(&self, id: HolderId, holder: &Holder, lasts: Duration) -> Result<()> {
+        self.check_open()?;
+        Box::pin(self.write_holder(&id.to_string(), holder, lasts)).await
+    }
+
+    async fn look_up_holder(&self, id: HolderId) -> Option<Holder> {
+        self.check_open().ok()?;
+        Box::pin(self.read_holder(&id.to_string())).await
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {
@@ -209,6 +241,10 @@ impl LockBackend for QuorumBackend {
     fn pending_cleanups(&self) -> usize {
         let later: usize = self.members.all().iter().map(|member| member.voter.pending_rollbacks()).sum();
         self.undoing.count() + later
+    }
+
+    fn abandon_connects(&self) {
+        self.members.all().iter().for_each(|member| member.voter.abandon_connects());
     }
 
     async fn close(&self) {

@@ -15,8 +15,8 @@ struct Place {
     nodes: Vec<usize>,
     /// Its place in the queues of all nodes, in microseconds since 1970; `None`: it is not fair.
     at: Option<u64>,
-    /// A node at which it waits besides its home.
-    also_at: Option<usize>,
+    /// The nodes at which it waits besides its home.
+    also_at: Vec<usize>,
 }
 
 impl Places {
@@ -33,16 +33,16 @@ impl Places {
         place.at = place.at.or(at);
     }
 
-    /// The home does not know of it, so it waits at this node, too, from the next attempt on.
-    pub fn wait_also_at(&self, waiter: &Waiter, node: usize) {
+    /// Its home may not hear of the release, so it waits at these nodes, too, from the next attempt on.
+    pub fn wait_also_at(&self, waiter: &Waiter, nodes: Vec<usize>) {
         if let Some(place) = self.0.lock().get_mut(&waiter.number()) {
-            place.also_at = Some(node);
+            place.also_at = nodes;
         }
     }
 
-    /// The node at which it waits besides its home.
-    pub fn also_at(&self, waiter: &Waiter) -> Option<usize> {
-        self.0.lock().get(&waiter.number()).and_then(|place| place.also_at)
+    /// The nodes at which it waits besides its home.
+    pub fn also_at(&self, waiter: &Waiter) -> Vec<usize> {
+        self.0.lock().get(&waiter.number()).map(|place| place.also_at.clone()).unwrap_or_default()
     }
 
     /// The waiter waits at this node from now on. `false`: it already does, or left.

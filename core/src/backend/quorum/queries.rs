@@ -9,14 +9,24 @@ use tokio::time::{Instant, timeout_at};
 use super::QuorumBackend;
 use super::renewal::question_limit;
 use crate::backend::contract::Info;
-use crate::error::{Error, Report, Result};
+use crate::error::{Consequence, Error, Result};
 use crate::lease::Resources;
 
 impl QuorumBackend {
     /// The owner that a majority has.
-    pub(super) async fn find_holder(&self, resources: &Resources) -> Result<Option<Info>> {
+    pub(super) async fn find_owner(&self, resources: &Resources) -> Result<Option<Info>> {
         let answers = self.ask_all(|node| self.members.all()[node].voter.inspect(resources)).await?;
         Ok(holder(answers.into_iter().flatten(), self.members.need()))
+    }
+
+    /// As [`Self::find_owner`], of a name that was found on a node. It is not held where another application
+    /// has a key of another type in its place.
+    pub(super) async fn find_listed(&self, resources: &Resources) -> Result<Option<Info>> {
+        let answers = self.ask_all(|node| async move {
+            let inspected = self.members.all()[node].voter.inspect(resources).await;
+            inspected.or_else(|error| if error.is_of_key_type() { Ok(None) } else { Err(error) })
+        });
+        Ok(holder(answers.await?.into_iter().flatten(), self.members.need()))
     }
 
     /// Deletes it on all nodes; returns whether any had it.
@@ -24,20 +34,15 @@ impl QuorumBackend {
         let answers = self.ask_all(|node| self.members.all()[node].voter.force_release(resources)).await;
         match answers {
             Ok(answers) => Ok(answers.into_iter().any(|deleted| deleted)),
-            Err(Error::BackendUnavailable(report)) => Err(Error::OutcomeUnknown(Report {
-                message: format!(
-                    "{}. The lease may have ended on some nodes: inspect the resource, and repeat the call if it \
-                     is still held",
-                    report.message
-                ),
-                ..report
-            })),
+            Err(Error::BackendUnavailable(report)) => {
+                Err(Error::OutcomeUnknown(report.with_consequence(Consequence::MayBeForced)))
+            }
             Err(error) => Err(error),
         }
     }
 
     /// The answers of all nodes that answer in time; an error if they are fewer than a majority.
-    async fn ask_all<T, F>(&self, ask: impl Fn(usize) -> F) -> Result<Vec<T>>
+    pub(super) async fn ask_all<T, F>(&self, ask: impl Fn(usize) -> F) -> Result<Vec<T>>
     where
         F: Future<Output = Result<T>>,
     {
@@ -66,7 +71,7 @@ impl QuorumBackend {
             return Ok(answers);
         }
         reasons.extend(self.members.silence(&silent));
-        Err(Error::unavailable(format!(
+        Err(Error::untouched(format!(
             "{} of the {need} nodes of the quorum that must answer did: {}",
             answers.len(),
             reasons.join("; ")
@@ -84,6 +89,8 @@ fn holder(infos: impl Iterator<Item = Info>, need: usize) -> Option<Info> {
         owner: same[0].owner.clone(),
         token: same.iter().map(|info| info.token).max().unwrap_or(0),
         remaining: same[need - 1].remaining,
+        // Those that are not fair wait at one or two of them.
+        waiters: infos.iter().map(|info| info.waiters).max().unwrap_or(0),
     })
 }
 
@@ -92,7 +99,7 @@ mod tests {
     use super::*;
 
     fn info(owner: &str, token: u64, left_ms: u64) -> Info {
-        Info { owner: owner.to_owned(), token, remaining: Duration::from_millis(left_ms) }
+        Info { owner: owner.to_owned(), token, remaining: Duration::from_millis(left_ms), waiters: 0 }
     }
 
     #[test]

@@ -12,13 +12,14 @@ use super::connection::{Connection, Transport};
 use super::pipeline::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle};
 use super::pipeline::round_trip::ReplySorter;
 use super::pipeline::scheduler::{Assignment, Scheduler, WorkerLimits};
-use super::protocol::acknowledgement::Acknowledgement;
 use super::protocol::decoder::Decoder;
-use super::protocol::expected::{ExpectedReply, ScriptReply};
 use super::protocol::lease_args::LeaseArgs;
+use super::protocol::operation::Operation;
 use super::protocol::packer::Packer;
-use super::protocol::proof::{Proof, Received};
-use super::protocol::replies::{Operation, ReplyContext};
+use super::protocol::replies::ReplyContext;
+use super::protocol::replies::acknowledgement::Acknowledgement;
+use super::protocol::replies::expected::{ExpectedReply, ScriptReply};
+use super::protocol::replies::proof::{Proof, Received};
 use super::protocol::scripts::{ACQUIRE, RELEASE, Script};
 use crate::backend::contract::Request;
 use crate::error::Result;
@@ -122,6 +123,7 @@ impl Replies {
             address: &self.address,
             operation: Operation::Acquire,
             proof: Proof { replicas: 2, fsync: false },
+            declared: 2,
             of_cluster: false,
             prefix: "fencelock",
         };

@@ -4,6 +4,8 @@
 //!
 //! ```text
 //! mod          the contract (backend::contract), dispatched to the node that owns the resources
+//! holders      who holds them
+//! listing      all locks
 //! missing      which leases are still there after a failover
 //! topology     which server owns a resource now
 //! node         one server: grants, extensions, releases; background rollbacks; waking of waiters
@@ -22,6 +24,8 @@ pub mod bench;
 mod config;
 mod connection;
 mod describe;
+mod holders;
+pub(crate) mod listing;
 mod missing;
 mod node;
 mod node_context;
@@ -40,17 +44,25 @@ use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
 
+#[cfg(unix)]
+pub use self::config::ReadingLoop;
 pub use self::config::{
     Ask, AskedCredentials, Config, Location, Options, SentinelLogin, SentinelOptions, TlsOptions,
 };
+use self::listing::RedisListing;
 use self::node::{Node, NodeError};
+pub use self::protocol::values::reply_code;
 use self::topology::Topology;
 use self::topology::cluster::OnMigration;
-use crate::backend::contract::{Attempt, FailoverListener, Grant, Info, LockBackend, Presence, Request};
+use crate::backend::connections::Connections;
+use crate::backend::contract::{
+    Attempt, FailoverListener, Grant, Info, LockBackend, Locks, Presence, Request,
+};
 use crate::backend::guarantees::Guarantee;
+use crate::backend::pending_connects::PendingConnects;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Holder, HolderId, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 
@@ -63,7 +75,10 @@ pub struct RedisBackend {
     topology: Topology,
     /// How long a request may be sent from node to node.
     patience: Duration,
+    connect_timeout: Duration,
     closed: AtomicBool,
+    connections: [Arc<Connections>; 1],
+    pending_connects: Arc<PendingConnects>,
 }
 
 impl fmt::Debug for RedisBackend {
@@ -75,8 +90,12 @@ impl fmt::Debug for RedisBackend {
 impl RedisBackend {
     /// No I/O.
     pub fn new(config: Config, clock: Clock) -> Self {
-        let patience = config.settings.command_timeout;
-        Self { topology: Topology::new(config, clock), patience, closed: AtomicBool::new(false) }
+        let (patience, connect_timeout) = (config.settings.command_timeout, config.settings.connect_timeout);
+        let connections = [Arc::clone(&config.settings.connections)];
+        let pending_connects = Arc::clone(&config.settings.pending_connects);
+        let topology = Topology::new(config, clock);
+        let closed = AtomicBool::new(false);
+        Self { topology, patience, connect_timeout, closed, connections, pending_connects }
     }
 
     async fn acquire_in_cluster(&self, request: &Request) -> Result<Attempt> {
@@ -97,12 +116,18 @@ impl RedisBackend {
 }
 
 impl LockBackend for RedisBackend {
+    type Listing = RedisListing;
+
     fn on_failover(&self, listener: FailoverListener) {
         self.topology.on_failover(listener);
     }
 
     async fn find_missing(&self, leases: &[(Resources, Owner)]) -> Vec<Presence> {
         self.presence_of(leases).await
+    }
+
+    fn connections(&self) -> &[Arc<Connections>] {
+        &self.connections
     }
 
     fn executor(&self) -> Result<Executor> {
@@ -195,11 +220,24 @@ impl LockBackend for RedisBackend {
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let resources = Resources::one(resource)?;
         self.check_open()?;
-        if let Topology::Cluster(cluster) = &self.topology {
-            return Box::pin(cluster.inspect(&resources)).await;
-        }
-        let node = self.topology.owner_of(&resources).await?;
-        node.inspect(&resources).await.map_err(NodeError::into_error)
+        self.topology.inspect(&resources).await
+    }
+
+    fn list(&self, prefix: &str) -> RedisListing {
+        RedisListing::new(prefix)
+    }
+
+    async fn next_page(&self, listing: &mut RedisListing) -> Result<Option<Locks>> {
+        self.check_open()?;
+        Box::pin(listing.next_page(&self.topology, self.connect_timeout)).await
+    }
+
+    async fn announce(&self, id: HolderId, holder: &Holder, lasts: Duration) -> Result<()> {
+        Box::pin(self.write_holder(id, holder, lasts)).await
+    }
+
+    async fn look_up_holder(&self, id: HolderId) -> Option<Holder> {
+        Box::pin(self.read_holder(id)).await.ok().flatten()
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {
@@ -221,6 +259,10 @@ impl LockBackend for RedisBackend {
 
     fn pending_cleanups(&self) -> usize {
         self.topology.nodes().iter().map(|node| node.pending_rollbacks()).sum()
+    }
+
+    fn abandon_connects(&self) {
+        self.pending_connects.abandon();
     }
 
     async fn close(&self) {

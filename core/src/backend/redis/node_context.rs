@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::connection::connect::Connector;
@@ -9,10 +10,15 @@ use crate::backend::redis::connection::route::Route;
 use crate::backend::redis::connection::server_clocks::ServerClocks;
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
 use crate::backend::redis::protocol::lease_args::Grouping;
-use crate::backend::redis::protocol::proof::Proof;
-use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
+use crate::backend::redis::protocol::operation::Operation;
+use crate::backend::redis::protocol::replies::ReplyContext;
+use crate::backend::redis::protocol::replies::proof::Proof;
 use crate::error::Error;
 use crate::runtime::clock::Clock;
+
+/// A cluster has many nodes: a connection for WAIT or for lone requests that is not used for this long is
+/// closed.
+pub(crate) const KEEP_IDLE: Duration = Duration::from_secs(60);
 
 /// One server and the ways to reach it. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +54,7 @@ impl NodeContext {
             address: &**connector.route(),
             operation,
             proof: Proof::NONE,
+            declared: settings.replicas,
             of_cluster: *of_cluster,
             prefix: settings.keys.prefix(),
         }

@@ -157,35 +157,6 @@ pub fn unsupported(message: impl Into<String>) -> Error {
     Error::Unsupported(Report::new(message).with_consequence(Consequence::NotGranted))
 }
 
-/// The same error, for who asked for an extension.
-pub fn of_extension(error: Error) -> Error {
-    with_consequence(error, [Consequence::NotExtended, Consequence::MayBeExtended])
-}
-
-/// The same error, for who handed a lease over.
-pub fn of_hand_over(error: Error) -> Error {
-    with_consequence(error, [Consequence::NotHandedOver; 2])
-}
-
-/// The same error, for who asked for a release.
-pub fn of_release(error: Error) -> Error {
-    with_consequence(error, [Consequence::NotReleased; 2])
-}
-
-/// With another consequence: of being refused, and of an unknown outcome.
-fn with_consequence(mut error: Error, [refused, unknown]: [Consequence; 2]) -> Error {
-    match &mut error {
-        Error::BackendUnavailable(report) | Error::Unsupported(report)
-            if report.consequence == Consequence::NotGranted =>
-        {
-            report.consequence = refused;
-        }
-        Error::OutcomeUnknown(report) => report.consequence = unknown,
-        _ => {}
-    }
-    error
-}
-
 /// Whether the error speaks of the connection rather than of what was asked for: a new connection may work.
 pub fn is_of_connection(error: &rusqlite::Error) -> bool {
     matches!(
@@ -282,6 +253,7 @@ pub fn malformed(column: usize, name: &str) -> rusqlite::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Call;
 
     fn failure(extended: c_int) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(ffi::Error::new(extended), Some("disk I/O error".to_owned()))
@@ -320,7 +292,7 @@ mod tests {
     fn a_path_that_reads_like_a_consequence_stays_as_it_is() {
         let path = Path::new("/d/Nothing was granted/locks.sqlite");
         for error in [replaced_too_often(path), unknown(path, "?"), unsupported(path.display().to_string())] {
-            for error in [of_extension(error.clone()), of_hand_over(error.clone()), of_release(error)] {
+            for error in [Call::Extend, Call::HandOver, Call::Release].map(|call| error.clone().of(call)) {
                 assert!(error.to_string().contains("/d/Nothing was granted/locks.sqlite"), "{error}");
             }
         }
@@ -339,10 +311,10 @@ mod tests {
         ];
         for error in errors {
             assert!(error.to_string().contains("granted"), "{error}");
-            for error in [of_extension(error.clone()), of_hand_over(error.clone()), of_release(error)] {
+            for error in [Call::Extend, Call::HandOver, Call::Release].map(|call| error.clone().of(call)) {
                 let message = error.to_string();
-                assert_eq!(message.matches("he lease ").count(), 1, "{message}");
-                assert!(!message.contains("granted") && message.contains("he lease "), "{message}");
+                assert_eq!(message.matches(". The l").count(), 1, "{message}");
+                assert!(!message.contains("granted"), "{message}");
             }
         }
     }

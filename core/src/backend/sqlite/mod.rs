@@ -42,6 +42,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use self::commit::operations;
+use self::commit::queries::{self, Page};
 pub use self::config::{Config, Durability};
 use self::environment::Environment;
 use self::process::background_undo::LeaseToUndo;
@@ -49,14 +50,15 @@ use self::process::lock_file::{FileUser, LockFile};
 use self::process::registry::Registry;
 use self::retry::RetryBudget;
 use self::store::access::Needs;
+use self::store::name::Name;
 use self::store::transaction::Tx;
 use crate::backend::Waiter;
 use crate::backend::contract::{
-    Attempt, Busy, Grant, Info, LockBackend, LossListener, Request, SyncBackend, not_adoptable,
+    Attempt, Busy, Grant, Info, LockBackend, Locks, LossListener, Request, SyncBackend, not_adoptable,
 };
 use crate::backend::guarantees::Guarantee;
-use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Owner, Resources, Ttl};
+use crate::error::{Call, Error, Result};
+use crate::lease::{AckPolicy, Holder, HolderId, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 use crate::runtime::executor::Executor;
 use crate::runtime::sync::Mutex;
@@ -145,7 +147,19 @@ impl SqliteBackend {
     }
 }
 
+/// A listing, in the order of the names.
+#[derive(Debug)]
+pub struct SqliteListing {
+    prefix: Arc<str>,
+    /// The last name that was looked at.
+    after: Option<Name>,
+    /// Whether it was the last of all.
+    is_done: bool,
+}
+
 impl LockBackend for SqliteBackend {
+    type Listing = SqliteListing;
+
     fn on_loss(&self, listener: LossListener) {
         let _ = self.listener.set(listener);
     }
@@ -199,7 +213,7 @@ impl LockBackend for SqliteBackend {
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::extend(tx, &resources, owner, ttl);
-        let sent = file.commits().submit(Needs::KEEP, absent, work).await.map_err(errors::of_extension)??;
+        let sent = file.commits().submit(Needs::KEEP, absent, work).await??;
         file.hold_until(sent + ttl.as_duration());
         Ok(sent)
     }
@@ -216,16 +230,14 @@ impl LockBackend for SqliteBackend {
         let work = move |tx: &mut Tx<'_>| operations::release(tx, &names, owner, stands_until);
         let released = file.commits().submit(Needs::END, false, work).await;
         let lease = || LeaseToUndo { resources: resources.clone(), owner, stands_until };
-        released
-            .inspect_err(|error| file.undo_after(error, lease, ttl.as_duration()))
-            .map_err(errors::of_release)
+        released.inspect_err(|error| file.undo_after(error, lease, ttl.as_duration()))
     }
 
     async fn hand_over(&self, resources: &Resources, owner: Owner) -> Result<()> {
         let absent = Err(operations::lost(resources.first(), "the lock file was deleted"));
         let resources = resources.clone();
         let work = move |tx: &mut Tx<'_>| operations::hand_over(tx, &resources, owner);
-        self.file()?.commits().submit(Needs::KEEP, absent, work).await.map_err(errors::of_hand_over)?
+        self.file()?.commits().submit(Needs::KEEP, absent, work).await?
     }
 
     async fn adopt(&self, request: &Request, from: Owner) -> Result<Grant> {
@@ -242,7 +254,41 @@ impl LockBackend for SqliteBackend {
     async fn inspect(&self, resource: &str) -> Result<Option<Info>> {
         let file = self.file()?;
         let resource = resource.to_owned();
-        file.commits().submit(Needs::READ, None, move |tx| operations::inspect(tx, &resource)).await
+        let poller = Arc::clone(file.poller());
+        let work = move |tx: &mut Tx<'_>| queries::inspect(tx, &resource, poller.waiters());
+        file.commits().submit(Needs::READ, None, work).await
+    }
+
+    fn list(&self, prefix: &str) -> SqliteListing {
+        SqliteListing { prefix: prefix.into(), after: None, is_done: false }
+    }
+
+    /// Each page is a read transaction of its own, so a listing keeps no snapshot.
+    async fn next_page(&self, listing: &mut SqliteListing) -> Result<Option<Locks>> {
+        let file = self.file()?;
+        if listing.is_done {
+            return Ok(None);
+        }
+        let (prefix, after) = (Arc::clone(&listing.prefix), listing.after.clone());
+        let poller = Arc::clone(file.poller());
+        let work = move |tx: &mut Tx<'_>| queries::list(tx, &prefix, after.as_ref(), poller.waiters());
+        let Page { locks, last } = file.commits().submit(Needs::READ, Page::default(), work).await?;
+        (listing.is_done, listing.after) = (last.is_none(), last);
+        Ok(Some(locks))
+    }
+
+    async fn announce(&self, id: HolderId, holder: &Holder, lasts: Duration) -> Result<()> {
+        let (file, holder) = (self.file()?, holder.clone());
+        let work = move |tx: &mut Tx<'_>| tx.write_holder(id, &holder, lasts);
+        let is_written = file.commits().submit(Needs::WRITE, false, work).await?;
+        is_written
+            .then_some(())
+            .ok_or_else(|| Error::unavailable("the lock file is gone, or has another table of holders"))
+    }
+
+    async fn look_up_holder(&self, id: HolderId) -> Option<Holder> {
+        let file = self.file().ok()?;
+        file.commits().submit(Needs::READ, None, move |tx| tx.holder(id)).await.ok().flatten()
     }
 
     async fn force_release(&self, resource: &str) -> Result<bool> {
@@ -324,7 +370,7 @@ impl SyncBackend for SqliteBackend {
         outcome
             .map(|has_run| has_run && released)
             .inspect_err(|error| file.undo_after(error, lease, RELEASE_SYNC_UNDO))
-            .map_err(errors::of_release)
+            .map_err(|error| error.of(Call::Release))
     }
 }
 

@@ -8,15 +8,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use self::closing::{Begun, Phase, StillHeld};
-use super::held_lease::{HeldLease, RELEASED};
-use super::lease_end::LeaseEnd;
-use super::{Manager, release_held};
+use super::Manager;
+use super::expiry::lease_end::LeaseEnd;
+use super::held_lease::{HeldLease, RELEASED, Was};
+use super::release::{Ended, release_held};
 use crate::backend::Backend;
 use crate::backend::contract::LockBackend;
 use crate::lease::Strategy;
 
 /// How long a closing manager waits for attempts that are still in flight. The backends bound each of them.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often calls are looked for that wait for a connection meanwhile.
+const ABANDON_EVERY: Duration = Duration::from_millis(10);
 /// Timers of the runtime pause while the host is suspended, time limits do not: no sleep is longer than this.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 impl Manager {
@@ -93,11 +96,12 @@ impl Manager {
         let held = self.take_all(drained);
         for (strategy, backend) in self.used() {
             let Ok(executor) = backend.executor() else { continue };
-            let leases: Vec<_> = held.iter().filter(|lease| lease.strategy == strategy).cloned().collect();
+            let leases: Vec<_> =
+                held.iter().filter(|(lease, _)| lease.strategy == strategy).cloned().collect();
             let (manager, backend, finished) = (Arc::clone(self), Arc::clone(backend), Arc::clone(finished));
             executor.spawn(async move {
                 manager.release_all(&backend, leases).await;
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, manager.idle()).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, manager.settled(&backend)).await;
                 backend.close().await;
                 drop(finished);
             });
@@ -105,26 +109,33 @@ impl Manager {
     }
 
     /// Ends all leases, and hands them over: the caller releases them.
-    fn take_all(&self, drained: bool) -> Vec<Arc<HeldLease>> {
+    fn take_all(&self, drained: bool) -> Vec<(Arc<HeldLease>, Ended)> {
         let held: Vec<_> = {
             let mut leases = self.leases.lock();
             leases.phase = Phase::Closed;
             leases.held.drain().map(|(_, held)| held).collect()
         };
+        self.closed.cancel();
         let now = self.clock.boot();
         let mut still_held = StillHeld::default();
         // Lost ones as well: an extension without acknowledgement may have revived them, and releasing
         // compares owners.
-        for lease in &held {
-            if drained && lease.is_awaited(now) {
+        let mut taken = Vec::with_capacity(held.len());
+        for lease in held {
+            let is_awaited = lease.is_awaited(now);
+            if drained && is_awaited {
                 still_held.add(lease.resources.first());
             }
-            if lease.end(RELEASED) && lease.watched.load(Ordering::SeqCst) {
+            let was = lease.end(RELEASED);
+            if was != Was::Ended && lease.watched.load(Ordering::SeqCst) {
                 (self.listener)(lease.id, LeaseEnd::closed(drained));
             }
+            // Closing ends it as a release does, which is no loss.
+            let ended = Ended::new(&lease, was, now);
+            taken.push((lease, ended));
         }
         self.closing.end_leases(drained, still_held);
-        held
+        taken
     }
 
     /// Why a lease ended that closing took away; `None` if nothing was taken away yet.
@@ -141,15 +152,29 @@ impl Manager {
         })
     }
 
-    async fn release_all(&self, backend: &Arc<Backend>, leases: Vec<Arc<HeldLease>>) {
+    async fn release_all(&self, backend: &Arc<Backend>, leases: Vec<(Arc<HeldLease>, Ended)>) {
         let mut releases = tokio::task::JoinSet::new();
-        for lease in leases {
+        for (lease, ended) in leases {
             let backend = Arc::clone(backend);
-            releases.spawn(async move { release_held(&backend, &lease, true).await });
+            releases.spawn(async move {
+                let outcome = release_held(&backend, &lease, ended.in_time).await;
+                (lease, ended, outcome)
+            });
         }
         while let Some(released) = releases.join_next().await {
-            if let Ok(released) = released {
-                let _ = self.record_release(released);
+            if let Ok((lease, ended, outcome)) = released {
+                let _ = self.record_release(&lease, ended, outcome);
+            }
+        }
+    }
+
+    /// Returns when no call is pending. Has those fail that wait for a connection, also if they come to that
+    /// later.
+    async fn settled(&self, backend: &Backend) {
+        loop {
+            backend.abandon_connects();
+            if tokio::time::timeout(ABANDON_EVERY, self.idle()).await.is_ok() {
+                return;
             }
         }
     }

@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use super::Manager;
 use super::held_lease::HeldLease;
+use super::observer::LossCause;
 use crate::backend::Backend;
 use crate::backend::contract::{LockBackend, Outage, Presence};
 use crate::lease::Strategy;
@@ -87,7 +88,7 @@ impl Manager {
         for (held, presence) in leases.into_iter().zip(answers) {
             match presence {
                 Presence::Held => {}
-                Presence::Missing => self.mark_lost(&held, NOT_THERE),
+                Presence::Missing => self.mark_lost(&held, LossCause::Failover, NOT_THERE),
                 Presence::Unknown => unknown.push(held),
             }
         }
@@ -117,6 +118,7 @@ async fn await_successor(manager: Weak<Manager>, strategy: Strategy, outage: Arc
     if let Ok(configured) = holder.configured(strategy) {
         // Before the leases are collected: a grant that is registered later is looked up for itself.
         configured.failovers.note(holder.clock.boot());
+        configured.announcement.forgotten();
     }
     let leases = concerned(&holder);
     drop(outage);

@@ -91,7 +91,9 @@ impl Manager {
 
     /// Renews once. Like every extension, it never revives a lease.
     pub(super) async fn renew(self: Arc<Self>, held: Arc<HeldLease>, run: Run) {
+        let times = (held.due(), self.clock.boot());
         let result = self.extend_held(&held, held.ttl).await;
+        self.record_renewal(&held, times, &result);
         let Some(renewal) = held.renewal() else { return };
         let run = run.after(&result);
         if let Some(at) = renewal.record(&held.times(), result, self.clock.boot()) {

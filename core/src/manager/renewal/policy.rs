@@ -239,7 +239,9 @@ impl Renewal {
         let RenewalLimits { max_hold, max_stall } = self.limits;
         Some(match self.state.lock().obstacle.as_ref()? {
             Obstacle::Unanswered => "its renewal was not answered in time".to_owned(),
-            Obstacle::Failing(error) => format!("it could not be renewed ({}: {error})", error.code()),
+            Obstacle::Failing(error) => {
+                format!("it could not be renewed ({}: {})", error.code(), error.what())
+            }
             Obstacle::Silent => format!(
                 "the event loop was blocked for longer than maxStallMs ({}), so it was not renewed",
                 max_stall.as_millis()

@@ -53,7 +53,7 @@ fn a_manager_without_leases_closes_at_once() {
     let (released, lost, ended) =
         (stage.acquire("released", 60_000), stage.acquire("lost", 60_000), stage.acquire("ended", 20));
     stage.release(released).recv().unwrap().unwrap();
-    stage.manager.mark_lost(&stage.held(lost), "on purpose");
+    stage.manager.mark_lost(&stage.held(lost), LossCause::Taken, "on purpose");
     std::thread::sleep(ms(30));
     assert_eq!(stage.manager.remaining(ended), Duration::ZERO);
     let closed = stage.close(RenewalLimits::FOREVER);
@@ -163,9 +163,9 @@ fn a_lease_that_no_handle_can_release_is_not_waited_for() {
 fn a_lease_that_expires_ends_the_wait_and_a_renewed_one_does_not() {
     let stage = Stage::in_real_time();
     stage.acquire("expires", 200);
-    let id = stage.take(renewed("renewed", 150));
+    let id = stage.take(renewed("renewed", 400));
     let closed = stage.close(RenewalLimits::FOREVER);
-    assert!(closed.recv_timeout(ms(500)).is_err());
+    assert!(closed.recv_timeout(ms(1000)).is_err());
     assert!(stage.manager.remaining(id) > Duration::ZERO, "renewed while draining");
     assert!(stage.manager.release_sync(id).unwrap());
     closed.recv_timeout(PATIENCE).unwrap();

@@ -15,7 +15,7 @@ impl Stage {
     /// For how much longer it is held.
     fn left(&self, name: &'static str) -> Option<Duration> {
         let found = self.start(move |manager| async move { manager.inspect(Strategy::Local, name).await });
-        found.recv().unwrap().unwrap().map(|info| info.remaining)
+        found.recv().unwrap().unwrap().map(|found| found.info.remaining)
     }
 }
 

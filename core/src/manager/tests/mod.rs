@@ -71,6 +71,7 @@ impl Stage {
         let heartbeat = Arc::new(FakeHeartbeat::default());
         let manager = Manager::new(
             [(Strategy::Local, local)],
+            Holder::named("test"),
             time,
             listener,
             Arc::clone(&heartbeat) as Arc<dyn Heartbeat>,
@@ -100,7 +101,13 @@ impl Stage {
         let call =
             self.start(move |manager| async move { manager.acquire(Strategy::Local, wanted, None).await });
         match call.recv().unwrap() {
-            Ok(Acquired::Granted { id, .. }) => id,
+            Ok(Acquired::Granted { id, held, .. }) => {
+                // What is delivered is renewed only once it is taken.
+                if held.renewal().is_none() {
+                    assert!(held.deliver(self.manager.clock.boot()), "it came in time");
+                }
+                id
+            }
             other => panic!("not granted: {other:?}"),
         }
     }
@@ -197,7 +204,11 @@ fn a_holder_is_notified_a_margin_before_its_current_deadline() {
     stage.clock.advance(ms(2_700));
     assert_eq!(stage.manager.warn_if_due(&held), None);
     let messages = stage.notified.lock().clone();
-    assert!(messages.iter().any(|(lease, message)| *lease == id && message.contains("the lease ends in")));
+    assert!(
+        messages
+            .iter()
+            .any(|(lease, message)| *lease == id && message.contains(" ms after this was reported"))
+    );
     assert!(stage.manager.remaining(id) > Duration::ZERO, "notified before it ends");
     assert!(!stage.manager.watch(id).unwrap(), "too late to be notified");
 }

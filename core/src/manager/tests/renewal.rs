@@ -20,7 +20,8 @@ fn lease(start: BootInstant, limits: RenewalLimits) -> HeldLease {
         acks: AckPolicy::default(),
         waiter: None,
     };
-    HeldLease::new(Strategy::Local, &request, start, request.ttl.deadline(start), Some(limits), None)
+    let grant = Grant { token: 1, sent: start, acks: None };
+    HeldLease::new(Strategy::Local, &request, &grant, request.ttl.deadline(start), Some(limits), None)
 }
 
 fn decide(held: &HeldLease, at: BootInstant, heartbeat: &FakeHeartbeat) -> Decision {
@@ -69,13 +70,13 @@ fn what_was_delivered_is_renewed_only_once_it_is_taken() {
     let due = start + ms(10_000);
     // On its way to a holder whose event loop is blocked, say.
     assert_eq!(decide(&held, due, &heartbeat), Decision::Renew);
-    held.deliver();
+    assert!(held.deliver(due));
     let Decision::Wait(next) = decide(&held, due, &heartbeat) else { panic!("it is not taken yet") };
     assert!(next > due && next < due + ms(2_000), "it may be taken any moment");
     assert_eq!(decide(&held, held.warning(), &heartbeat), Decision::Stop);
     held.renewal().unwrap().take();
     assert_eq!(decide(&held, next, &heartbeat), Decision::Renew);
-    held.deliver();
+    assert!(held.deliver(due));
     assert_eq!(decide(&held, next, &heartbeat), Decision::Renew, "taken once and for all");
 }
 
@@ -236,7 +237,10 @@ fn the_notification_says_why_a_lease_was_not_renewed() {
     assert_eq!(decide(&held, stage.clock.clock().boot(), &stage.heartbeat), Decision::Stop);
     stage.manager.warn_if_due(&held);
     let message = stage.notified.lock()[0].1.clone();
-    assert!(message.contains("ends in 398 ms") && message.contains("maxHoldMs (1)"), "{message}");
+    assert!(
+        message.contains("ends 398 ms after this was reported") && message.contains("maxHoldMs (1)"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -252,7 +256,7 @@ fn the_notification_after_a_long_stop_says_when_the_lease_ended() {
     for held in [&kept, &left] {
         stage.manager.warn_if_due(held);
         let message = stage.manager.lease_end(held.id).unwrap().message(stage.clock.clock().boot());
-        assert!(message.contains("ended 8000 ms ago"), "{message}");
+        assert!(message.contains("ended 8000 ms before this was reported"), "{message}");
         let notified = stage.notified.lock();
         assert!(notified.iter().any(|(lease, told)| *lease == held.id && *told == message), "{notified:?}");
     }
@@ -269,8 +273,8 @@ fn the_notification_after_a_long_stop_says_when_the_lease_ended() {
 fn why_a_lease_was_lost_is_remembered() {
     let stage = Stage::new();
     let id = stage.acquire("r", 10_000);
-    stage.manager.mark_lost(&stage.held(id), "its file burnt");
-    stage.manager.mark_lost(&stage.held(id), "and something else");
+    stage.manager.mark_lost(&stage.held(id), LossCause::File, "its file burnt");
+    stage.manager.mark_lost(&stage.held(id), LossCause::Taken, "and something else");
     stage.clock.advance(ms(60_000));
     let message = stage.manager.lease_end(id).unwrap().message(stage.clock.clock().boot());
     assert!(message.contains("the lease is lost: its file burnt"), "{message}");
@@ -282,7 +286,7 @@ fn a_lost_lease_is_not_counted_as_held() {
     let stage = Stage::new();
     let [lost, kept] = ["lost", "kept"].map(|name| stage.acquire(name, 10_000));
     assert_eq!(stage.manager.stats().held, 2);
-    stage.manager.mark_lost(&stage.held(lost), "on purpose");
+    stage.manager.mark_lost(&stage.held(lost), LossCause::Taken, "on purpose");
     assert_eq!(stage.manager.stats().held, 1);
     stage.clock.advance(ms(9_897));
     assert_eq!(stage.manager.stats().held, 1, "it ends in a millisecond");
@@ -319,5 +323,5 @@ fn the_timers_renew_one_lease_and_report_the_end_of_another() {
     assert!(stage.manager.stats().extended >= 2, "{:?}", stage.manager.stats());
     let messages = stage.notified.lock().clone();
     let [(lease, message)] = &messages[..] else { panic!("{messages:?}") };
-    assert!(*lease == left && message.contains("the lease ends in"), "{message}");
+    assert!(*lease == left && message.contains(" ms after this was reported"), "{message}");
 }

@@ -211,9 +211,10 @@ impl Member {
         }
     }
 
-    /// An error of this node, in a list that names each node before it: whole, because its end is the remedy.
+    /// An error of this node, in a list that names each node before it: with its end, which is the remedy.
+    /// What it means for the lease, the other nodes decide, too.
     pub fn reason(&self, error: &Error) -> String {
-        let message = error.to_string();
+        let message = error.what();
         let message = message.strip_prefix(&format!("redis at {}: ", self.address)).unwrap_or(&message);
         message.trim_end_matches('.').to_owned()
     }

@@ -161,7 +161,7 @@ impl Round {
         }
         let at_home = self.home.map_or(Answer::NotSent, |home| self.answers[home]);
         let may_keep = self.keeps < MAX_KEEPS && now < limits.keep_until;
-        if may_keep && self.is_contended() && !self.is_leased() {
+        if may_keep && self.is_contended() && self.leased_token().is_none() {
             match at_home {
                 Answer::Granted => return Decision::Keep,
                 // If this owner has it, and gave way, all contenders might.
@@ -218,10 +218,35 @@ impl Round {
         self.held().next().is_some()
     }
 
-    /// Whether one lease is held by a majority, so that it is not a contender's that failed.
-    fn is_leased(&self) -> bool {
-        let with = |token| self.held().filter(|&(_, other)| other == token).count();
-        self.held().any(|(_, token)| with(token) >= self.need)
+    /// The token of the lease that a majority holds, so that it is not a contender's that failed.
+    pub fn leased_token(&self) -> Option<u64> {
+        self.held().map(|(_, token)| token).find(|&token| self.with(token) >= self.need)
+    }
+
+    /// The tokens that may be that of the lease: of each owner that has a majority together with the nodes
+    /// that said nothing.
+    pub fn possible_tokens(&self) -> Vec<u64> {
+        let silent = |answer| matches!(answer, Answer::NotSent | Answer::Asked | Answer::Gone);
+        let unknown = self.count(silent);
+        let mut tokens: Vec<_> = self.held().map(|(_, token)| token).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens.retain(|&token| self.with(token) + unknown >= self.need);
+        tokens
+    }
+
+    /// Whether several owners have nodes, and one of them may have a majority with those that have not
+    /// answered.
+    pub fn may_be_leased(&self) -> bool {
+        let asked = self.count(|answer| answer == Answer::Asked);
+        let held = self.held().count();
+        let may_be = |token| self.with(token) < held && self.with(token) + asked >= self.need;
+        self.leased_token().is_none() && self.held().any(|(_, token)| may_be(token))
+    }
+
+    /// How many nodes this token has.
+    fn with(&self, token: u64) -> usize {
+        self.held().filter(|&(_, other)| other == token).count()
     }
 
     fn held(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {

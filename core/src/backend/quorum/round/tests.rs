@@ -174,3 +174,29 @@ fn how_long_it_is_held_may_be_unknown() {
     assert_eq!(decide(3, &[unknown, unknown]), Decision::GiveUp(Failure::Busy(None)));
     assert_eq!(decide(5, &[unknown, held(3, 7), held(4, 7), held(5, 7)]), busy(4));
 }
+
+#[test]
+fn whether_a_lease_is_held_beside_contenders_the_others_may_tell() {
+    let told = |nodes, answers: &[Answer]| {
+        let round = round(nodes, answers);
+        (round.leased_token(), round.may_be_leased())
+    };
+    assert_eq!(told(3, &[held(9, 4), held(7, 5)]), (None, true), "the third tells");
+    assert_eq!(told(3, &[held(9, 4), held(7, 5), held(7, 5)]), (Some(5), false));
+    assert_eq!(told(3, &[held(9, 4), held(7, 5), held(7, 6)]), (None, false), "there is none");
+    assert_eq!(told(3, &[held(9, 4), held(7, 5), Gone]), (None, false));
+    assert_eq!(told(3, &[held(7, 5)]), (None, false), "no other owner is known");
+    assert_eq!(told(5, &[held(9, 4), held(7, 5), held(7, 6)]), (None, true));
+    assert_eq!(told(5, &[held(9, 4), held(7, 5), held(7, 6), Granted]), (None, false));
+}
+
+#[test]
+fn which_owners_may_have_the_lease() {
+    let possible = |nodes, answers: &[Answer]| round(nodes, answers).possible_tokens();
+    assert_eq!(possible(3, &[held(9, 4), held(7, 5)]), [4, 5], "the third may tell");
+    assert_eq!(possible(3, &[held(9, 4), held(7, 5), Gone]), [4, 5], "the third may have either");
+    assert_eq!(possible(3, &[held(9, 4), held(7, 5), held(7, 5)]), [5]);
+    assert_eq!(possible(3, &[held(9, 4), held(7, 5), held(7, 6)]), []);
+    assert_eq!(possible(3, &[held(7, 5), Granted, Gone]), [5]);
+    assert_eq!(possible(5, &[held(9, 4), held(7, 5), held(7, 5), Granted, Gone]), [5]);
+}

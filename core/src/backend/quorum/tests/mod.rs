@@ -77,6 +77,10 @@ fn lock_key(name: &str) -> String {
     format!("fencelock:{{{name}}}:lock")
 }
 
+fn fence_key(name: &str) -> String {
+    format!("fencelock:{{{name}}}:fence")
+}
+
 /// On how many of these servers the resource is locked.
 fn locked(servers: &[Server], name: &str) -> usize {
     servers.iter().filter(|server| server.exists(&lock_key(name))).count()

@@ -77,17 +77,49 @@ fn a_node_that_does_not_vote_is_the_home_of_nothing() {
 
 #[test]
 fn a_waiter_whose_home_is_free_relies_on_another_node() {
+    // As if a contender had it when the majority was granted.
+    relies_on_another_node(|home, name| {
+        home.run::<i64>(&["DEL", &lock_key(name)]);
+    });
+}
+
+#[test]
+fn a_waiter_whose_home_a_dead_contender_has_relies_on_another_node() {
+    relies_on_another_node(give_to_dead_contender);
+}
+
+#[test]
+fn a_waiter_whose_home_a_dead_contender_has_relies_on_another_node_although_the_third_does_not_answer() {
+    let silent = Duration::from_secs(3);
+    relies_on_another_node_if(give_to_dead_contender, |third| third.delay(silent));
+}
+
+/// As if a contender that died had it when the majority was granted.
+fn give_to_dead_contender(home: &Server, name: &str) {
+    let token: u64 = home.run(&["GET", &fence_key(name)]);
+    let owner = Owner::random().to_string();
+    home.run::<()>(&["SET", &lock_key(name), &owner, "PX", "10000"]);
+    home.run::<()>(&["SET", &fence_key(name), &(token - 1).to_string(), "PX", "60000"]);
+}
+
+fn relies_on_another_node(lose: impl Fn(&Server, &str)) {
+    relies_on_another_node_if(lose, |_| ());
+}
+
+/// A majority has the lease; the home is as `lose` leaves it, and one node of the lease as `silence` does.
+fn relies_on_another_node_if(lose: impl Fn(&Server, &str), silence: impl Fn(&Proxy)) {
     if !available() {
         return;
     }
     let servers = servers(3);
-    let backend = backend(&servers);
+    let third = Proxy::start(servers[1].port);
+    let backend = backend_with(options(vec![servers[0].url(), third.url(), servers[2].url()]));
     let name = homed_at(&backend, 2);
     let lease = request(&name, 10_000);
     granted(acquire(&backend, &lease));
     sleep(MOMENT);
-    // As if a contender had it when the majority was granted.
-    let _: i64 = servers[2].run(&["DEL", &lock_key(&name)]);
+    lose(&servers[2], &name);
+    silence(&third);
     let waiter = Waiter::new(false);
     let wanted = Request { waiter: Some(waiter.clone()), ..request(&name, 10_000) };
     let (to_wait, outcomes) = (Arc::clone(&backend), Arc::clone(&backend));
@@ -101,11 +133,12 @@ fn a_waiter_whose_home_is_free_relies_on_another_node() {
         }
     };
     let first = remaining(Owner::random());
-    assert!(first < Duration::from_secs(1), "no node knows of it: {first:?}");
+    assert!(first < Duration::from_secs(1), "no node of the lease knows of it: {first:?}");
     let second = remaining(Owner::random());
     assert!(second > Duration::from_secs(1), "it polls after {second:?}");
-    assert!(release(&backend, &lease).unwrap());
+    let releasing = std::thread::spawn(move || release(&backend, &lease));
     on_io(async move { timeout(MOMENT, waiter.woken()).await }).expect("the release wakes it");
+    let _ = releasing.join().unwrap();
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::tls::{Tls, TlsSettings};
+use crate::backend::connections::Server;
 use crate::error::Result;
 
 /// Where a server listens. Messages show its `Display`; it contains no secret.
@@ -43,6 +44,15 @@ impl Address {
             None => Self::Tcp { host: address, port },
             Some(tls) => Self::Tls { host: address, port, tls: Arc::new(tls.for_host(host)?) },
         })
+    }
+
+    /// Without how it is encrypted.
+    pub fn server(&self) -> Server {
+        let (address, port) = match self {
+            Self::Tcp { host, port } | Self::Tls { host, port, .. } => (host.clone(), Some(*port)),
+            Self::Unix(path) => (path.display().to_string(), None),
+        };
+        Server { address, port }
     }
 
     /// Another server of the same deployment, encrypted in the same way.

@@ -13,6 +13,17 @@ pub(crate) struct Endpoint {
     pub settings: Arc<Settings>,
 }
 
+impl Endpoint {
+    /// Whether it has leases: only then are connections to it counted.
+    pub fn has_leases(&self) -> bool {
+        use ServerKind::{ClusterNode, ClusterPrimary, Primary, Replica, Sentinel, Voter};
+        match self.kind {
+            Primary | ClusterPrimary | Voter => true,
+            ClusterNode | Replica | Sentinel => false,
+        }
+    }
+}
+
 /// What a server must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ServerKind {

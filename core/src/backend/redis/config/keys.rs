@@ -1,5 +1,5 @@
-//! The keys of a resource (its lock, its fence and its wait queue, always in one hash slot), and the channel
-//! for wake-ups.
+//! The keys of a resource (its lock, its fence and its wait queue, always in one hash slot), that of a
+//! holder, and the channel for wake-ups.
 
 use std::io::Write;
 
@@ -41,6 +41,8 @@ pub(crate) enum KeyKind {
     Fence,
     /// Holds the waiters, as long as there are any; see `wait_queue.lua`.
     Queue,
+    /// Holds who a manager is; in place of the resource is its id.
+    Holder,
 }
 
 impl Keys {
@@ -123,6 +125,7 @@ impl Keys {
             KeyKind::Lock => b"}:lock",
             KeyKind::Fence => b"}:fence",
             KeyKind::Queue => b"}:line",
+            KeyKind::Holder => b"}:holder",
         };
         out.write_all(self.prefix.as_bytes())?;
         if resource.starts_with('}') {
@@ -135,6 +138,12 @@ impl Keys {
             out.write_all(resource.as_bytes())?;
         }
         out.write_all(suffix)
+    }
+
+    /// The key of the lock, as text.
+    #[cfg(test)]
+    pub fn lock_name(&self, resource: &str) -> String {
+        self.name(resource, KeyKind::Lock)
     }
 
     /// The key as text.
@@ -200,7 +209,9 @@ mod tests {
         for resource in confusing_names() {
             let lock = keys.name(&resource, KeyKind::Lock);
             assert_ne!(hash_tag(&lock), lock, "{resource:?} has no tag");
-            for other in [KeyKind::Fence, KeyKind::Queue].map(|kind| keys.name(&resource, kind)) {
+            for other in
+                [KeyKind::Fence, KeyKind::Queue, KeyKind::Holder].map(|kind| keys.name(&resource, kind))
+            {
                 assert_eq!(hash_tag(&lock), hash_tag(&other), "{resource:?}");
                 assert_eq!(slot(&lock), slot(&other), "{resource:?}");
             }
@@ -213,7 +224,7 @@ mod tests {
         for prefix in ["a", "a:x", "x", "a:"] {
             let keys = Keys::new(prefix).unwrap();
             for resource in confusing_names() {
-                for kind in [KeyKind::Lock, KeyKind::Fence, KeyKind::Queue] {
+                for kind in [KeyKind::Lock, KeyKind::Fence, KeyKind::Queue, KeyKind::Holder] {
                     let key = (prefix, resource.clone(), kind);
                     if let Some(other) = seen.insert(keys.name(&resource, kind), key.clone()) {
                         panic!("{key:?} and {other:?} share a key");

@@ -7,6 +7,7 @@ mod deployment_url;
 pub(crate) mod endpoint;
 mod hosts;
 pub(crate) mod keys;
+pub(crate) mod lock_names;
 mod options;
 mod settings;
 pub(crate) mod slot;
@@ -23,6 +24,9 @@ use self::credentials::{CredentialSource, Credentials, Login};
 use self::deployment::Reach;
 pub(crate) use self::deployment::{ClusterConfig, Deployment, SentinelConfig};
 use self::keys::Keys;
+pub(crate) use self::options::DEFAULT_REPLICAS;
+#[cfg(unix)]
+pub use self::options::ReadingLoop;
 pub use self::options::{Location, Options, SentinelLogin, SentinelOptions};
 pub use self::settings::Settings;
 pub use self::tls::TlsOptions;
@@ -47,6 +51,7 @@ impl Config {
             }
         }
         let keys = Keys::new(&options.prefix)?;
+        let (connections, pending_connects) = (Arc::default(), Arc::default());
         let with = |credentials, db: Option<u32>| {
             Arc::new(Settings {
                 credentials,
@@ -56,6 +61,10 @@ impl Config {
                 connect_timeout: Duration::from_millis(options.connect_timeout_ms.into()),
                 command_timeout: Duration::from_millis(options.command_timeout_ms.into()),
                 keys: keys.clone(),
+                connections: Arc::clone(&connections),
+                pending_connects: Arc::clone(&pending_connects),
+                #[cfg(unix)]
+                event_loop: options.event_loop.clone(),
             })
         };
         let settings = |login: Login| {

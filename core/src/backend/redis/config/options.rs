@@ -1,9 +1,15 @@
 //! What the user gave, with defaults filled in.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::credentials::AskedCredentials;
 use super::tls::TlsOptions;
+#[cfg(unix)]
+use crate::runtime::event_loop::EventLoop;
+
+/// How many replicas a primary is declared to have by those who do not say.
+pub(crate) const DEFAULT_REPLICAS: u32 = 2;
 
 /// How to reach a deployment.
 pub struct Options {
@@ -34,6 +40,21 @@ pub struct Options {
     pub command_timeout_ms: u32,
     /// Prefix of every key: 1 to 64 bytes without braces, whitespace and control characters.
     pub prefix: String,
+    /// What reads the sockets of calls that are made one after another.
+    #[cfg(unix)]
+    pub event_loop: Option<ReadingLoop>,
+}
+
+/// An event loop that reads sockets.
+#[cfg(unix)]
+#[derive(Clone)]
+pub struct ReadingLoop(pub Arc<dyn EventLoop>);
+
+#[cfg(unix)]
+impl fmt::Debug for ReadingLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadingLoop")
+    }
 }
 
 /// Where the servers of a deployment are found.
@@ -74,7 +95,7 @@ impl Options {
     pub fn new(location: Location) -> Self {
         Self {
             location,
-            replicas: 2,
+            replicas: DEFAULT_REPLICAS,
             durable: false,
             username: None,
             password: None,
@@ -86,6 +107,8 @@ impl Options {
             connect_timeout_ms: 5_000,
             command_timeout_ms: 2_000,
             prefix: "fencelock".into(),
+            #[cfg(unix)]
+            event_loop: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use redis::Value;
@@ -10,13 +10,16 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+#[cfg(unix)]
+use super::inline::socket::InlineSocket;
 use super::login_watch::LoginWatch;
 use super::messages::Messages;
-use super::route::{Membership, Retire};
+use super::route::{Membership, Retire as _};
 use super::timeout::ResettableTimeout;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::connections::{Change, OpenConnection};
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::refusals::is_wrong_server;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::refusals::wrong_server;
 use crate::backend::redis::protocol::values::error_text;
 use crate::runtime::sync::Mutex;
 
@@ -74,12 +77,20 @@ pub(super) struct Shared {
     pub outbound: Notify,
     /// The time limit of the first pending exchange.
     pub timeout: ResettableTimeout,
+    /// If no task reads and writes.
+    #[cfg(unix)]
+    pub inline: Option<InlineSocket>,
 }
 
 pub(super) struct State {
     pub packer: Packer,
     /// Packed and not yet given to the stream.
     pub outbound: Vec<u8>,
+    /// On an inline connection: what its socket has not accepted yet, and whether a task writes it.
+    #[cfg(unix)]
+    pub rest: Vec<u8>,
+    #[cfg(unix)]
+    pub is_writing_rest: bool,
     /// Exchanges whose replies are still to come, in the order of their commands.
     pub pending: VecDeque<PendingExchange>,
     /// Bytes packed so far, and how many of them may have left.
@@ -91,6 +102,8 @@ pub(super) struct State {
     pub any_reply: bool,
     /// Until its generation is over.
     pub membership: Option<Membership>,
+    /// If its server has leases.
+    pub counted: Option<OpenConnection>,
     /// If there may be others than the credentials it logged in with.
     pub login: Option<Arc<LoginWatch>>,
     /// Why the server is not the right one: nothing is sent any more.
@@ -125,12 +138,17 @@ impl State {
         Self {
             packer: Packer::new(),
             outbound: Vec::new(),
+            #[cfg(unix)]
+            rest: Vec::new(),
+            #[cfg(unix)]
+            is_writing_rest: false,
             pending: VecDeque::new(),
             packed: 0,
             left: 0,
             messages,
             any_reply: false,
             membership: None,
+            counted: None,
             login: None,
             retired: None,
             broken: None,
@@ -141,13 +159,24 @@ impl State {
 
 impl Shared {
     pub fn new(messages: Option<Messages>) -> Self {
-        let state = Mutex::new(State::new(messages));
-        Self { state, outbound: Notify::new(), timeout: ResettableTimeout::default() }
+        Self {
+            state: Mutex::new(State::new(messages)),
+            outbound: Notify::new(),
+            timeout: ResettableTimeout::default(),
+            #[cfg(unix)]
+            inline: None,
+        }
+    }
+
+    /// Of a connection without tasks that read and write.
+    #[cfg(unix)]
+    pub fn new_inline(socket: InlineSocket) -> Self {
+        Self { inline: Some(socket), ..Self::new(None) }
     }
 
     /// See [`super::Connection::send`].
     pub fn send<const N: usize>(
-        &self,
+        self: &Arc<Self>,
         replies: [usize; N],
         limit: Duration,
         pack: impl FnOnce(&mut Packer, &mut Vec<u8>),
@@ -191,9 +220,29 @@ impl Shared {
         if first {
             self.set_timeout(state);
         }
-        drop(guard);
-        self.outbound.notify_one();
+        self.write_out(guard);
         Ok(exchanges)
+    }
+
+    /// Has what was packed written. If that fails, the exchanges end.
+    fn write_out(
+        self: &Arc<Self>,
+        #[cfg_attr(not(unix), expect(unused_mut, reason = "written by a task"))] mut state: MutexGuard<
+            '_,
+            State,
+        >,
+    ) {
+        #[cfg(unix)]
+        if let Some(inline) = &self.inline {
+            let written = self.write_inline(inline, &mut state);
+            drop(state);
+            if let Err(why) = written {
+                self.fail(&why);
+            }
+            return;
+        }
+        drop(state);
+        self.outbound.notify_one();
     }
 
     /// Gives a reply to the first pending exchange. Fails if it cannot be for that: then it is not known
@@ -221,6 +270,10 @@ impl Shared {
         }
         if let (Some(login), Value::ServerError(error)) = (&state.login, &reply) {
             login.hear(error);
+        }
+        #[cfg(unix)]
+        if let Some(inline) = &self.inline {
+            inline.replied();
         }
         let first = state.pending.front_mut().expect("an exchange expects this reply");
         first.missing -= 1;
@@ -284,15 +337,21 @@ impl Shared {
 
     /// It broke, which may mean that the server was replaced.
     pub fn fail(&self, why: &str) {
-        let membership = self.state.lock().membership.take();
+        let (membership, counted) = {
+            let mut state = self.state.lock();
+            (state.membership.take(), state.counted.take())
+        };
         if let Some(membership) = membership {
             membership.route.broke(why);
         }
         self.break_off(why);
+        if let Some(counted) = counted {
+            counted.end(Change::Broken, why);
+        }
     }
 
     pub fn break_off(&self, why: &str) {
-        let (pending, tasks, left, why) = {
+        let (pending, tasks, counted, left, why) = {
             let mut state = self.state.lock();
             if state.broken.is_some() {
                 return;
@@ -300,46 +359,27 @@ impl Shared {
             let why: Arc<str> = why.into();
             state.broken = Some(Arc::clone(&why));
             state.outbound = Vec::new();
+            #[cfg(unix)]
+            {
+                state.rest = Vec::new();
+            }
             state.messages = None;
-            (std::mem::take(&mut state.pending), std::mem::take(&mut state.tasks), state.left, why)
+            let (pending, tasks) = (std::mem::take(&mut state.pending), std::mem::take(&mut state.tasks));
+            (pending, tasks, state.counted.take(), state.left, why)
         };
+        if let Some(counted) = counted {
+            counted.end(Change::Closed, &why);
+        }
         // Closes both halves; the calling task ends by itself or at its next await.
         tasks.iter().for_each(AbortHandle::abort);
+        #[cfg(unix)]
+        if let Some(inline) = &self.inline {
+            inline.shut_down();
+        }
         for PendingExchange { start, mut replies, unproved, done, .. } in pending {
             replies.truncate(replies.len() - unproved);
             let broken = Some(Break { sent: left > start, why: Arc::clone(&why) });
             let _ = done.send(Response { replies, broken });
         }
     }
-}
-
-impl Retire for Shared {
-    fn retire(&self, why: &Arc<str>) {
-        let idle = {
-            let mut state = self.state.lock();
-            state.retired.get_or_insert_with(|| Arc::clone(why));
-            state.pending.is_empty()
-        };
-        if idle {
-            self.break_off(why);
-        }
-    }
-
-    fn cut(&self, why: &Arc<str>) {
-        self.state.lock().retired.get_or_insert_with(|| Arc::clone(why));
-        self.break_off(why);
-    }
-}
-
-/// Why a reply means that its server is not the right one.
-fn wrong_server(reply: &Value) -> Option<Arc<str>> {
-    let said = match reply {
-        Value::ServerError(error) => Some(error).filter(|error| is_wrong_server(error)),
-        Value::Array(items) => items.iter().find_map(|item| match item {
-            Value::ServerError(error) if is_wrong_server(error) => Some(error),
-            _ => None,
-        }),
-        _ => None,
-    };
-    said.map(|error| format!("this is not the right server any more: {}", error_text(error)).into())
 }

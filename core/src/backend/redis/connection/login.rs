@@ -10,7 +10,7 @@ use super::exchanges::{Exchange, Shared};
 use super::login_watch::LoginWatch;
 use super::route::Retire;
 use crate::backend::redis::config::credentials::{AskedCredentials, Credentials};
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::backend::redis::protocol::values::error_text;
 
 impl Connection {

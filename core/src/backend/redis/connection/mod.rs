@@ -1,12 +1,16 @@
 //! How do bytes travel? One pipelined connection: exchanges go in, and each gets every reply that was read,
 //! and the reason why there are no more ([`exchanges`]). [`connect`] makes one and logs in,
-//! [`tasks`] read and write, and [`shared`] is the one without WAIT.
+//! [`tasks`] read and write, or its callers and their event loop do ([`inline`]). [`shared`] is the one
+//! without WAIT.
 
 pub(crate) mod connect;
 mod exchanges;
+#[cfg(unix)]
+mod inline;
 mod login;
 mod login_watch;
 pub(crate) mod messages;
+mod retirement;
 pub(crate) mod route;
 pub(crate) mod server_clocks;
 pub(crate) mod shared;
@@ -20,11 +24,14 @@ use std::time::Duration;
 
 use self::exchanges::Shared;
 pub(crate) use self::exchanges::{Break, Exchange, Response};
+#[cfg(unix)]
+pub(crate) use self::inline::socket::Socket;
 pub(crate) use self::messages::Messages;
 use self::route::{Membership, Route};
 pub(crate) use self::tasks::Transport;
 use super::protocol::decoder::Decoder;
 use super::protocol::packer::Packer;
+use crate::backend::connections::{Change, Connections, Server};
 
 /// A connection to one server. Tasks own its halves, so that a dropped caller never leaves half a command or
 /// half a reply behind. Dropping it closes it.
@@ -53,6 +60,23 @@ impl Connection {
         let membership = Membership { route: Arc::clone(route), generation };
         self.shared.state.lock().membership = Some(membership);
         true
+    }
+
+    /// Is counted among these connections until it ends.
+    pub fn count(&self, connections: &Arc<Connections>, server: Server, has_all: bool) {
+        if !self.is_open() {
+            return;
+        }
+        let counted = connections.opened(server, has_all);
+        let mut state = self.shared.state.lock();
+        match state.broken.clone() {
+            None => state.counted = Some(counted),
+            // Meanwhile.
+            Some(why) => {
+                drop(state);
+                counted.end(Change::Broken, &why);
+            }
+        }
     }
 
     /// The server is not the right one: sends nothing to it any more, on any connection.

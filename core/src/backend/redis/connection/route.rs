@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
-use crate::backend::redis::protocol::redirect::Redirect;
+use crate::backend::redis::protocol::replies::redirect::Redirect;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
 

@@ -9,7 +9,7 @@ use super::connect::Connector;
 use super::{Break, Connection, Exchange, Response};
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::refusals::{is_not_loaded, is_wrong_server};
+use crate::backend::redis::protocol::replies::refusals::{is_not_loaded, is_wrong_server};
 use crate::backend::redis::protocol::scripts::Script;
 use crate::error::{Error, Result};
 use crate::runtime::sync::Mutex;
@@ -70,6 +70,11 @@ impl SharedConnection {
             return Ok(open);
         }
         let came = Instant::now();
+        // Also those that wait for the one that connects: otherwise each of them would connect next.
+        self.settings.pending_connects.wait(self.make(came)).await
+    }
+
+    async fn make(&self, came: Instant) -> Result<Arc<Connection>> {
         let _only_one = self.connecting.lock().await;
         if let Some(open) = self.get_open() {
             return Ok(open);

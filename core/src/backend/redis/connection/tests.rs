@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::{Connection, Response, Transport};
 use crate::backend::redis::protocol::decoder::Decoder;
-use crate::backend::redis::protocol::expected::ExpectedReply::{Echo, Integer, Script, Text};
-use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply::{Echo, Integer, Script, Text};
+use crate::backend::redis::protocol::replies::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::values::error_text;
 
 pub(super) fn pair() -> (Connection, DuplexStream) {

@@ -8,9 +8,9 @@ use tokio::time::{Instant, timeout_at};
 use super::clocks::ReplicaClock;
 use crate::backend::guarantees::Skew;
 use crate::backend::redis::config::endpoint::Endpoint;
-use crate::backend::redis::connection::connect::open;
+use crate::backend::redis::connection::connect::{Purpose, open};
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::backend::redis::protocol::values::{error_text, micros, printable};
 use crate::runtime::clock::Clock;
 
@@ -50,7 +50,8 @@ pub(super) async fn clocks(node: &NodeContext, info: &str) -> Vec<ReplicaClock> 
 }
 
 async fn clock(endpoint: &Endpoint, clock: &Clock) -> Result<Skew, String> {
-    let (connection, _) = open(endpoint, None).await.map_err(|error| reason(&error.to_string()))?;
+    let (connection, _) =
+        open(endpoint, Purpose::Commands).await.map_err(|error| reason(&error.to_string()))?;
     let sent = clock.wall_micros();
     let asked = connection.send([1], TIME, |packer, out| {
         packer.command(out, ExpectedReply::List, |cmd| {

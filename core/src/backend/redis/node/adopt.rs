@@ -6,8 +6,8 @@ use super::{Node, NodeError, NodeResult, finite};
 use crate::backend::contract::{Grant, Request, not_adoptable};
 use crate::backend::redis::pipeline::batch::{Late, LeaseOutcome};
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
-use crate::backend::redis::protocol::proof::Proof;
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::operation::Operation;
+use crate::backend::redis::protocol::replies::proof::Proof;
 use crate::backend::redis::protocol::scripts::pack_give_back;
 use crate::lease::{Acks, Owner};
 

@@ -1,6 +1,6 @@
 //! Why a node did not do what it was asked for.
 
-use crate::backend::redis::protocol::redirect::Elsewhere;
+use crate::backend::redis::protocol::replies::redirect::Elsewhere;
 use crate::error::Error;
 
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use super::{Neighbours, NodeResult};
 use crate::backend::contract::{FailoverListener, Outage};
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::operation::Operation;
 use crate::backend::redis::protocol::scripts::HELD;
 use crate::error::{Error, Result};
 use crate::lease::Resources;

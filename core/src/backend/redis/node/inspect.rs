@@ -10,12 +10,14 @@ use crate::backend::redis::config::keys::KeyKind;
 use crate::backend::redis::connection::Response;
 use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::Rest;
+use crate::backend::redis::protocol::listing::pack_inspect;
+use crate::backend::redis::protocol::operation::Operation;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
+use crate::backend::redis::protocol::replies::ReplyContext;
+use crate::backend::redis::protocol::replies::expected::ScriptReply;
 use crate::backend::redis::protocol::scripts::{
-    FORCE_RELEASE, INSPECT, pack_asking, pack_delete_lock, pack_inspect, pack_read_key,
+    FORCE_RELEASE, INSPECT, pack_asking, pack_delete_lock, pack_read_key,
 };
 use crate::backend::redis::protocol::values::text;
 use crate::lease::{Owner, Resources};
@@ -27,12 +29,14 @@ pub(crate) async fn inspect(context: &NodeContext, resources: &Resources) -> Nod
     let reply = call.await.map_err(|error| context.query_failed(error))?;
     match reply {
         Value::Nil => Ok(None),
-        Value::Array(fields) if fields.len() == 3 => {
+        Value::Array(fields) if fields.len() == 4 => {
             let mut fields = fields.into_iter();
             let mut next = || fields.next().unwrap_or(Value::Nil);
             let owner = text(next()).unwrap_or_default();
             let token = text(next()).as_deref().map_or(0, token_of);
-            Ok(Some(Info { owner, token, remaining: remaining(&next()) }))
+            let remaining = remaining(&next());
+            let waiters = if let Value::Int(count) = next() { u32::try_from(count).unwrap_or(0) } else { 0 };
+            Ok(Some(Info { owner, token, remaining, waiters }))
         }
         other => Err(refused(context.reply_context(Operation::Query), &other)),
     }
@@ -116,8 +120,9 @@ pub(crate) async fn read_key(
     }
 }
 
-/// Calls a script; always by its text, which is simpler than repeating the call, and this is rare.
-async fn call_with_key(
+/// Sends a command for one key. A script is called by its text always, which is simpler
+/// than repeating the call, and this is rare.
+pub(super) async fn call_with_key(
     context: &NodeContext,
     asking: bool,
     pack: impl FnOnce(&mut Packer, &mut Vec<u8>),

@@ -5,11 +5,13 @@ mod adopt;
 mod capabilities;
 mod error;
 mod failover;
+mod holders;
 mod inspect;
 mod recent_deletions;
 mod release;
 mod replicas;
 mod rollback;
+mod scan;
 mod wait_queue;
 
 use std::sync::{Arc, Weak};
@@ -23,23 +25,27 @@ use self::recent_deletions::RecentDeletions;
 use self::replicas::ConnectedReplicas;
 pub(crate) use self::rollback::Neighbours;
 use self::rollback::Rollbacks;
+pub(crate) use self::scan::Scan;
 pub(crate) use self::wait_queue::WaitQueue;
 use super::config::Settings;
 use super::config::keys::KeyKind;
+use super::config::lock_names::LockNames;
 use super::connection::route::Route;
 use super::describe;
 use super::pipeline::batch::{Late, LeaseOutcome};
+#[cfg(unix)]
+use super::pipeline::inline_connector::InlineConnector;
 use super::pipeline::scheduler::WorkerLimits;
 use super::pipeline::workers::Workers;
 use super::protocol::lease_args::{Grouping, LeaseArgs};
-use super::protocol::proof::Proof;
-use super::protocol::replies::Operation;
+use super::protocol::operation::Operation;
+use super::protocol::replies::proof::Proof;
 use super::protocol::scripts::{ACQUIRE, ADOPT, EXTEND, LEAVE_REST, RELEASE};
 use crate::backend::contract::{Attempt, Busy, FailoverListener, Grant, Info, Request};
 use crate::backend::guarantees::Guarantee;
 use crate::backend::redis::node_context::NodeContext;
 use crate::error::{Error, Result};
-use crate::lease::{AckPolicy, Acks, Owner, Resources, Ttl};
+use crate::lease::{AckPolicy, Acks, Holder, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 
 /// Two workers a class keep client and server busy at the same time.
@@ -65,6 +71,9 @@ pub(crate) struct Node {
     replicas: ConnectedReplicas,
     capabilities: Capabilities,
     failovers: Arc<FailoverWatch>,
+    /// For requests that are alone.
+    #[cfg(unix)]
+    inline: Option<Arc<InlineConnector>>,
 }
 
 impl Node {
@@ -91,20 +100,30 @@ impl Node {
     fn with(context: NodeContext, neighbours: Option<Weak<dyn Neighbours>>) -> Self {
         let workers =
             |script, operation, limits| Arc::new(Workers::new(context.clone(), script, operation, limits));
+        #[cfg(unix)]
+        let inline = InlineConnector::new(&context);
+        let own = |script, operation, limits| {
+            let workers = Workers::new(context.clone(), script, operation, limits);
+            #[cfg(unix)]
+            let workers = workers.with_inline(inline.as_ref());
+            Arc::new(workers)
+        };
         let rollbacks = Arc::new(Rollbacks::new(context.clone(), neighbours.clone()));
         let changes = context.connector.route().changes();
         Self {
             wait_queue: Arc::new(WaitQueue::new(context.clone())),
             deletions: Arc::new(RecentDeletions::new(context.clock.clone(), Arc::clone(&rollbacks), changes)),
             rollbacks,
-            acquire: workers(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
+            acquire: own(&ACQUIRE, Operation::Acquire, ACQUIRE_WORKERS),
             extend: workers(&EXTEND, Operation::Extend, EXTEND_WORKERS),
             adopt: workers(&ADOPT, Operation::Adopt, ADOPT_WORKERS),
-            release: workers(&RELEASE, Operation::Release, RELEASE_WORKERS),
-            leave_rest: workers(&LEAVE_REST, Operation::Release, RELEASE_WORKERS),
+            release: own(&RELEASE, Operation::Release, RELEASE_WORKERS),
+            leave_rest: own(&LEAVE_REST, Operation::Release, RELEASE_WORKERS),
             replicas: ConnectedReplicas::new(context.clone()),
             capabilities: Capabilities::new(context.clone()),
             failovers: Arc::new(FailoverWatch::new(context.clone(), neighbours)),
+            #[cfg(unix)]
+            inline,
             context,
         }
     }
@@ -228,6 +247,31 @@ impl Node {
         inspect::inspect(&self.context, resources).await
     }
 
+    /// How many wait for a resource, while its slot is moving; `asking`: this node.
+    pub async fn count_waiters(&self, resource: &str, asking: bool) -> NodeResult<u32> {
+        holders::count_waiters(&self.context, resource, asking).await
+    }
+
+    /// The resources of the next locks of a scan.
+    pub async fn scan(&self, scan: &mut Scan) -> Result<Vec<String>> {
+        scan.step(&self.context).await
+    }
+
+    /// Which of this node's keys are locks of resources that begin with this.
+    pub fn lock_names(&self, prefix: &str) -> LockNames {
+        LockNames::new(&self.context.settings.keys, prefix)
+    }
+
+    /// Stores who the manager with this id is, for so long; `asking`: to this node.
+    pub async fn write_holder(&self, id: &str, holder: (&Holder, Duration), asking: bool) -> NodeResult<()> {
+        holders::write_holder(&self.context, id, holder, asking).await
+    }
+
+    /// Who the manager with this id is, if the node knows; `asking`: this node.
+    pub async fn read_holder(&self, id: &str, asking: bool) -> NodeResult<Option<Holder>> {
+        holders::read_holder(&self.context, id, asking).await
+    }
+
     pub async fn force_release(&self, resources: &Resources) -> NodeResult<bool> {
         inspect::force_release(&self.context, resources).await
     }
@@ -270,6 +314,10 @@ impl Node {
             self.adopt.joined().await;
         };
         let _ = tokio::time::timeout(self.context.settings.command_timeout, joined).await;
+        #[cfg(unix)]
+        if let Some(inline) = &self.inline {
+            inline.close();
+        }
         self.rollbacks.close();
     }
 
@@ -293,7 +341,7 @@ fn finite(acks: AckPolicy) -> AckPolicy {
     AckPolicy { timeout_ms, ..acks }
 }
 
-/// The reply of acquire.lua for a request that is busy: how long another owner's lease still lasts, and the
+/// The acquire script's reply for a request that is busy: how long another owner's lease still lasts, and the
 /// place of the resource.
 fn busy(reply: i64) -> Busy {
     const UNKNOWN_MS: u64 = (1 << 40) - 1;

@@ -4,7 +4,7 @@ use super::{Node, inspect};
 use crate::backend::redis::node::{NodeError, NodeResult};
 use crate::backend::redis::pipeline::batch::{Late, LeaseOutcome};
 use crate::backend::redis::protocol::lease_args::{LeaseArgs, Rest};
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::operation::Operation;
 use crate::error::Result;
 use crate::lease::{AckPolicy, Owner, Resources, Ttl};
 use crate::runtime::clock::BootInstant;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::backend::redis::describe::info::online_replicas;
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::backend::redis::protocol::values::text;
 use crate::runtime::clock::BootInstant;
 

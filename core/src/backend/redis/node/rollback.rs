@@ -213,7 +213,7 @@ impl Rollbacks {
     }
 }
 
-/// The reply of `release.lua` or `leave_rest.lua` for one lease. A lease is written atomically: if any lock
+/// The reply of a release, or of `leave_rest.lua`, for one lease. A lease is written atomically: if any lock
 /// of it was there, all were, and now all are deleted, or end with the rest.
 fn result(reply: &Value) -> UndoResult {
     match reply {

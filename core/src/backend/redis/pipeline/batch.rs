@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
-use crate::backend::redis::protocol::proof::Received;
-use crate::backend::redis::protocol::redirect::Elsewhere;
+use crate::backend::redis::protocol::replies::proof::Received;
+use crate::backend::redis::protocol::replies::redirect::Elsewhere;
 use crate::error::Error;
 use crate::lease::AckPolicy;
 use crate::runtime::clock::BootInstant;

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use super::batch::{BatchEntry, Late, LeaseOutcome, settle};
 use super::wait_kick::Kicking;
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
-use crate::backend::redis::protocol::acknowledgement::Acknowledgement;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::proof::{Proof, Received};
 use crate::backend::redis::protocol::replies::ReplyContext;
+use crate::backend::redis::protocol::replies::acknowledgement::Acknowledgement;
+use crate::backend::redis::protocol::replies::proof::{Proof, Received};
 use crate::runtime::clock::BootInstant;
 
 /// Requests that were written, each with its script's reply.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::batch::{BatchEntry, RequestBatch};
-use crate::backend::redis::protocol::proof::Proof;
+use crate::backend::redis::protocol::replies::proof::Proof;
 use crate::lease::AckPolicy;
 
 /// The most requests that share one WAIT. With more, the first of them would wait long for the last.
@@ -55,6 +55,8 @@ pub(crate) struct Scheduler {
     workers: usize,
     /// Workers that have a batch.
     busy: usize,
+    /// Callers that send their request themselves.
+    entered: usize,
     closed: bool,
 }
 
@@ -88,13 +90,13 @@ fn is_large(entry: &BatchEntry) -> bool {
 
 impl Scheduler {
     pub fn new(limits: WorkerLimits) -> Self {
-        Self { limits, groups: VecDeque::new(), workers: 0, busy: 0, closed: false }
+        Self { limits, groups: VecDeque::new(), workers: 0, busy: 0, entered: 0, closed: false }
     }
 
-    /// Adds a request, unless the scheduler is closed.
-    pub fn push(&mut self, entry: BatchEntry) -> Option<Scale> {
+    /// Adds a request. Gives it back if the scheduler is closed.
+    pub fn push(&mut self, entry: BatchEntry) -> Result<Scale, BatchEntry> {
         if self.closed {
-            return None;
+            return Err(entry);
         }
         let class = WaitClass::of(entry.acks);
         // A process has only a few classes, so a linear search is cheapest.
@@ -111,7 +113,7 @@ impl Scheduler {
             }
             _ => batches.push_back(vec![entry]),
         }
-        Some(self.scale())
+        Ok(self.scale())
     }
 
     /// What an idle worker does next. After [`Assignment::Send`] it is busy until [`Self::done`]. After
@@ -146,6 +148,21 @@ impl Scheduler {
         }
     }
 
+    /// A request is sent by its caller. `false`: others are sent, or wait. It takes no worker's place,
+    /// because its caller may be blocked.
+    #[cfg(unix)]
+    pub fn enter(&mut self) -> bool {
+        let may = !self.closed && self.entered == 0 && self.groups.is_empty();
+        self.entered += usize::from(may);
+        may
+    }
+
+    /// The reverse of [`Self::enter`].
+    #[cfg(unix)]
+    pub fn leave(&mut self) {
+        self.entered -= 1;
+    }
+
     /// A worker ended without being told to exit.
     pub fn worker_failed(&mut self) {
         self.workers -= 1;
@@ -158,8 +175,14 @@ impl Scheduler {
     }
 
     /// The number of workers.
-    pub const fn workers(&self) -> usize {
+    #[cfg(test)]
+    const fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Whether no worker and no caller can be sending.
+    pub const fn is_over(&self) -> bool {
+        self.workers == 0 && self.entered == 0
     }
 
     fn may_take(&self, group: &ClassGroup) -> bool {
@@ -194,7 +217,7 @@ mod tests {
     }
 
     fn push(scheduler: &mut Scheduler, required: u32) -> Scale {
-        scheduler.push(entry(policy(required))).unwrap()
+        scheduler.push(entry(policy(required))).ok().unwrap()
     }
 
     fn entry(acks: AckPolicy) -> BatchEntry {
@@ -278,7 +301,7 @@ mod tests {
     fn requests_without_acknowledgements_and_of_each_class_always_get_a_worker() {
         let mut scheduler = Scheduler::new(LIMITS);
         let mut lone = |required, timeout_ms| {
-            scheduler.push(entry(AckPolicy { required, timeout_ms, fsync: false })).unwrap();
+            scheduler.push(entry(AckPolicy { required, timeout_ms, fsync: false })).ok().unwrap();
             matches!(scheduler.next(true).0, Assignment::Send(class, _) if class.proof.replicas == required)
         };
         for magnitude in 0..26 {
@@ -292,17 +315,17 @@ mod tests {
     fn requests_that_need_the_same_acknowledgements_within_a_similar_time_share_a_batch() {
         let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in [4_096, 8_191, 5_000, 6_000] {
-            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).unwrap();
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).ok().unwrap();
         }
         for timeout_ms in [4_095, 8_192] {
-            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).unwrap();
+            scheduler.push(entry(AckPolicy { required: 1, timeout_ms, fsync: false })).ok().unwrap();
         }
         let sizes = [(); 3].map(|()| take(&mut scheduler).map(|(_, requests)| requests));
         assert_eq!(sizes, [Some(4), Some(1), Some(1)]);
         // Another command asks for their proof, also if no replica is required.
         let mut scheduler = Scheduler::new(LIMITS);
         for (required, fsync) in [(1, false), (1, true), (1, true), (0, false), (0, true)] {
-            scheduler.push(entry(AckPolicy { required, timeout_ms: 50, fsync })).unwrap();
+            scheduler.push(entry(AckPolicy { required, timeout_ms: 50, fsync })).ok().unwrap();
         }
         let takes = [(); 4].map(|()| take(&mut scheduler));
         assert_eq!(takes, [Some((1, 1)), Some((1, 2)), Some((0, 1)), Some((0, 1))]);
@@ -313,7 +336,7 @@ mod tests {
         let mut scheduler = Scheduler::new(LIMITS);
         for timeout_ms in 1..100 {
             let one_off = AckPolicy { required: 1, timeout_ms, fsync: false };
-            scheduler.push(entry(one_off)).unwrap();
+            scheduler.push(entry(one_off)).ok().unwrap();
             let Assignment::Send(class, _) = scheduler.next(true).0 else { panic!("no batch") };
             assert_eq!(class, WaitClass::of(one_off));
             scheduler.done(class);
@@ -334,11 +357,31 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn a_caller_sends_its_request_only_if_it_is_alone_and_others_need_not_wait_for_it() {
+        let mut scheduler = Scheduler::new(WorkerLimits { workers: 1, per_class: 1 });
+        assert!(scheduler.enter());
+        assert!(!scheduler.enter());
+        assert_eq!(push(&mut scheduler, 2), Scale::Spawn, "its caller may be blocked");
+        scheduler.leave();
+        assert!(!scheduler.enter(), "others wait");
+        assert_eq!(take(&mut scheduler), Some((2, 1)));
+        assert!(!scheduler.enter(), "others are sent");
+        scheduler.done(class(2));
+        assert!(scheduler.enter() && matches!(scheduler.next(false).0, Assignment::Exit));
+        assert!(!scheduler.is_over());
+        scheduler.leave();
+        assert!(scheduler.is_over());
+        scheduler.close();
+        assert!(!scheduler.enter());
+    }
+
+    #[test]
     fn a_closed_scheduler_accepts_nothing_and_returns_what_waits() {
         let mut scheduler = Scheduler::new(LIMITS);
         push(&mut scheduler, 1);
         assert_eq!(scheduler.close().len(), 1);
-        assert!(scheduler.push(entry(policy(1))).is_none());
+        assert!(scheduler.push(entry(policy(1))).is_err());
         assert!(matches!(scheduler.next(true).0, Assignment::Exit));
     }
 }

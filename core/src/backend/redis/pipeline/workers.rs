@@ -7,7 +7,7 @@
 //! when there is nothing to do.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::Value;
@@ -15,16 +15,19 @@ use scopeguard::ScopeGuard;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout};
 
-use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle_all};
+use super::batch::{BatchEntry, LeaseOutcome, RequestBatch, settle, settle_all};
+#[cfg(unix)]
+use super::inline_connector::InlineConnector;
 use super::proving::{Proving, SentWait, Written, millis, pack_wait, reason, shortest};
 use super::round_trip::{Completed, ReplySorter, RoundTrip};
 use super::scheduler::{Assignment, Scale, Scheduler, WorkerLimits};
 use super::wait_kick::WaitKicker;
 use crate::backend::redis::connection::{Break, Connection, Exchange, Response};
-use crate::backend::redis::node_context::NodeContext;
+use crate::backend::redis::node_context::{KEEP_IDLE, NodeContext};
 use crate::backend::redis::protocol::lease_args::{Grouping, LeaseArgs, call_sizes};
-use crate::backend::redis::protocol::proof::Proof;
-use crate::backend::redis::protocol::replies::{Operation, ReplyContext};
+use crate::backend::redis::protocol::operation::Operation;
+use crate::backend::redis::protocol::replies::ReplyContext;
+use crate::backend::redis::protocol::replies::proof::Proof;
 use crate::backend::redis::protocol::scripts::{Script, pack_asking};
 use crate::error::Error;
 use crate::lease::AckPolicy;
@@ -35,9 +38,6 @@ use crate::runtime::sync::Mutex;
 /// and to another server.
 const MAX_ROUND_TRIPS: u32 = 4;
 
-/// A cluster has many nodes: a connection to one that is not used for this long is closed.
-const KEEP_IDLE: Duration = Duration::from_secs(60);
-
 /// An extension is answered within this share of its TTL, or is made again on a new connection: it is due
 /// when a third of the TTL is over, so there is time for that even if a connection was dropped silently.
 const EXTENSION_SHARE: u32 = 4;
@@ -46,14 +46,18 @@ const SHORTEST_LIMIT: Duration = Duration::from_millis(250);
 
 /// The workers for one operation. They are started on demand; those with a connection of their own stay.
 pub(crate) struct Workers {
-    context: NodeContext,
+    pub(super) context: NodeContext,
     script: &'static Script,
     operation: Operation,
-    scheduler: Mutex<Scheduler>,
+    pub(super) scheduler: Mutex<Scheduler>,
     /// There is work for an idle worker, or the workers must exit.
     work: Notify,
     /// A worker exited.
-    exited: Notify,
+    pub(super) exited: Notify,
+    #[cfg(unix)]
+    pub(super) inline: Option<Arc<InlineConnector>>,
+    /// A caller that sent its request itself was told that the server does not know the script.
+    pub(super) lacks_script: AtomicBool,
 }
 
 impl Workers {
@@ -64,17 +68,46 @@ impl Workers {
         limits: WorkerLimits,
     ) -> Self {
         let scheduler = Mutex::new(Scheduler::new(limits));
-        Self { context, script, operation, scheduler, work: Notify::new(), exited: Notify::new() }
+        Self {
+            context,
+            script,
+            operation,
+            scheduler,
+            work: Notify::new(),
+            exited: Notify::new(),
+            #[cfg(unix)]
+            inline: None,
+            lacks_script: AtomicBool::new(false),
+        }
+    }
+
+    /// Requests that are alone are sent by their callers, if there is a connection for them.
+    #[cfg(unix)]
+    pub fn with_inline(mut self, inline: Option<&Arc<InlineConnector>>) -> Self {
+        self.inline = inline.cloned();
+        self
     }
 
     /// Runs the script for one request and waits for its proof, unless none is required.
     pub async fn run(self: &Arc<Self>, acks: AckPolicy, lease: LeaseArgs) -> LeaseOutcome {
         let (done, outcome) = oneshot::channel();
-        let scale = self.scheduler.lock().push(BatchEntry { lease, acks, done });
-        let Some(scale) = scale else { return LeaseOutcome::Refused(Error::Closed) };
-        self.scale(scale);
+        let entry = BatchEntry { lease, acks, done };
+        #[cfg(unix)]
+        if let Some(entered) = self.enter_inline() {
+            return Box::pin(entered.run(entry, outcome)).await;
+        }
+        self.enqueue(entry);
         // A worker settles every request; it can only disappear with its runtime.
         outcome.await.unwrap_or_else(|_| LeaseOutcome::Unknown("the connection is closed".into()))
+    }
+
+    /// Leaves a request to the workers; refuses it if no more are accepted.
+    pub(super) fn enqueue(self: &Arc<Self>, entry: BatchEntry) {
+        let pushed = self.scheduler.lock().push(entry);
+        match pushed {
+            Ok(scale) => self.scale(scale),
+            Err(entry) => settle(entry, LeaseOutcome::Refused(Error::Closed)),
+        }
     }
 
     /// Accepts no more requests; workers exit after their current batch.
@@ -92,14 +125,14 @@ impl Workers {
     pub async fn joined(&self) {
         loop {
             let exited = self.exited.notified();
-            if self.scheduler.lock().workers() == 0 {
+            if self.scheduler.lock().is_over() {
                 return;
             }
             exited.await;
         }
     }
 
-    fn scale(self: &Arc<Self>, scale: Scale) {
+    pub(super) fn scale(self: &Arc<Self>, scale: Scale) {
         match scale {
             Scale::Keep => {}
             Scale::Wake => self.work.notify_one(),
@@ -145,7 +178,7 @@ impl Workers {
 
     /// A batch with a WAIT, on the worker's own connection.
     async fn send_proved(&self, own: &mut Option<WorkerConnection>, proof: Proof, batch: RequestBatch) {
-        let mut trip = RoundTrip::first(batch, self.context.grouping());
+        let mut trip = self.first_trip(batch);
         loop {
             // The reader notices a server that went away while the connection was idle, so nothing is sent in
             // vain.
@@ -175,7 +208,7 @@ impl Workers {
 
     /// A batch without WAIT, on the shared connection.
     async fn send_unproved(&self, batch: RequestBatch) {
-        let mut trip = RoundTrip::first(batch, self.context.grouping());
+        let mut trip = self.first_trip(batch);
         loop {
             let connection = match self.context.shared.get().await {
                 Ok(connection) => connection,
@@ -188,8 +221,13 @@ impl Workers {
         }
     }
 
+    fn first_trip(&self, batch: RequestBatch) -> RoundTrip {
+        let load_script = self.lacks_script.swap(false, Ordering::Relaxed);
+        RoundTrip { load_script, ..RoundTrip::first(batch, self.context.grouping()) }
+    }
+
     /// Sends a batch and settles its requests, except those that must be sent again.
-    async fn round_trip(
+    pub(super) async fn round_trip(
         &self,
         connection: &Connection,
         kicker: Option<&WaitKicker>,

@@ -9,8 +9,10 @@ use super::values::server_error;
 
 /// The most memory for one reply, in bytes. The longest section of INFO has some kilobytes.
 pub(crate) const MAX_REPLY: usize = 256 * 1024;
+/// The same for the keys of a SCAN: some thousands, each as long as the longest name of a resource.
+pub(crate) const MAX_KEYS: usize = 4 * 1024 * 1024;
 /// The same for the map of a cluster, which has a line for each of up to 16,384 ranges of slots.
-const MAX_MAP: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_MAP: usize = 64 * 1024 * 1024;
 /// What an item of a list takes: twice its size, because a growing list doubles.
 const ITEM_COST: usize = 2 * size_of::<Value>();
 /// Lists in lists. Ours have two levels.
@@ -60,6 +62,12 @@ impl Decoder {
     /// Its errors are redacted.
     pub fn redacted(redactor: Redactor) -> Self {
         Self { redactor: Some(redactor), ..Self::default() }
+    }
+
+    /// For a server that may be scanned.
+    pub const fn for_keys(mut self) -> Self {
+        self.max_reply = MAX_KEYS;
+        self
     }
 
     /// For a server whose replies may be as long as its cluster is large.

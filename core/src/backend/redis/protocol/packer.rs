@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use redis::Cmd;
 
-use super::expected::{ExpectedReply, ScriptReply};
+use super::replies::expected::{ExpectedReply, MAX_SHORT_REPLY, ScriptReply};
 
 /// Appends commands to a buffer; reuses the memory in which it builds them. Knows which replies are still to
 /// come.
@@ -88,9 +88,9 @@ impl Packer {
         self.expected.pop_front()
     }
 
-    /// Whether the next reply may be a long one.
-    pub fn expects_long_reply(&self) -> bool {
-        self.expected.front().is_some_and(|expected| expected.may_be_long())
+    /// The most memory that the next reply may take, in bytes.
+    pub fn max_reply(&self) -> usize {
+        self.expected.front().map_or(MAX_SHORT_REPLY, |expected| expected.max_size())
     }
 
     /// How many replies are to come.

@@ -6,8 +6,8 @@ const DATA: &str = "+ping +eval +evalsha +time +exists +get +mget +set +del +ptt
     +zrangebyscore +zrevrangebyscore +subscribe +publish +wait";
 /// In addition, for nodes of a cluster.
 const OF_CLUSTER: &str = "+cluster|slots +asking";
-/// Likewise, for one of the options.
-const OF_OPTIONS: &str = "+waitaof for fsync";
+/// Likewise, for some options and calls.
+const OF_OPTIONS: &str = "+waitaof for fsync, +scan for list()";
 
 /// What a user of Sentinels needs.
 const SENTINEL: &str = "&+switch-master &+promoted-slave &+config-update-from &+reset-master +ping +subscribe \

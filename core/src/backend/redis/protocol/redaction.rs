@@ -8,6 +8,8 @@ use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::credentials::{Credentials, Secret};
 
 const REDACTED: &[u8] = b"***";
+/// In place of what followed the word AUTH.
+const LEFT_OUT: &str = " … (the rest is left out: it may repeat a password)";
 /// A part of the password is dropped if it is at least this long.
 const MIN_PART: usize = 6;
 /// Likewise, if it has only small letters, which may be a word.
@@ -71,7 +73,7 @@ impl Redaction {
         let is_code = KNOWN_CODES.iter().any(|known| known.as_bytes() == &line[..code]);
         let (code, text) = line.split_at(if is_code { code } else { 0 });
         let (text, dropped) = match end_of_auth(text) {
-            Some(end) => (&text[..end], " …".as_bytes()),
+            Some(end) => (&text[..end], LEFT_OUT.as_bytes()),
             None => (text, &[][..]),
         };
         [code, &self.text(text), dropped].concat()
@@ -100,7 +102,7 @@ impl Redaction {
 }
 
 /// Codes of errors that decide what happens next, or what the message says.
-const KNOWN_CODES: [&str; 22] = [
+pub(super) const KNOWN_CODES: [&str; 22] = [
     "ASK",
     "BUSY",
     "CLUSTERDOWN",
@@ -217,8 +219,11 @@ mod tests {
 
     #[test]
     fn what_follows_auth_is_dropped() {
-        assert_eq!(redacted("x1", "ERR unknown command 'auth' 'whatever'"), "ERR unknown command 'auth …");
-        assert_eq!(redacted("x1", "ERR AUTH"), "ERR AUTH …");
+        assert_eq!(
+            redacted("x1", "ERR unknown command 'auth' 'whatever'"),
+            format!("ERR unknown command 'auth{LEFT_OUT}")
+        );
+        assert_eq!(redacted("x1", "ERR AUTH"), format!("ERR AUTH{LEFT_OUT}"));
         let other = "NOAUTH Authentication required, NOAUTH, authority";
         assert_eq!(redacted("x1", other), other);
     }

@@ -2,11 +2,13 @@
 
 use redis::Value;
 
-use super::acknowledgement::Acknowledgement;
-use super::proof::{Proof, Received};
-use super::replies::{Operation, ReplyContext, ScriptResult};
+use super::operation::Operation;
+use super::replies::acknowledgement::Acknowledgement;
+use super::replies::proof::{Proof, Received};
+use super::replies::{ReplyContext, ScriptResult};
+use super::values::reply_code;
 use crate::backend::redis::config::address::Address;
-use crate::error::Error;
+use crate::error::{Call, Error, Report};
 
 /// An error line, parsed.
 fn error(line: &str) -> Value {
@@ -23,7 +25,7 @@ fn context(operation: Operation, required: u32) -> ReplyContext<'static> {
     static ADDRESS: std::sync::OnceLock<Address> = std::sync::OnceLock::new();
     let address: &Address = ADDRESS.get_or_init(|| Address::Tcp { host: "redis.test".into(), port: 6379 });
     let proof = Proof { replicas: required, fsync: false };
-    ReplyContext { address, operation, proof, of_cluster: false, prefix: "p" }
+    ReplyContext { address, operation, proof, declared: 2, of_cluster: false, prefix: "p" }
 }
 
 /// The error of a refusal, which proves that nothing was written.
@@ -217,11 +219,47 @@ fn a_shortfall_says_what_to_do_for_a_development_server() {
         grant.starts_with("1 of the required 2 replicas acknowledged the grant in time (1 connected"),
         "{grant}"
     );
-    assert!(grant.contains("redis: { url, replicas: 0 }"), "{grant}");
+    for words in [
+        "; `replicas` declares 2, which is its default; ",
+        "; if the server has no more than 1, declare that: redis: { url, replicas: 1 }; otherwise check ",
+    ] {
+        assert!(grant.contains(words), "{grant}");
+    }
+    let none = context(Operation::Acquire, 2).shortfall(replicas(0), 50, Some(0), true).to_string();
+    assert!(none.contains("redis: { url, replicas: 0 }"), "{none}");
+    let three = ReplyContext { declared: 3, ..context(Operation::Acquire, 2) };
+    let lagging = three.shortfall(replicas(1), 50, Some(3), true).to_string();
+    assert!(lagging.contains("; `replicas` declares 3; ") && !lagging.contains("url"), "{lagging}");
     let open = context(Operation::Acquire, 2).shortfall(replicas(0), 50, None, false).to_string();
     assert!(open.contains("background"), "{open}");
     let extension = context(Operation::Extend, 2).shortfall(replicas(0), 50, None, false).to_string();
     assert!(extension.contains("old deadline"), "{extension}");
+}
+
+#[test]
+fn the_code_of_an_error_reply_is_told_if_it_is_a_known_one() {
+    for (cause, code) in [
+        ("WRONGPASS invalid username-password pair or user is disabled.", Some("WRONGPASS")),
+        ("NOAUTH Authentication required.", Some("NOAUTH")),
+        ("ERR", Some("ERR")),
+        ("@user_script: 1: -OOM", None),
+        ("WAIT failed: ERR no", None),
+        ("no reply within 5 ms", None),
+    ] {
+        let error = Error::BackendUnavailable(Report::caused("it failed", cause));
+        assert_eq!(reply_code(&error), code, "{cause}");
+    }
+    assert_eq!(reply_code(&Error::Closed), None);
+}
+
+#[test]
+fn a_query_that_fails_leaves_it_to_its_caller_what_that_means() {
+    let failed = context(Operation::Query, 2).no_reply(&"the server closed the connection");
+    assert!(failed.to_string().ends_with("; try again. Nothing was granted or changed"), "{failed}");
+    let of_wait = failed.of(Call::Acquire).to_string();
+    assert!(of_wait.ends_with("; try again. Nothing was granted"), "{of_wait}");
+    let release = context(Operation::Release, 2).not_sent(&"it broke");
+    assert_eq!(release.clone().of(Call::Release), release);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use redis::{ServerError, Value};
 
-use super::redaction::Redactor;
+use super::redaction::{KNOWN_CODES, Redactor};
+use crate::error::Error;
 
 /// The text of a reply that is text.
 pub(crate) fn text(reply: Value) -> Option<String> {
@@ -34,6 +35,13 @@ pub(crate) fn error_text(error: &ServerError) -> String {
         None => error.code().to_owned(),
     };
     if text.trim().is_empty() { "an error without a text".to_owned() } else { text }
+}
+
+/// The first word of the error reply behind this error, such as `WRONGPASS`; `None` if there is none, or if
+/// the word is not a known one.
+pub fn reply_code(error: &Error) -> Option<&'static str> {
+    let first = error.cause()?.split_ascii_whitespace().next()?;
+    KNOWN_CODES.into_iter().find(|&code| code == first && !code.starts_with('@'))
 }
 
 /// The most characters of a text that a server chose, in messages.

@@ -8,6 +8,7 @@ mod faults;
 mod logins;
 mod minimum;
 mod outages;
+pub(crate) mod random;
 mod refusals;
 pub(crate) mod servers;
 mod stalls;

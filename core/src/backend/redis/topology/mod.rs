@@ -16,7 +16,7 @@ use self::standalone::Standalone;
 use super::config::{Config, Deployment};
 use super::describe::merge::merge_shards;
 use super::node::{Node, NodeError, NodeResult};
-use crate::backend::contract::FailoverListener;
+use crate::backend::contract::{FailoverListener, Info};
 use crate::backend::guarantees::Guarantee;
 use crate::error::Result;
 use crate::lease::Resources;
@@ -59,6 +59,15 @@ impl Topology {
         }
     }
 
+    /// The holder of a resource.
+    pub async fn inspect(&self, resources: &Resources) -> Result<Option<Info>> {
+        if let Self::Cluster(cluster) = self {
+            return Box::pin(cluster.inspect(resources)).await;
+        }
+        let node = self.owner_of(resources).await?;
+        node.inspect(resources).await.map_err(NodeError::into_error)
+    }
+
     /// Makes a request of the node that owns these resources, or of another one if that turns out to have
     /// them. While their slot is moving between nodes, `call` is told whether it asks the new one.
     pub async fn on_owner<T, F>(
@@ -95,6 +104,22 @@ impl Topology {
             Self::Standalone(standalone) => Ok(vec![standalone.owner()]),
             Self::Sentinel(sentinels) => Ok(vec![sentinels.owner()]),
             Self::Cluster(cluster) => cluster.discovered().await,
+        }
+    }
+
+    /// All nodes, as the deployment says now.
+    pub async fn refreshed(&self) -> Result<Vec<Arc<Node>>> {
+        match self {
+            Self::Standalone(_) | Self::Sentinel(_) => self.discovered().await,
+            Self::Cluster(cluster) => cluster.refreshed().await,
+        }
+    }
+
+    /// Whether any resource can be this node's.
+    pub fn has_resources(&self, node: &Arc<Node>) -> bool {
+        match self {
+            Self::Standalone(_) | Self::Sentinel(_) => true,
+            Self::Cluster(cluster) => cluster.has_slots(node),
         }
     }
 

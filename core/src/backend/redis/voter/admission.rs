@@ -11,9 +11,9 @@ use super::restart::{Past, field};
 use super::scripts::{VoteScripts, pack_agreement};
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::operation::Operation;
 use crate::backend::redis::protocol::packer::Packer;
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::backend::redis::protocol::scripts::{LEAVE_REST, RELEASE};
 use crate::backend::redis::protocol::values::{text, texts};
 use crate::error::{Error, Result};
@@ -133,6 +133,11 @@ impl Admission {
         if let Some(admitted) = self.current() {
             return Ok(admitted);
         }
+        // What it is asked may take a while, too.
+        self.context.settings.pending_connects.wait(self.readmitted()).await
+    }
+
+    async fn readmitted(&self) -> Result<Arc<Admitted>> {
         let _only_one = self.admitting.lock().await;
         if let Some(admitted) = self.current() {
             return Ok(admitted);

@@ -22,16 +22,18 @@ use super::config::endpoint::{Endpoint, ServerKind};
 use super::config::{Config, Deployment};
 use super::connection::route::{FixedAddress, Route};
 use super::describe::describe_voter;
+pub(crate) use super::node::Scan;
 use super::node::{Node, NodeError, WaitQueue};
 use super::node_context::NodeContext;
 pub(crate) use super::pipeline::batch::Late;
 use super::protocol::lease_args::LeaseArgs;
-use super::protocol::refusals::is_refusal;
-use super::protocol::replies::Operation;
+use super::protocol::operation::Operation;
+use super::protocol::replies::refusals::is_refusal;
+use crate::backend::connections::Connections;
 use crate::backend::contract::Info;
 use crate::backend::guarantees::Guarantee;
 use crate::error::{Error, Result};
-use crate::lease::{Owner, Resources, Ttl};
+use crate::lease::{Holder, Owner, Resources, Ttl};
 use crate::runtime::clock::{BootInstant, Clock};
 
 /// One of several independent servers, reached through one connection for all calls and one for wake-ups.
@@ -95,6 +97,11 @@ impl Voter {
     /// Its address, for people and for what clients agree on.
     pub fn address(&self) -> String {
         self.context.connector.route().to_string()
+    }
+
+    /// Its connections.
+    pub fn connections(&self) -> Arc<Connections> {
+        Arc::clone(&self.context.settings.connections)
     }
 
     /// How long a command may take.
@@ -234,6 +241,26 @@ impl Voter {
         self.node.inspect(resources).await.map_err(NodeError::into_error)
     }
 
+    /// The resources of the next locks of a scan.
+    pub async fn scan(&self, scan: &mut Scan) -> Result<Vec<String>> {
+        self.node.scan(scan).await
+    }
+
+    /// A scan of this node for locks of resources that begin with this.
+    pub fn new_scan(&self, prefix: &str) -> Scan {
+        Scan::new(&Arc::new(self.node.lock_names(prefix)))
+    }
+
+    /// Stores who the manager with this id is, for so long.
+    pub async fn write_holder(&self, id: &str, holder: &Holder, lasts: Duration) -> Result<()> {
+        self.node.write_holder(id, (holder, lasts), false).await.map_err(NodeError::into_error)
+    }
+
+    /// Who the manager with this id is, if the node knows.
+    pub async fn read_holder(&self, id: &str) -> Result<Option<Holder>> {
+        self.node.read_holder(id, false).await.map_err(NodeError::into_error)
+    }
+
     pub async fn force_release(&self, resources: &Resources) -> Result<bool> {
         self.node.force_release(resources).await.map_err(NodeError::into_error)
     }
@@ -245,6 +272,11 @@ impl Voter {
     /// The number of leases being undone in the background.
     pub fn pending_rollbacks(&self) -> usize {
         self.node.pending_rollbacks()
+    }
+
+    /// Has what waits for its connection return.
+    pub fn abandon_connects(&self) {
+        self.context.settings.pending_connects.abandon();
     }
 
     /// Accepts no more proposals.

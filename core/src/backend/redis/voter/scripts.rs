@@ -3,9 +3,9 @@
 //! whatever way it was kept.
 
 use crate::backend::redis::config::keys::{KeyKind, Keys};
-use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::fence_ms;
 use crate::backend::redis::protocol::packer::Packer;
+use crate::backend::redis::protocol::replies::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::scripts::add_keys;
 use crate::backend::waiter::Waiter;
 use crate::lease::{Owner, Resources, Ttl};

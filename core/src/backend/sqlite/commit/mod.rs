@@ -3,3 +3,4 @@
 pub(crate) mod committer;
 pub(crate) mod group_commit;
 pub(crate) mod operations;
+pub(crate) mod queries;

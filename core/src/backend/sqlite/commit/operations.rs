@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::contract::{Attempt, Busy, Grant, Info, Request, not_adoptable};
+use crate::backend::contract::{Attempt, Busy, Grant, Request, not_adoptable};
 use crate::backend::sqlite::errors;
 use crate::backend::sqlite::store::fair_queue::QueueEntry;
 use crate::backend::sqlite::store::transaction::Tx;
@@ -221,14 +221,6 @@ fn leave_rest(
         tx.released += 1;
     }
     Ok(all)
-}
-
-/// Returns the holder of the resource. A dead holder holds nothing.
-pub fn inspect(tx: &mut Tx<'_>, resource: &str) -> rusqlite::Result<Option<Info>> {
-    let Some(row) = tx.row(resource)? else { return Ok(None) };
-    let Some(lease) = row.lease else { return Ok(None) };
-    let info = |remaining| Info { owner: lease.owner.to_string(), token: row.token, remaining };
-    Ok(tx.remaining(&lease).map(info))
 }
 
 /// Ends the lease of the resource, if there is one. `false`: it was free, or its lease was over.

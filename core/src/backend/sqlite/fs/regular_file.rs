@@ -1,6 +1,6 @@
-//! Opens the files next to the lock file that are ours: liveness files, the lock of a creation. Anybody who
-//! may write the directory can put something else at their names: a FIFO, which blocks any process that opens
-//! it, or a link to a file elsewhere. So none of these is opened by any other means.
+//! Opens the files next to the lock file that are ours: liveness files, the lock of a creation. Every user
+//! who may write the directory can put something else at their names: a FIFO, which blocks any process that
+//! opens it, or a link to a file elsewhere. So none of these is opened by any other means.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;

@@ -66,6 +66,25 @@ impl Tx<'_> {
         Ok(head)
     }
 
+    /// How many waiters are in the queue for the resource whose processes are alive.
+    pub fn count_queued(&mut self, resource: &str) -> rusqlite::Result<u32> {
+        let live = match self.live_processes.take() {
+            Some(live) => live,
+            None => self.queued_processes()?.0,
+        };
+        let mut count = 0;
+        {
+            let mut statement =
+                self.connection.prepare_cached("SELECT process FROM queue WHERE resource = ?1")?;
+            let mut rows = statement.query([resource])?;
+            while let Some(row) = rows.next()? {
+                count += u32::from(live.contains(&row.get(0)?));
+            }
+        }
+        self.live_processes = Some(live);
+        Ok(count)
+    }
+
     /// Puts a waiter at the end of the queue for each of the resources, unless it has entered already.
     pub fn enter_queue(&mut self, resources: &Resources, waiter: &Waiter) -> rusqlite::Result<()> {
         let entry = self.queue_entry(waiter);

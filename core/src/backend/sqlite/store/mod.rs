@@ -4,6 +4,7 @@ pub(crate) mod access;
 mod connection;
 mod ending;
 pub(crate) mod fair_queue;
+mod holder_names;
 pub(crate) mod leases;
 pub(crate) mod name;
 pub(crate) mod prune;

@@ -8,6 +8,18 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRe
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(Box<[u8]>);
 
+impl Name {
+    /// As text, if it is that.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// Whether it begins with this.
+    pub fn begins_with(&self, prefix: &str) -> bool {
+        self.0.starts_with(prefix.as_bytes())
+    }
+}
+
 impl From<&str> for Name {
     fn from(name: &str) -> Self {
         Self(name.as_bytes().into())

@@ -29,3 +29,14 @@ CREATE TABLE processes (
   wall_us INTEGER NOT NULL,
   holder  BLOB
 ) STRICT;
+
+-- The managers that have had leases lately: what people call them. For people only. Files that an older version created
+-- get this table later; see holder_names.rs.
+CREATE TABLE holders (
+  id       BLOB NOT NULL PRIMARY KEY,   -- the first 6 bytes of each owner of this manager
+  name     TEXT NOT NULL,
+  host     TEXT NOT NULL,
+  pid      INTEGER NOT NULL,
+  since_ms INTEGER NOT NULL,            -- when the manager was made, in ms since 1970
+  until_ms INTEGER NOT NULL             -- the row may go then, in ms since 1970
+) STRICT, WITHOUT ROWID;

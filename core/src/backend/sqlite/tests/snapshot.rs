@@ -177,9 +177,9 @@ fn nor_does_it_next_to_another_process_that_writes_occasionally() {
         most
     };
     // If a checkpoint meets a transaction of the other process, the next one catches up; so the best of three
-    // counts.
+    // counts. Without checkpoints there would be more than 10,000 frames.
     let most = (0..3).map(|_| longest()).min().unwrap();
-    assert!(most < 1300, "{most}");
+    assert!(most < 3000, "{most}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::backend::sqlite::environment::Environment;
 use crate::backend::sqlite::fs::kind::Kind;
 use crate::backend::sqlite::retry::Timeouts;
 use crate::backend::sqlite::{Config, SqliteBackend};
+use crate::error::Call;
 use crate::runtime::clock::Clock;
 
 fn process_with(dir: &TestDir, timeouts: Timeouts) -> Process {
@@ -42,8 +43,11 @@ fn a_stuck_writer_is_waited_for_within_bounds() {
     assert_eq!(process.inspect("s").unwrap(), None, "nothing was granted");
 
     assert_eq!(process.backend.pending_cleanups(), 0);
-    for error in [process.extend(&lease, 60_000).map(|_| ()), process.release(&lease).map(|_| ())] {
-        let error = error.unwrap_err();
+    for (call, failed) in [
+        (Call::Extend, process.extend(&lease, 60_000).map(|_| ())),
+        (Call::Release, process.release(&lease).map(|_| ())),
+    ] {
+        let error = failed.unwrap_err().of(call);
         assert_eq!(error.code(), "BACKEND_UNAVAILABLE");
         assert!(!error.to_string().contains("granted"), "{error}");
     }

@@ -37,6 +37,8 @@ struct State {
     /// The lines in which they wait, by what they wait for: those that wait for the same may get it at the
     /// same time. Numbers rise, so the first of a line came first. No line is empty.
     lines: HashMap<Resources, BTreeSet<u64>>,
+    /// How many wait for each resource without a place in the fair queue. None is zero.
+    without_place: HashMap<Arc<str>, u32>,
     /// How many may have entries in the fair queue.
     queued: usize,
     /// Waiters whose queue entries could not be removed yet.
@@ -95,6 +97,11 @@ impl LocalWaiters {
         state.lines.values().filter_map(BTreeSet::first).for_each(|number| state.wake(*number));
     }
 
+    /// How many wait for a resource without a place in the queue.
+    pub fn without_place(&self, resource: &str) -> u32 {
+        self.state.lock().without_place.get(resource).copied().unwrap_or(0)
+    }
+
     /// Has this one attempt, if it still waits.
     pub fn wake(&self, number: u64) {
         self.state.lock().wake(number);
@@ -106,7 +113,11 @@ impl LocalWaiters {
         let number = waiter.number();
         if let Entry::Vacant(vacant) = state.waiting.entry(number) {
             let (waiter, resources) = (waiter.clone(), resources.clone());
+            let is_fair = waiter.is_fair();
             vacant.insert(LocalWaiter { waiter, resources: resources.clone(), may_be_queued: false });
+            for name in resources.as_slice().iter().filter(|_| !is_fair) {
+                *state.without_place.entry(Arc::clone(name)).or_default() += 1;
+            }
             state.lines.entry(resources).or_default().insert(number);
         }
         !std::mem::replace(&mut state.is_polled, true)
@@ -244,6 +255,14 @@ impl State {
     fn remove(&mut self, waiter: &Waiter) -> Option<LocalWaiter> {
         let removed = self.waiting.remove(&waiter.number())?;
         self.queued -= usize::from(removed.may_be_queued);
+        for name in removed.resources.as_slice().iter().filter(|_| !removed.waiter.is_fair()) {
+            if let Entry::Occupied(mut count) = self.without_place.entry(Arc::clone(name)) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
         if let Some(line) = self.lines.get_mut(&removed.resources) {
             line.remove(&waiter.number());
             if line.is_empty() {

@@ -364,10 +364,8 @@ fn unavailable(failure: Option<String>) -> Error {
         None => "the function for credentials returned nothing within connectTimeoutMs",
     };
     Error::BackendUnavailable(Report {
-        consequence: Consequence::InMessage,
+        consequence: Consequence::Unchanged,
         cause: failure,
-        ..Report::new(format!(
-            "cannot connect to redis: {what}; nothing was granted or changed; it is asked again"
-        ))
+        ..Report::new(format!("cannot connect to redis: {what}; it is asked again"))
     })
 }

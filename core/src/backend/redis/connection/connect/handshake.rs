@@ -10,9 +10,9 @@ use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::connection::{Break, Connection};
-use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::permissions::{self, Login};
-use crate::backend::redis::protocol::refusals::{is_login_refusal, is_wrong_server, refusal};
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::refusals::{is_login_refusal, is_wrong_server, refusal};
 use crate::backend::redis::protocol::values::{error_text, text, texts};
 use crate::error::{Error, Result};
 
@@ -47,6 +47,7 @@ pub(crate) async fn handshake(
     endpoint: &Endpoint,
     connection: Connection,
     credentials: Option<&Credentials>,
+    is_optional: bool,
 ) -> Result<(Connection, Option<Arc<str>>)> {
     let steps = steps(endpoint, credentials);
     let replies = exchange(endpoint, &connection, &steps).await?;
@@ -54,7 +55,10 @@ pub(crate) async fn handshake(
     for (&(step, _), reply) in steps.iter().zip(replies) {
         match (step, reply) {
             (step, Value::ServerError(error)) if !step.is_optional() => {
-                note_refusal(endpoint, credentials, &error);
+                // No call depends on an optional connection.
+                if !is_optional {
+                    note_refusal(endpoint, credentials, &error);
+                }
                 return Err(rejected(endpoint, step, &error));
             }
             (HandshakeStep::Hello, reply) => role = Role::from_hello(reply),

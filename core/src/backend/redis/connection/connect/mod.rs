@@ -2,46 +2,31 @@
 
 mod errors;
 mod handshake;
+mod stream;
 
 use std::io::{Error as IoError, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::timeout_at;
 
 pub(crate) use self::errors::may_pass;
-use self::errors::{cannot_connect, cannot_reach, cannot_resolve};
+use self::errors::{cannot_reach, unreachable};
 use self::handshake::handshake;
+pub(crate) use self::stream::Purpose;
+use self::stream::Stream;
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::credentials::Credentials;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
-use crate::backend::redis::config::tls::{self, Tls};
 use crate::backend::redis::connection::route::Route;
-use crate::backend::redis::connection::{Connection, Messages, Transport};
+use crate::backend::redis::connection::{Connection, Messages};
 use crate::backend::redis::protocol::decoder::Decoder;
 use crate::backend::redis::protocol::redaction::Redactor;
-use crate::error::{Error, Report, Result};
+use crate::error::{Consequence, Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
-
-/// An idle connection whose other end vanished is noticed after about half a minute: where the number of
-/// retries cannot be set, systems take 8 to 10.
-const KEEPALIVE: TcpKeepalive = {
-    let keepalive =
-        TcpKeepalive::new().with_time(Duration::from_secs(15)).with_interval(Duration::from_secs(5));
-    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
-    let keepalive = keepalive.with_retries(3);
-    keepalive
-};
-
-/// How long one address of a host is tried before the next is tried as well.
-const HEAD_START: Duration = Duration::from_millis(250);
 
 /// A server that takes longer than this to accept a connection may hang, and another may have taken over.
 const SLOW: Duration = Duration::from_millis(500);
@@ -71,16 +56,24 @@ impl Connector {
         Self { settings, route, pause: Mutex::new(None) }
     }
 
+    /// A connection that an event loop can read.
+    #[cfg(unix)]
+    pub fn connect_inline(&self) -> BoxFuture<'_, Result<Connection>> {
+        Box::pin(
+            self.settings.pending_connects.wait(self.connect_with(Purpose::LoneCommands, Instant::now())),
+        )
+    }
+
     /// A connection that is ready for commands, for a caller who came at this time.
     ///
     /// Boxed, as it is large: otherwise each release would move it around, though hardly any connects.
     pub fn connect(&self, came: Instant) -> BoxFuture<'_, Result<Connection>> {
-        Box::pin(self.connect_with(None, came))
+        Box::pin(self.settings.pending_connects.wait(self.connect_with(Purpose::Commands, came)))
     }
 
     /// A connection that passes published messages on.
     pub fn connect_subscriber(&self, messages: Messages) -> BoxFuture<'_, Result<Connection>> {
-        Box::pin(self.connect_with(Some(messages), Instant::now()))
+        Box::pin(self.connect_with(Purpose::Messages(messages), Instant::now()))
     }
 
     /// The way to the server.
@@ -88,14 +81,19 @@ impl Connector {
         &self.route
     }
 
-    async fn connect_with(&self, messages: Option<Messages>, came: Instant) -> Result<Connection> {
+    async fn connect_with(&self, purpose: Purpose, came: Instant) -> Result<Connection> {
+        let is_optional = purpose.is_optional();
         let due = tokio::time::Instant::now() + self.settings.connect_timeout;
         self.pass_pause(came).await?;
-        let outcome = self.locate_and_open(messages, due).await.map_err(|error| {
+        let outcome = self.locate_and_open(purpose, due).await.map_err(|error| {
             // It is away, and was there.
             let was_there = self.route.was_reached() && may_pass(&error);
             if was_there { error.of_failover() } else { error }
         });
+        if is_optional {
+            // No call fails because of it, or waits longer.
+            return outcome;
+        }
         let mut pause = self.pause.lock();
         match &outcome {
             Ok(_) => *pause = None,
@@ -111,11 +109,7 @@ impl Connector {
         outcome
     }
 
-    async fn locate_and_open(
-        &self,
-        messages: Option<Messages>,
-        due: tokio::time::Instant,
-    ) -> Result<Connection> {
+    async fn locate_and_open(&self, purpose: Purpose, due: tokio::time::Instant) -> Result<Connection> {
         self.settings.credentials.ready(due).await?;
         let mut last = None;
         loop {
@@ -125,10 +119,11 @@ impl Connector {
                 return Err(not_located(&self.route, &self.settings, last));
             };
             let endpoint = endpoint?;
-            let error = match self.open_located(&endpoint, generation, messages.clone(), due).await {
+            let error = match self.open_located(&endpoint, generation, purpose.clone(), due).await {
                 Ok(Some(connection)) => return Ok(connection),
                 // The server was replaced while the connection was made.
                 Ok(None) => continue,
+                Err(error) if purpose.is_optional() => return Err(error),
                 Err(error) => error,
             };
             if self.has_successor(&endpoint, generation, &error, due).await
@@ -138,7 +133,7 @@ impl Connector {
             }
             // An attempt that the time limit ended says less than the one before.
             if last.is_none() || tokio::time::Instant::now() < due {
-                last = Some(error.to_string());
+                last = Some(error.what());
             }
             match timeout_at(due, self.route.reconsider(error)).await {
                 Ok(again) => again?,
@@ -171,7 +166,7 @@ impl Connector {
         &self,
         endpoint: &Arc<Endpoint>,
         generation: u64,
-        messages: Option<Messages>,
+        purpose: Purpose,
         due: tokio::time::Instant,
     ) -> Result<Option<Connection>> {
         let slow = async {
@@ -180,11 +175,17 @@ impl Connector {
             std::future::pending::<()>().await;
         };
         let opened = tokio::select! {
-            opened = timeout_at(due, open(endpoint, messages)) => opened,
+            opened = timeout_at(due, open(endpoint, purpose)) => opened,
             () = self.route.replaced(generation) => return Ok(None),
             () = slow => unreachable!("it never ends"),
         };
-        let (connection, run_id) = opened.unwrap_or_else(|_| Err(timed_out(endpoint)))?;
+        let opened = opened.unwrap_or_else(|_| Err(timed_out(endpoint)));
+        if let Err(error) = &opened
+            && endpoint.has_leases()
+        {
+            endpoint.settings.connections.failed(&endpoint.address.server(), &error.to_string());
+        }
+        let (connection, run_id) = opened?;
         self.route.check(endpoint, run_id.as_deref())?;
         Ok(connection.join(&self.route, generation, run_id).then_some(connection))
     }
@@ -208,37 +209,29 @@ impl Connector {
 }
 
 /// A connection, and what identifies its server.
-pub(crate) async fn open(
-    endpoint: &Endpoint,
-    messages: Option<Messages>,
-) -> Result<(Connection, Option<Arc<str>>)> {
-    let transport = match &endpoint.address {
-        Address::Tcp { host, port } => open_tcp(endpoint, host, *port).await.map(plain)?,
-        Address::Tls { host, port, tls } => {
-            let stream = open_tcp(endpoint, host, *port).await?;
-            encrypt(endpoint, tls, stream).await?
-        }
-        #[cfg(unix)]
-        Address::Unix(path) => {
-            let (reader, writer) = tokio::net::UnixStream::connect(path)
-                .await
-                .map_err(|error| unreachable(endpoint, &error))?
-                .into_split();
-            Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true }
-        }
-        #[cfg(not(unix))]
-        Address::Unix(_) => return Err(Error::unsupported("this system has no Unix sockets; use redis://")),
-    };
+pub(crate) async fn open(endpoint: &Endpoint, purpose: Purpose) -> Result<(Connection, Option<Arc<str>>)> {
+    let stream = Stream::open(endpoint).await?;
     // No error of the server has the password.
     let decoder = Decoder::redacted(Redactor::new(Arc::clone(&endpoint.settings)));
-    let decoder = if endpoint.kind == ServerKind::ClusterNode { decoder.for_maps() } else { decoder };
-    let is_subscriber = messages.is_some();
-    let connection = Connection::start(transport, messages, decoder);
+    let decoder = match endpoint.kind {
+        ServerKind::ClusterNode => decoder.for_maps(),
+        _ if endpoint.has_leases() => decoder.for_keys(),
+        _ => decoder,
+    };
+    let is_optional = purpose.is_optional();
+    let is_subscriber = matches!(purpose, Purpose::Messages(_));
+    let connection = stream.start(purpose, decoder).map_err(|error| unreachable(endpoint, &error))?;
     let credentials = endpoint.settings.credentials.current();
-    let opened = handshake(endpoint, connection, credentials.as_deref()).await?;
+    let opened = handshake(endpoint, connection, credentials.as_deref(), is_optional).await?;
     if let (Some(asked), Some(used)) = (endpoint.settings.credentials.asked(), credentials) {
-        asked.accepted(&used);
+        if !is_optional {
+            asked.accepted(&used);
+        }
         opened.0.keep_logged_in(asked, &used, endpoint.settings.command_timeout, is_subscriber);
+    }
+    if endpoint.has_leases() {
+        let has_all = endpoint.kind == ServerKind::Primary;
+        opened.0.count(&endpoint.settings.connections, endpoint.address.server(), has_all);
     }
     Ok(opened)
 }
@@ -249,73 +242,15 @@ async fn has_newer(settings: &Settings, used: Option<&Credentials>, due: tokio::
     asked.has_newer_than_refused(used, due).await
 }
 
-async fn open_tcp(endpoint: &Endpoint, host: &str, port: u16) -> Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = if let Ok(ip) = host.parse::<IpAddr>() {
-        vec![SocketAddr::new(ip, port)]
-    } else {
-        let found = tokio::net::lookup_host((host, port)).await;
-        found.map_err(|error| cannot_resolve(endpoint, &error))?.collect()
-    };
-    let stream = first_reachable(addresses).await.map_err(|error| unreachable(endpoint, &error))?;
-    // Best effort: without these options it works, but is slower and notices failures later.
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-    Ok(stream)
-}
-
-/// Connects to the first of these addresses that accepts. Each gets a head start before the next is tried as
-/// well, so that an address that drops packets (usually a broken IPv6) does not use up the time for all; see
-/// RFC 8305.
-async fn first_reachable(addresses: Vec<SocketAddr>) -> std::io::Result<TcpStream> {
-    let mut last = IoError::new(ErrorKind::NotFound, "the host has no address");
-    let mut addresses = addresses.into_iter();
-    let mut attempts = JoinSet::new();
-    loop {
-        match addresses.next() {
-            Some(address) => {
-                attempts.spawn(TcpStream::connect(address));
-            }
-            None if attempts.is_empty() => return Err(last),
-            None => {}
-        }
-        let more = addresses.len() > 0;
-        let joined = if more {
-            tokio::time::timeout(HEAD_START, attempts.join_next()).await.unwrap_or(None)
-        } else {
-            attempts.join_next().await
-        };
-        match joined {
-            Some(Ok(Ok(stream))) => return Ok(stream),
-            Some(Ok(Err(error))) => last = error,
-            // A panic, or the end of the runtime.
-            Some(Err(error)) => last = IoError::other(error),
-            None => {}
-        }
-    }
-}
-
-fn plain(stream: TcpStream) -> Transport {
-    let (reader, writer) = stream.into_split();
-    Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: true }
-}
-
-async fn encrypt(endpoint: &Endpoint, tls: &Tls, stream: TcpStream) -> Result<Transport> {
-    let stream = tls.connector().connect(tls.server_name.clone(), stream).await.map_err(|error| {
-        cannot_connect(endpoint, "the TLS handshake failed", tls::hint(&error), Some(&error))
-    })?;
-    let (reader, writer) = tokio::io::split(stream);
-    Ok(Transport { reader: Box::new(reader), writer: Box::new(writer), accepts_exactly: false })
-}
-
 fn not_located(route: &Route, settings: &Settings, last: Option<String>) -> Error {
     let limit = settings.connect_timeout.as_millis();
     let found = route.search().unwrap_or_else(|| "no primary was found".to_owned());
     Error::BackendUnavailable(Report {
         cause: last,
         ..Report::new(format!(
-            "cannot connect to redis at {route} within connectTimeoutMs ({limit} ms): {found}; nothing was \
-             granted or changed; try again"
+            "cannot connect to redis at {route} within connectTimeoutMs ({limit} ms): {found}; try again"
         ))
+        .with_consequence(Consequence::Unchanged)
     })
     .of_failover()
 }
@@ -337,20 +272,4 @@ fn timed_out(endpoint: &Endpoint) -> Error {
         },
         &cause,
     )
-}
-
-fn unreachable(endpoint: &Endpoint, error: &IoError) -> Error {
-    let (what, remedy) = match error.kind() {
-        ErrorKind::ConnectionRefused => {
-            ("connection refused", "is the server running, and is the port right?")
-        }
-        ErrorKind::NotFound => ("nothing there", "check the address; is the server running?"),
-        ErrorKind::PermissionDenied => ("permission denied", "allow this user to connect to the socket"),
-        ErrorKind::TimedOut => ("no response", "check the address and firewalls"),
-        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            ("no route to the host", "check the address and the network")
-        }
-        _ => ("the connection failed", "check the address and the network"),
-    };
-    cannot_reach(endpoint, what, remedy, error)
 }

@@ -1,21 +1,21 @@
 //! The tasks of a connection: one reads, one writes, and one watches the time limit.
 
-mod read_buffer;
-mod stranger;
+pub(super) mod read_buffer;
+pub(super) mod stranger;
 
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::read_buffer::ReadBuffer;
 use self::stranger::{is_closed, not_redis};
 use crate::backend::redis::connection::exchanges::Shared;
+#[cfg(unix)]
+use crate::backend::redis::connection::inline::socket::Asked;
 use crate::backend::redis::protocol::decoder::{DecodeError, Decoder};
 
-/// What an unfinished reply may take unless its command is one that gets more. Those of scripts have at most
-/// 65 short items.
-const MAX_SHORT_REPLY: usize = 64 * 1024;
 const TOO_LARGE: &str = "the server sent more than any reply can have";
 /// A send buffer that grew beyond this in a burst is freed.
 const KEEP_BUFFER: usize = 256 * 1024;
@@ -38,8 +38,13 @@ impl Shared {
         let reader = tokio::spawn(Arc::clone(self).read(transport.reader, decoder));
         let writer = tokio::spawn(Arc::clone(self).write(transport.writer, transport.accepts_exactly));
         let watch = tokio::spawn(Arc::clone(self).watch_limit());
+        self.own_tasks([reader, writer, watch]);
+    }
+
+    /// Aborts these tasks when the connection breaks.
+    pub fn own_tasks<const N: usize>(&self, tasks: [JoinHandle<()>; N]) {
         let mut state = self.state.lock();
-        state.tasks = [reader, writer, watch].map(|task| task.abort_handle()).into();
+        state.tasks.extend(tasks.map(|task| task.abort_handle()));
         if state.broken.is_some() {
             // On a multi-threaded runtime one of them may have failed already, and ends by itself.
             state.tasks.drain(..).for_each(|task| task.abort());
@@ -64,7 +69,7 @@ impl Shared {
     }
 
     /// Gives all replies that are there to their exchanges. Fails if the rest cannot be read.
-    fn deliver_all(&self, decoder: &mut Decoder, buffer: &mut ReadBuffer) -> Result<(), String> {
+    pub(super) fn deliver_all(&self, decoder: &mut Decoder, buffer: &mut ReadBuffer) -> Result<(), String> {
         let mut state = self.state.lock();
         if state.broken.is_some() {
             // Closed by another thread meanwhile: no exchange is left.
@@ -88,7 +93,7 @@ impl Shared {
         }
         let (used, left) = (before - bytes.len(), bytes.len());
         buffer.used(used);
-        if decoder.cost() + left > MAX_SHORT_REPLY && !state.packer.expects_long_reply() {
+        if decoder.cost() + left > state.packer.max_reply() {
             return Err(TOO_LARGE.to_owned());
         }
         Ok(())
@@ -128,10 +133,22 @@ impl Shared {
         }
     }
 
-    async fn watch_limit(self: Arc<Self>) {
+    pub(super) async fn watch_limit(self: Arc<Self>) {
+        #[cfg(unix)]
+        let mut asked = (None, Asked::default());
         loop {
-            self.timeout.elapsed().await;
+            let elapsed = self.timeout.elapsed().await;
             let first = self.state.lock().pending.front().map(|first| first.limit);
+            #[cfg(unix)]
+            if let (Some(limit), Some(inline)) = (first, &self.inline) {
+                if asked.0 != Some(elapsed) {
+                    asked = (Some(elapsed), Asked::default());
+                }
+                if inline.is_late(&mut asked.1) {
+                    self.timeout.rearm(elapsed, Instant::now() + limit.time);
+                    continue;
+                }
+            }
             // Its reply may have just come, and the next exchange has time left.
             if let Some(limit) = first.filter(|limit| limit.due <= Instant::now()) {
                 return self.fail(&format!("no reply within {} ms", limit.time.as_millis()));

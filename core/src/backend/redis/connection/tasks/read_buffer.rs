@@ -4,7 +4,7 @@
 const CAPACITY: usize = 16 * 1024;
 
 /// Grows for a reply that needs more, which the decoder bounds, and shrinks again.
-pub(super) struct ReadBuffer {
+pub(in super::super) struct ReadBuffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
@@ -31,6 +31,18 @@ impl ReadBuffer {
     /// So many bytes were put into the space.
     pub fn filled(&mut self, count: usize) {
         self.end += count;
+    }
+
+    /// Puts these bytes into the space.
+    #[cfg(unix)]
+    pub fn extend(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space();
+            let (now, later) = bytes.split_at(bytes.len().min(space.len()));
+            space[..now.len()].copy_from_slice(now);
+            self.filled(now.len());
+            bytes = later;
+        }
     }
 
     /// The bytes that are there.

@@ -28,7 +28,7 @@ fn stranger(bytes: &[u8]) -> &'static str {
 }
 
 /// Whether the other end closed the connection, in one of the ways in which that shows.
-pub(super) fn is_closed(error: &IoError) -> bool {
+pub(in super::super) fn is_closed(error: &IoError) -> bool {
     matches!(
         error.kind(),
         ErrorKind::ConnectionReset

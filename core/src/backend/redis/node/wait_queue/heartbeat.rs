@@ -14,10 +14,10 @@ use super::{FLOOD_PAUSE, WaitQueue};
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::connection::Connection;
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::{ExpectedReply, ScriptReply};
 use crate::backend::redis::protocol::lease_args::{Grouping, MAX_LEASES};
-use crate::backend::redis::protocol::redirect::Redirect;
-use crate::backend::redis::protocol::refusals::concerns_names;
+use crate::backend::redis::protocol::replies::expected::{ExpectedReply, ScriptReply};
+use crate::backend::redis::protocol::replies::redirect::Redirect;
+use crate::backend::redis::protocol::replies::refusals::concerns_names;
 use crate::backend::redis::protocol::scripts::HEARTBEAT;
 
 /// The pause between heartbeats. A process counts as alive for half as long again; see `wait_queue.lua`.

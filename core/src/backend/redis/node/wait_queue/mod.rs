@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 use self::channels::Channels;
 use super::{NodeError, NodeResult};
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ScriptReply;
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::operation::Operation;
+use crate::backend::redis::protocol::replies::expected::ScriptReply;
 use crate::backend::redis::protocol::scripts::{JOIN_QUEUE, LEAVE_QUEUE};
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
@@ -125,7 +125,7 @@ impl WaitQueue {
     }
 
     /// Adds a waiter to the server's queues, unless it is there already or its resources are free. Returns
-    /// how long they are held, as acquire.lua does; `None`: the waiter may attempt. An attempt would add it
+    /// how long they are held, as an acquire does; `None`: the waiter may attempt. An attempt would add it
     /// too, but with a WAIT for which the replicas are asked in vain.
     pub async fn enqueue_if_held(&self, resources: &Resources, waiter: &Waiter) -> Option<i64> {
         if self.state.lock().waiters.get(&waiter.number()).is_none_or(|queued| queued.on_server) {
@@ -211,7 +211,52 @@ impl WaitQueue {
         state.waiters.get(&number).map(|queued| queued.waiter.wake()).is_some()
     }
 
+    /// In the order in which they came. The server may have forgotten that order, and the waiter that tries
+    /// first is then the first in its queue.
     fn wake_all(&self) {
-        self.state.lock().waiters.values().for_each(|queued| queued.waiter.wake());
+        let state = self.state.lock();
+        let mut waiters: Vec<_> = state.waiters.values().map(|queued| &queued.waiter).collect();
+        waiters.sort_unstable_by_key(|waiter| waiter.number());
+        waiters.into_iter().for_each(Waiter::wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::redis::tests::on_io;
+    use crate::backend::redis::tests::servers::server::{Server, available};
+
+    #[test]
+    fn all_are_woken_in_the_order_in_which_they_came() {
+        if !available() {
+            return;
+        }
+        let server = Server::start(&[]);
+        let queue = Arc::new(WaitQueue::new(NodeContext::of_server(&server.url())));
+        let order = on_io(async move {
+            let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+            for place in 0..50 {
+                let (waiter, tell) = (Waiter::new(true), tell.clone());
+                queue.join(&Resources::one("r").unwrap(), &waiter).await.unwrap();
+                if place == 0 {
+                    // Its subscription wakes it.
+                    waiter.woken().await;
+                }
+                tokio::spawn(async move {
+                    waiter.woken().await;
+                    tell.send(place).unwrap();
+                });
+            }
+            drop(tell);
+            tokio::task::yield_now().await;
+            queue.close();
+            let mut order = Vec::new();
+            while let Some(place) = told.recv().await {
+                order.push(place);
+            }
+            order
+        });
+        assert_eq!(order, (0..50).collect::<Vec<_>>());
     }
 }

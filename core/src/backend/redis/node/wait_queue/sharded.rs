@@ -11,7 +11,7 @@ use redis::Value;
 use super::channels::{BATCH, Support};
 use super::{QueuedWaiter, State, WaitQueue};
 use crate::backend::redis::connection::Connection;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::lease::Resources;
 
 impl WaitQueue {

@@ -12,9 +12,9 @@ use super::{FLOOD_PAUSE, Subscription, WaitQueue};
 use crate::backend::redis::connection::messages::{Inbox, Message, messages};
 use crate::backend::redis::connection::{Connection, Messages};
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ExpectedReply;
-use crate::backend::redis::protocol::refusals::is_missing_command;
-use crate::backend::redis::protocol::replies::Operation;
+use crate::backend::redis::protocol::operation::Operation;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::refusals::is_missing_command;
 use crate::runtime::backoff::Backoff;
 
 /// The pauses before another attempt to subscribe. Waiters are woken after each, so the longest is also the

@@ -8,4 +8,5 @@ local write = redis.pcall('ZREM', KEYS[1], '')
 if type(write) == 'table' and string.find(write.err, 'READONLY', 1, true) then return write end
 
 local value = redis.call('GET', KEYS[1])
-return { value and { value, redis.call('PTTL', KEYS[1]) }, tonumber(ARGV[1]) }
+-- What another application wrote may be of any length; a holder's name has less than this.
+return { value and { string.sub(value, 1, 1024), redis.call('PTTL', KEYS[1]) }, tonumber(ARGV[1]) }

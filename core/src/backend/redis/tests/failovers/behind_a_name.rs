@@ -7,7 +7,7 @@ use crate::backend::redis::tests::servers::proxy::Proxy;
 use crate::backend::redis::tests::servers::server::{Server, available};
 use crate::backend::redis::tests::*;
 use crate::backend::waiter::Waiter;
-use crate::lease::Strategy;
+use crate::lease::{Holder, Strategy};
 use crate::manager::{Acquired, Heartbeat, Manager, Wanted};
 use crate::runtime::clock::BootInstant;
 
@@ -169,7 +169,8 @@ impl Heartbeat for Alive {
 
 fn manager(url: &str) -> Arc<Manager> {
     let redis = Backend::Redis(RedisBackend::new(Config::new(options(url, 1)).unwrap(), Clock::System));
-    Manager::new([(Strategy::Strong, redis)], Clock::System, Box::new(|_, _| ()), Arc::new(Alive))
+    let (holder, listener) = (Holder::named("test"), Box::new(|_, _| ()));
+    Manager::new([(Strategy::Strong, redis)], holder, Clock::System, listener, Arc::new(Alive))
 }
 
 fn waiting(wait_ms: u64, fair: bool) -> Wanted {

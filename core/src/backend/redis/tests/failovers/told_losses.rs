@@ -28,7 +28,14 @@ impl Holder {
         let told = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&told);
         let listener = Box::new(move |id, end| record.lock().unwrap().push((id, end)));
-        let manager = Manager::new([(Strategy::Strong, redis)], Clock::System, listener, Arc::new(Alive));
+        let backends = [(Strategy::Strong, redis)];
+        let manager = Manager::new(
+            backends,
+            crate::lease::Holder::named("test"),
+            Clock::System,
+            listener,
+            Arc::new(Alive),
+        );
         Self { manager, told }
     }
 
@@ -50,7 +57,9 @@ impl Holder {
         };
         let manager = Arc::clone(&self.manager);
         let outcome = on_io(async move { manager.acquire(Strategy::Strong, wanted, None).await });
-        let Ok(Acquired::Granted { id, .. }) = outcome else { panic!("not granted: {outcome:?}") };
+        let Ok(Acquired::Granted { id, held, .. }) = outcome else { panic!("not granted: {outcome:?}") };
+        assert!(held.deliver(Clock::System.boot()));
+        self.manager.hold(id);
         assert!(self.manager.watch(id).unwrap());
         id
     }

@@ -10,8 +10,8 @@ use redis::Value;
 use super::*;
 use crate::backend::redis::config::Settings;
 use crate::backend::redis::node_context::NodeContext;
-use crate::backend::redis::protocol::expected::ScriptReply;
 use crate::backend::redis::protocol::lease_args::LeaseArgs;
+use crate::backend::redis::protocol::replies::expected::ScriptReply;
 use crate::backend::redis::protocol::scripts::{
     ACQUIRE, HEARTBEAT, JOIN_QUEUE, LEAVE_QUEUE, RELEASE, Script,
 };

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::nodes::Nodes;
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::node::{Node, NodeError, NodeResult};
-use crate::backend::redis::protocol::redirect::{Elsewhere, Redirect};
+use crate::backend::redis::protocol::replies::redirect::{Elsewhere, Redirect};
 use crate::error::{Error, Result};
 use crate::lease::Resources;
 use crate::runtime::backoff::Backoff;
@@ -179,9 +179,8 @@ impl Nodes {
                 return Ok(node);
             }
             if Instant::now() + DOWN > until {
-                return Err(Error::unavailable(format!(
-                    "no primary of the Redis Cluster serves slot {slot}; nothing was granted or changed; \
-                     check CLUSTER INFO"
+                return Err(Error::untouched(format!(
+                    "no primary of the Redis Cluster serves slot {slot}; check CLUSTER INFO"
                 ))
                 .of_failover());
             }

@@ -117,8 +117,11 @@ impl Discovery {
             rounds.begun.max(rounds.ended + 1)
         };
         self.request();
-        let rounds = rounds.wait_for(|rounds| rounds.ended >= awaited).await.expect("the sender is here");
-        rounds.error.clone().map_or(Ok(()), Err)
+        let refreshed = async {
+            let ended = rounds.wait_for(|rounds| rounds.ended >= awaited).await;
+            ended.expect("the sender is here").error.clone().map_or(Ok(()), Err)
+        };
+        self.settings.pending_connects.wait(refreshed).await
     }
 
     /// A node said that a slot has moved.
@@ -231,9 +234,9 @@ impl Discovery {
                     let asked = timeout_at(due, ask(&address, &self.settings, open)).await;
                     let name = address.to_string();
                     let asked = asked.unwrap_or_else(|_| {
-                        Err(Error::unavailable(format!(
+                        Err(Error::untouched(format!(
                             "cannot connect to redis at {name}: no map of the cluster within \
-                             connectTimeoutMs ({} ms); nothing was granted or changed; try again",
+                             connectTimeoutMs ({} ms); try again",
                             self.settings.connect_timeout.as_millis()
                         )))
                     });

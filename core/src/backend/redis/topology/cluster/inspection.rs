@@ -25,14 +25,22 @@ impl Nodes {
     async fn inspect_by_key(self: &Arc<Self>, resources: &Resources) -> Result<Option<Info>> {
         loop {
             let Some((before, _)) = self.read_key(resources, KeyKind::Lock).await? else { return Ok(None) };
-            let fence = self.read_key(resources, KeyKind::Fence).await?;
+            let fence = match self.read_key(resources, KeyKind::Fence).await {
+                // What another application wrote must not hide who holds the lock.
+                Err(error) if error.is_of_key_type() => None,
+                fence => fence?,
+            };
             let Some((owner, remaining)) = self.read_key(resources, KeyKind::Lock).await? else {
                 return Ok(None);
             };
             // Each grant has an owner of its own, so while that is the same, the fence has its token.
             if owner == before {
                 let token = fence.map_or(0, |(fence, _)| token_of(&fence));
-                return Ok(Some(Info { owner, token, remaining }));
+                let call = |node: Arc<Node>, asking| async move {
+                    node.count_waiters(resources.first(), asking).await
+                };
+                let waiters = self.request_key(resources, call).await?;
+                return Ok(Some(Info { owner, token, remaining, waiters }));
             }
         }
     }

@@ -27,7 +27,7 @@ use crate::backend::contract::{FailoverListener, Info};
 use crate::backend::redis::config::slot::slot_of;
 use crate::backend::redis::config::{ClusterConfig, Settings};
 use crate::backend::redis::node::{Node, NodeError, NodeResult};
-use crate::backend::redis::protocol::redirect::Elsewhere;
+use crate::backend::redis::protocol::replies::redirect::Elsewhere;
 use crate::backend::waiter::Waiter;
 use crate::error::{Error, Result};
 use crate::lease::{Owner, Resources, Ttl};
@@ -132,6 +132,17 @@ impl Cluster {
             self.nodes.discovery.refreshed().await?;
         }
         Ok(self.known())
+    }
+
+    /// All nodes, by a map that was asked for now.
+    pub async fn refreshed(&self) -> Result<Vec<Arc<Node>>> {
+        self.nodes.discovery.refreshed().await?;
+        Ok(self.known())
+    }
+
+    /// Whether any slot is this node's.
+    pub fn has_slots(&self, node: &Arc<Node>) -> bool {
+        self.nodes.has_slots(node)
     }
 
     /// All nodes that are known.

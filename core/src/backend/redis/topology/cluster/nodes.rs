@@ -101,6 +101,11 @@ impl Nodes {
         self.shards().into_iter().find(|shard| Arc::ptr_eq(&shard.node, node))
     }
 
+    /// Whether any slot is this node's.
+    pub fn has_slots(self: &Arc<Self>, node: &Arc<Node>) -> bool {
+        self.current().table.shards.iter().any(|shard| Arc::ptr_eq(&shard.node, node))
+    }
+
     /// All shards, those without slots last.
     pub fn shards(self: &Arc<Self>) -> Vec<Arc<Shard>> {
         let state = self.current();

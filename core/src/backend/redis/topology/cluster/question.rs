@@ -9,10 +9,10 @@ use crate::backend::redis::config::Settings;
 use crate::backend::redis::config::address::Address;
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::connection::Connection;
-use crate::backend::redis::connection::connect::open;
-use crate::backend::redis::protocol::expected::ExpectedReply;
+use crate::backend::redis::connection::connect::{Purpose, open};
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
 use crate::backend::redis::protocol::values::{error_text, text};
-use crate::error::{Error, Report, Result};
+use crate::error::{Consequence, Error, Report, Result};
 
 /// The map of the node at this address, and the connection to it, which may be an open one. The caller limits
 /// the time.
@@ -28,7 +28,7 @@ pub(super) async fn ask(
         let endpoint = Endpoint { address: address.clone(), kind: ServerKind::ClusterNode, settings };
         let due = tokio::time::Instant::now() + endpoint.settings.connect_timeout;
         endpoint.settings.credentials.ready(due).await?;
-        open(&endpoint, None).await?.0
+        open(&endpoint, Purpose::Commands).await?.0
     };
     // This limit never elapses first.
     let sent = connection.send([2], settings.connect_timeout * 2, |packer, out| {
@@ -66,8 +66,8 @@ fn unavailable(address: &Address, what: &str, remedy: &str, cause: &str) -> Erro
 }
 
 fn report(address: &Address, what: &str, remedy: &str, cause: &str) -> Report {
-    let message = format!("redis at {address}: {what}; nothing was granted or changed; {remedy}");
-    Report::caused(message, cause)
+    let message = format!("redis at {address}: {what}; {remedy}");
+    Report::caused(message, cause).with_consequence(Consequence::Unchanged)
 }
 
 /// The error of a node that does not tell its map.

@@ -10,7 +10,7 @@ use super::map::{MapShard, Member};
 use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::connection::route::{AnnouncedReplica, Locate, Route};
 use crate::backend::redis::node::Node;
-use crate::backend::redis::protocol::redirect::{Redirect, RedirectTarget};
+use crate::backend::redis::protocol::replies::redirect::{Redirect, RedirectTarget};
 use crate::error::Result;
 use crate::runtime::sync::Mutex;
 

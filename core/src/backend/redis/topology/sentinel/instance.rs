@@ -13,11 +13,11 @@ use crate::backend::redis::connection::connect::Connector;
 use crate::backend::redis::connection::messages::messages_about;
 use crate::backend::redis::connection::route::{FixedAddress, Route};
 use crate::backend::redis::connection::shared::{ExchangeError, SharedConnection};
-use crate::backend::redis::protocol::expected::ExpectedReply;
 use crate::backend::redis::protocol::permissions::{self, Login};
-use crate::backend::redis::protocol::refusals::refusal;
+use crate::backend::redis::protocol::replies::expected::ExpectedReply;
+use crate::backend::redis::protocol::replies::refusals::refusal;
 use crate::backend::redis::protocol::values::error_text;
-use crate::error::{Error, Report, Result};
+use crate::error::{Consequence, Error, Report, Result};
 use crate::runtime::sync::Mutex;
 
 /// What the Sentinels announce about a failover, each as soon as it knows.
@@ -201,9 +201,9 @@ impl Sentinel {
     }
 
     fn failed(&self, what: &str, remedy: &str, cause: Option<String>) -> Error {
-        let message =
-            format!("Sentinel at {}: {what}; nothing was granted or changed; {remedy}", self.address);
-        Error::BackendUnavailable(Report { cause, ..Report::new(message) })
+        let message = format!("Sentinel at {}: {what}; {remedy}", self.address);
+        let report = Report::new(message).with_consequence(Consequence::Unchanged);
+        Error::BackendUnavailable(Report { cause, ..report })
     }
 
     /// Its connections close once nothing is in flight; later questions make connections of their own.

@@ -22,7 +22,7 @@ use crate::backend::redis::config::endpoint::{Endpoint, ServerKind};
 use crate::backend::redis::config::{SentinelConfig, Settings};
 use crate::backend::redis::connection::connect::may_pass;
 use crate::backend::redis::connection::route::{AnnouncedReplica, Locate, Route};
-use crate::error::{Error, Report, Result};
+use crate::error::{Consequence, Error, Report, Result};
 use crate::runtime::backoff::Backoff;
 use crate::runtime::sync::Mutex;
 
@@ -165,9 +165,9 @@ impl Locator {
             cause: error.cause().map(ToOwned::to_owned),
             cause_code: error.cause_code(),
             ..Report::new(format!(
-                "cannot connect to redis at {self}: {found}; nothing was granted or changed; check that the \
-                 Sentinels run, and their addresses"
+                "cannot connect to redis at {self}: {found}; check that the Sentinels run, and their addresses"
             ))
+            .with_consequence(Consequence::Unchanged)
         })
         .of_failover()
     }
@@ -334,9 +334,9 @@ impl Locate for Locator {
         if is_expected {
             return Ok(());
         }
-        Err(Error::unavailable(format!(
+        Err(Error::untouched(format!(
             "cannot connect to redis at {self}: another server answers there than the Sentinels know; \
-             nothing was granted or changed; try again, and see what has this address now"
+             try again, and see what has this address now"
         ))
         .of_failover())
     }

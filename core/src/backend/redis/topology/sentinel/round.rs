@@ -61,9 +61,9 @@ impl Round {
             let (first, _) = self.answers.first()?;
             let names = first.names().await;
             let others = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Some(Error::unavailable(format!(
+            return Some(Error::untouched(format!(
                 "the Sentinel at {} watches no primary named {name:?}; the names that it knows: {others}; \
-                 nothing was granted or changed; check the option `name`",
+                 check the option `name`",
                 first.address
             )));
         }

@@ -1,5 +1,5 @@
-//! Something that is not a regular file has the name of one of ours. Anybody who may write the directory can
-//! put it there.
+//! Something that is not a regular file has the name of one of ours. Every user who may write the
+//! directory can put it there.
 
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

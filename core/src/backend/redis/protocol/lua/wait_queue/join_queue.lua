@@ -1,5 +1,5 @@
 -- KEYS n locks, n queues · ARGV echo, waiter
--- ⇒ a list of one number, 1 all are free and the waiter may try | otherwise held as in acquire.lua, and the
+-- ⇒ a list of one number, 1 all are free and the waiter may try | otherwise held as in acquire/begin.lua, and the
 --   waiter is queued; or an error, and it is not; then the echo
 
 local names, now_us, echo = #KEYS / 2, clock_us(), tonumber(ARGV[1])
