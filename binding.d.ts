@@ -7,9 +7,10 @@ export declare class Bridge {
    * `wake(false)` is called, on JavaScript's thread, whenever there is something to drain, and
    * `wake(true)` before the environment ends, to send what was gathered. It is not kept from being
    * collected while no call is in progress. In an `isMain` thread the end of the environment waits a
-   * moment for releases. With `mayLoseWakeUps`, wake-ups are repeated.
+   * moment for releases. With `mayLoseWakeUps`, wake-ups are repeated. With `readsSockets`, JavaScript's
+   * event loop reads those that it gets.
    */
-  constructor(wake: (isEnding: boolean) => void, isMain: boolean, mayLoseWakeUps: boolean)
+  constructor(wake: (isEnding: boolean) => void, isMain: boolean, mayLoseWakeUps: boolean, readsSockets: boolean)
   /** An event-loop turn ends: the calls that were made in it are sent. */
   flush(): void
   /**
@@ -17,8 +18,22 @@ export declare class Bridge {
    * refer by its index to a detail, see `detail`.
    */
   drain(records: Float64Array): number
+  /** JavaScript reads this socket, and will close it. */
+  beginReading(socket: number): void
+  /** So many bytes were read from a socket. Then as `drain`. */
+  read(socket: number, bytes: Uint8Array, count: number, records: Float64Array): number
+  /** Nothing more is read from a socket, for this reason: the server's, or with `isLocal` this runtime's. */
+  endReading(socket: number, why: string, isLocal: boolean): void
+  /** Sets what JavaScript wants to hear of, as bits of `Topics`. It hears of nothing before. */
+  observe(topics: number): void
   /** Takes a detail of the last drain: what does not fit into doubles. */
-  detail(index: number): string | Failure | Info | Guarantee | StillHeld
+  detail(index: number): string | Failure | Info | Guarantee | StillHeld | Page | Event
+}
+
+/** A listing that is under way. Holds nothing open, so it may be dropped at any time. */
+export declare class NativeListing {
+  /** Drops what it remembers, which may be much until it is collected. */
+  end(): void
 }
 
 /** A manager of one environment. */
@@ -31,6 +46,28 @@ export declare class NativeManager {
   failCredentials(source: number, question: number, why: string): void
   /** Asks no more. */
   closeCredentials(source: number): void
+  /** Begins to list the resources that are held and begin with this. No I/O. */
+  list(number: number, prefix: string): NativeListing | Failure
+  /**
+   * The next locks of a listing of this strategy, which may be none although there are more; nothing if
+   * there are no more.
+   */
+  nextPage(slot: number, strategy: number, listing: NativeListing): void
+  /** The counters so far, and what there is right now. */
+  stats(): StatsReport
+  /** How long a lease has been held, in milliseconds; -1 if it has ended. */
+  heldMs(lease: number): number
+  /**
+   * The server that has all leases of a strategy, as it was reached last; nothing if several share them,
+   * or none was reached yet.
+   */
+  server(number: number): ServerPlace | null
+  /** Changes when `server` does; 0 as long as there is none. */
+  serverEpoch(number: number): number
+  /** Ends a lease as if it was lost, for this reason: for its holder, and then for others. */
+  lose(slot: number, strategy: number, lease: number, why: string): void
+  /** Ends the current lease of a resource as if its time had passed: for its holder, and then for others. */
+  expire(slot: number, strategy: number, resource: string): void
   /** Cancels the wait of the call in this slot. */
   cancel(slot: number): void
   /**
@@ -72,16 +109,10 @@ export declare class NativeManager {
   inspect(slot: number, strategy: number, resource: string): void
   /** Ends the current lease of a resource, no matter who holds it. */
   forceRelease(slot: number, strategy: number, resource: string): void
-  /** Ends a lease as if it was lost, for this reason: for its holder, and then for others. */
-  lose(slot: number, strategy: number, lease: number, why: string): void
-  /** Ends the current lease of a resource as if its time had passed: for its holder, and then for others. */
-  expire(slot: number, strategy: number, resource: string): void
   /** Reports what a strategy guarantees here to locks with these acknowledgements and this TTL. */
   describe(slot: number, strategy: number, acks: number, fsync: boolean, ttlMs: number): void
   /** Connects a strategy's backend. */
   connect(slot: number, strategy: number): void
-  /** The counters so far. */
-  stats(): Stats
   /**
    * Accepts no acquire any more. Releases all locks and gives up the backends when the locks were
    * released, or `drain_ms` milliseconds have passed.
@@ -144,6 +175,42 @@ export interface CompletionPlaces {
   numbers: number
 }
 
+/** Something that happened to a lease or a connection. lib/channels/ knows which fields each kind has. */
+export interface Event {
+  /** A bit of `Topics`. */
+  topic: number
+  /** The number of the strategy. */
+  strategy: number
+  /** What the lease covers. */
+  resources?: Array<string>
+  /** Its owner. */
+  owner?: string
+  /** Its token. */
+  token?: number
+  /** How long it has been held, in milliseconds. */
+  heldMs?: number
+  /** Why it was lost. */
+  cause?: string
+  /** Why, in words; or why a connection ended. */
+  message?: string
+  /** How late a renewal began, in milliseconds. */
+  lagMs?: number
+  /** How long it took. */
+  durationMs?: number
+  /** For how much longer the lease counts. */
+  remainingMs?: number
+  /** Why a renewal failed. */
+  failure?: Failure
+  /** What happened to a connection. */
+  state?: string
+  /** Its server's host, or the path of its socket. */
+  serverAddress?: string
+  /** Its server's port. */
+  serverPort?: number
+  /** How many connections to the server are open. */
+  open?: number
+}
+
 /** What lib/errors.js builds an error of the right class from. */
 export interface Failure {
   /** The stable code. */
@@ -152,7 +219,10 @@ export interface Failure {
   message: string
   /** The underlying failure's message. */
   cause?: string
-  /** The underlying failure's POSIX name, such as `ECONNREFUSED`. */
+  /**
+   * The underlying failure's POSIX name, such as `ECONNREFUSED`, or the first word of the server's error
+   * reply, such as `WRONGPASS`.
+   */
   causeCode?: string
   /** Acknowledgements that were required. */
   required?: number
@@ -192,14 +262,42 @@ export interface Guarantee {
   warnings: Array<string>
 }
 
-/** The holder of a resource. */
+/** Who holds a lock. */
+export interface Holder {
+  /** As its application chose it. */
+  name: string
+  /** The name of its host. */
+  host: string
+  /** The number of its process. */
+  pid: number
+  /** When its manager was made, in milliseconds since 1970. */
+  sinceMs: number
+}
+
+/** Who a manager is, for people. */
+export interface HolderConfig {
+  /** 1 to 256 bytes without control characters. */
+  name: string
+  /** The name of this host. */
+  host: string
+  /** The number of this process. */
+  pid: number
+}
+
+/** A resource that is held. */
 export interface Info {
+  /** Its name. */
+  resource: string
   /** 32 hexadecimal digits, if fencelock wrote it. */
   owner: string
   /** Exact as a double; see `MIN_TOKEN_LIMIT`. */
   token: number
   /** Milliseconds, rounded up; infinite for a key without TTL, which fencelock did not write. */
   remainingMs: number
+  /** How many wait for it. */
+  waiters: number
+  /** Nothing if it is unknown. */
+  holder?: Holder
 }
 
 /** The kinds of completions. */
@@ -223,12 +321,21 @@ export interface Kinds {
   failed: number
   /** A watched lease ends; the value is the index of the message. */
   leaseEnds: number
+  /** The call in this slot has begun to wait. It is not settled by this. */
+  waits: number
+  /** No call's: something happened that JavaScript wants to hear of. The value is the index of an event. */
+  event: number
   /**
    * No call's: credentials are asked for, of the function with the number in place of the slot. The value
    * is the number of the question; the second one is the index of what a server said when it refused the
    * last ones, or -1.
    */
   credentials: number
+  /**
+   * No call's: a socket is to be read. The value is its file descriptor; its number is in place of the
+   * slot.
+   */
+  socket: number
 }
 
 /** Where local locks are. */
@@ -263,6 +370,8 @@ export interface LockFile {
 
 /** A manager's configuration, with every default filled in. */
 export interface ManagerConfig {
+  /** Who the manager is, for people. */
+  holder: HolderConfig
   /** The start of every key. */
   prefix: string
   /** For strong locks. */
@@ -275,6 +384,21 @@ export interface ManagerConfig {
 
 /** Checks the configuration and creates a manager; no I/O. */
 export declare function openManager(bridge: Bridge, config: ManagerConfig): NativeManager | Failure
+
+/** Some of the locks of a listing. */
+export interface Page {
+  /** In no particular order. */
+  locks: Array<Info>
+}
+
+/** How long something took, in milliseconds. */
+export interface Percentiles {
+  count: number
+  p50: number
+  p90: number
+  p99: number
+  max: number
+}
 
 /** How a server keeps its data. */
 export interface Persistence {
@@ -363,10 +487,28 @@ export interface Server {
   clock: ClockSkew | null
 }
 
+/** A server that there was a connection to. */
+export interface ServerConnections {
+  /** The number of the strategy. */
+  strategy: number
+  serverAddress: string
+  serverPort?: number
+  open: number
+}
+
+/** A server. */
+export interface ServerPlace {
+  /** Its host, or the path of its socket. */
+  address: string
+  /** Its port. */
+  port?: number
+}
+
 /** What a manager has done since it was created; `ManagerStats` in index.d.ts describes the fields. */
 export interface Stats {
   held: number
   cleanups: number
+  lost: number
   pending: number
   waiting: number
   granted: number
@@ -376,7 +518,22 @@ export interface Stats {
   failed: number
   extended: number
   released: number
-  lost: number
+  lostExpired: number
+  lostTaken: number
+  lostFailover: number
+  lostFile: number
+}
+
+/** All that `stats()` shows. */
+export interface StatsReport {
+  counts: Stats
+  /** Leases held right now, by the number of the strategy. */
+  heldByStrategy: Array<number>
+  /** Whether each strategy has a backend. */
+  configured: Array<boolean>
+  waitMs: Percentiles
+  holdMs: Percentiles
+  connections: Array<ServerConnections>
 }
 
 /** Leases that were still held when the time to drain was over. */
@@ -434,6 +591,18 @@ export interface TlsConfig {
   rejectUnauthorized: boolean
 }
 
+/** What JavaScript may want to hear of without a call; bits. */
+export interface Topics {
+  /** Calls that begin to wait. */
+  waits: number
+  /** Leases that are lost. */
+  losses: number
+  /** Attempts to renew a lease. */
+  renewals: number
+  /** Connections that open and end. */
+  connections: number
+}
+
 /** The version of this addon, which lib/native/load.js compares with that of the package. */
 export declare function version(): string
 
@@ -452,4 +621,6 @@ export interface Wire {
   kind: Kinds
   /** The numbers of the strategies. */
   strategy: StrategyNumbers
+  /** What may be observed. */
+  topic: Topics
 }

@@ -321,7 +321,8 @@ export interface QuorumOptions extends Omit<QuorumNodeOptions, 'url'> {
 /** The options of `new LockManager()`. */
 export interface ManagerOptions {
   /**
-   * The strategy of `acquire` and `tryAcquire`, and the default of `inspect`, `forceRelease` and `describe`.
+   * The strategy of `acquire` and `tryAcquire`, and the default of `inspect`, `list`, `forceRelease` and
+   * `describe`.
    * @default 'strong' if `redis` is given, else 'quorum' if `quorum` is given, else 'local'
    */
   strategy?: Strategy | undefined
@@ -345,6 +346,13 @@ export interface ManagerOptions {
    * @default 'fencelock'
    */
   prefix?: string | undefined
+  /**
+   * What {@link LockManager.inspect} and {@link LockManager.list} of other managers call this one: 1 to 256
+   * bytes without control characters. It is stored beside the locks, with the names of host and process id,
+   * once a minute at most and not with each lock. Everyone who can read the locks sees it.
+   * @default the host's name and the process id, `web-3:4711`
+   */
+  holderName?: string | undefined
   /**
    * Defaults for every acquire of this manager. Options that apply to strong locks only are checked, and
    * ignored for other locks.
@@ -385,7 +393,7 @@ export interface AcquireOptions {
    * run: longer than their clocks differ, and shorter than the time between two runs.
    *
    * `release()` resolves as usual, and what is left stays: others find the lock held, with the rest as its
-   * remaining time. So it does when a routine throws, the manager closes or the process ends; only
+   * remaining time. So it does when a function throws, the manager closes or the process ends; only
    * {@link LockManager.forceRelease} ends it. It does not prolong the lease for its holder: `held`, `signal`
    * and `remainingMs` follow `ttlMs`, and a job that takes longer is renewed or extended as ever. It belongs
    * to one grant: the next owner, and one that adopts the lock, has none of it. A grant that its caller never
@@ -401,7 +409,7 @@ export interface AcquireOptions {
    *   try {
    *     await sendReminders()
    *   } finally {
-   *     await lock.release()
+   *     await lock[Symbol.asyncDispose]() // releases, and never rejects
    *   }
    * }
    */
@@ -597,13 +605,20 @@ export interface Lock extends AsyncDisposable {
   handOver(): Promise<string>
   /**
    * Ends the lease. Resolves with `false` if it had already ended or another owner has the lock now; that is
-   * not an error. A second call returns the promise of the first. Rejects when the backend cannot be reached;
-   * cleanup then continues in the background.
+   * not an error. Also if a loss was reported before, even if the backend still had the lease. A second call
+   * returns the promise of the first.
+   *
+   * Rejects when the backend does not confirm it. The lock is not held here any more all the same, and
+   * cleanup continues in the background. In a `finally`, that rejection would replace the result or the error
+   * of the block: use `lock[Symbol.asyncDispose]()` there, or {@link LockManager.withLock}.
    * @example
    * if (!(await lock.release())) console.warn('the work outlived its lease')
    */
   release(): Promise<boolean>
-  /** Called by `await using`: releases, and never rejects. */
+  /**
+   * Releases, and never rejects: for `finally`. Called by `await using`, which needs Node.js 24, Bun or a
+   * compiler.
+   */
   [Symbol.asyncDispose](): Promise<void>
   /** Plain data, with the token as a decimal string. */
   toJSON(): object
@@ -619,11 +634,36 @@ export interface LocalLock extends Lock, Disposable {
    * if (lock) try { rebuild() } finally { lock.releaseSync() }
    */
   releaseSync(): boolean
-  /** Called by `using`: releases, and never throws. */
+  /** Called by `using` (Node.js 24, Bun, or a compiler): releases, and never throws. */
   [Symbol.dispose](): void
 }
 
-/** Who holds a resource. */
+/** The manager that holds a lock, as it describes itself: once, not with each lock. */
+export interface LockHolder {
+  /** {@link ManagerOptions.holderName} */
+  readonly name: string
+  /** The name of its host. */
+  readonly host: string
+  /** The id of its process, as that sees it. */
+  readonly pid: number
+  /** When the manager was made, by the clock of its host. */
+  readonly since: Date
+}
+
+/** Options of {@link LockManager.list}. */
+export interface ListOptions {
+  /** @default the manager's `strategy` */
+  strategy?: Strategy | undefined
+  /**
+   * Only resources whose names begin with this. It is taken literally: `*` has no meaning.
+   * @default ''
+   */
+  prefix?: string | undefined
+  /** Ends the listing: the next lock rejects with the signal's reason. */
+  signal?: AbortSignal | undefined
+}
+
+/** A resource that is held, and who holds it. */
 export interface LockInfo {
   readonly resource: string
   readonly strategy: Strategy
@@ -640,6 +680,17 @@ export interface LockInfo {
    * removes it.
    */
   readonly remainingMs: number
+  /**
+   * How many wait for it, as far as the backend knows. Callers of one manager that wait for the same without
+   * `fair` count as one; Redis counts the first 1,000. Of local locks: those with `fair`, and the others of
+   * this process.
+   */
+  readonly waiters: number
+  /**
+   * Who holds it, for people; `null` if that is unknown: it was granted a moment ago, its manager may not
+   * write this, or is of an older version. Not proof of anything: {@link LockInfo.owner} and the token are.
+   */
+  readonly holder: LockHolder | null
   /** Plain data, with the token as a decimal string. JSON writes a `remainingMs` of `Infinity` as `null`. */
   toJSON(): object
 }
@@ -741,7 +792,7 @@ export interface Guarantee {
 export interface ManagerStats {
   /** Leases held right now: granted, and neither released, handed over, nor dropped, nor lost. */
   readonly held: number
-  /** Calls of `acquire…`, `tryAcquire…` and `adopt` that have not settled. */
+  /** Calls of `acquire…`, `tryAcquire…`, `adopt` and `forceRelease` that have not settled. */
   readonly pending: number
   /** Those of them that may wait for another owner's lease to end: calls with `waitMs`. */
   readonly waiting: number
@@ -764,8 +815,220 @@ export interface ManagerStats {
   readonly extended: number
   /** Releases that ended a lease. */
   readonly released: number
-  /** Leases that were found lost. */
+  /** Leases that were found lost, for any cause; each counts once. */
   readonly lost: number
+  /** How many of them for each cause. */
+  readonly losses: Readonly<Record<LossCause, number>>
+  /** How long calls waited that found the lock held, however they ended. */
+  readonly waitMs: Percentiles
+  /** How long leases were held that have ended; see {@link ReleaseContext.heldMs}. */
+  readonly holdMs: Percentiles
+  /**
+   * The servers that this manager was connected to, each with the number of its open connections: 0 after a
+   * break, until a call connects again. None for local locks.
+   */
+  readonly connections: readonly {
+    readonly strategy: Strategy
+    /** A host, an IP address, or the path of a socket. */
+    readonly serverAddress: string
+    /** Undefined for a socket. */
+    readonly serverPort?: number | undefined
+    readonly open: number
+  }[]
+}
+
+/** Durations since the manager was created, in milliseconds. Percentiles are at most a quarter too high. */
+export interface Percentiles {
+  readonly count: number
+  readonly p50: number
+  readonly p90: number
+  readonly p99: number
+  /** The longest, exactly. */
+  readonly max: number
+}
+
+/**
+ * Why a lease was lost: its holder had it, and neither released it nor closed its manager.
+ *
+ * - `'expired'`: its deadline passed, because it was not extended or renewed in time;
+ * - `'taken'`: another owner took it, or it was released by force;
+ * - `'failover'`: the server that answers after a failover or a restart does not have it;
+ * - `'file'`: its lock file was deleted or replaced.
+ */
+export type LossCause = 'expired' | 'taken' | 'failover' | 'file'
+
+/**
+ * How a call that is published on a channel ended. `'busy'`, `'timeout'`, `'aborted'` and `'closed'` are
+ * answers: the context has no `error` then, although the call may reject.
+ *
+ * - `'busy'`: another owner holds the lock, and the call did not wait; `'timeout'`: still so after `waitMs`;
+ * - `'aborted'`: by the call's `signal`; `'closed'`: the manager was or is being closed;
+ * - `'insufficient'`: too few acknowledgements; `'unknown'`: the outcome is unknown;
+ * - `'unavailable'` and `'unsupported'`: as the errors with these codes; `'failed'`: any other error.
+ */
+export type CallOutcome =
+  | 'busy'
+  | 'timeout'
+  | 'aborted'
+  | 'closed'
+  | 'insufficient'
+  | 'unknown'
+  | 'unavailable'
+  | 'unsupported'
+  | 'failed'
+
+/** What all messages of `fencelock:acquire` and `fencelock:wait` have. */
+interface AcquireFacts {
+  readonly resources: readonly string[]
+  readonly strategy: Strategy
+  /** 0: the call does not wait. */
+  readonly waitMs: number
+  readonly fair: boolean
+  /**
+   * For how long the call waited because the lock was held, in milliseconds; 0 if it did not wait. Undefined
+   * until it ends.
+   */
+  waitedMs: number | undefined
+  /**
+   * The server that has the strategy's locks; undefined before the first connection, for a cluster, for
+   * quorum locks and for local locks.
+   */
+  serverAddress: string | undefined
+  serverPort: number | undefined
+  /** What the call rejects with, if that is an error; see {@link CallOutcome}. */
+  error: unknown
+}
+
+/**
+ * The context of the tracing channel `fencelock:acquire`: one acquire or adoption, whichever method made it.
+ * Calls with invalid arguments are not published.
+ */
+export interface AcquireContext extends AcquireFacts {
+  readonly ttlMs: number
+  /** Whether the call was {@link LockManager.adopt}. */
+  readonly adopted: boolean
+  /**
+   * Undefined until the call ends. `'late'`: a lease was granted, and had ended before the caller could have
+   * it; `'lost'`: what was to be adopted had ended.
+   */
+  outcome: 'granted' | 'late' | 'lost' | CallOutcome | undefined
+  /** Of the lock, if it was granted; as {@link Lock.owner}. */
+  owner: string | undefined
+  /** Of the lock, if it was granted. */
+  token: bigint | undefined
+  /** Of the lock, if it was granted; as {@link Lock.acks}. */
+  acks: Lock['acks'] | undefined
+}
+
+/**
+ * The context of the tracing channel `fencelock:wait`: the part of an acquire with `waitMs` from when it
+ * found the lock held until it ends. `outcome` is that of the acquire.
+ */
+export interface WaitContext extends AcquireFacts {
+  outcome: AcquireContext['outcome']
+}
+
+/** What all messages about a lease have. */
+interface LeaseFacts {
+  readonly resources: readonly string[]
+  readonly strategy: Strategy
+  readonly owner: string
+  readonly token: bigint
+}
+
+/** What the contexts of calls on a lock have. */
+interface LeaseCallFacts extends LeaseFacts {
+  /**
+   * For how long the lease had been held when the call was made, in milliseconds: from when its request was
+   * sent, as its deadline. Undefined if the lease had ended before.
+   */
+  readonly heldMs: number | undefined
+  readonly serverAddress: string | undefined
+  readonly serverPort: number | undefined
+  /** What the call rejects with, if that is an error; see {@link CallOutcome}. */
+  error: unknown
+}
+
+/** The context of the tracing channel `fencelock:extend`: one call of {@link Lock.extend}; no renewal. */
+export interface ExtendContext extends LeaseCallFacts {
+  /** Undefined: as long as it was granted for. */
+  readonly ttlMs: number | undefined
+  outcome: 'extended' | 'lost' | CallOutcome | undefined
+}
+
+/**
+ * The context of the tracing channel `fencelock:release`: the first call of {@link Lock.release}, also that
+ * of `withLock` and `await using`; of {@link LocalLock.releaseSync}; or of {@link Lock.handOver}. `'lost'`:
+ * the lease had already ended, so a release resolves with `false`.
+ */
+export interface ReleaseContext extends LeaseCallFacts {
+  outcome: 'released' | 'handed-over' | 'lost' | CallOutcome | undefined
+}
+
+/** The context of the tracing channel `fencelock:connect`: {@link LockManager.connect}, for each strategy. */
+export interface ConnectContext {
+  readonly strategy: Strategy
+  outcome: 'connected' | CallOutcome | undefined
+  serverAddress: string | undefined
+  serverPort: number | undefined
+  error: unknown
+}
+
+/**
+ * A message of the channel `fencelock:lost`: a lease ended, and neither its holder nor the closing of its
+ * manager ended it. Once for a lease. A grant that came too late was never held, so it is no loss.
+ */
+export interface LostMessage extends LeaseFacts {
+  readonly cause: LossCause
+  readonly heldMs: number
+  readonly error: LockLostError
+}
+
+/** A message of the channel `fencelock:renewed`: one attempt to renew a lease. */
+export interface RenewedMessage extends LeaseFacts {
+  readonly outcome: 'extended' | 'lost' | CallOutcome
+  readonly heldMs: number
+  /** How long after it was due the attempt began, in milliseconds. */
+  readonly lagMs: number
+  /** How long it took, in milliseconds. */
+  readonly durationMs: number
+  /** For how much longer the lease counts, in milliseconds. */
+  readonly remainingMs: number
+  /** Why it failed, if it did: a {@link LockError}. It is tried again until the lease is about to end. */
+  readonly error: Error | undefined
+}
+
+/** A message of the channel `fencelock:connection`: a connection to a server with leases. */
+export interface ConnectionMessage {
+  readonly strategy: Strategy
+  /**
+   * `'closed'`: by this manager; `'broken'`: it ended without being asked to; `'failed'`: it could not be
+   * made.
+   */
+  readonly state: 'opened' | 'closed' | 'broken' | 'failed'
+  /** A host, an IP address, or the path of a socket. */
+  readonly serverAddress: string
+  readonly serverPort: number | undefined
+  /** How many connections to this server are open now. */
+  readonly open: number
+  /** Why, unless it opened. */
+  readonly reason: string | undefined
+}
+
+/** The context of each tracing channel, by its name. */
+export interface TracingContexts {
+  'fencelock:acquire': AcquireContext
+  'fencelock:wait': WaitContext
+  'fencelock:extend': ExtendContext
+  'fencelock:release': ReleaseContext
+  'fencelock:connect': ConnectContext
+}
+
+/** The message of each other channel, by its name. */
+export interface ChannelMessages {
+  'fencelock:lost': LostMessage
+  'fencelock:renewed': RenewedMessage
+  'fencelock:connection': ConnectionMessage
 }
 
 /** The options of {@link LockManager.close}. */
@@ -793,12 +1056,7 @@ export interface CloseOptions {
  *
  * @example
  * const locks = new LockManager({ redis: 'redis://127.0.0.1:6379' })
- * const lock = await locks.acquire('invoice:42', { ttlMs: 30_000 })
- * try {
- *   await pay(42, lock.token)
- * } finally {
- *   await lock.release()
- * }
+ * await locks.withLock('invoice:42', { ttlMs: 30_000 }, (lock) => pay(42, lock.token))
  */
 export class LockManager implements AsyncDisposable {
   /**
@@ -862,7 +1120,7 @@ export class LockManager implements AsyncDisposable {
    *
    * Rejects with {@link LockHeldError}, {@link BackendUnavailableError}, {@link UnsupportedError}.
    * @example
-   * await using lock = await locks.acquireLocal('import', { ttlMs: 60_000 })
+   * const lock = await locks.acquireLocal('import', { ttlMs: 60_000 })
    */
   acquireLocal(resource: string | readonly string[], options?: AcquireOptions): Promise<LocalLock>
   /**
@@ -876,7 +1134,8 @@ export class LockManager implements AsyncDisposable {
    * transaction; for at most two seconds if another process keeps the file busy, or another thread of this
    * one is writing to a disk that does not answer. Its own writing may take as long as the disk does.
    * @example
-   * using lock = locks.tryAcquireLocalSync('compile-cache')
+   * const lock = locks.tryAcquireLocalSync('compile-cache')
+   * if (lock === null) return // another process is compiling
    */
   tryAcquireLocalSync(resource: string | readonly string[], options?: TryOptions): LocalLock | null
 
@@ -938,7 +1197,8 @@ export class LockManager implements AsyncDisposable {
    * - When `signal` aborts, waiting ends, or {@link Lock.signal} aborts with the reason of `signal`; once
    *   `fn` has settled, the lock is released and the promise resolves.
    * - When {@link LockManager.close} is called, waiting ends and the promise resolves. A leader goes on until
-   *   `fn` settles, for at most `drainMs`: {@link LockManager.closing} tells it to stop.
+   *   `fn` settles, for at most `drainMs`: {@link LockManager.closing} tells it to stop. Its reason as the
+   *   error of `fn`, alone or as a `cause`, is not passed on.
    *
    * A backend that fails while this waits is tried again, after pauses that grow from 0.2 to 10 seconds; a
    * process warning (`FENCELOCK_CAMPAIGN_FAILED`) says why. It rejects for what time does not mend: {@link
@@ -976,7 +1236,7 @@ export class LockManager implements AsyncDisposable {
    * try {
    *   await build(report, lock.token)
    * } finally {
-   *   await lock.release()
+   *   await lock[Symbol.asyncDispose]()
    * }
    */
   adopt(ticket: string, options?: AdoptOptions): Promise<Lock>
@@ -989,6 +1249,24 @@ export class LockManager implements AsyncDisposable {
    * if (info) console.log(`held with token ${info.token} for ${info.remainingMs} ms more`)
    */
   inspect(resource: string, options?: { strategy?: Strategy | undefined }): Promise<LockInfo | null>
+  /**
+   * Lists the locks that are held, in no particular order. A lock that is held from the first step to the
+   * last is listed; one that is granted or released meanwhile may be. It is listed once, unless more than
+   * 524,288 others come between.
+   *
+   * Safe on a server with millions of other keys, and under load: it takes many steps, each of which is
+   * short for the server (`SCAN` on every primary, read transactions of 256 rows). But it looks at all keys
+   * of the server, so it takes long where there are many: about a second for each million, and twice that in
+   * a cluster. Leave the loop early if one lock is enough.
+   *
+   * Ends with {@link BackendUnavailableError}, {@link UnsupportedError}, {@link ClosedError} or the signal's
+   * reason. Wrong options reject with the first step.
+   * @example
+   * for await (const { resource, holder, waiters } of locks.list({ prefix: 'order:' })) {
+   *   console.log(`${resource}: ${holder?.name ?? 'unknown'}, ${waiters} waiting`)
+   * }
+   */
+  list(options?: ListOptions): AsyncIterableIterator<LockInfo>
   /**
    * Ends the current lease of the resource, no matter who holds it. Resolves with `false` if it was free. The
    * holder is not stopped: only fencing protects the data from it.
@@ -1010,7 +1288,8 @@ export class LockManager implements AsyncDisposable {
    */
   describe(options?: { strategy?: Strategy | undefined }): Promise<Guarantee>
   /**
-   * Counts what this manager has done so far. No I/O.
+   * Counts what this manager has done so far. No I/O, and cheap: it reads counters, and looks at each lease
+   * that is held.
    * @example
    * const { held, pending } = locks.stats()
    */
@@ -1031,7 +1310,7 @@ export class LockManager implements AsyncDisposable {
    * It accepts no acquires from now on, and ends all waiting: these calls reject with a {@link ClosedError}.
    * Locks that are held go on, and are renewed, for at most `drainMs`: until they are released or lost, or
    * their leases end. The functions of {@link LockManager.withLock} so run to their end. `extend`, `release`,
-   * `inspect`, `describe` and `stats` work meanwhile. Then what is still held is released, its
+   * `inspect`, `list`, `describe` and `stats` work meanwhile. Then what is still held is released, its
    * {@link Lock.signal} aborts, and a process warning (`FENCELOCK_CLOSED_WHILE_HELD`) names it. At last
    * attempts in flight are awaited, and connections and files closed. Renewed leases whose handles were
    * garbage-collected are not waited for.
@@ -1083,12 +1362,20 @@ export interface LockErrorFields {
 export abstract class LockError extends Error {
   constructor(message: string, fields?: LockErrorFields)
   readonly code: LockErrorCode
+  /**
+   * Where the documentation explains the code and what to do: a file of this package, so below
+   * `node_modules/fencelock`, and a heading in it, for example `docs/reference/errors.md#lock-held`. A site
+   * that is built from these documents has the same heading on its page `reference/errors`. The native errors
+   * of the code `INVALID_OPTION` have it, too.
+   */
+  readonly help: string
   /** The resource, if there is one; of several the first, unless the error is about another one. */
   readonly resource: string | undefined
   readonly strategy: Strategy | undefined
   /**
    * The underlying failure, if there is one. A failure of the operating system has the `code` that Node.js
-   * has for it, such as `'ECONNREFUSED'`, `'ETIMEDOUT'`, `'ENOTFOUND'` or `'EACCES'`.
+   * has for it, such as `'ECONNREFUSED'`, `'ETIMEDOUT'`, `'ENOTFOUND'` or `'EACCES'`. An error reply of a
+   * Redis server has its first word, such as `'WRONGPASS'`, `'NOAUTH'`, `'NOPERM'` or `'ERR'`.
    */
   readonly cause?: unknown
   /** Plain data, with tokens as decimal strings. */

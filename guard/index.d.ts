@@ -1,3 +1,9 @@
+/**
+ * Guards check fencing tokens where the data lives: in PostgreSQL, MySQL, SQLite, Redis, or behind HTTP.
+ *
+ * @packageDocumentation
+ */
+
 import {
   BackendUnavailableError,
   LockError,
@@ -22,7 +28,8 @@ export {
 
 /**
  * The options of every SQL guard. Invalid or unknown ones throw a `TypeError` or `RangeError` with the code
- * `INVALID_OPTION`.
+ * `INVALID_OPTION`. These errors, and those of the guards, have a {@link LockError.help}: the section of the
+ * documentation that explains them.
  */
 export interface GuardOptions {
   /**

@@ -2,9 +2,11 @@
 
 /** Acquires: calls of the addon that become handles, or errors and no grant. */
 
+const { acquiring, isTraced, waiting } = require('./channels/channels.js')
+const { listen } = require('./channels/observed.js')
 const { fromFailure, held, lost } = require('./errors.js')
 const { heldByCaller, noticeSelfWait } = require('./held-by-caller.js')
-const { LocalLock, Lock, LockRegistry } = require('./lock.js')
+const { LocalLock, Lock, LockRegistry } = require('./lock/lock.js')
 const { Failed, Grant, Kind, begin, submit } = require('./native/completions.js')
 const wire = require('./native/wire.js')
 
@@ -46,6 +48,7 @@ class Acquirer {
     this.#calls = calls
     this.#settings = settings
     this.#checks = checks
+    listen()
   }
 
   /**
@@ -61,12 +64,43 @@ class Acquirer {
     const names = this.#checks.resourceNames(resource)
     const how = insist ? builtIn : this.#checks.ATTEMPT
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, how)
+    if (isTraced(acquiring) || (request.waitMs > 0 && isTraced(waiting))) {
+      const { Acquire, traceAcquire } = require('./channels/acquires.js')
+      const traced = await traceAcquire(
+        new Acquire(this.#calls, strategy, names, request, false),
+        (onWait) => this.#start(strategy, names, request, onWait),
+        (outcome) => this.#settle(strategy, names, request, insist, outcome),
+      )
+      return traced
+    }
+    return this.#settle(strategy, names, request, insist, await this.#start(strategy, names, request))
+  }
+
+  /**
+   * @param {StrategyInfo} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   * @param {() => void} [onWait] is called when it begins to wait
+   */
+  #start(strategy, names, request, onWait) {
     const { signal, waitMs } = request
-    const call = this.#submit(strategy, signal, (slot) =>
-      this.#calls.acquire(slot, strategy, names, request, waitMs),
-    )
+    const start = (/** @type {number} */ slot) => this.#calls.acquire(slot, strategy, names, request, waitMs)
+    const call = this.#submit(strategy, signal, start, onWait)
     if (waitMs > 0) noticeSelfWait(call, this.#calls, strategy, names)
-    const outcome = await call
+    return call
+  }
+
+  /**
+   * What the caller gets.
+   * @template {StrategyInfo} S
+   * @template {boolean} Insist
+   * @param {S} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   * @param {Insist} insist
+   * @param {Outcome} outcome
+   */
+  #settle(strategy, names, request, insist, outcome) {
     if (outcome instanceof Grant) return this.#granted(strategy, names, outcome, request)
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, first(names))
     if (!insist) return /** @type {Insist extends true ? never : null} */ (null)
@@ -74,7 +108,7 @@ class Acquirer {
     const remainingMs = outcome.value < 0 ? undefined : outcome.value
     const own = heldByCaller(this.#calls, strategy, names)
     const heldName = own ?? all[outcome.second] ?? first(names)
-    throw held(strategy.name, heldName, all, waitMs, remainingMs, own !== undefined)
+    throw held(strategy.name, heldName, all, request.waitMs, remainingMs, own !== undefined)
   }
 
   /**
@@ -83,12 +117,28 @@ class Acquirer {
    * @param {Public.AdoptOptions | undefined} options
    */
   async adopt(ticket, options) {
-    const offer = require('./hand-over.js').readTicket(ticket, this.#settings.prefix)
+    const offer = require('./lock/hand-over.js').readTicket(ticket, this.#settings.prefix)
     const { strategy, names, owner, ttlMs } = offer
     const request = this.#checks.adoptRequest(strategy, options, this.#settings, ttlMs)
-    const outcome = await this.#submit(strategy, request.signal, (slot) =>
-      this.#calls.adopt(slot, strategy, names, request, owner),
+    const start = (/** @type {number} */ slot) => this.#calls.adopt(slot, strategy, names, request, owner)
+    const adopt = () => this.#submit(strategy, request.signal, start)
+    if (!isTraced(acquiring)) return this.#adopted(strategy, names, request, await adopt())
+    const { Acquire, traceAcquire } = require('./channels/acquires.js')
+    const lock = await traceAcquire(
+      new Acquire(this.#calls, strategy, names, request, true),
+      adopt,
+      (outcome) => this.#adopted(strategy, names, request, outcome),
     )
+    return lock
+  }
+
+  /**
+   * @param {StrategyInfo} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   * @param {Outcome} outcome
+   */
+  #adopted(strategy, names, request, outcome) {
     if (outcome instanceof Grant) return this.#granted(strategy, names, outcome, request)
     const { failure } = /** @type {InstanceType<typeof Failed>} */ (outcome)
     throw fromFailure(failure, strategy.name, first(names))
@@ -99,17 +149,19 @@ class Acquirer {
    * @param {StrategyInfo} strategy
    * @param {AbortSignal | undefined} signal
    * @param {(slot: number) => void} start
+   * @param {() => void} [onWait] is called when it begins to wait
    */
-  #submit(strategy, signal, start) {
-    if (signal === undefined) return submit(start)
+  #submit(strategy, signal, start, onWait) {
+    if (signal === undefined) return submit(start, onWait)
     if (signal.aborted) throw require('./abort.js').abortReason(signal)
     let slot = 0
+    const startIn = (/** @type {number} */ given) => {
+      slot = given
+      start(slot)
+    }
     return require('./abort.js').abortable(signal, {
       start: (/** @type {(outcome: Outcome | Promise<never>) => void} */ settle) => {
-        begin((given) => {
-          slot = given
-          start(slot)
-        }, settle)
+        begin(startIn, settle, onWait)
       },
       cancel: () => this.#calls.direct.cancel(slot),
       discard: (late) => this.#discard(strategy, late),
@@ -130,8 +182,8 @@ class Acquirer {
     throw lost(
       strategy.name,
       first(names),
-      'the event loop was blocked for longer than the lease lasts, so the grant arrived too late and was ' +
-        'released; use a longer ttlMs, or find what blocks the event loop',
+      'the lease had ended when its grant arrived here, most likely because the event loop was blocked for ' +
+        'longer than the lease lasts, so it was released; use a longer ttlMs, or find what blocks the event loop',
     )
   }
 
@@ -193,6 +245,20 @@ class Acquirer {
   attemptSync(strategy, resource, options) {
     const names = this.#checks.resourceNames(resource)
     const request = this.#checks.acquireRequest(strategy, options, this.#settings, this.#checks.ATTEMPT)
+    if (!isTraced(acquiring)) return this.#attempt(strategy, names, request)
+    const { Acquire, traceAttempt } = require('./channels/acquires.js')
+    return traceAttempt(new Acquire(this.#calls, strategy, names, request, false), () =>
+      this.#attempt(strategy, names, request),
+    )
+  }
+
+  /**
+   * @template {StrategyInfo} S
+   * @param {S} strategy
+   * @param {Names} names
+   * @param {AcquireRequest} request
+   */
+  #attempt(strategy, names, request) {
     const { signal } = request
     if (signal?.aborted) throw require('./abort.js').abortReason(signal)
     const granted = this.#calls.acquireSync(strategy, names, request, numbers)

@@ -6,12 +6,12 @@
  */
 
 const { onCredentials } = require('./native/completions.js')
-const { credentials } = require('./options/credentials.js')
+const { credentials } = require('./options/redis/credentials.js')
 const { kind } = require('./options/validate.js')
 const { warnOfCredentials } = require('./warnings.js')
 
 /** @import { NativeManager } from '../binding.js' */
-/** @import { CredentialsFunction } from './options/credentials.js' */
+/** @import { CredentialsFunction } from './options/redis/credentials.js' */
 
 /**
  * By number. Weak, because the functions belong to their managers.

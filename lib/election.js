@@ -85,7 +85,7 @@ async function campaign(candidate, wasClosed) {
  * @param {Candidate<L>} candidate
  * @param {L} lock
  */
-async function lead({ signal, lead: run, stepDown, wasHandedOver }, lock) {
+async function lead({ signal, closing, lead: run, stepDown, wasHandedOver }, lock) {
   /** @type {unknown} */
   let stopped
   const stop = () => {
@@ -101,7 +101,9 @@ async function lead({ signal, lead: run, stepDown, wasHandedOver }, lock) {
     const isLost = !lock.held && !wasHandedOver(lock)
     /** @param {unknown} each */
     const isExpected = (each) =>
-      (stopped !== undefined && each === stopped) || (isLost && isLossOf(lock, each))
+      (stopped !== undefined && each === stopped) ||
+      (closing.aborted && each === abortReason(closing)) ||
+      (isLost && isLossOf(lock, each))
     if (!comesFrom(error, isExpected)) throw error
     return isLost
   } finally {

@@ -45,6 +45,7 @@ class LockError extends Error {
     super(message, cause === undefined ? undefined : { cause })
     const { code, own } = kindOf(new.target)
     this.code = code
+    this.help = helpFor(code)
     this.resource = resource
     this.strategy = strategy
     for (const [field, given] of Object.entries({ ...own, ...rest })) {
@@ -69,7 +70,16 @@ class LockError extends Error {
 }
 
 /** What the fields of an error cannot change. */
-const RESERVED = new Set(['name', 'message', 'stack', 'code', 'toJSON'])
+const RESERVED = new Set(['name', 'message', 'stack', 'code', 'help', 'toJSON'])
+
+/**
+ * Where the documentation explains a code: a path in the project's repository. Hyphens, because GitHub keeps
+ * an underscore of a heading in its anchor, and generators of sites do not.
+ * @param {string} code
+ */
+function helpFor(code) {
+  return `docs/reference/errors.md#${code.toLowerCase().replaceAll('_', '-')}`
+}
 
 /** @param {unknown} cause */
 function messageOf(cause) {
@@ -156,7 +166,8 @@ function kindOf(Class) {
  * @param {string} message
  */
 function invalid(Class, message) {
-  return Object.assign(new Class(message), { code: 'INVALID_OPTION' })
+  const code = 'INVALID_OPTION'
+  return Object.assign(new Class(message), { code, help: helpFor(code) })
 }
 
 /**
@@ -202,7 +213,7 @@ function fromFailure({ code, message, cause, causeCode, ...fields }, strategy, r
  * @param {readonly string[]} resources all that were asked for
  * @param {number} waitMs
  * @param {number | undefined} remainingMs undefined when the backend does not know
- * @param {boolean} byCaller whether the routine of `withLock` holds it that the caller runs in
+ * @param {boolean} byCaller whether the function of `withLock` holds it that made the call
  */
 function held(strategy, resource, resources, waitMs, remainingMs, byCaller) {
   const [still, waited, advice] =
@@ -213,14 +224,14 @@ function held(strategy, resource, resources, waitMs, remainingMs, byCaller) {
     remainingMs === undefined
       ? ', or other callers are queued for it'
       : ` (lease ends in ${remainingMs} ms unless renewed)`
-  const [owner, remedy] = byCaller
+  const [holder, remedy] = byCaller
     ? [
-        'the routine of withLock that this call was made in',
+        `${waited}: the function that made this call holds it itself, through withLock`,
         'Locks are not reentrant: pass the lock on instead of acquiring it again',
       ]
-    : ['another owner', `Retry later, or ${advice}`]
+    : [` by another owner${waited}`, `Retry later, or ${advice}`]
   return new LockHeldError(
-    `${title(strategy, resource)} is ${still}held by ${owner}${waited}${until}; nothing was granted. ${remedy}`,
+    `${title(strategy, resource)} is ${still}held${holder}${until}; nothing was granted. ${remedy}`,
     { resource, resources, strategy, remainingMs, byCaller },
   )
 }
@@ -241,8 +252,8 @@ function lost(strategy, resource, message, cause) {
 }
 
 /**
- * The routine of a `withLock` finished after its lock was lost.
- * @param {unknown} result of the routine
+ * The function of a `withLock` finished after its lock was lost.
+ * @param {unknown} result of the function
  * @param {Public.Strategy} strategy
  * @param {string} resource
  * @param {LockLostError} [known] why the lease ended; by default, its release found it missing
@@ -250,17 +261,22 @@ function lost(strategy, resource, message, cause) {
 function lostDuring(result, strategy, resource, known) {
   const cause = known ?? lost(strategy, resource, MISSING)
   const prefix = `${title(strategy, resource)}: `
-  const why = cause.message.startsWith(prefix) ? cause.message.slice(prefix.length) : cause.message
+  const told = cause.message.startsWith(prefix) ? cause.message.slice(prefix.length) : cause.message
+  // The function is over, so other advice follows.
+  const why = told.replace(ADVICE, '')
   const error = lost(
     strategy,
     resource,
-    `the lock was lost before the routine finished: ${why}. Another holder may have worked at the same time, so ` +
-      'check what the routine wrote, or fence it; its return value is in `result`',
+    `the lock was lost before the function finished: ${why}. Another holder may have worked at the same time, so ` +
+      'check what the function wrote, or fence it; its return value is in `result`',
     cause,
   )
   // Not enumerable: it may be large, secret, or impossible to write as JSON.
   return Object.defineProperty(error, 'result', { value: result })
 }
+
+/** The end of the messages about leases that end: those of the addon, and those that stand in for them. */
+const ADVICE = /[.;] [Ss]top working on what it protects, or fence it$/u
 
 const MISSING =
   'at its release the backend no longer had it, because another owner took it, it was released by force, or ' +

@@ -3,15 +3,17 @@
 /** The manager: JavaScript idioms around the addon's calls. */
 
 const { Acquirer } = require('./acquire.js')
-const { elect } = require('./election.js')
+const { connecting, isTraced } = require('./channels/channels.js')
 const { closing, fromFailure, lostDuring } = require('./errors.js')
 const { runHolding } = require('./held-by-caller.js')
 const { identify, throughProxies } = require('./identity.js')
-const { LockInfo } = require('./lock-info.js')
-const { attend, stepDown, wasHandedOver, wasReleased, whyLost } = require('./lock.js')
+const { addManager } = require('./live-managers.js')
+const { LockInfo } = require('./lock/lock-info.js')
+const { attend, stepDown, wasHandedOver, wasReleased, whyLost } = require('./lock/lock.js')
 const { ManagerCalls } = require('./native/call-batch.js')
 const { Completed, Failed, attach, submit } = require('./native/completions.js')
 const binding = require('./native/load.js')
+const { statsOf } = require('./stats.js')
 const { STRATEGIES } = require('./strategies.js')
 const { warnOfStillHeld } = require('./warnings.js')
 
@@ -43,7 +45,7 @@ function parameters(method, rest) {
   const [options, routine] = rest.length === 1 ? [undefined, rest[0]] : rest
   if (typeof routine === 'function') return { options, routine }
   const { wrongType } = require('./options/validate.js')
-  throw wrongType(`the routine of ${method}`, 'a function', routine)
+  throw wrongType(`the argument fn of ${method}`, 'a function', routine)
 }
 
 /**
@@ -105,13 +107,19 @@ class LockManager {
     if (!(native instanceof binding.NativeManager)) throw fromFailure(native)
     for (const source of credentials) source.connect(native)
     this.#calls = new ManagerCalls(native, credentials)
+    addManager(this.#calls)
     this.#acquirer = new Acquirer(this.#calls, settings, this.#checks)
   }
 
   async connect() {
-    for (const { name, number } of this.#settings.connected) {
-      const outcome = await submit((slot) => this.#calls.direct.connect(slot, number))
-      if (outcome instanceof Failed) throw fromFailure(outcome.failure, name)
+    for (const strategy of this.#settings.connected) {
+      const connect = async () => {
+        const outcome = await submit((slot) => this.#calls.direct.connect(slot, strategy.number))
+        if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name)
+      }
+      if (isTraced(connecting)) {
+        await require('./channels/leases.js').traceConnect(this.#calls, strategy, connect)
+      } else await connect()
     }
   }
 
@@ -221,7 +229,7 @@ class LockManager {
     const { options, routine } = parameters('elect', rest)
     const names = this.#checks.resourceNames(resource)
     const campaign = this.#checks.electionOptions(options)
-    await elect({
+    await require('./election.js').elect({
       signal: campaign.signal,
       closing: this.closing,
       campaign: () => this.#acquirer.acquire(this.#settings.strategy, names, campaign, true),
@@ -254,8 +262,13 @@ class LockManager {
     if (outcome instanceof Failed) throw fromFailure(outcome.failure, strategy.name, name)
     const found = detail(outcome)
     if (found === undefined) return null
-    const { owner, token, remainingMs } = /** @type {Native.Info} */ (found)
-    return new LockInfo({ resource: name, strategy: strategy.name, owner, remainingMs }, BigInt(token))
+    return LockInfo.of(strategy.name, /** @type {Native.Info} */ (found))
+  }
+
+  /** @param {Public.ListOptions} [options] */
+  async *list(options) {
+    const checked = this.#checks.listOptions(options, this.#settings.strategy)
+    yield* require('./listing.js').list(this.#calls.direct, checked)
   }
 
   /**
@@ -284,7 +297,7 @@ class LockManager {
   }
 
   stats() {
-    return this.#calls.direct.stats()
+    return statsOf(this.#calls.direct.stats())
   }
 
   get closing() {

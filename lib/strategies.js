@@ -13,7 +13,8 @@ const wire = require('./native/wire.js')
  * @typedef {object} StrategyInfo
  * @property {import('../index.js').Strategy} name
  * @property {number} number as the addon knows it
- * @property {Exclude<keyof ManagerConfig, 'prefix'>} option of the manager that configures the backend
+ * @property {Exclude<keyof ManagerConfig, 'prefix' | 'holder'>} option of the manager that configures the
+ *   backend
  * @property {string} example of that option, for messages
  * @property {boolean} prefixed whether the manager's prefix is part of the names of its locks
  * @property {boolean} acknowledged whether replicas acknowledge grants, so that acquires take `acks`

@@ -39,15 +39,16 @@ function warnOfKept(resource) {
 }
 
 /**
- * An acquire waits for a lock that the routine holds in which it was made.
+ * An acquire waits for a lock that the function that made the call holds itself.
  * @param {string} strategy
  * @param {string} resource
  */
 function warnOfSelfWait(strategy, resource) {
   warn(
     'FENCELOCK_WAITS_FOR_ITSELF',
-    `an acquire has waited for a second for the ${strategy} lock ${JSON.stringify(resource)}, which the routine ` +
-      'of withLock that made the call holds: if the routine awaits it, both wait until waitMs is over',
+    `an acquire has waited for a second for the ${strategy} lock ${JSON.stringify(resource)}, which the function ` +
+      'that made the call holds itself, through withLock: if the function awaits the call, both wait until waitMs ' +
+      'is over',
     'Pass the lock on to the code that needs it, instead of acquiring it again.',
   )
 }

@@ -9,7 +9,7 @@ use napi_derive::napi;
 use fencelock_core::backend::Backend;
 use fencelock_core::backend::{memory, quorum, redis, sqlite};
 use fencelock_core::error::Result;
-use fencelock_core::lease::Strategy;
+use fencelock_core::lease::{Holder, Strategy};
 use fencelock_core::runtime::clock::Clock;
 
 /// What functions for credentials return, by the numbers of the functions.
@@ -18,6 +18,8 @@ pub(crate) type CredentialsByFunction = HashMap<u32, Arc<redis::AskedCredentials
 /// A manager's configuration, with every default filled in.
 #[napi(object, object_to_js = false)]
 pub struct ManagerConfig {
+    /// Who the manager is, for people.
+    pub holder: HolderConfig,
     /// The start of every key.
     pub prefix: String,
     /// For strong locks.
@@ -26,6 +28,17 @@ pub struct ManagerConfig {
     pub quorum: Option<QuorumConfig>,
     /// For local locks.
     pub local: LocalConfig,
+}
+
+/// Who a manager is, for people.
+#[napi(object, object_to_js = false)]
+pub struct HolderConfig {
+    /// 1 to 256 bytes without control characters.
+    pub name: String,
+    /// The name of this host.
+    pub host: String,
+    /// The number of this process.
+    pub pid: u32,
 }
 
 /// The servers of strong locks; `RedisOptions` in index.d.ts has the details. Exactly one of `url`,
@@ -127,14 +140,32 @@ impl ManagerConfig {
     pub(crate) fn backends(
         self,
         credentials: &CredentialsByFunction,
+        #[cfg(unix)] event_loop: Option<&redis::ReadingLoop>,
     ) -> Result<impl Iterator<Item = (Strategy, Backend)> + use<>> {
         let prefix = self.prefix;
         let quorum = self.quorum.map(|config| config.backend(&prefix, credentials)).transpose()?;
-        let strong = self.redis.map(|config| config.backend(prefix, credentials)).transpose()?;
+        let strong = self.redis.map(|config| {
+            #[cfg_attr(not(unix), expect(unused_mut, reason = "no event loop"))]
+            let mut options = config.options(prefix, credentials);
+            #[cfg(unix)]
+            {
+                options.event_loop = event_loop.cloned();
+            }
+            let config = redis::Config::new(options)?;
+            Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
+        });
+        let strong = strong.transpose()?;
         let local = self.local.backend();
         let strong = strong.map(|strong| (Strategy::Strong, strong));
         let quorum = quorum.map(|quorum| (Strategy::Quorum, quorum));
         Ok([Some((Strategy::Local, local)), strong, quorum].into_iter().flatten())
+    }
+}
+
+impl From<&HolderConfig> for Holder {
+    fn from(HolderConfig { name, host, pid }: &HolderConfig) -> Self {
+        let since_ms = Clock::System.wall_micros() / 1_000;
+        Self { name: name.clone(), host: host.clone(), pid: *pid, since_ms }
     }
 }
 
@@ -171,11 +202,6 @@ impl QuorumConfig {
 }
 
 impl RedisConfig {
-    fn backend(self, prefix: String, credentials: &CredentialsByFunction) -> Result<Backend> {
-        let config = redis::Config::new(self.options(prefix, credentials))?;
-        Ok(Backend::Redis(redis::RedisBackend::new(config, Clock::System)))
-    }
-
     fn options(self, prefix: String, credentials: &CredentialsByFunction) -> redis::Options {
         let location = match (self.url, self.sentinels, self.cluster) {
             (_, Some(urls), _) => redis::Location::Sentinels(redis::SentinelOptions {
@@ -205,6 +231,8 @@ impl RedisConfig {
             connect_timeout_ms: self.connect_timeout_ms,
             command_timeout_ms: self.command_timeout_ms,
             prefix,
+            #[cfg(unix)]
+            event_loop: None,
         }
     }
 }

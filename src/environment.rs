@@ -114,6 +114,7 @@ fn listen(env: Env) -> Result<()> {
 fn close(attached: &[Arc<Attached>], patience: Duration) {
     let (finished, all) = mpsc::channel::<()>();
     for one in attached {
+        one.queue.end_inline();
         // Releases among them, which nothing else would do.
         one.queue.flush();
         for manager in one.queue.take_managers() {

@@ -4,16 +4,13 @@
 #![warn(missing_docs)]
 
 mod bridge;
-mod call_batch;
-mod cancellations;
 mod completion_queue;
 mod config;
 mod convert;
-mod credentials;
 mod environment;
-mod listener;
+#[cfg(unix)]
+mod inline;
 mod manager;
-mod wake_up;
 mod wire;
 
 use napi_derive::napi;

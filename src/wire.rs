@@ -4,6 +4,7 @@
 use napi_derive::napi;
 
 use fencelock_core::lease::Strategy;
+use fencelock_core::manager::Topic;
 
 /// Defines a record of doubles by its fields, and the object that gives JavaScript the place of each.
 macro_rules! record {
@@ -160,10 +161,17 @@ pub struct Kinds {
     pub failed: u32,
     /// A watched lease ends; the value is the index of the message.
     pub lease_ends: u32,
+    /// The call in this slot has begun to wait. It is not settled by this.
+    pub waits: u32,
+    /// No call's: something happened that JavaScript wants to hear of. The value is the index of an event.
+    pub event: u32,
     /// No call's: credentials are asked for, of the function with the number in place of the slot. The value
     /// is the number of the question; the second one is the index of what a server said when it refused the
     /// last ones, or -1.
     pub credentials: u32,
+    /// No call's: a socket is to be read. The value is its file descriptor; its number is in place of the
+    /// slot.
+    pub socket: u32,
 }
 
 pub(crate) const KIND: Kinds = Kinds {
@@ -176,6 +184,9 @@ pub(crate) const KIND: Kinds = Kinds {
     failed: 6,
     lease_ends: 7,
     credentials: 8,
+    waits: 9,
+    event: 10,
+    socket: 11,
 };
 
 macro_rules! number_strategies {
@@ -194,6 +205,19 @@ macro_rules! number_strategies {
 
 fencelock_core::with_strategies!(number_strategies);
 
+/// What JavaScript may want to hear of without a call; bits.
+#[napi(object, object_from_js = false)]
+pub struct Topics {
+    /// Calls that begin to wait.
+    pub waits: u32,
+    /// Leases that are lost.
+    pub losses: u32,
+    /// Attempts to renew a lease.
+    pub renewals: u32,
+    /// Connections that open and end.
+    pub connections: u32,
+}
+
 /// What crosses as numbers. All places are indexes into a record.
 #[napi(object, object_from_js = false)]
 pub struct Wire {
@@ -207,6 +231,8 @@ pub struct Wire {
     pub kind: Kinds,
     /// The numbers of the strategies.
     pub strategy: StrategyNumbers,
+    /// What may be observed.
+    pub topic: Topics,
 }
 
 /// Describes the records, for the JavaScript that writes and reads them.
@@ -223,5 +249,11 @@ pub fn wire() -> Wire {
         },
         kind: KIND,
         strategy: StrategyNumbers::new(),
+        topic: Topics {
+            waits: Topic::Waits.bit(),
+            losses: Topic::Losses.bit(),
+            renewals: Topic::Renewals.bit(),
+            connections: Topic::Connections.bit(),
+        },
     }
 }

@@ -4,6 +4,8 @@
  * mocks. Use it with `new LockManager({ local: ':memory:' })`, or with any other manager.
  *
  * Nothing here asks a clock that fake timers replace.
+ *
+ * @packageDocumentation
  */
 
 import type { Lock, LockErrorCode, LockManager, Strategy } from '../index.js'
@@ -59,8 +61,9 @@ export interface HoldOptions {
  * the manager is closed, which does not wait for it. Neither {@link fail} nor {@link delay} concerns it, but
  * `locks.stats()` counts it.
  * @example
- * await using held = await hold(locks, 'job')
+ * const held = await hold(locks, 'job')
  * assert.equal(await locks.tryAcquire('job'), null)
+ * await held.release()
  */
 export function hold(
   locks: LockManager,
@@ -109,7 +112,8 @@ export function fail(
  * method is not delayed.
  * @param ms an integer from 1
  * @example
- * using slow = delay(locks, 50)
+ * const slow = delay(locks, 50)
  * await assert.rejects(locks.acquire('job', { signal: AbortSignal.timeout(10) }), { name: 'TimeoutError' })
+ * slow.stop()
  */
 export function delay(locks: LockManager, ms: number): Interference

@@ -5,7 +5,7 @@
 const { invalid } = require('../lib/errors.js')
 const { targetOf } = require('../lib/identity.js')
 const { internalsOf } = require('../lib/lock-manager.js')
-const { leaseOf } = require('../lib/lock.js')
+const { leaseOf } = require('../lib/lock/lock.js')
 
 /**
  * The insides of a manager.

@@ -37,6 +37,10 @@ const NO_LEASE = 0
 /** The slot of a synchronous call, which nothing waits in. */
 const NO_SLOT = 0
 
+/** @typedef {{ readonly address?: string | undefined, readonly port?: number | undefined }} Server */
+/** @type {Server} */
+const NO_SERVER = { address: undefined, port: undefined }
+
 /** @param {number} count of calls */
 function recordsFor(count) {
   // With a buffer of its own: old Bun gives addons a copy of a small array.
@@ -62,6 +66,8 @@ const batch = {
 
 /** Whether no call of this turn has been passed to a thread that starts at once. */
 let idle = true
+/** Counts event-loop turns, more or less: what was asked of the addon in one counts until it ends. */
+let turn = 0
 
 /** Passes the batch to the addon. If it throws, nothing was passed on. */
 function flush() {
@@ -74,6 +80,11 @@ function flush() {
   batch.names = []
 }
 
+/** The addon wakes JavaScript. */
+function beginTurn() {
+  turn++
+}
+
 /**
  * Passes on what is left when the event-loop turn ends.
  * @returns {{ error: unknown, slots: number[] } | undefined} the slots of the calls that could not be passed
@@ -81,6 +92,7 @@ function flush() {
  */
 function endTurn() {
   idle = true
+  turn++
   try {
     flush()
     return undefined
@@ -154,6 +166,8 @@ function add(strategy, names) {
 /** The calls of one manager. */
 class ManagerCalls {
   #native
+  /** @type {({ turn: number, epoch: number, server: Server } | undefined)[]} by the number of the strategy */
+  #servers = []
 
   /**
    * @param {NativeManager} native
@@ -233,6 +247,32 @@ class ManagerCalls {
     return this.#native.attend(lease)
   }
 
+  /**
+   * How long a lease has been held, in milliseconds; -1 if it has ended. No gathered call has to go first.
+   * @param {number} lease
+   */
+  heldMs(lease) {
+    return this.#native.heldMs(lease)
+  }
+
+  /**
+   * The server that has all leases of a strategy, as it was reached last, if there is one.
+   * @param {StrategyInfo} strategy
+   */
+  server({ number, sync }) {
+    if (sync) return NO_SERVER
+    const known = this.#servers[number]
+    if (known?.turn === turn) return known.server
+    const epoch = this.#native.serverEpoch(number)
+    if (known?.epoch === epoch) {
+      known.turn = turn
+      return known.server
+    }
+    const server = epoch > 0 ? (this.#native.server(number) ?? NO_SERVER) : NO_SERVER
+    this.#servers[number] = { turn, epoch, server }
+    return server
+  }
+
   /** The reverse of `attend`. */
   leave() {
     this.#native.leave()
@@ -251,4 +291,4 @@ class ManagerCalls {
   }
 }
 
-module.exports = { ManagerCalls, endTurn }
+module.exports = { ManagerCalls, beginTurn, endTurn }

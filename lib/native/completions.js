@@ -6,23 +6,26 @@
  */
 
 const { AsyncResource } = require('node:async_hooks')
-const { isMainThread } = require('node:worker_threads')
-const { endTurn } = require('./call-batch.js')
+const { beginTurn, endTurn } = require('./call-batch.js')
 const binding = require('./load.js')
+const { Completed, Failed, Grant, number } = require('./outcomes.js')
+const { canRead, readSocket } = require('./sockets.js')
 const wire = require('./wire.js')
 
 const Kind = wire.kind
 const { granted: GRANTED, late: LATE, failed: FAILED, detail: DETAIL, leaseEnds: LEASE_ENDS } = Kind
-const { credentials: CREDENTIALS } = Kind
+const { credentials: CREDENTIALS, waits: WAITS, event: EVENT, socket: SOCKET } = Kind
 const { stride: STRIDE, slot: SLOT, kind: KIND, numbers: NUMBERS } = wire.completion
-const { lease: LEASE, token: TOKEN, received: RECEIVED } = wire.grant
-const { ownerHigh: OWNER_HIGH, ownerMiddle: OWNER_MIDDLE, ownerLow: OWNER_LOW } = wire.grant
 
-/** @import { Bridge, Failure } from '../../binding.js' */
+/** @import { Bridge, Event, Failure } from '../../binding.js' */
 
 /** @typedef {ReturnType<Bridge['detail']>} Detail */
-/** @typedef {Grant | Failed | Completed} Outcome */
+/** @typedef {InstanceType<typeof Grant | typeof Failed | typeof Completed>} Outcome */
 /** @typedef {(outcome: Outcome | Promise<never>) => void} Settle must not throw */
+
+/** Bun says it without a module, whose loading takes a sixth of what loading this library takes there. */
+const { Bun } = /** @type {{ Bun?: { isMainThread: boolean } }} */ (globalThis)
+const isMainThread = Bun?.isMainThread ?? require('node:worker_threads').isMainThread
 
 const BATCH = 256
 const records = new Float64Array(new ArrayBuffer(BATCH * STRIDE * Float64Array.BYTES_PER_ELEMENT))
@@ -34,59 +37,11 @@ const records = new Float64Array(new ArrayBuffer(BATCH * STRIDE * Float64Array.B
 const waiting = []
 /** @type {number[]} */
 const free = []
-
-/** A call that failed. */
-class Failed {
-  /** @param {Failure} failure */
-  constructor(failure) {
-    this.failure = failure
-  }
-}
-
-/** The completion of a call that brought no lease. */
-class Completed {
-  /**
-   * @param {number} kind
-   * @param {number} value
-   * @param {number} second
-   * @param {Detail | undefined} detail
-   */
-  constructor(kind, value, second, detail) {
-    this.kind = kind
-    this.value = value
-    /** Which resource is held, if one is. */
-    this.second = second
-    this.detail = detail
-  }
-}
-
-/** A lease, as numbers. */
-class Grant {
-  /**
-   * @param {number} kind
-   * @param {Float64Array} numbers
-   * @param {number} at where the lease begins in them
-   */
-  constructor(kind, numbers, at) {
-    this.isLate = kind === LATE
-    this.lease = number(numbers, at + LEASE)
-    this.token = number(numbers, at + TOKEN)
-    /** Acknowledgements; -1 if none were requested. */
-    this.received = number(numbers, at + RECEIVED)
-    /** The owner: 12, 12 and 8 hexadecimal digits. */
-    this.ownerHigh = number(numbers, at + OWNER_HIGH)
-    this.ownerMiddle = number(numbers, at + OWNER_MIDDLE)
-    this.ownerLow = number(numbers, at + OWNER_LOW)
-  }
-}
-
 /**
- * @param {Float64Array} numbers
- * @param {number} at
+ * What is called when a call begins to wait, by slot: only of calls with subscribers.
+ * @type {Map<number, () => void>}
  */
-function number(numbers, at) {
-  return /** @type {number} */ (numbers[at])
-}
+const waits = new Map()
 
 /**
  * No asynchronous context: what is created here lives as long as the process, and must not keep the context
@@ -115,12 +70,17 @@ let bridge
 let onLeaseEnd = () => {}
 /** @type {(number: number, question: number, refusal: string | undefined) => void} */
 let onQuestion = () => {}
+/** @type {(event: Event) => void} */
+let onEvent = () => {}
+/** What of the things that happen without a call has subscribers. */
+let topics = () => 0
+let told = 0
 
 /** This copy's bridge to the addon, created on first use. */
 function attach() {
   // Bun 1.2 can lose the wake-up of a threadsafe function, and then nothing would drain the queue.
   bridge ??= outside.runInAsyncScope(
-    () => new binding.Bridge(wake, isMainThread, process.versions.bun !== undefined),
+    () => new binding.Bridge(wake, isMainThread, process.versions.bun !== undefined, canRead),
   )
   return bridge
 }
@@ -154,6 +114,8 @@ function scheduleSend() {
   // This may throw, when little stack is left.
   void resolved.then(sendOnceQuiet)
   isScheduled = true
+  // Before the first call of the turn.
+  tellTopics()
 }
 
 /** Sends as soon as no more calls are being made. */
@@ -185,27 +147,80 @@ function abandon(slot) {
 /** Settles all queued calls. Only resolves promises and aborts signals, so it does not throw. */
 function drain() {
   if (bridge === undefined) return
+  beginTurn()
+  tellTopics()
   for (;;) {
     const count = bridge.drain(records)
-    for (let at = 0; at < count * STRIDE; at += STRIDE) {
-      const slot = number(records, at + SLOT)
-      const kind = number(records, at + KIND)
-      if (kind === LEASE_ENDS) {
-        onLeaseEnd(slot, endMessage(bridge, at + NUMBERS))
-        continue
-      }
-      if (kind === CREDENTIALS) {
-        onQuestion(slot, number(records, at + NUMBERS), refusal(bridge, at + NUMBERS + 1))
-        continue
-      }
-      const settle = waiting[slot]
-      if (settle === undefined) continue
-      waiting[slot] = undefined
-      free.push(slot)
-      settle(outcome(bridge, kind, at + NUMBERS))
-    }
+    settleAll(bridge, count)
     if (count < BATCH) break
   }
+}
+
+/**
+ * Settles what was moved into the records.
+ * @param {Bridge} from
+ * @param {number} count
+ */
+function settleAll(from, count) {
+  for (let at = 0; at < count * STRIDE; at += STRIDE) {
+    const slot = number(records, at + SLOT)
+    const kind = number(records, at + KIND)
+    if (kind === LEASE_ENDS) {
+      onLeaseEnd(slot, endMessage(from, at + NUMBERS))
+      continue
+    }
+    if (kind === CREDENTIALS) {
+      onQuestion(slot, number(records, at + NUMBERS), refusal(from, at + NUMBERS + 1))
+      continue
+    }
+    if (kind === EVENT) {
+      happened(from, at + NUMBERS)
+      continue
+    }
+    if (kind === WAITS) {
+      waits.get(slot)?.()
+      continue
+    }
+    if (kind === SOCKET) {
+      const fd = number(records, at + NUMBERS)
+      outside.runInAsyncScope(() => readSocket(slot, fd, new WeakRef(reader)))
+      continue
+    }
+    if (waits.size > 0) waits.delete(slot)
+    const settle = waiting[slot]
+    if (settle === undefined) continue
+    waiting[slot] = undefined
+    free.push(slot)
+    settle(outcome(from, kind, at + NUMBERS))
+  }
+}
+
+/** Reads sockets for the addon. */
+const reader = {
+  /** @param {number} socket */
+  begin(socket) {
+    bridge?.beginReading(socket)
+  },
+  /**
+   * Settles the calls that these bytes complete.
+   * @param {number} socket
+   * @param {Uint8Array} bytes
+   * @param {number} count
+   */
+  read(socket, bytes, count) {
+    if (bridge === undefined) return
+    const settled = bridge.read(socket, bytes, count, records)
+    settleAll(bridge, settled)
+    if (settled === BATCH) drain()
+  },
+  /**
+   * @param {number} socket
+   * @param {string} why
+   * @param {boolean} isLocal
+   */
+  end(socket, why, isLocal) {
+    bridge?.endReading(socket, why, isLocal)
+  },
 }
 
 /**
@@ -257,15 +272,37 @@ function refusal(from, at) {
 }
 
 /**
+ * @param {Bridge} from
+ * @param {number} at where the record's numbers begin
+ */
+function happened(from, at) {
+  try {
+    onEvent(/** @type {Event} */ (from.detail(number(records, at))))
+  } catch {
+    // It cannot be represented, or little stack is left. Other completions must not suffer.
+  }
+}
+
+/** Has the addon report what has subscribers now, and nothing else. */
+function tellTopics() {
+  const wanted = topics()
+  if (wanted === told || bridge === undefined) return
+  told = wanted
+  bridge.observe(wanted)
+}
+
+/**
  * Starts a call of the addon under a new slot. Nothing can fail from then on: a failure that is reported as
  * the call's own would leave a lease without a holder.
  * @param {(slot: number) => void} start
  * @param {Settle} settle gets the outcome; failures are outcomes
+ * @param {() => void} [onWait] is called when the call begins to wait; must not throw
  * @throws what `start` throws
  */
-function begin(start, settle) {
+function begin(start, settle, onWait) {
   const slot = free.pop() ?? waiting.length
   waiting[slot] = settle
+  if (onWait !== undefined) waits.set(slot, onWait)
   try {
     scheduleSend()
     start(slot)
@@ -273,6 +310,7 @@ function begin(start, settle) {
     // The stack is exhausted. Or it is a defect, because the addon takes every argument that lib/options/
     // accepts.
     abandon(slot)
+    waits.delete(slot)
     throw error
   }
 }
@@ -280,10 +318,11 @@ function begin(start, settle) {
 /**
  * Starts a call of the addon.
  * @param {(slot: number) => void} start
+ * @param {() => void} [onWait] as for `begin`
  * @returns {Promise<Outcome>} failures are outcomes; it rejects only with what `start` throws
  */
-function submit(start) {
-  return new Promise((resolve) => begin(start, resolve))
+function submit(start, onWait) {
+  return new Promise((resolve) => begin(start, resolve, onWait))
 }
 
 /**
@@ -302,4 +341,26 @@ function onCredentials(listener) {
   onQuestion = listener
 }
 
-module.exports = { Completed, Failed, Grant, Kind, attach, begin, onCredentials, onEnd, submit }
+/**
+ * Sets what there are subscribers to, and the listener that gets what happens.
+ * @param {() => number} wanted bits of the topics that have subscribers now; asked often, must not throw
+ * @param {(event: Event) => void} listener
+ */
+function onEvents(wanted, listener) {
+  topics = wanted
+  onEvent = listener
+}
+
+module.exports = {
+  Completed,
+  Failed,
+  Grant,
+  Kind,
+  attach,
+  begin,
+  onCredentials,
+  onEnd,
+  onEvents,
+  submit,
+  tellTopics,
+}

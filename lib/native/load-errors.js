@@ -31,7 +31,8 @@ const install =
  * @param {unknown} [cause]
  */
 function failure(code, message, cause) {
-  return Object.assign(new Error(`fencelock ${version}: ${message}`, cause ? { cause } : undefined), { code })
+  const error = new Error(`fencelock ${version}: ${message}`, cause ? { cause } : undefined)
+  return Object.assign(error, { code, help: 'docs/reference/troubleshooting.md#the-addon-does-not-load' })
 }
 
 /** @param {string} target */
@@ -158,6 +159,15 @@ function packageFailed(wanted, error) {
       'ADDON_WRONG_PLATFORM',
       `this process needs the addon for ${wanted}, but only that for ${others.join(', ')} is installed: ` +
         `${looked}; ${install}`,
+      error,
+    )
+  }
+  // A bundler has put this code into a file of its own.
+  if (!existsSync(join(home, 'lib/native/load-errors.js'))) {
+    return failure(
+      'ADDON_NOT_FOUND',
+      `${looked}: fencelock was bundled, and the addon cannot be; keep fencelock out of the bundle (Next.js: ` +
+        "serverExternalPackages: ['fencelock']; esbuild: --external:fencelock)",
       error,
     )
   }

@@ -12,7 +12,6 @@ const {
   RENEW_KEYS,
   elsewhere,
 } = require('./keys.js')
-const { MAX_REPLICAS } = require('./redis.js')
 const {
   abortSignal,
   boolean,
@@ -31,6 +30,8 @@ const {
 /** @typedef {ReturnType<typeof acquireRequest>} AcquireRequest */
 
 const TTL = { min: 10, max: 86_400_000 }
+/** Of a primary. */
+const MAX_REPLICAS = 1_000
 /** Every token must be exact as a double, so tokens stay below 2^53 - 2^40. */
 const MIN_TOKEN_LIMIT = 2n ** 53n - 2n ** 40n
 /** @type {RenewalLimits} */
@@ -266,4 +267,4 @@ function extendTtl(value) {
   return optional(integer, 'ttlMs', value, TTL)
 }
 
-module.exports = { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, adoptRequest, extendTtl }
+module.exports = { ATTEMPT, MAX_REPLICAS, SCOPED, acquireDefaults, acquireRequest, adoptRequest, extendTtl }

@@ -10,15 +10,23 @@ const { STRATEGIES, byPrecedence, names } = require('../strategies.js')
 const { ATTEMPT, SCOPED, acquireDefaults, acquireRequest, adoptRequest, extendTtl } = require('./acquire.js')
 const { drainTime } = require('./close.js')
 const { electionOptions } = require('./election.js')
+const { holderConfig } = require('./holder.js')
 const { MANAGER_KEYS, elsewhere } = require('./keys.js')
+const { listOptions } = require('./listing.js')
 const { localConfig, looksLikeUrl } = require('./local.js')
 const { keyPrefix, resourceName, resourceNames } = require('./names.js')
-const { quorumConfig } = require('./quorum.js')
-const { redisConfig } = require('./redis.js')
 const { assertGiven, object, oneOf, optional } = require('./validate.js')
 
 /** @typedef {import('../strategies.js').StrategyInfo} StrategyInfo */
 /** @typedef {ReturnType<typeof managerSettings>} ManagerSettings */
+
+/**
+ * Loaded with the first manager that has servers.
+ * @type {typeof import('./redis/redis.js').redisConfig}
+ */
+const redisConfig = (name, value) => require('./redis/redis.js').redisConfig(name, value)
+/** @type {typeof import('./redis/quorum.js').quorumConfig} */
+const quorumConfig = (name, value) => require('./redis/quorum.js').quorumConfig(name, value)
 
 /**
  * The options of `new LockManager(options)`.
@@ -28,17 +36,17 @@ function managerSettings(value) {
   const place = typeof value === 'string' && looksLikeUrl(value) ? 'redis' : 'local'
   const hint = typeof value === 'string' ? `; did you mean new LockManager({ ${place}: '…' })?` : ''
   const options = object('options', value, MANAGER_KEYS, { hint, elsewhere })
-  for (const { option } of byPrecedence) {
+  for (const strategy of byPrecedence) {
+    const { option } = strategy
     if (option in options) {
-      const variable = { redis: 'url', quorum: 'quorum', local: 'path' }[option]
-      const cure = `{ ...(${variable} && { ${option}: ${variable} }) }`
-      assertGiven(option, options[option], `For a manager without it, leave out the key: ${cure}`)
+      assertGiven(option, options[option], withoutBackend(strategy))
     }
   }
   const redis = optional(redisConfig, 'redis', options.redis)
   const quorum = optional(quorumConfig, 'quorum', options.quorum)
   /** @type {import('../../binding.js').ManagerConfig} */
   const config = {
+    holder: holderConfig(options.holderName),
     prefix: keyPrefix(options.prefix),
     redis: redis?.config,
     quorum: quorum?.config,
@@ -62,6 +70,19 @@ function managerSettings(value) {
     votes: Math.floor((config.quorum?.nodes.length ?? 0) / 2) + 1,
     defaults: acquireDefaults(options.defaults, config.redis, maxTtlMs),
   }
+}
+
+/**
+ * What to do about a backend that is named, but not given. Local locks are no substitute for those of a
+ * server, so a manager must not get them because a variable is missing.
+ * @param {StrategyInfo} strategy
+ */
+function withoutBackend({ name, option }) {
+  return option === 'local'
+    ? 'For the default, leave out the key: { ...(path && { local: path }) }'
+    : `Local locks, which a manager without ${option} has by default, exclude the processes of one host only. ` +
+        `Where they must not replace those of ${option}, pass strategy: '${name}', which refuses a manager without ` +
+        `${option}; leave out the key only where local locks are meant`
 }
 
 /**
@@ -97,6 +118,7 @@ module.exports = {
   drainTime,
   electionOptions,
   extendTtl,
+  listOptions,
   managerSettings,
   resourceName,
   resourceNames,

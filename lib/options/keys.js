@@ -16,6 +16,7 @@ const manager = {
   quorum: true,
   local: true,
   prefix: true,
+  holderName: true,
   defaults: true,
 }
 
@@ -130,6 +131,9 @@ const adopt = {
 /** @type {Record<keyof Public.CloseOptions, true>} */
 const close = { drainMs: true }
 
+/** @type {Record<keyof Public.ListOptions, true>} */
+const list = { strategy: true, prefix: true, signal: true }
+
 const MANAGER_KEYS = keysOf(manager)
 const REDIS_KEYS = keysOf(redis)
 const NODE_KEYS = keysOf(node)
@@ -145,6 +149,7 @@ const DEFAULTS_KEYS = keysOf(defaults)
 const ADOPT_KEYS = keysOf(adopt)
 const ELECT_KEYS = keysOf(elect)
 const CLOSE_KEYS = keysOf(close)
+const LIST_KEYS = keysOf(list)
 
 /** Where each option belongs, for one that was given in another place. */
 const PLACES = [
@@ -176,6 +181,7 @@ module.exports = {
   CREDENTIALS_KEYS,
   DEFAULTS_KEYS,
   ELECT_KEYS,
+  LIST_KEYS,
   LOCAL_KEYS,
   MANAGER_KEYS,
   NODE_KEYS,

@@ -41,11 +41,28 @@ function at(row, index) {
  * @param {readonly string[]} known
  */
 function nearest(word, known) {
-  const lower = word.toLowerCase()
   return known
-    .map((candidate) => ({ candidate, edits: distance(lower, candidate.toLowerCase()) }))
-    .filter(({ candidate, edits }) => edits <= Math.max(2, Math.floor(candidate.length / 3)))
+    .map((candidate) => {
+      const [given, wanted] = withoutCommonWords(word.toLowerCase(), candidate.toLowerCase())
+      return { candidate, length: wanted.length, edits: distance(given, wanted) }
+    })
+    .filter(({ edits, length }) => edits <= Math.max(2, Math.floor(length / 3)))
     .toSorted((a, b) => a.edits - b.edits)[0]?.candidate
+}
+
+/**
+ * What two names do not begin with alike, of names like LOCK_HELD: LOCK_BUSY is not LOCK_LOST, although most
+ * of their letters are the same.
+ * @param {string} a
+ * @param {string} b
+ */
+function withoutCommonWords(a, b) {
+  const [ours, theirs] = [a.split('_'), b.split('_')]
+  while (ours.length > 1 && theirs.length > 1 && ours[0] === theirs[0]) {
+    ours.shift()
+    theirs.shift()
+  }
+  return /** @type {const} */ ([ours.join('_'), theirs.join('_')])
 }
 
 module.exports = { nearest }

@@ -2,6 +2,7 @@
 
 use napi_derive::napi;
 
+use fencelock_core::backend::redis::reply_code;
 use fencelock_core::error::Error;
 
 /// What lib/errors.js builds an error of the right class from.
@@ -13,7 +14,8 @@ pub struct Failure {
     pub message: String,
     /// The underlying failure's message.
     pub cause: Option<String>,
-    /// The underlying failure's POSIX name, such as `ECONNREFUSED`.
+    /// The underlying failure's POSIX name, such as `ECONNREFUSED`, or the first word of the server's error
+    /// reply, such as `WRONGPASS`.
     pub cause_code: Option<String>,
     /// Acknowledgements that were required.
     pub required: Option<u32>,
@@ -31,7 +33,7 @@ impl From<Error> for Failure {
             code: error.code().to_owned(),
             message: error.to_string(),
             cause: error.cause().map(str::to_owned),
-            cause_code: error.cause_code().map(str::to_owned),
+            cause_code: error.cause_code().or_else(|| reply_code(&error)).map(str::to_owned),
             required: None,
             received: None,
             connected: None,

@@ -1,5 +1,6 @@
 //! The core's types as JavaScript sees them, and the reverse.
 
+pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod guarantees;
 pub(crate) mod info;

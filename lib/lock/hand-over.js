@@ -5,12 +5,12 @@
  * taking the lease over needs: no message shows one.
  */
 
-const { invalid } = require('./errors.js')
-const { MAX_RESOURCE_BYTES, MAX_RESOURCES, resourceNames } = require('./options/names.js')
-const { string } = require('./options/validate.js')
-const { STRATEGIES } = require('./strategies.js')
+const { invalid } = require('../errors.js')
+const { MAX_RESOURCE_BYTES, MAX_RESOURCES, resourceNames } = require('../options/names.js')
+const { string } = require('../options/validate.js')
+const { STRATEGIES } = require('../strategies.js')
 
-/** @import { StrategyInfo } from './strategies.js' */
+/** @import { StrategyInfo } from '../strategies.js' */
 
 /**
  * A lease that was handed over.

@@ -2,11 +2,11 @@
 
 /** What the locks of one strategy share, and what becomes of a lease whose handle was dropped. */
 
-const { warnOfDropped, warnOfKept } = require('./warnings.js')
+const { warnOfDropped, warnOfKept } = require('../warnings.js')
 
-/** @import { Lock } from '../index.js' */
-/** @typedef {InstanceType<typeof import('./native/call-batch.js').ManagerCalls>} ManagerCalls */
-/** @import { StrategyInfo } from './strategies.js' */
+/** @import { Lock } from '../../index.js' */
+/** @typedef {InstanceType<typeof import('../native/call-batch.js').ManagerCalls>} ManagerCalls */
+/** @import { StrategyInfo } from '../strategies.js' */
 
 /**
  * The registries with leases in use. A finalization registry that is itself collected does not report its

@@ -1,6 +1,7 @@
 //! Acquires and releases, several in one step. lib/native/call-batch.js gathers them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use napi::Env;
@@ -12,8 +13,8 @@ use crate::convert::too_short;
 use crate::convert::wanted::{resources, wanted};
 use crate::manager::{NativeManager, PreparedCall};
 use crate::wire::Call;
-use fencelock_core::lease::Owner;
-use fencelock_core::manager::Manager;
+use fencelock_core::lease::{Owner, Strategy};
+use fencelock_core::manager::{Manager, OnWait, Topic};
 use fencelock_core::runtime::executor::{Executor, Job};
 
 #[napi]
@@ -30,7 +31,7 @@ impl NativeManager {
         let (records, _) = records.as_chunks::<{ Call::STRIDE }>();
         let records = records.get(..count as usize).ok_or_else(|| too_short("records"))?;
         let calls = records.iter().map(Call::read);
-        let mut owners = Owner::several(calls.clone().filter(Call::is_acquire).count());
+        let mut owners = self.manager.new_owners(calls.clone().filter(Call::is_acquire).count());
         let mut names = names.into_iter();
         let mut by_thread = ByThread::default();
         for call in calls {
@@ -44,7 +45,9 @@ impl NativeManager {
                 }
             }));
             match prepared {
-                Ok(Some(PreparedCall { executor, job })) if executor.is_io() => self.queue.send(job),
+                Ok(Some(PreparedCall { executor, job })) if executor.is_io() => {
+                    self.queue.send(job, call.may_be_inline());
+                }
                 Ok(Some(PreparedCall { executor, job })) => by_thread.add(executor, job),
                 Ok(None) | Err(_) => {}
             }
@@ -54,7 +57,17 @@ impl NativeManager {
     }
 }
 
+/// The event loop reads the grant of an inline call, so a renewed lease is lost if the loop is blocked
+/// meanwhile for longer than its TTL. Those with a shorter one are left to the I/O thread.
+const LONG_ENOUGH_MS: f64 = 10_000.0;
+
 impl Call {
+    /// Whether it may run on JavaScript's thread.
+    fn may_be_inline(&self) -> bool {
+        self.strategy as usize == Strategy::Strong.index()
+            && (self.renewed == 0.0 || self.ttl_ms >= LONG_ENOUGH_MS)
+    }
+
     fn is_acquire(&self) -> bool {
         self.lease == 0.0
     }
@@ -74,7 +87,12 @@ impl NativeManager {
         self.prepare(env, slot, call.strategy as u32, Manager::open_executor, |manager, strategy| {
             let wanted = wanted(call, resources?, owner)?;
             let cancellable = self.cancellations.register(slot, !wanted.wait.is_zero());
-            let acquire = manager.acquire(strategy, wanted, cancellable.cancel());
+            let observed = !wanted.wait.is_zero() && self.queue.wants(Topic::Waits);
+            let on_wait = observed.then(|| {
+                let queue = Arc::clone(&self.queue);
+                Box::new(move || queue.report_wait(slot)) as OnWait
+            });
+            let acquire = manager.acquire_noticed(strategy, wanted, cancellable.cancel(), on_wait);
             Ok(acquire.map(move |acquired| {
                 drop(cancellable);
                 acquired.map(Outcome::Acquired)

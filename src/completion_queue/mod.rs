@@ -8,6 +8,9 @@
 //!
 //! Nothing here keeps a copy of lib/ from being collected, except while one of its calls is awaited.
 
+mod listener;
+mod wake_up;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -15,11 +18,13 @@ use std::time::Duration;
 use napi::bindgen_prelude::{Function, Object};
 use napi::{Env, Result};
 
+use self::listener::Listener;
+use self::wake_up::{Callbacks, WakeUp};
 use crate::convert::outcome::Outcome;
-use crate::listener::Listener;
-use crate::wake_up::{Callbacks, WakeUp};
+#[cfg(unix)]
+use crate::inline::InlineCalls;
 use fencelock_core::backend::redis::Ask;
-use fencelock_core::manager::{Heartbeat, LeaseEnd, Manager};
+use fencelock_core::manager::{Event, Heartbeat, LeaseEnd, Manager, Observer, Topic};
 use fencelock_core::runtime::clock::{BootInstant, Clock};
 use fencelock_core::runtime::deadline_queue::{DeadlineQueue, Timed};
 use fencelock_core::runtime::executor::{Executor, Job};
@@ -42,12 +47,24 @@ pub(crate) struct CompletionQueue {
     pending: AtomicU32,
     /// The calls of this event-loop turn that go to a server. They are passed on together when the turn ends,
     /// so that they travel together.
-    outgoing: Mutex<Vec<Job>>,
+    outgoing: Mutex<Outgoing>,
+    /// Where a call that is alone in its turn may run on JavaScript's thread.
+    #[cfg(unix)]
+    inline: OnceLock<InlineCalls>,
     managers: Mutex<Vec<Weak<Manager>>>,
     /// When JavaScript's thread was last here: microseconds on the boot clock.
     last_seen: AtomicU64,
+    /// What JavaScript wants to hear of: bits of [`Topic`].
+    topics: AtomicU32,
     /// Set on runtimes that may lose a wake-up.
     repeats: OnceLock<Repeat>,
+}
+
+#[derive(Default)]
+struct Outgoing {
+    calls: Vec<Job>,
+    /// Whether the last of them may run on JavaScript's thread.
+    may_be_inline: bool,
 }
 
 #[derive(Default)]
@@ -137,6 +154,20 @@ impl CompletionQueue {
         self.push(Some((lease as f64, Outcome::LeaseEnds(end))));
     }
 
+    /// Reports that the call in this slot has begun to wait.
+    pub(crate) fn report_wait(&self, slot: u32) {
+        self.push(Some((f64::from(slot), Outcome::Waits)));
+    }
+
+    /// Sets what JavaScript wants to hear of.
+    pub(crate) fn observe(&self, topics: u32) {
+        let before = self.topics.swap(topics, Ordering::AcqRel);
+        if topics & !before & Topic::Losses.bit() != 0 {
+            let managers: Vec<_> = self.managers.lock().iter().filter_map(Weak::upgrade).collect();
+            managers.iter().for_each(Manager::notice_expiries);
+        }
+    }
+
     /// Asks the application for credentials.
     pub(crate) fn ask_for_credentials(&self, function: u32, ask: Ask) {
         self.push(Some((f64::from(function), Outcome::Credentials(ask))));
@@ -200,20 +231,74 @@ impl CompletionQueue {
         self.pending.load(Ordering::Relaxed) > 0
     }
 
-    /// Runs a call on the I/O thread, when this event-loop turn ends.
-    pub(crate) fn send(&self, call: Job) {
-        self.outgoing.lock().push(call);
+    /// Runs a call when this event-loop turn ends: on the I/O thread, or on JavaScript's if it may be and is
+    /// alone in its turn.
+    pub(crate) fn send(&self, call: Job, may_be_inline: bool) {
+        let mut outgoing = self.outgoing.lock();
+        outgoing.calls.push(call);
+        outgoing.may_be_inline = may_be_inline;
     }
 
     /// The turn ends.
     pub(crate) fn flush(&self) {
         self.seen(Clock::System.boot());
-        let calls = std::mem::take(&mut *self.outgoing.lock());
+        let Outgoing { calls, may_be_inline } = std::mem::take(&mut *self.outgoing.lock());
+        #[cfg(unix)]
+        let calls = if may_be_inline { self.run_inline(calls) } else { calls };
+        #[cfg(not(unix))]
+        let _ = may_be_inline;
         // The thread was started for the first of them, so this does not fail.
         if !calls.is_empty()
             && let Ok(io) = Executor::io()
         {
             io.run(calls);
+        }
+    }
+
+    /// Its event loop reads sockets. On JavaScript's thread.
+    #[cfg(unix)]
+    pub(crate) fn allow_inline(&self) {
+        let _ = self.inline.set(InlineCalls::default());
+    }
+
+    /// What runs on JavaScript's thread, if anything may.
+    #[cfg(unix)]
+    pub(crate) fn inline(&self) -> Option<&InlineCalls> {
+        self.inline.get()
+    }
+
+    /// Runs a call on JavaScript's thread that is alone. Gives it back, or several, if they run elsewhere.
+    #[cfg(unix)]
+    fn run_inline(&self, mut calls: Vec<Job>) -> Vec<Job> {
+        if let (1, Some(inline)) = (calls.len(), self.inline())
+            && let Some(call) = calls.pop()
+            && let Err(call) = inline.start(call)
+        {
+            calls.push(call);
+        }
+        calls
+    }
+
+    /// Has JavaScript read this socket.
+    #[cfg(unix)]
+    pub(crate) fn have_read(&self, number: u32, fd: i32) {
+        self.push(Some((f64::from(number), Outcome::Socket(fd))));
+    }
+
+    /// Bytes came from a socket. What they complete is taken next, without a wake-up.
+    #[cfg(unix)]
+    pub(crate) fn read(&self, socket: u32, bytes: &[u8]) {
+        self.queue.lock().woken = true;
+        if let Some(inline) = self.inline() {
+            inline.read(socket, bytes);
+        }
+    }
+
+    /// Nothing runs on JavaScript's thread any more, because its event loop ends.
+    pub(crate) fn end_inline(&self) {
+        #[cfg(unix)]
+        if let Some(inline) = self.inline() {
+            inline.close();
         }
     }
 
@@ -245,6 +330,7 @@ impl CompletionQueue {
     /// before 1.4 frees what the function points to and runs nothing, so that a later call would crash the
     /// process.
     pub(crate) fn detach(&self) {
+        self.end_inline();
         self.wake_up.end();
         self.listener.end();
         self.queue.lock().close();
@@ -253,9 +339,30 @@ impl CompletionQueue {
     /// The copy of lib/ was collected, so nothing is called any more. On JavaScript's thread, while the
     /// environment lives.
     pub(crate) fn disconnect(&self) {
+        self.end_inline();
         self.wake_up.release();
         self.listener.delete();
         self.queue.lock().close();
+    }
+}
+
+/// Passes on what happens to the managers of a queue.
+pub(crate) struct Events(pub(crate) Arc<CompletionQueue>);
+
+impl Observer for Events {
+    fn wants(&self, topic: Topic) -> bool {
+        self.0.wants(topic)
+    }
+
+    fn notify(&self, event: Event) {
+        self.0.push(Some((0.0, Outcome::Happened(Box::new(event)))));
+    }
+}
+
+impl CompletionQueue {
+    /// Whether JavaScript wants to hear of this.
+    pub(crate) fn wants(&self, topic: Topic) -> bool {
+        self.topics.load(Ordering::Relaxed) & topic.bit() != 0
     }
 }
 

@@ -2,13 +2,13 @@
 
 /** The manager's option `quorum`: the independent servers of quorum locks. */
 
-const { invalid } = require('../errors.js')
+const { invalid } = require('../../errors.js')
 const { exclusiveCredentials } = require('./credentials.js')
-const { NODE_KEYS, QUORUM_KEYS, elsewhere } = require('./keys.js')
+const { NODE_KEYS, QUORUM_KEYS, elsewhere } = require('../keys.js')
 const { TIMEOUT, tlsConfig } = require('./redis.js')
-const { integer, isUrl, object, optional, string, wrongType } = require('./validate.js')
+const { integer, isUrl, object, optional, string, wrongType } = require('../validate.js')
 
-/** @import { QuorumConfig, RedisConfig } from '../../binding.js' */
+/** @import { QuorumConfig, RedisConfig } from '../../../binding.js' */
 
 /** More would make each lock slower, and survive no failures that happen. */
 const MAX_NODES = 7

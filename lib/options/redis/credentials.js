@@ -2,9 +2,9 @@
 
 /** The options `credentials`, functions, and what they return. */
 
-const { invalid } = require('../errors.js')
-const { CREDENTIALS_KEYS } = require('./keys.js')
-const { object, optional, string, wrongType } = require('./validate.js')
+const { invalid } = require('../../errors.js')
+const { CREDENTIALS_KEYS } = require('../keys.js')
+const { object, optional, string, wrongType } = require('../validate.js')
 
 /** @typedef {() => unknown} CredentialsFunction */
 

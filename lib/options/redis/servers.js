@@ -4,9 +4,9 @@
 
 const { isIPv6 } = require('node:net')
 
-const { invalid } = require('../errors.js')
-const { ADDRESS_KEYS, elsewhere } = require('./keys.js')
-const { integer, isUrl, object, string, tagOf, wrongType } = require('./validate.js')
+const { invalid } = require('../../errors.js')
+const { ADDRESS_KEYS, elsewhere } = require('../keys.js')
+const { integer, isUrl, object, string, tagOf, wrongType } = require('../validate.js')
 
 const SERVER_URL = /^(?:rediss?|valkeys?):\/\//i
 const DEPLOYMENT_URL = /^(?:rediss?|valkeys?)\+(?:sentinel|cluster):/i
@@ -93,7 +93,7 @@ function hostName(name, value) {
 /**
  * @param {string} name
  * @param {unknown} value
- * @returns {import('../../binding.js').AddressMapping[]}
+ * @returns {import('../../../binding.js').AddressMapping[]}
  */
 function nodeAddressMap(name, value) {
   if (typeof value !== 'object' || value === null || tagOf(value) !== 'Object') {

@@ -2,15 +2,17 @@
 
 /** The handles of leases. */
 
-const { AsyncResource } = require('node:async_hooks')
-const { LockLostError, fromFailure, lost } = require('./errors.js')
-const { identify, throughProxies } = require('./identity.js')
+const { extending, isTraced, releasing } = require('../channels/channels.js')
+const { Ending } = require('../ending.js')
+const { LockLostError, fromFailure, lost } = require('../errors.js')
+const { identify, throughProxies } = require('../identity.js')
 const { LockRegistry, droppedEnded } = require('./lock-registry.js')
-const { Completed, Failed, onEnd, submit } = require('./native/completions.js')
+const { ownerText } = require('./owner.js')
+const { Completed, Failed, onEnd, submit } = require('../native/completions.js')
 
-/** @import * as Public from '../index.js' */
+/** @import * as Public from '../../index.js' */
 /** @typedef {InstanceType<typeof LockRegistry>} Registry */
-/** @typedef {InstanceType<typeof import('./native/completions.js').Grant>} Grant */
+/** @typedef {InstanceType<typeof import('../native/completions.js').Grant>} Grant */
 
 /** Why a lease ended of which nothing more is known. */
 const ENDED = 'the lease has ended; stop working on what it protects, or fence it'
@@ -26,10 +28,7 @@ const inspectCustom = Symbol.for('nodejs.util.inspect.custom')
  */
 const watched = new Map()
 
-/**
- * Those of them that keep the process alive.
- * @type {Set<number>}
- */
+/** @type {Set<number>} those of them that keep the process alive */
 const attended = new Set()
 
 /**
@@ -50,14 +49,6 @@ onEnd((lease, message) => {
   else endOf(lock, message)
 })
 
-/**
- * @param {number} number
- * @param {number} digits
- */
-function hex(number, digits) {
-  return number.toString(16).padStart(digits, '0')
-}
-
 // Access to private members for this module and the manager. Static methods would be visible to users.
 /** @type {(lock: Lock, message: string) => void} */
 let endOf
@@ -77,34 +68,6 @@ let releaseNow
 let leaseOf
 
 /**
- * A signal's controller, and the asynchronous context in which the signal was first read: its listeners run
- * in that one.
- */
-class Ending extends AsyncResource {
-  #controller = new AbortController()
-  /** Kept itself: Bun 1.2 loses the reason of a signal to which only its controller refers. */
-  signal = this.#controller.signal
-
-  /** @param {Lock} lock */
-  constructor(lock) {
-    super('FENCELOCK_SIGNAL')
-    // Code that has the signal waits for its end, which is no longer reported once the locks of a copy of
-    // this module were collected.
-    Object.defineProperty(this.signal, Symbol('fencelock.lock'), { value: lock })
-  }
-
-  /** @param {unknown} reason */
-  abort(reason) {
-    this.runInAsyncScope(() => this.#controller.abort(reason))
-  }
-
-  /** For tools that look for what keeps a process alive. */
-  hasRef() {
-    return false
-  }
-}
-
-/**
  * Memory layout: a process may hold 100,000 locks, and each is to cost less than 600 bytes. So a lock is one
  * flat object of numbers. What all locks of a strategy have in common is in its registry, and objects that
  * few callers ask for (the array of resources, the owner's text, the signal) are made on first use.
@@ -120,7 +83,7 @@ class Lock {
   #ownerHigh
   #ownerMiddle
   #ownerLow
-  /** @type {Ending | undefined} */
+  /** @type {InstanceType<typeof Ending> | undefined} */
   #ending
   /** @type {Promise<boolean> | undefined} */
   #release
@@ -160,6 +123,10 @@ class Lock {
   }
 
   get resources() {
+    return this.#allNames()
+  }
+
+  #allNames() {
     if (typeof this.#names === 'string') this.#names = Object.freeze([this.#names])
     return this.#names
   }
@@ -169,7 +136,7 @@ class Lock {
   }
 
   get owner() {
-    return hex(this.#ownerHigh, 12) + hex(this.#ownerMiddle, 12) + hex(this.#ownerLow, 8)
+    return ownerText(this.#ownerHigh, this.#ownerMiddle, this.#ownerLow)
   }
 
   get token() {
@@ -252,7 +219,16 @@ class Lock {
 
   /** @param {number} [ttlMs] */
   async extend(ttlMs) {
-    const ttl = require('./options/index.js').extendTtl(ttlMs)
+    const ttl = require('../options/index.js').extendTtl(ttlMs)
+    const { calls, strategy } = this.#registry
+    const extend = () => this.#extend(ttl)
+    if (isTraced(extending)) {
+      await require('../channels/leases.js').traceExtend(calls, strategy, this.#facts(), ttl, extend)
+    } else await extend()
+  }
+
+  /** @param {number | undefined} ttl */
+  async #extend(ttl) {
     if (this.#release !== undefined) throw this.#over('cannot be extended; acquire it again')
     const { calls, strategy } = this.#registry
     const outcome = await submit((slot) => calls.direct.extend(slot, strategy.number, this.#lease, ttl))
@@ -260,6 +236,12 @@ class Lock {
     // Its end may have been announced before. After a release no end is reported, so the lock would be kept,
     // and the process alive, for ever.
     if (this.#release === undefined && scoped.has(this) && !attended.has(this.#lease)) this.#attend()
+  }
+
+  /** What is published of it. Not by its public getters, which see through proxies. */
+  #facts() {
+    const owner = ownerText(this.#ownerHigh, this.#ownerMiddle, this.#ownerLow)
+    return { lease: this.#lease, resources: this.#allNames(), owner, token: BigInt(this.#token) }
   }
 
   /**
@@ -275,7 +257,7 @@ class Lock {
     const known = tickets.get(this)
     if (known !== undefined) return known
     if (this.#release !== undefined) return Promise.reject(this.#over('cannot be handed over'))
-    const ticket = this.#handOver()
+    const ticket = this.#traced(() => this.#handOver())
     tickets.set(this, ticket)
     return ticket
   }
@@ -296,18 +278,30 @@ class Lock {
     throw fromFailure(failure, this.strategy, this.resource)
   }
 
+  /** @returns {Promise<boolean>} */
   release() {
     if (this.#release === undefined) {
       // What is being handed over is released only if that fails.
       this.#release = tickets.get(this)?.then(
         () => false,
-        () => this.#end(),
+        () => this.#traced(() => this.#end()),
       )
-      this.#release ??= this.#end()
+      this.#release ??= isTraced(releasing) ? this.#traced(() => this.#end()) : this.#end()
       // A caller that awaits it gets the error. Otherwise it must not crash the process: cleanup continues.
       this.#release.catch(() => {})
     }
     return this.#release
+  }
+
+  /**
+   * @template {boolean | string} T
+   * @param {() => Promise<T>} call that ends the lease
+   * @returns {Promise<T>}
+   */
+  #traced(call) {
+    if (!isTraced(releasing)) return call()
+    const { calls, strategy } = this.#registry
+    return require('../channels/leases.js').traceRelease(calls, strategy, this.#facts(), call)
   }
 
   async #end() {
@@ -326,6 +320,14 @@ class Lock {
 
   #releaseSync() {
     if (this.#release !== undefined) return false
+    if (!isTraced(releasing)) return this.#endSync()
+    const { calls, strategy } = this.#registry
+    return require('../channels/leases.js').traceReleaseSync(calls, strategy, this.#facts(), () =>
+      this.#endSync(),
+    )
+  }
+
+  #endSync() {
     this.#unregister()
     const released = this.#registry.calls.direct.releaseSync(this.#lease)
     this.#release = Promise.resolve(released === true)

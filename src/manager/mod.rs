@@ -1,28 +1,36 @@
 //! The manager as lib/ calls it. Each call names the slot in which its promise waits; the outcome comes
 //! through the completion queue.
 
+mod call_batch;
+mod cancellations;
+mod credentials;
+mod listing;
+mod observing;
+mod testing;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{FutureExt, TryFutureExt};
+use futures_util::FutureExt;
 use napi::Env;
 use napi::bindgen_prelude::{Either, Float64ArraySlice, ObjectFinalize};
 use napi_derive::napi;
 
+use self::cancellations::Cancellations;
 use crate::bridge::Bridge;
-use crate::cancellations::Cancellations;
-use crate::completion_queue::CompletionQueue;
+use crate::completion_queue::{CompletionQueue, Events};
 use crate::config::{CredentialsByFunction, ManagerConfig};
 use crate::convert::failure::Failure;
 use crate::convert::outcome::{Outcome, grant};
-use crate::convert::stats::Stats;
 use crate::convert::wanted::{limit, resources, strategy, wanted};
 use crate::convert::{millis, too_short};
+#[cfg(unix)]
+use crate::inline::event_loop::ReadByQueue;
 use crate::wire::{Call, Grant};
-use fencelock_core::backend::redis::AskedCredentials;
+use fencelock_core::backend::redis::{self, AskedCredentials};
 use fencelock_core::error::{Error, Report, Result};
-use fencelock_core::lease::{AckPolicy, Owner, Strategy, Ttl};
+use fencelock_core::lease::{AckPolicy, Holder, Owner, Strategy, Ttl};
 use fencelock_core::manager::Heartbeat;
 use fencelock_core::manager::{Acquired, Manager};
 use fencelock_core::runtime::clock::Clock;
@@ -54,7 +62,15 @@ impl ObjectFinalize for NativeManager {
 pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeManager, Failure> {
     let queue = Arc::clone(bridge.queue());
     let credentials = ask_functions(&config, &queue);
-    let backends = match config.backends(&credentials) {
+    let holder = Holder::from(&config.holder);
+    #[cfg(unix)]
+    let event_loop =
+        queue.inline().map(|_| redis::ReadingLoop(Arc::new(ReadByQueue(Arc::downgrade(&queue)))));
+    #[cfg(unix)]
+    let backends = config.backends(&credentials, event_loop.as_ref());
+    #[cfg(not(unix))]
+    let backends = config.backends(&credentials);
+    let backends = match backends {
         Ok(backends) => backends,
         Err(error) => return Either::B(error.into()),
     };
@@ -62,7 +78,9 @@ pub fn open_manager(bridge: &Bridge, config: ManagerConfig) -> Either<NativeMana
         let queue = Arc::clone(&queue);
         Box::new(move |lease, end| queue.report_end(lease, end))
     };
-    let manager = Manager::new(backends, Clock::System, listener, Arc::clone(&queue) as Arc<dyn Heartbeat>);
+    let heartbeat = Arc::clone(&queue) as Arc<dyn Heartbeat>;
+    let manager = Manager::new(backends, holder, Clock::System, listener, heartbeat);
+    manager.set_observer(Box::new(Events(Arc::clone(&queue))));
     queue.adopt(&manager);
     Either::A(NativeManager { manager, queue, cancellations: Cancellations::default(), credentials })
 }
@@ -89,7 +107,7 @@ fn ask_functions(config: &ManagerConfig, queue: &Arc<CompletionQueue>) -> Creden
 impl NativeManager {
     /// Runs a call on its backend's thread and completes its slot. `start` may fail: that completes the slot,
     /// too.
-    fn run<F>(
+    pub(crate) fn run<F>(
         &self,
         env: Env,
         slot: u32,
@@ -100,7 +118,7 @@ impl NativeManager {
     {
         match self.prepare(env, slot, strategy, Manager::open_executor, start) {
             None => {}
-            Some(PreparedCall { executor, job }) if executor.is_io() => self.queue.send(job),
+            Some(PreparedCall { executor, job }) if executor.is_io() => self.queue.send(job, false),
             Some(PreparedCall { executor, job }) => executor.run([job]),
         }
     }
@@ -196,7 +214,8 @@ impl NativeManager {
         let acquired =
             call.first_chunk().map(Call::read).ok_or_else(|| Error::invalid("a call is missing")).and_then(
                 |call| {
-                    let wanted = wanted(&call, resources(&call, &mut names)?, Owner::random())?;
+                    let owner = self.manager.new_owner();
+                    let wanted = wanted(&call, resources(&call, &mut names)?, owner)?;
                     self.manager.acquire_sync(strategy(call.strategy as u32)?, &wanted)
                 },
             );
@@ -204,7 +223,7 @@ impl NativeManager {
             Err(error) => Either::B(error.into()),
             Ok(Acquired::Busy(_)) => Either::A(false),
             Ok(Acquired::Granted { id, owner, token, held, .. }) => {
-                held.deliver();
+                held.deliver(Clock::System.boot());
                 // SAFETY: an array of lib/lock-manager.js, which no other code writes to during this call.
                 unsafe { granted.as_mut() }.copy_from_slice(&grant(id, token, None, owner).write());
                 Either::A(true)
@@ -241,7 +260,8 @@ impl NativeManager {
     ) -> napi::Result<()> {
         let call = Call::read(call.first_chunk().ok_or_else(|| too_short("call"))?);
         self.run(env, slot, call.strategy as u32, move |manager, strategy| {
-            let wanted = wanted(&call, resources(&call, &mut names.into_iter())?, Owner::random())?;
+            let owner = manager.new_owner();
+            let wanted = wanted(&call, resources(&call, &mut names.into_iter())?, owner)?;
             let from = Owner::from_hex(&from).ok_or_else(|| Error::invalid("this is no owner"))?;
             let adopted = manager.adopt(strategy, &wanted, from);
             Ok(adopted.map(|adopted| adopted.map(Outcome::Acquired)))
@@ -315,7 +335,7 @@ impl NativeManager {
     #[napi(catch_unwind)]
     pub fn inspect(&self, env: Env, slot: u32, strategy: u32, resource: String) {
         self.run(env, slot, strategy, |manager, strategy| {
-            Ok(async move { manager.inspect(strategy, &resource).await.map(Outcome::Info) })
+            Ok(async move { manager.inspect(strategy, &resource).await.map(Outcome::Found) })
         });
     }
 
@@ -324,22 +344,6 @@ impl NativeManager {
     pub fn force_release(&self, env: Env, slot: u32, strategy: u32, resource: String) {
         self.run(env, slot, strategy, |manager, strategy| {
             Ok(async move { manager.force_release(strategy, &resource).await.map(Outcome::Flag) })
-        });
-    }
-
-    /// Ends a lease as if it was lost, for this reason: for its holder, and then for others.
-    #[napi(catch_unwind)]
-    pub fn lose(&self, env: Env, slot: u32, strategy: u32, lease: f64, why: String) {
-        self.run(env, slot, strategy, move |manager, _| {
-            Ok(manager.lose(lease as u64, &why).map_ok(Outcome::Flag))
-        });
-    }
-
-    /// Ends the current lease of a resource as if its time had passed: for its holder, and then for others.
-    #[napi(catch_unwind)]
-    pub fn expire(&self, env: Env, slot: u32, strategy: u32, resource: String) {
-        self.run(env, slot, strategy, |manager, strategy| {
-            Ok(async move { manager.expire(strategy, &resource).await.map(Outcome::Flag) })
         });
     }
 
@@ -359,12 +363,6 @@ impl NativeManager {
         self.run(env, slot, strategy, |manager, strategy| {
             Ok(async move { manager.connect(strategy).await.map(|()| Outcome::Done) })
         });
-    }
-
-    /// The counters so far.
-    #[napi(catch_unwind)]
-    pub fn stats(&self) -> Stats {
-        self.manager.stats().into()
     }
 
     /// Accepts no acquire any more. Releases all locks and gives up the backends when the locks were

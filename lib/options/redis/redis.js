@@ -2,10 +2,11 @@
 
 /** The manager's option `redis`: how to reach the servers of strong locks. */
 
-const { invalid } = require('../errors.js')
+const { invalid } = require('../../errors.js')
+const { MAX_REPLICAS } = require('../acquire.js')
 const { exclusiveCredentials } = require('./credentials.js')
-const { REDIS_KEYS, TLS_KEYS, elsewhere } = require('./keys.js')
-const { clusterUrls, nodeAddressMap, sentinelUrls } = require('./redis-servers.js')
+const { REDIS_KEYS, TLS_KEYS, elsewhere } = require('../keys.js')
+const { clusterUrls, nodeAddressMap, sentinelUrls } = require('./servers.js')
 const {
   boolean,
   integer,
@@ -15,12 +16,11 @@ const {
   optional,
   string,
   wrongType,
-} = require('./validate.js')
+} = require('../validate.js')
 
-const MAX_REPLICAS = 1_000
 const TIMEOUT = { min: 1, max: 600_000 }
 
-/** @typedef {import('../../binding.js').RedisConfig} RedisConfig */
+/** @typedef {import('../../../binding.js').RedisConfig} RedisConfig */
 /** @typedef {import('./credentials.js').CredentialsSource} CredentialsSource */
 /** @typedef {{ readonly [K in typeof REDIS_KEYS[number]]?: unknown }} Given */
 
@@ -104,13 +104,13 @@ function servers(options) {
  * @param {string} key
  */
 function hint(key) {
-  return require('./foreign-names.js').foreignName(key) ?? elsewhere(key)
+  return require('../foreign-names.js').foreignName(key) ?? elsewhere(key)
 }
 
 /**
  * @param {string} name
  * @param {unknown} value `true`, or options
- * @returns {import('../../binding.js').TlsConfig}
+ * @returns {import('../../../binding.js').TlsConfig}
  */
 function tlsConfig(name, value) {
   const given = value === true ? {} : value
@@ -139,4 +139,4 @@ function pem(name, value) {
   throw wrongType(name, 'PEM text as a string or Buffer', value)
 }
 
-module.exports = { MAX_REPLICAS, TIMEOUT, redisConfig, tlsConfig }
+module.exports = { TIMEOUT, redisConfig, tlsConfig }
