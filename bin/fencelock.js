@@ -1,0 +1,4 @@
+#!/usr/bin/env node
+'use strict'
+
+void require('../cli/index.js').main()

@@ -1,0 +1,48 @@
+'use strict'
+
+/** The options about what a grant takes, of the commands that acquire or judge one. */
+
+const { integer, text } = require('./arguments.js')
+const { duration } = require('./durations.js')
+
+/** @import { ManagerOptions } from '../../index.js' */
+/** @import { Call, Options } from './arguments.js' */
+
+/** @type {Options} */
+const GRANT_OPTIONS = {
+  ttl: {
+    type: 'string',
+    value: 'time',
+    text: 'how long the lease lasts without renewal, by default 10s: so long it outlives a host that dies',
+  },
+  acks: {
+    type: 'string',
+    value: 'n',
+    text: 'strong locks: how many replicas must acknowledge, a number, majority or all; by default all',
+  },
+  fsync: {
+    type: 'boolean',
+    text: 'strong locks: only with the lease on disk on the primary and these replicas',
+  },
+}
+
+/**
+ * @param {Call} call
+ * @returns {NonNullable<ManagerOptions['defaults']>}
+ */
+function grantDefaults(call) {
+  const ttl = text(call, 'ttl')
+  const acks = text(call, 'acks')
+  return {
+    ...(ttl !== undefined && { ttlMs: duration('--ttl', ttl, { min: '10ms', max: '1d' }) }),
+    ...(acks !== undefined && { acks: acksOf(acks) }),
+    ...(call.values.fsync === true && { fsync: true }),
+  }
+}
+
+/** @param {string} value */
+function acksOf(value) {
+  return value === 'all' || value === 'majority' ? value : integer('--acks', value, { min: 0, max: 1_000 })
+}
+
+module.exports = { GRANT_OPTIONS, grantDefaults }
