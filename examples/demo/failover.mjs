@@ -1,4 +1,4 @@
-// A strong lock survives the death of the primary: Sentinels promote a replica that has it.
+// A strong lock survives the death of the primary: Sentinels promote a replica that has the lock.
 
 import { LockManager } from '../../index.js'
 import { startSentinel } from '../../scripts/servers/deployments/sentinel.mjs'

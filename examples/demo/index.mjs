@@ -1,5 +1,5 @@
 // `npm run demo`: shows with real processes and real servers what the locks do and why they have fencing
-// tokens. It runs from a bare clone: it installs and builds what is missing first.
+// tokens. It runs from a fresh clone: it first installs and builds what is missing.
 
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
