@@ -1,7 +1,7 @@
 /**
- * `npm run bench`: fencelock side by side with its peers, from a bare clone. Sets up, starts Redis with two
+ * `npm run bench`: fencelock side by side with its peers, from a fresh clone. Sets up, starts Redis with two
  * replicas on loopback, lets the subjects take turns on Node and on Bun, and prints the results. A full run
- * also writes results.json, results.svg and the table of the guards in docs/reference/benchmarks.md.
+ * also writes results.json, results.svg and the tables in docs/reference.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -15,6 +15,7 @@ import { prepare } from './harness/prepare.mjs'
 import { findRuntimes } from './harness/runtimes.mjs'
 import { startServers } from './harness/servers.mjs'
 import { drawChart } from './report/chart.mjs'
+import { writeComparison } from './report/comparison.mjs'
 import { writeGuardTable } from './report/guards.mjs'
 import { printResults, printThresholds } from './report/terminal.mjs'
 import { judge } from './report/thresholds.mjs'
@@ -32,9 +33,9 @@ const usage = `npm run bench -- [--node] [--bun] [--only <part of a name>]… [-
   --fast          with the addon that the tests use instead of a release build
   --with-node     another Node to run on
 
-Only a full run writes results.json, results.svg and the table of the guards in docs/reference/benchmarks.md.`
+Only a full run writes results.json, results.svg and the tables in docs/reference.`
 
-/** A full run takes about ten minutes; with more rounds the medians would vary less. */
+/** A full run takes about twenty minutes; with more rounds the medians would vary less. */
 const FULL = { rounds: 5, seconds: 0.35 }
 const QUICK = { rounds: 2, seconds: 0.15 }
 
@@ -73,7 +74,7 @@ async function main() {
   let failed = false
   for (const runtime of runtimes) {
     /** @type {Results} */
-    const results = { throughput: {} }
+    const results = { throughput: {}, network: {} }
     for (const { id, title, run } of chosen) {
       say(`${runtime.label}: ${title}`)
       try {
@@ -98,7 +99,8 @@ async function main() {
   const footer = `fencelock ${fencelock} · Redis ${redis} with two replicas on loopback · ${machine.cpu}, ${machine.cores} cores · ${machine.kernel} · ${date.slice(0, 10)}`
   write('results.svg', drawChart(measured, footer))
   writeGuardTable(measured)
-  say('written: the table of the guards in docs/reference/benchmarks.md')
+  writeComparison(measured)
+  say('written: the tables in docs/reference/benchmarks.md and comparison.md')
 }
 
 /** @param {string} name @param {string} text */

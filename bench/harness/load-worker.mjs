@@ -43,9 +43,13 @@ export async function open(id, place) {
   subject = await openSubject(id, place)
 }
 
-/** @param {Load} load @returns {Promise<Sample>} */
-export async function load({ atOnce, seconds, sync = false }) {
-  const { pair, pairSync } = subject
+/** @param {Load} work @returns {Promise<Sample>} */
+export async function load(work) {
+  return (await putLoad(subject, work)).sample()
+}
+
+/** @param {Subject} subject @param {Load} load @returns {Promise<Tally>} */
+export async function putLoad({ pair, pairSync }, { atOnce, seconds, sync = false }) {
   const tally = new Tally(seconds)
   if (pairSync && (sync || !pair)) {
     runSync(pairSync, tally)
@@ -54,7 +58,8 @@ export async function load({ atOnce, seconds, sync = false }) {
   } else {
     throw new Error('has no synchronous calls')
   }
-  return tally.sample()
+  tally.seconds = (performance.now() - tally.begin) / 1000
+  return tally
 }
 
 /**
@@ -94,9 +99,11 @@ function runSync(pairSync, tally) {
 }
 
 /** The results of one call. */
-class Tally {
+export class Tally {
   begin = performance.now()
   end
+  /** Until the last pair was done, not until no new one began. */
+  seconds = Number.NaN
   /** @type {number[]} */
   durations = []
   refused = 0
@@ -116,11 +123,9 @@ class Tally {
 
   /** @returns {Sample} */
   sample() {
-    // Until the last pair is done, not until no new one begins.
-    const seconds = (performance.now() - this.begin) / 1000
     const sorted = Float64Array.from(this.durations).toSorted()
     return {
-      perSecond: sorted.length / seconds,
+      perSecond: sorted.length / this.seconds,
       p50: quantile(sorted, 0.5),
       p99: quantile(sorted, 0.99),
       pairs: sorted.length,

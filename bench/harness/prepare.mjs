@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { installPackages, setUp } from '../../scripts/dev/setup.mjs'
 import { npm, PlainError, root, say, which } from '../../scripts/lib/shell.mjs'
 import { need } from '../../scripts/lib/tools.mjs'
+import { PROJECT } from '../subjects/telemetry.mjs'
 
 /** A folder of its own: the addon that the tests use is built without link-time optimisation. */
 const folder = 'target/bench'
@@ -28,6 +29,7 @@ export async function prepare({ fast, databases }) {
     env = { FENCELOCK_NATIVE_PATH: await buildRelease() }
   }
   await installPackages('bench')
+  await installPackages(PROJECT)
   if (databases) {
     await installPackages('scripts/sql-clients')
     for (const name of /** @type {const} */ (['postgres', 'mariadbd'])) {

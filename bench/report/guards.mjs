@@ -1,16 +1,8 @@
-/**
- * Writes the results of the guards as a table into docs/reference/benchmarks.md, between two comments that
- * are not rendered.
- */
-import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-
-import { root } from '../../scripts/lib/shell.mjs'
+/** The table of the guards in docs/reference/benchmarks.md. */
+import { writeTable } from './tables.mjs'
 
 /** @typedef {import('../scenarios/guards/measure.mjs').GuardCost} GuardCost */
 /** @typedef {{ label: string, results: import('../scenarios/index.mjs').Results }} RuntimeResults */
-
-const region = /(<!-- bench: guards -->\n\n).*?(\n\n<!-- \/bench -->)/s
 
 /** How the table calls each client. */
 const names = /** @type {Record<string, string>} */ ({
@@ -43,24 +35,10 @@ export function writeGuardTable(runtimes) {
     )
   })
   const head = ['a guarded write', 'round trips more', ...runtimes.map(({ label }) => label)]
-  const file = join(root, 'docs/reference/benchmarks.md')
-  const text = readFileSync(file, 'utf8')
-  writeFileSync(
-    file,
-    text.replace(region, (_, before, after) => `${before}${toTable([head, ...rows])}${after}`),
-  )
+  writeTable('docs/reference/benchmarks.md', 'guards', [head, ...rows])
 }
 
 /** @param {GuardCost | undefined} cost */
 function share(cost) {
   return cost ? `${cost.ratio.toFixed(1)}× (${cost.own.toFixed(2)} → ${cost.guarded.toFixed(2)} ms)` : '–'
-}
-
-/** As the project's formatter writes it. @param {string[][]} rows */
-function toTable(rows) {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  const [head = '', ...lines] = rows.map(
-    (row) => `| ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`,
-  )
-  return [head, `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`, ...lines].join('\n')
 }

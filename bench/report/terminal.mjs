@@ -2,36 +2,11 @@
  * The results as tables in the terminal.
  */
 import { throughput } from '../scenarios/throughput/measure.mjs'
+import { printNetwork } from './network.mjs'
+import { count, fixed, table, times } from './text.mjs'
 
 /** @typedef {import('../scenarios/index.mjs').Results} Results */
 /** @typedef {import('./thresholds.mjs').Verdict} Verdict */
-
-/** @param {number} value */
-const count = (value) => (Number.isFinite(value) ? Math.round(value).toLocaleString('en') : '–')
-/** @param {number} value @param {number} [digits] */
-const fixed = (value, digits = 3) => (Number.isFinite(value) ? value.toFixed(digits) : '–')
-/** @param {number} value */
-const times = (value) => (Number.isFinite(value) ? `${value.toFixed(2)}×` : '–')
-
-/**
- * Prints a table: the first column left-aligned, numbers right-aligned, the last column as it is.
- *
- * @param {string} title
- * @param {string[]} head
- * @param {string[][]} rows
- */
-function table(title, head, rows) {
-  const all = [head, ...rows]
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
-  console.log(`\n${title}`)
-  for (const row of all) {
-    const cells = row.map((text, column) => {
-      if (column === 0) return text.padEnd(widths[0] ?? 0)
-      return column === head.length - 1 ? text : text.padStart(widths[column] ?? 0)
-    })
-    console.log(`  ${cells.join('  ').trimEnd()}`)
-  }
-}
 
 /**
  * @param {string} runtime
@@ -41,7 +16,8 @@ export function printResults(runtime, results) {
   console.log(`\n━━ ${runtime} ━━`)
   for (const scenario of throughput) printThroughput(scenario, results.throughput[scenario.id])
   printProcessor(results)
-  const { deployments, quorum, stall, eventLoop, handoff, renewals } = results
+  const { network, deployments, quorum, stall, eventLoop, handoff, renewals } = results
+  for (const each of Object.values(network)) printNetwork(each)
   if (deployments) printDeployments(deployments)
   if (quorum) printQuorum(quorum)
   if (stall) printStall(stall)

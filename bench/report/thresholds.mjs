@@ -2,6 +2,9 @@
  * The thresholds that fencelock is meant to meet, and whether it does.
  */
 
+import { ratioOf } from '../harness/rounds.mjs'
+import { judgeNetwork } from './network.mjs'
+
 /** @typedef {import('../scenarios/index.mjs').Results} Results */
 /** @typedef {import('../harness/rounds.mjs').Row} Row */
 
@@ -23,7 +26,7 @@ const milliseconds = (value) => `${value.toFixed(2)} ms`
  * @returns {Verdict[]} without what was not measured
  */
 export function judge(results) {
-  const { deployments, quorum, stall, eventLoop, memory, handoff, renewals, guards } = results
+  const { network, deployments, quorum, stall, eventLoop, memory, handoff, renewals, guards } = results
   const delay = eventLoop?.find(({ id }) => id === 'fencelock-strong')
   return [
     ...faster(
@@ -44,11 +47,13 @@ export function judge(results) {
     ...['redlock', 'redis-semaphore', 'redlock-universal'].flatMap((id) =>
       faster(results, 'strong-512', [id], 1.3, `strong, 512 at once, against ${id} without WAIT`),
     ),
+    ...keeps(results, 'telemetry-512', 'fencelock-traced', 0.7, 'strong, 512 at once, with OpenTelemetry'),
     ...faster(results, 'local-64', tuned, 4, 'local, 64 at once, against the best tuned SQLite loop'),
     ...faster(results, 'local-sync', tuned, 1.3, 'local, synchronous, against the best tuned SQLite code'),
     ...faster(results, 'local-sync', naive, 20, 'local, synchronous, against the best naive SQLite code'),
     ...faster(results, 'in-memory-64', ['fencelock-local'], 2, 'in memory, 64 at once, against the file'),
     ...faster(results, 'in-memory-1', ['fencelock-local'], 2, 'in memory, one by one, against the file'),
+    ...judgeNetwork(network),
     ...(deployments ?? []).flatMap(onDeployments),
     ...(quorum ? onQuorum(quorum) : []),
     ...(stall ? [below('acks: 1 next to a stopped replica, p99', 10, stall.stalled.p99, milliseconds)] : []),
@@ -202,6 +207,24 @@ function faster(results, measure, ids, threshold, text) {
   return [
     { text: named, threshold: `≥ ${threshold}×`, value: times(row.ratio), reached: row.ratio >= threshold },
   ]
+}
+
+/**
+ * How much of the first subject's throughput another one keeps.
+ *
+ * @param {Results} results
+ * @param {string} measure
+ * @param {string} id
+ * @param {number} threshold
+ * @param {string} text
+ * @returns {Verdict[]}
+ */
+function keeps(results, measure, id, threshold, text) {
+  const row = rival(results, measure, [id])
+  const [first] = results.throughput[measure] ?? []
+  if (!row || !first) return []
+  const kept = ratioOf(row, first, 'perSecond')
+  return [{ text, threshold: `≥ ${threshold}×`, value: times(kept), reached: kept >= threshold }]
 }
 
 /**

@@ -7,6 +7,7 @@ import { measureGuards } from './guards/measure.mjs'
 import { measureHandoff } from './handoff/measure.mjs'
 import { measureInFlight } from './in-flight/measure.mjs'
 import { measureMemory } from './memory/measure.mjs'
+import { measureNetwork, networks } from './network/measure.mjs'
 import { measureProcessor } from './processor/measure.mjs'
 import { measureQuorum } from './quorum/measure.mjs'
 import { measureRenewals } from './renewals/measure.mjs'
@@ -19,6 +20,7 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
 /**
  * @typedef {object} Results of one runtime; a scenario that was not asked for is missing
  * @property {Record<string, import('../harness/rounds.mjs').Row[]>} throughput by scenario
+ * @property {Record<string, import('./network/measure.mjs').Network>} network by scenario
  * @property {import('./processor/measure.mjs').Processor[]} [processor]
  * @property {import('./deployments/measure.mjs').DeploymentLoad[]} [deployments]
  * @property {import('./quorum/measure.mjs').QuorumCost} [quorum]
@@ -41,7 +43,7 @@ import { measureThroughput, throughput } from './throughput/measure.mjs'
 /**
  * A scenario that has a result of its own.
  *
- * @template {Exclude<keyof Results, 'throughput'>} K
+ * @template {Exclude<keyof Results, 'throughput' | 'network'>} K
  * @param {string} id
  * @param {string} title
  * @param {K} key of the result
@@ -69,6 +71,14 @@ export const scenarios = [
     },
   })),
   scenario('processor', 'where the time goes', 'processor', measureProcessor),
+  ...networks.map((each) => ({
+    id: each.id,
+    title: `round trips of 0 to 1 ms, ${each.title}`,
+    /** @param {Results} results @param {Context} context */
+    async run(results, context) {
+      results.network[each.id] = await measureNetwork(each, context)
+    },
+  })),
   scenario('deployments', 'a cluster, and Sentinels', 'deployments', measureDeployments),
   scenario('quorum', 'a quorum of five nodes', 'quorum', measureQuorum),
   scenario('stall', 'a healthy replica next to a stopped one', 'stall', measureStall),

@@ -33,7 +33,7 @@ end
 return 0`
 
 /** WAIT blocks its connection, so concurrent calls need many connections; sequential calls need one. */
-export const WAIT_CONNECTIONS = 16
+const WAIT_CONNECTIONS = 16
 
 /**
  * One of a list, always the same for a worker.
@@ -45,6 +45,17 @@ export const WAIT_CONNECTIONS = 16
  */
 export function pick(list, worker) {
   return /** @type {T} */ (list[worker % list.length])
+}
+
+/**
+ * The connections for calls that wait.
+ *
+ * @template T
+ * @param {number} atOnce
+ * @param {() => T} connect
+ */
+export function connectMany(atOnce, connect) {
+  return Array.from({ length: atOnce > 1 ? WAIT_CONNECTIONS : 1 }, connect)
 }
 
 /**

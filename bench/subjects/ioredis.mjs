@@ -4,7 +4,7 @@
  * `tuned` uses its options for speed: commands of one tick are sent together, and releases have a connection
  * of their own, where they never queue behind a WAIT.
  */
-import { load, pick, RELEASE_SCRIPT, setAndWait, WAIT_CONNECTIONS } from './common.mjs'
+import { connectMany, load, pick, RELEASE_SCRIPT, setAndWait } from './common.mjs'
 import { TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
@@ -19,7 +19,7 @@ export async function open({ url, atOnce, tuned = false }) {
       // Sent by its hash, after the first time.
       scripts: { compareAndDelete: { lua: RELEASE_SCRIPT, numberOfKeys: 1 } },
     })
-  const connections = Array.from({ length: atOnce > 1 ? WAIT_CONNECTIONS : 1 }, connect)
+  const connections = connectMany(atOnce, connect)
   const releases = tuned && atOnce > 1 ? [connect()] : connections
   return {
     pair: (resource, worker) =>

@@ -4,7 +4,7 @@
  *
  * `tuned`: releases have a connection of their own, where they never queue behind a WAIT.
  */
-import { load, pick, RELEASE_SCRIPT, setAndWait, WAIT_CONNECTIONS } from './common.mjs'
+import { connectMany, load, pick, RELEASE_SCRIPT, setAndWait } from './common.mjs'
 import { TTL_MS } from './conditions.mjs'
 
 /** @typedef {import('./index.mjs').Place} Place */
@@ -25,7 +25,7 @@ export async function open({ url, atOnce, tuned = false }) {
     transformReply: (/** @type {number} */ reply) => reply,
   })
   const connect = () => createClient({ url, scripts: { compareAndDelete } }).connect()
-  const connections = await Promise.all(Array.from({ length: atOnce > 1 ? WAIT_CONNECTIONS : 1 }, connect))
+  const connections = await Promise.all(connectMany(atOnce, connect))
   const releases = tuned && atOnce > 1 ? [await connect()] : connections
   const options = { condition: 'NX', expiration: { type: 'PX', value: TTL_MS } }
   return {

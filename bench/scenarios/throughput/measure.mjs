@@ -38,6 +38,8 @@ const local = [
   'proper-lockfile',
 ]
 
+const observed = ['fencelock-strong', 'fencelock-metrics', 'fencelock-sampled', 'fencelock-traced']
+
 const inMemory = ['fencelock-memory', 'fencelock-local']
 
 /** @type {Throughput[]} */
@@ -45,6 +47,14 @@ export const throughput = [
   { id: 'strong-512', title: 'strong, 512 at once', by: 'perSecond', ids: strong, load: { atOnce: 512 } },
   { id: 'strong-64', title: 'strong, 64 at once', by: 'perSecond', ids: strong, load: { atOnce: 64 } },
   { id: 'strong-1', title: 'strong, one by one', by: 'p50', ids: strong, load: { atOnce: 1 } },
+  {
+    id: 'telemetry-512',
+    title: 'strong with OpenTelemetry, 512 at once',
+    by: 'perSecond',
+    note: 'in batches, to exporters that drop them',
+    ids: observed,
+    load: { atOnce: 512 },
+  },
   {
     id: 'local-64',
     title: 'local, 64 at once',
