@@ -1,7 +1,23 @@
 import { fileURLToPath } from 'node:url'
-import { configDefaults, defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig, type TestProjectInlineConfiguration } from 'vitest/config'
+
+type ProjectConfig = NonNullable<TestProjectInlineConfiguration['test']>
 
 const file = (path: string) => fileURLToPath(new URL(path, import.meta.url))
+
+/** Patterns of spec files to leave out: the command line's `--exclude` does not reach the groups. */
+const leftOut = process.env.FENCELOCK_EXCLUDED_SPECS?.split('\n') ?? []
+
+/** Spec files that run side by side, after those of the groups before. */
+const group = (name: string, groupOrder: number, { exclude = [], ...test }: ProjectConfig) => ({
+  extends: true as const,
+  test: {
+    name,
+    sequence: { groupOrder },
+    exclude: [...configDefaults.exclude, ...exclude, ...leftOut],
+    ...test,
+  },
+})
 
 export default defineConfig({
   resolve: {
@@ -9,21 +25,28 @@ export default defineConfig({
     alias: [
       { find: /^fencelock$/, replacement: file('index.js') },
       { find: /^fencelock\/guard$/, replacement: file('guard/index.js') },
+      { find: /^fencelock\/otel$/, replacement: file('otel/index.js') },
       { find: /^fencelock\/testing$/, replacement: file('testing/index.js') },
     ],
   },
   test: {
-    include: ['__test__/**/*.spec.ts'],
-    exclude: [...configDefaults.exclude, '__test__/projects/**'],
+    projects: [
+      // These tests mostly wait for leases to end, so all files run at once, before the others.
+      group('contract', 0, { include: ['__test__/contract/*.spec.ts'], maxWorkers: 6 }),
+      // For the two cores of the CI: much of the time these wait, too.
+      group('suites', 1, {
+        include: ['__test__/**/*.spec.ts'],
+        exclude: ['__test__/projects/**', '__test__/contract/**'],
+        maxWorkers: 3,
+      }),
+    ],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
     setupFiles: ['__test__/fixtures/cleanup.ts'],
     // A process per spec file: a crash of the addon ends one file only, and threads would share its
     // process-wide state.
     pool: 'forks',
-    // For the two cores of the CI: much of the time the tests wait for a lease to end.
-    maxWorkers: 3,
     // The published files are tested as they are: the runtime loads them, and Vite does not transform them.
-    server: { deps: { external: [/\/index\.js$/, /\/(lib|guard|testing)\/.+\.js$/] } },
+    server: { deps: { external: [/\/index\.js$/, /\/(lib|guard|otel|testing)\/.+\.js$/] } },
     testTimeout: 30_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,

@@ -11,7 +11,7 @@ import { request as httpRequest } from 'node:http'
 import { beforeAll, describe, expect, it, vi } from 'vitest'
 
 import { onCleanup } from '../fixtures/cleanup'
-import { clients, load, runExample } from '../fixtures/examples/redis-clients'
+import { clients, load, runExamples } from '../fixtures/examples/redis-clients'
 import { rejection, unique } from '../fixtures/locks'
 import { startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { headers, listen, memoryGuard } from './http-helpers'
@@ -253,6 +253,6 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
   })
 })
 
-it('works as README.md shows it', async () => {
-  await runExample('http', (await startRedis()).url)
+it('works as the documents show it', async () => {
+  await runExamples('http', (await startRedis()).url)
 })

@@ -10,7 +10,7 @@ import {
 import { beforeAll, describe, expect, it } from 'vitest'
 
 import { onCleanup } from '../fixtures/cleanup'
-import { clients, ioredis, load, nodeRedis, runExample } from '../fixtures/examples/redis-clients'
+import { clients, ioredis, load, nodeRedis, runExamples } from '../fixtures/examples/redis-clients'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startCode } from '../fixtures/processes/processes'
 import { startCluster, startRedis, type RedisServer } from '../fixtures/servers/redis'
@@ -370,6 +370,6 @@ describe('16 writers in 4 processes, whose leases end during their work', () => 
   })
 })
 
-it('works as README.md shows it', async () => {
-  await runExample('redis', (await startRedis()).url)
+it('works as the documents show it', async () => {
+  await runExamples('redis', (await startRedis()).url)
 })

@@ -91,7 +91,7 @@ describe.each(strategies)('$strategy leaders', ({ strategy, start }) => {
 
     const killed = await after((leader) => leader.kill())
     replace(killed.first)
-    const stopped = await after(async (leader) => leader.pause())
+    const stopped = await after((leader) => leader.pauseBetweenWrites())
     stopped.first.resume()
     await eventually('it learns that it lost', () => spoken(stopped.first).at(-1)?.what === 'loses')
     const deployed = await after((leader) => leader.kill('SIGTERM'))

@@ -192,7 +192,9 @@ describe('a routine that waits for the lock it holds', () => {
     )
     const error = await outer
     expect(error).toMatchObject({ code: 'LOCK_HELD', byCaller: true, resource })
-    expect(error.message).toContain('held by the routine of withLock that this call was made in')
+    expect(error.message).toMatch(
+      /still held after waiting for 1400 ms: the function that made this call holds it itself, through withLock/,
+    )
     expect(warnings).toHaveLength(1)
     expect(warnings[0]).toMatchObject({ code: 'FENCELOCK_WAITS_FOR_ITSELF' })
     expect(warnings[0]!.message).toContain(resource)

@@ -67,6 +67,20 @@ it('decide about no call', async () => {
   expect(JSON.parse(ending.stdout)).toEqual([...round, ...round, ...round, 'LOCK_LOST'])
 })
 
+it('decide about no listing', async () => {
+  const ending = await run(`
+    const { LockManager } = require('./index.js')
+    const locks = new LockManager({ local: ':memory:' })
+    await locks.acquire('a', { ttlMs: 60_000 })
+    const found = []
+    for (let round = 0; round < 3; round++) for await (const { resource } of locks.list()) found.push(resource)
+    await locks.close({ drainMs: 0 })
+    restore()
+    say(found)`)
+  expect(ending).toMatchObject({ code: 0, signal: null, stderr: '' })
+  expect(JSON.parse(ending.stdout)).toEqual(['a', 'a', 'a'])
+})
+
 it('decide about no retry of a guard', async () => {
   const ending = await run(`
     const { retry } = require('./guard/sql/retry.js')

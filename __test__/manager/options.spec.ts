@@ -94,6 +94,12 @@ describe('options of a manager', () => {
     [{ local: { path: 'x', mode: 0o770 } }, 'RangeError', 'local.mode'],
     [{ local: { path: 'x', mode: 0o460 } }, 'RangeError', 'local.mode'],
     [{ prefix: 5 }, 'TypeError', 'prefix must be a string'],
+    [{ holderName: 5 }, 'TypeError', 'holderName must be a string'],
+    [{ holderName: '' }, 'RangeError', 'holderName must have 1 to 256 bytes'],
+    [{ holderName: 'é'.repeat(129) }, 'RangeError', 'holderName must have 1 to 256 bytes'],
+    [{ holderName: 'a\nb' }, 'RangeError', 'without control characters'],
+    [{ holderName: 'a\uD800' }, 'TypeError', 'holderName must be well-formed Unicode'],
+    [{ holdrName: 'a' }, 'TypeError', 'did you mean "holderName"?'],
     [{ defaults: { ttlMs: 5 } }, 'RangeError', 'defaults.ttlMs'],
     [{ defaults: { renew: 5 } }, 'TypeError', 'defaults.renew must be true, false or an object'],
     [{ defaults: { renew: { maxHoldsMs: 5 } } }, 'TypeError', 'did you mean "maxHoldMs"'],
@@ -252,16 +258,24 @@ describe('options of a manager', () => {
   })
 
   it.each([
-    [{ redis: undefined }, 'TypeError', 'redis is given, but undefined', '...(url && { redis: url })'],
-    [{ redis: null }, 'TypeError', 'redis is given, but null', '...(url && { redis: url })'],
-    [{ redis: '' }, 'RangeError', 'redis is given, but empty', '...(url && { redis: url })'],
+    [{ redis: undefined }, 'TypeError', 'redis is given, but undefined', "strategy: 'strong'"],
+    [{ redis: null }, 'TypeError', 'redis is given, but null', "strategy: 'strong'"],
+    [{ redis: '' }, 'RangeError', 'redis is given, but empty', "strategy: 'strong'"],
     [{ local: undefined }, 'TypeError', 'local is given, but undefined', '...(path && { local: path })'],
     [{ local: null }, 'TypeError', 'local is given, but null', '...(path && { local: path })'],
     [{ local: '' }, 'RangeError', 'local is given, but empty', '...(path && { local: path })'],
     [{ local: { path: undefined } }, 'TypeError', 'local.path is given, but undefined', 'leave out'],
     [{ strategy: 'local', redis: undefined }, 'TypeError', 'redis is given, but undefined', 'leave out'],
+    // What the advice says happens.
+    [{ strategy: 'strong' }, 'TypeError', "strategy 'strong' needs the option redis", 'for example redis: '],
+    [
+      { strategy: 'quorum' },
+      'TypeError',
+      "strategy 'quorum' needs the option quorum",
+      'for example quorum: ',
+    ],
     [{ redis: 'redis://x', local: undefined }, 'TypeError', 'local is given, but undefined', 'leave out'],
-    [{ quorum: undefined }, 'TypeError', 'quorum is given, but undefined', 'leave out'],
+    [{ quorum: undefined }, 'TypeError', 'quorum is given, but undefined', "strategy: 'quorum'"],
   ])('are refused for a backend that is named, but not given: %o', (options, name, message, advice) => {
     const error = refusal(options)
     expect(error).toMatchObject({ name, code: 'INVALID_OPTION' })

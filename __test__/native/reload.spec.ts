@@ -76,6 +76,29 @@ it('a copy whose managers were closed is collected', async () => {
   if (!onBun12) expect(bytes).toBeLessThan(5_000)
 })
 
+it.skipIf(onBun)(
+  'a copy whose event loop read a connection is collected, and the connection closed',
+  async () => {
+    const redis = await startRedis()
+    const measured = await run(`
+    const copies = []
+    const use = async () => {
+      const { LockManager } = load()
+      copies.push(new WeakRef(LockManager))
+      const locks = new LockManager({ redis: { url: ${JSON.stringify(redis.url)}, replicas: 0 } })
+      for (let round = 0; round < 50; round++) await (await locks.acquireStrong('a')).release()
+      const { open } = locks.stats().connections[0]
+      unload()
+      return open
+    }
+    const open = []
+    for (let round = 0; round < 8; round++) open.push(await use())
+    for (let round = 0; round < 50 && copies.slice(0, 6).some((copy) => copy.deref()); round++) await collect(2)
+    say({ open, uncollected: copies.slice(0, 6).filter((copy) => copy.deref()).length })`)
+    expect(measured).toEqual({ open: [2, 2, 2, 2, 2, 2, 2, 2], uncollected: 0 })
+  },
+)
+
 it('a copy that was dropped with locks is collected, and its leases are released', async () => {
   const { said, stderr } = await runNoisy(`
     const copies = []

@@ -41,6 +41,9 @@ const generator = (seed: number): string => `
     })
   }
   const hostile = () => Object.defineProperty([], '0', { get() { throw new RangeError('on purpose') }, enumerable: true })
+  // Of the manager that is attacked, once there is one.
+  let native
+  const listing = () => native?.list(2, '')
   const values = [
     () => undefined, () => null, () => true, () => false, () => 0, () => -0, () => 1, () => -1, () => 1.5, () => NaN,
     () => Infinity, () => 2 ** 31, () => 2 ** 32 + 1, () => 2 ** 53, () => -(2 ** 63), () => 1n, () => 2n ** 70n,
@@ -50,7 +53,7 @@ const generator = (seed: number): string => `
     () => new Float64Array(doubles(14).buffer, 8, 13), () => new Float32Array(13), () => new Uint8Array(104), detached, lying, hostile,
     () => new Proxy({}, { get() { throw new TypeError('on purpose') }, has() { throw new TypeError('on purpose') } }),
     () => ({ valueOf() { throw new TypeError('on purpose') }, toString() { throw new TypeError('on purpose') } }),
-    () => ({ __proto__: { local: 'x', length: 3 } }), () => new addon.Bridge(() => {}, false, false),
+    () => ({ __proto__: { local: 'x', length: 3 } }), () => new addon.Bridge(() => {}, false, false, true), listing,
   ]
   const any = () => pick(values)()
   const check = (error, what) => {
@@ -62,10 +65,11 @@ const generator = (seed: number): string => `
 it.each([1, 2, 3])('the addon takes nothing that harms it (seed %i)', async (seed) => {
   const ending = await runCode(
     `${generator(seed)}
-     const bridges = [new addon.Bridge(() => {}, false, false)]
+     const bridges = [new addon.Bridge(() => {}, false, false, true)]
      const { config } = require('./lib/options/index.js').managerSettings({ local: path })
      const natives = [addon.openManager(bridges[0], config)]
      if ('code' in natives[0]) throw new Error(natives[0].message)
+     native = natives[0]
      const methods = Object.getOwnPropertyNames(addon.NativeManager.prototype).filter((name) => name !== 'constructor')
      const counts = { returned: 0, threw: 0 }
      const attempt = (what, run) => {
@@ -91,11 +95,14 @@ it.each([1, 2, 3])('the addon takes nothing that harms it (seed %i)', async (see
          attempt(name, () => natives[0][name](...args))
          attempt(name, () => addon.NativeManager.prototype[name].apply(any(), args))
        } else if (kind < 0.8) {
-         const name = pick(['drain', 'detail', 'flush'])
-         attempt(name, () => bridges[0][name](...(random() < 0.5 ? args : [doubles(pick([0, 7, 8, 16, 2048]))])))
+         const name = pick(['drain', 'detail', 'flush', 'read', 'beginReading', 'endReading'])
+         if (name === 'read' && random() < 0.7) args.splice(0, 4, pick([0, 1, 2 ** 31]), new Uint8Array(pick([0, 64])), pick([0, 64, 2 ** 31]), doubles(2048))
+         const whole = name === 'drain' && random() < 0.5
+         attempt(name, () => bridges[0][name](...(whole ? [doubles(pick([0, 7, 8, 16, 2048]))] : args)))
        } else if (kind < 0.9) {
          attempt('Bridge', () => new addon.Bridge(...args))
          attempt('NativeManager', () => new addon.NativeManager(...args))
+         attempt('NativeListing', () => new addon.NativeListing(...args))
        } else {
          const config = pick([any(), { local: any() }, { redis: any() }, { local: { path: any(), durability: any() } }])
          attempt('openManager', () => addon.openManager(pick([bridges[0], any()]), config))
@@ -104,7 +111,7 @@ it.each([1, 2, 3])('the addon takes nothing that harms it (seed %i)', async (see
      // Every manager works as before, and so does one of the public class.
      const locks = new LockManager({ local: path })
      const lock = await locks.acquireLocal('afterwards', { waitMs: 5_000 })
-     say({ ...counts, released: await lock.release(), stats: typeof natives[0].stats().granted })
+     say({ ...counts, released: await lock.release(), stats: typeof natives[0].stats().counts.granted })
      await locks.close()
      process.exit()`,
     { limitMs: 20_000 },
@@ -138,9 +145,9 @@ it('the public interface refuses each with an error of its own', async () => {
      const options = () => pick([any(), { [pick(fields)]: any() }, { [pick(fields)]: any(), [pick(fields)]: any() }])
      const bounded = (given) => (given && typeof given === 'object' && given.waitMs > 100 ? undefined : given)
      for (let round = 0; round < 600; round++) {
-       const call = pick(['acquireLocal', 'tryAcquireLocal', 'tryAcquireLocalSync', 'acquire', 'withLock', 'inspect', 'forceRelease', 'describe', 'acquireStrong'])
+       const call = pick(['acquireLocal', 'tryAcquireLocal', 'tryAcquireLocalSync', 'acquire', 'withLock', 'inspect', 'forceRelease', 'describe', 'list', 'acquireStrong'])
        const resource = pick([any(), 'a', ['b', 'c']])
-       await refused(call, () => locks[call](...(call === 'withLock' ? [resource, bounded(options()), pick([() => 1, any()])] : [resource, bounded(options())])))
+       await refused(call, () => call === 'list' ? locks.list(options()).next() : locks[call](...(call === 'withLock' ? [resource, bounded(options()), pick([() => 1, any()])] : [resource, bounded(options())])))
        if (round % 6 === 0) await refused('extend', () => lock.extend(any()))
        if (round % 6 === 1) await refused('LockManager', () => new LockManager(pick([any(), { local: any() }, { redis: any() }, { local: ':memory:', defaults: options() }])))
      }

@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
+import { eventually } from '../fixtures/temp'
 import { fenceKey, lockKey } from './support'
 
 let redis: Deployment
@@ -21,8 +22,17 @@ describe('the keys on the server', () => {
     const locks = manager({ prefix })
     const names = [unique(), `}${unique()}`, `{user}${unique()}`, `a{}b${unique()}`]
     for (const name of names) await locks.acquireStrong(name, { ttlMs: 60_000 })
-    const keys = (await redis.primary.cmd('KEYS', `${prefix}:*`)) as string[]
-    expect(keys).toHaveLength(2 * names.length)
+    const stored = async () => (await redis.primary.cmd('KEYS', `${prefix}:*`)) as string[]
+    // That of the holder comes beside the first lock.
+    await eventually('all are there', async () => (await stored()).length === 2 * names.length + 1)
+    const holder = (await stored()).find((key) => key.endsWith(':holder'))
+    const { owner } = (await locks.inspect(names[0]!))!
+    expect(holder).toBe(`${prefix}:{${owner.slice(0, 12)}}:holder`)
+    const leftMs = Number(await redis.primary.cmd('PTTL', holder!))
+    // Longer than its leases, and not much.
+    expect(leftMs).toBeGreaterThan(60_000)
+    expect(leftMs).toBeLessThanOrEqual(2 * 61_000)
+    const keys = (await stored()).filter((key) => key !== holder)
     const tags = new Map<string, number>()
     for (const key of keys) {
       expect(Number(await redis.primary.cmd('PTTL', key))).toBeGreaterThan(0)

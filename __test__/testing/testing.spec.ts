@@ -70,10 +70,13 @@ describe.each(chosen)('losing and holding: $name', ({ strategy, isShared, start 
     expect(await expire(locks, b)).toBe(true)
     expect(signal.aborted).toBe(true)
     expect(await expire(locks, b)).toBe(false)
-    await expectLost(lock, /the lease ended \d+ ms ago: it was not renewed in time/)
+    await expectLost(lock, /the lease ended \d+ ms before this was reported: it was not renewed in time/)
     const unwatched = await other.acquire([a, b], { ttlMs: 60_000 })
     expect(await expire(other, a, { strategy })).toBe(true)
-    await expectLost(unwatched, /the lease ended \d+ ms ago: it was not extended in time/)
+    await expectLost(
+      unwatched,
+      /the lease ended \d+ ms before this was reported: it was not extended in time/,
+    )
     expect(await other.inspect(b)).toBeNull()
   })
 
@@ -263,6 +266,9 @@ describe('with a manager in memory', () => {
       [() => hold(locks, 'x', { ttl: 5 } as never), /did you mean "ttlMs"/],
       [() => hold(locks, 'x', { ttlMs: 5 }), /ttlMs/],
       [() => fail(locks, 'r', 'STALE_TOKEN' as never), /problem must be/],
+      // LOCK_LOST has nearly the same letters, and is not meant.
+      [() => fail(locks, 'r', 'LOCK_BUSY' as never), /got another string/],
+      [() => fail(locks, 'r', 'LOCK_HEDL' as never), /did you mean "LOCK_HELD"/],
       [() => fail(locks, 'r', {} as never), /problem must be an error/],
       [() => fail(locks, 'r', 'CLOSED', { times: 0 }), /times/],
       [() => fail(locks, [] as never, 'CLOSED'), /resource/],

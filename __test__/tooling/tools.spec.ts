@@ -3,7 +3,7 @@ import { chmodSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 
-import { need } from '../../scripts/lib/tools.mjs'
+import { find, need } from '../../scripts/lib/tools.mjs'
 import { tempDir } from '../fixtures/temp'
 
 afterEach(() => vi.unstubAllEnvs())
@@ -26,5 +26,16 @@ describe.skipIf(process.platform === 'win32')('pip', () => {
   it('is run by the Python that has it', async () => {
     const python = onlyPython('[ "$*" = "-m pip --version" ] && echo "pip 24.0"')
     expect(await need('pip')).toBe(python)
+  })
+})
+
+describe.skipIf(process.platform !== 'linux')('the browser', () => {
+  it('is found under another name of its own', async () => {
+    const folder = tempDir()
+    vi.stubEnv('PATH', folder)
+    expect(await find('chromium')).toBeNull()
+    writeFileSync(join(folder, 'chromium-browser'), '#!/bin/sh\n')
+    chmodSync(join(folder, 'chromium-browser'), 0o755)
+    expect(await find('chromium')).toBe(join(folder, 'chromium-browser'))
   })
 })

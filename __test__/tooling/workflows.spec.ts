@@ -39,7 +39,7 @@ it('the workflows run existing scripts of this project', () => {
   expect(scripts.filter((name) => !builtIn.has(name) && !(name in manifest.scripts))).toEqual([])
 })
 
-it('only the job for tags may publish, and no job has a secret', () => {
+it('only the jobs of a tag and of the site may publish, and no job has a secret', () => {
   for (const text of workflows.values()) {
     expect(text).toMatch(/^permissions: \{\}$/m)
     expect(text).not.toMatch(/secrets\.|secrets:|_TOKEN|pull_request_target|workflow_run/)
@@ -47,7 +47,10 @@ it('only the job for tags may publish, and no job has a secret', () => {
   const writes = [...workflows].flatMap(([name, text]) =>
     [...text.matchAll(/^ *([\w-]+): write/gm)].map(([, scope]) => `${name} ${scope}`),
   )
-  expect(writes).toEqual(['release.yml id-token'])
+  // Pages wants a token that says which workflow deploys. No package names this workflow as its publisher.
+  expect(writes.toSorted()).toEqual(['docs.yml id-token', 'docs.yml pages', 'release.yml id-token'])
+  expect(workflows.get('docs.yml')).toMatch(/^on:\n {2}push:\n {4}branches: \[main\]\n/m)
+  expect(workflows.get('docs.yml')).toMatch(/^ {2}deploy:\n(?: {4}.*\n)*? {4}needs: build\n/m)
   expect(workflows.get('release.yml')).toMatch(/^on:\n {2}push:\n {4}tags: \['v\[0-9\]\*'\]\n\n/m)
   const publishing = [...workflows].flatMap(([name, text]) =>
     (text.match(/release:publish.*/g) ?? []).map((command) => [name, command]),

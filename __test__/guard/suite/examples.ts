@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 
 import type { Client } from '../../../scripts/sql-clients/index.mjs'
 import { generatePrisma } from '../../fixtures/examples/prisma'
-import { allSnippets, runSnippet } from '../../fixtures/examples/snippets'
+import { allSnippets, promisedOutput, runSnippet } from '../../fixtures/examples/snippets'
 
 export function exampleSuite(
   need: string,
@@ -22,7 +22,7 @@ export function exampleSuite(
     await opened?.direct('DROP TABLE account')
     expect(ending.stderr).toBe('')
     expect(ending.code).toBe(0)
-    const promised = [...snippet.code.matchAll(/console\.log\(.*\) \/\/ (\w+)/g)].map(([, word]) => word)
+    const promised = promisedOutput(snippet)
     expect(promised.length).toBeGreaterThan(0)
     expect(ending.stdout.trim().split('\n')).toEqual(promised)
   })

@@ -43,7 +43,7 @@ export function storySuite(subject: Subject, writes: number): void {
     const path = join(tempDir(), 'locks.sqlite')
     const a = child({ does: 'sleeper', id, locks: path, guarded, ttlMs: 200 })
     const { has } = await a.next<{ has: string }>()
-    a.pause()
+    await a.pauseBetweenWrites()
     const locks = closing(new LockManager({ local: path }))
     const b = await locks.acquireLocal(id, { waitMs: 10_000, ttlMs: 60_000 })
     const write = (tx: any) => client.rows(tx, setTo(id, 100))

@@ -4,7 +4,11 @@ import {
   LockHeldError,
   LockManager,
   StaleTokenError as FromMain,
+  type ChannelMessages,
   type Lock,
+  type LockInfo,
+  type ManagerStats,
+  type TracingContexts,
 } from 'fencelock'
 import * as everything from 'fencelock'
 import {
@@ -18,6 +22,7 @@ import {
   StaleTokenError,
   type RedisGuard,
 } from 'fencelock/guard'
+import { instrument, type Instrumentation } from 'fencelock/otel'
 import { delay, expire, fail, hold, lose, type FailureCode, type Interference } from 'fencelock/testing'
 
 export const manager: LockManager = new LockManager()
@@ -63,7 +68,23 @@ void manager.acquireLocal('a', { fsync: true })
 export const single: Promise<Lock | null> = manager.tryAcquire('a', { ttlMs: 50, waitMs: 0 })
 // @ts-expect-error -- a single attempt does not wait
 void manager.tryAcquire('a', { waitMs: 5 })
+new LockManager({ holderName: 'web-1' })
+// @ts-expect-error -- a name is a text
+new LockManager({ holderName: 5 })
+export async function list(): Promise<(string | undefined)[]> {
+  const since: Date | undefined = (await manager.inspect('a'))?.holder?.since
+  const names = [since?.toISOString()]
+  for await (const { resource, token, waiters, holder } of manager.list({ prefix: 'a' })) {
+    names.push(resource, String(token + BigInt(waiters)), holder?.name, holder?.host)
+  }
+  const listing: AsyncIterableIterator<LockInfo> = manager.list({ signal: AbortSignal.timeout(5) })
+  await listing.return?.()
+  return names
+}
+// @ts-expect-error -- a pattern is no prefix
+manager.list({ pattern: 'a*' })
 export const made: 'LOCK_HELD' = new LockHeldError('held', { resource: 'a', remainingMs: 5 }).code
+export const explained: string = new LockHeldError('held').help
 export const required: number = new InsufficientReplicasError('too few', { cause: made }).required
 // @ts-expect-error -- not a field of this class
 new LockHeldError('held', { required: 5 })
@@ -157,3 +178,23 @@ export const failing: Interference = fail(manager, 'a', code, { times: Infinity 
 export const slow: Disposable = delay(manager, 50)
 // @ts-expect-error -- no acquire fails with the code of a guard
 fail(manager, 'a', 'STALE_TOKEN')
+
+export const stop: Instrumentation = instrument({ resourceGroup: (resource) => resource.split(':')[0] ?? '' })
+// @ts-expect-error -- a group is a text
+instrument({ resourceGroup: () => 1 })
+export function seen(
+  { outcome, owner, waitedMs, error }: TracingContexts['fencelock:acquire'],
+  { cause, heldMs }: ChannelMessages['fencelock:lost'],
+): string {
+  // @ts-expect-error -- no acquire ends like this
+  if (outcome === 'released') return ''
+  const waited: number | undefined = waitedMs
+  return [
+    outcome === 'granted' ? owner : String(error),
+    waited,
+    cause === 'expired',
+    heldMs.toFixed(0),
+  ].join()
+}
+export const counts: ManagerStats = manager.stats()
+export const expired: number = counts.losses.expired + counts.waitMs.p99 + (counts.connections[0]?.open ?? 0)

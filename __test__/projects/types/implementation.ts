@@ -12,7 +12,7 @@ import type * as sync from '../../../guard/sql/sync-guard.js'
 import type * as declared from '../../../index.js'
 import type * as errors from '../../../lib/errors.js'
 import type * as manager from '../../../lib/lock-manager.js'
-import type * as lock from '../../../lib/lock.js'
+import type * as lock from '../../../lib/lock/lock.js'
 
 type Equal<A, B> = [A, B] extends [B, A] ? true : false
 /** Fails to compile unless it is given `true`. */

@@ -1,0 +1,3 @@
+import { contractOf } from './chapters'
+
+contractOf('local, with full durability')

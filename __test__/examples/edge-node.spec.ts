@@ -1,0 +1,81 @@
+/** `examples/edge-node`: a service and a cron script that share a volume. */
+import { existsSync } from 'node:fs'
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { expect, it } from 'vitest'
+
+import { onCleanup } from '../fixtures/cleanup'
+import { eventually, tempDir } from '../fixtures/temp'
+import { line, startExample } from './support'
+
+/** Where the batches go: by their names, because one may come twice. */
+async function startUploads() {
+  const batches = new Map<string, string>()
+  const names: string[] = []
+  let hangs = false
+  const server = createServer((request, response) => {
+    void text(request).then((body) => {
+      const name = String(request.headers['idempotency-key'])
+      names.push(name)
+      if (hangs) return
+      batches.set(name, body)
+      response.end()
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  onCleanup(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    batches,
+    names,
+    hang: (on: boolean) => (hangs = on),
+  }
+}
+
+it('ships every reading once, also after a run that was killed', async () => {
+  const folder = tempDir()
+  const uploads = await startUploads()
+  const env = { DATA_DIR: folder, UPLOAD_URL: uploads.url }
+  const service = startExample('edge-node/index.mjs', { env })
+  const ship = () => startExample('edge-node/ship.mjs', { env })
+  await line(service, /^reading$/)
+  const readings = () => existsSync(join(folder, 'readings.ndjson'))
+  await eventually('there are readings', readings)
+  expect(await ship().ended).toMatchObject({ code: 0, stdout: expect.stringMatching(/^shipped batch-/) })
+
+  uploads.hang(true)
+  await eventually('there are new readings', readings)
+  const killed = ship()
+  await eventually('it uploads', () => uploads.names.length === 2)
+  expect(await ship().ended).toMatchObject({ code: 0, stdout: 'another run is shipping\n' })
+  await killed.kill('SIGKILL')
+  uploads.hang(false)
+  // At once, long before the lease of the killed one would end.
+  const began = performance.now()
+  expect(await ship().ended).toMatchObject({ code: 0, stdout: expect.stringContaining('shipped batch-') })
+  expect(performance.now() - began).toBeLessThan(10_000)
+  expect(uploads.names[2], 'the file that the killed run left').toBe(uploads.names[1])
+
+  // A killed service leaves nothing locked, either.
+  await service.kill('SIGKILL')
+  expect(await ship().ended).toMatchObject({ code: 0 })
+  const ids = [...uploads.batches.values()].flatMap((batch) =>
+    batch
+      .trim()
+      .split('\n')
+      .map((entry) => (JSON.parse(entry) as { id: number }).id),
+  )
+  expect(ids.length).toBeGreaterThan(2)
+  expect(ids.toSorted((a, b) => a - b)).toEqual(ids.map((_, index) => index + 1))
+})
+
+it('stops between two readings', async () => {
+  const service = startExample('edge-node/index.mjs', { env: { DATA_DIR: tempDir() } })
+  await line(service, /^reading$/)
+  expect(await service.kill('SIGTERM')).toMatchObject({ code: 0, stdout: 'reading\nstopped\n' })
+})
