@@ -23,6 +23,7 @@ const managers = [
       cc: 'build-essential',
       postgres: 'postgresql',
       mariadbd: 'mariadb-server',
+      chromium: 'chromium',
     },
   },
   {
@@ -37,6 +38,7 @@ const managers = [
       // setpriv: the databases refuse to run as root.
       postgres: 'postgresql setpriv',
       mariadbd: 'mariadb setpriv',
+      chromium: 'chromium',
     },
   },
   {
@@ -50,12 +52,16 @@ const managers = [
       cc: 'gcc',
       postgres: 'postgresql-server',
       mariadbd: 'mariadb-server',
+      chromium: 'chromium',
     },
   },
 ]
 
 /** What the tests start, and what builds the addon. @type {readonly Tool[]} */
 const tools = ['cc', 'python3', 'pip', 'openssl', 'redis-server', 'postgres', 'mariadbd']
+
+/** The variables that may name a tool. @type {{ [name in Tool]?: string }} */
+const variables = { 'redis-server': 'FENCELOCK_REDIS_SERVER', chromium: 'FENCELOCK_CHROMIUM' }
 
 /**
  * Installs the tools that are missing.
@@ -64,19 +70,34 @@ const tools = ['cc', 'python3', 'pip', 'openssl', 'redis-server', 'postgres', 'm
  */
 export async function installTools() {
   if (process.platform === 'win32') return []
-  const manager = process.getuid?.() === 0 ? managers.find(({ program }) => which(program)) : undefined
   const problems = []
   for (const name of tools) {
-    if (name === 'redis-server' && process.env.FENCELOCK_REDIS_SERVER) continue
-    if (manager && !(await find(name))) {
-      say(`installing ${name} with ${manager.program}`)
-      await run('sh', ['-c', `${manager.install} ${manager.packages[name]}`])
-    }
-    try {
-      await need(name)
-    } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error))
-    }
+    const problem = await install(name)
+    if (problem) problems.push(problem)
   }
+  const problem = await install('chromium')
+  if (problem) say(`the site is not looked at in a browser: ${problem}`)
   return problems
+}
+
+/**
+ * Installs a tool, unless it is there.
+ *
+ * @param {Tool} name
+ * @returns {Promise<string | undefined>} why it is still missing
+ */
+async function install(name) {
+  const variable = variables[name]
+  if (variable && process.env[variable]) return undefined
+  const manager = process.getuid?.() === 0 ? managers.find(({ program }) => which(program)) : undefined
+  if (manager && !(await find(name))) {
+    say(`installing ${name} with ${manager.program}`)
+    await run('sh', ['-c', `${manager.install} ${manager.packages[name]}`])
+  }
+  try {
+    await need(name)
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
 }

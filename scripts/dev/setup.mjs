@@ -1,5 +1,5 @@
 /**
- * `npm run setup`: makes a bare clone ready to use. It installs the tools, if this user is root, and the
+ * `npm run setup`: makes a fresh clone ready to use. It installs the tools, if this user is root, and the
  * dependencies, and builds the addon. It does only what is missing or out of date, so that other scripts can
  * begin with it.
  */

@@ -1,6 +1,6 @@
 /**
- * `npm test`: everything from a bare clone. Sets up, finds or installs the servers and the runtimes, runs the
- * Rust tests and then the suites on Node and on Bun; ends with a table and the line `N passed, N failed`.
+ * `npm test`: everything from a fresh clone. Sets up, finds or installs the servers and the runtimes, runs
+ * the Rust tests and then the suites on Node and on Bun; ends with a table and the line `N passed, N failed`.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -28,23 +28,21 @@ const usage = `npm test -- [--rust] [--node] [--bun] [--only <part of a name>] [
 /** The smoke selection: what a new or an old runtime could break. These are parts of file names. */
 const smoke = [
   '__test__/tooling/runtime.',
-  '__test__/contract/',
-  '__test__/strong/acknowledgements.',
+  // Without the variants that differ from these in nothing that a runtime could break.
+  ...['strong', 'quorum-of-3', 'local', 'in-memory'].map((name) => `__test__/contract/${name}.`),
+  '__test__/strong/replicas/acknowledgements.',
   '__test__/strong/keys.',
   '__test__/local/file.',
   '__test__/local/foreign-database.',
   '__test__/local/synchronous.',
   '__test__/manager/lifecycle.',
   '__test__/manager/describe.',
+  '__test__/cli/run.',
+  '__test__/cli/signals.',
+  '__test__/cli/terminal.',
   // Each runtime has its own SQLite drivers, and Node 20 has none.
   '__test__/guard/sqlite.',
 ]
-
-/**
- * The tests that the smoke selection leaves out: variants of strategies that differ from another one in
- * nothing that a runtime could break.
- */
-const notInSmoke = /^(?!.*(quorum of 5|with full durability))/
 
 /** The specs about the project's own scripts and test servers, which one runtime runs. */
 const ownTools = [
@@ -53,6 +51,12 @@ const ownTools = [
     (name) => `__test__/tooling/${name}.spec.ts`,
   ),
 ]
+
+/**
+ * The specs of the web site, which have a part of their own: building it takes all processors for a while,
+ * and many other tests measure time.
+ */
+const site = ['pages', 'site'].map((name) => `__test__/site/${name}.spec.ts`)
 
 /** The specs that need no server. Windows, for which there is no Redis, runs only these. */
 const withoutServers = [
@@ -65,10 +69,17 @@ const withoutServers = [
   '__test__/local/memory.',
   '__test__/local/synchronous.',
   '__test__/native/loading.',
+  '__test__/native/load-errors.',
   '__test__/guard/guard.',
   '__test__/guard/sqlite.',
 ]
 const onWindows = process.platform === 'win32'
+
+const currentNode = {
+  kind: /** @type {const} */ ('node'),
+  version: process.versions.node,
+  path: process.execPath,
+}
 
 async function main() {
   const { values } = parseArgs({
@@ -113,8 +124,10 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
   if (all || node || bun) {
     await installPackages('scripts/runtimes')
     await installPackages('__test__/projects/redis-clients')
+    await installPackages('__test__/projects/otel')
     await installPackages('__test__/projects/prisma')
     await installPackages('__test__/projects/test-runners')
+    await installPackages('examples')
     for (const { full, ...runtime } of await plan(everywhere)) {
       if (!(all || (runtime.kind === 'bun' ? bun : node))) continue
       const filters = only ? [only] : onWindows ? withoutServers : full ? [] : smoke
@@ -122,13 +135,28 @@ async function runParts(results, { only, rust, node, bun, 'all-runtimes': everyw
         env,
         filters,
         smoke: !full && !only,
-        names: full || only ? undefined : notInSmoke,
-        exclude: runtime.path === process.execPath ? [] : ownTools,
+        exclude: [...site, ...(runtime.path === process.execPath ? [] : ownTools)],
         mayBeEmpty: only !== undefined,
       }
       results.push(await runVitest(runtime, options))
     }
+    if ((all || node) && !onWindows) results.push(...(await runSite(env, only)))
   }
+}
+
+/**
+ * Builds the site and looks at it in a browser.
+ *
+ * @param {NodeJS.ProcessEnv} env
+ * @param {string | undefined} only
+ */
+async function runSite(env, only) {
+  const filters = site.filter((file) => !only || file.includes(only))
+  if (filters.length === 0) return []
+  await installPackages('site')
+  const options = { env, filters, exclude: [], smoke: false, mayBeEmpty: false }
+  const result = await runVitest(currentNode, options)
+  return [{ ...result, part: 'site' }]
 }
 
 /** The environment in which the tests find the servers that are not where they look themselves. */
@@ -150,11 +178,6 @@ async function findServers() {
  * @param {boolean} everywhere
  */
 async function plan(everywhere) {
-  const current = {
-    kind: /** @type {const} */ ('node'),
-    version: process.versions.node,
-    path: process.execPath,
-  }
   const others = runtimesOfThisPlatform()
   const missing = []
   for (const { name, path } of others) {
@@ -162,7 +185,7 @@ async function plan(everywhere) {
   }
   if (missing.length > 0) throw new PlainError(`these test runtimes do not start: ${missing.join(', ')}`)
   return [
-    { ...current, full: true },
+    { ...currentNode, full: true },
     ...others
       .filter(({ name }) => everywhere || /-(oldest|newest)$/.test(name))
       .map((runtime) => Object.assign(runtime, { full: everywhere || runtime.name === 'bun-newest' }))

@@ -37,6 +37,24 @@ export const cases = [
       )
       await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
       await project.take(runtime(context, 'bun-newest'), ['use.mjs'], ['use.cjs'])
+      await callProgram(project, context.version, 'npm', ['exec', '--no', '--'])
+    },
+  },
+  {
+    name: 'README, from an empty folder',
+    async test(context) {
+      const project = context.fresh('readme')
+      for (const name of readdirSync(project.folder)) {
+        if (name !== '.npmrc') rmSync(join(project.folder, name))
+      }
+      const readme = readFileSync(join(root, 'README.md'), 'utf8')
+      const code = /^```js\n(.*?)^```$/ms.exec(readme)?.[1] ?? ''
+      const [install = ''] = /^npm install .*$/m.exec(readme) ?? []
+      project.write({ 'lock.mjs': code })
+      check(readme.includes('`node lock.mjs`'), 'README.md does not say how its first example is run')
+      await project.exec('npm', install.split(' ').slice(1))
+      const output = await project.exec(process.execPath, ['lock.mjs'], { limitMs: 30_000 })
+      check(/^working with token \d{16}$/m.test(output), `no lock\n${output}`)
     },
   },
   {
@@ -47,6 +65,8 @@ export const cases = [
       await project.exec(bun, ['add', 'fencelock'])
       await project.take(bun, ['use.mjs'], ['use.cjs'])
       await project.take(process.execPath, ['use.mjs'], ['use.cjs'])
+      // As bunx does.
+      await callProgram(project, context.version, bun, ['x', '--bun', '--no-install'])
     },
   },
   {
@@ -285,6 +305,28 @@ console.log(now() - middle - (middle - begin))
     },
   },
 ]
+
+/**
+ * Calls the command line program by its name.
+ *
+ * @param {import('./project.mjs').Project} project @param {string} version
+ * @param {string} command @param {string[]} args that come before the name
+ */
+async function callProgram(project, version, command, args) {
+  const said = await project.exec(command, [...args, 'fencelock', '--version'])
+  check(said.includes(`fencelock ${version}`), `not the version\n${said}`)
+  const run = [
+    'run',
+    'job',
+    '--verbose',
+    '--',
+    process.execPath,
+    '-p',
+    "'token ' + process.env.FENCELOCK_TOKEN",
+  ]
+  const output = await project.exec(command, [...args, 'fencelock', ...run])
+  check(took.test(output), `the command had no lock\n${output}`)
+}
 
 /**
  * Installs with yarn; returns how to call it.

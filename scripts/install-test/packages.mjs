@@ -18,7 +18,11 @@ const compilers = ['typescript', 'typescript-oldest']
  * @param {Context} context @param {string[]} configs @param {string[]} with_
  */
 async function typeChecks(context, configs, with_) {
-  const project = await withPackages(context, 'types', `@types/node@${context.versionOf('@types/node')}`)
+  const project = await withPackages(
+    context,
+    'types',
+    ...['@types/node', '@opentelemetry/api'].map((name) => `${name}@${context.versionOf(name)}`),
+  )
   cpSync(join(root, '__test__/projects/types'), project.folder, { recursive: true })
   for (const compiler of with_) {
     for (const config of configs) {
@@ -40,9 +44,10 @@ export const packageCases = [
         ((await capture('tar', ['-tzf', join(tarballs, name)])) ?? '').split(/\r?\n/).toSorted()
       const files = await list(main)
       const meant =
-        /^package\/(index\.(js|d\.ts)|lib\/([\w-]+\/)*[\w-]+\.js|(guard|testing)\/([\w-]+\/)*[\w-]+\.(js|d\.ts)|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
+        /^package\/(index\.(js|d\.ts)|(lib|cli)\/([\w-]+\/)*[\w-]+\.js|bin\/fencelock\.js|cli\/schema\.json|(guard|otel|testing)\/([\w-]+\/)*[\w-]+\.(js|d\.ts)|docs\/(guide|moving|reference)\/[\w-]+\.md|docs\/images\/[\w-]+\.svg|(guard\/)?README\.md|CHANGELOG\.md|LICENSE|package\.json)$/
       const others = files.filter((file) => !meant.test(file))
       check(others.length === 0 && files.length > 10, `not for users: ${others.join(', ')}`)
+      check(files.includes('package/docs/reference/errors.md'), 'the `help` of errors is not packed')
       const expected = ['LICENSE', 'README.md', `fencelock.${host}.node`, 'package.json']
       const found = await list(platform)
       check(

@@ -2,7 +2,7 @@
  * Finds the programs that the scripts start.
  */
 import { existsSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 
 import { capture, PlainError, which } from './shell.mjs'
 
@@ -14,6 +14,26 @@ const hints = {
   cc: 'apt install build-essential, or xcode-select --install',
   postgres: 'apt install postgresql, or brew install postgresql',
   mariadbd: 'apt install mariadb-server, or brew install mariadb',
+  chromium: 'apt install chromium, brew install --cask chromium, or name one in FENCELOCK_CHROMIUM',
+}
+
+/** Where Chromium, or Chrome, may be. */
+const browsers = [
+  'chromium',
+  'chromium-browser',
+  'google-chrome',
+  '/Applications/Chromium.app/Contents/MacOS/Chromium',
+  '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome',
+]
+
+/** A browser that can be driven, or null. */
+function findBrowser() {
+  return browsers.map((name) => (isAbsolute(name) ? existing(name) : findProgram(name))).find(Boolean) ?? null
+}
+
+/** @param {string} file */
+function existing(file) {
+  return existsSync(file) ? file : null
 }
 
 /** Python as this system calls it, or null. */
@@ -52,7 +72,8 @@ export function findProgram(name) {
  * @param {Tool} name
  */
 export async function find(name) {
-  return name === 'pip' ? findPip() : findProgram(name)
+  if (name === 'pip') return findPip()
+  return name === 'chromium' ? findBrowser() : findProgram(name)
 }
 
 /**
