@@ -1,5 +1,5 @@
 /** `examples/edge-node`: a service and a cron script that share a volume. */
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -72,6 +72,20 @@ it('ships every reading once, also after a run that was killed', async () => {
   )
   expect(ids.length).toBeGreaterThan(2)
   expect(ids.toSorted((a, b) => a - b)).toEqual(ids.map((_, index) => index + 1))
+})
+
+it.each([
+  ['before its first reading', ''],
+  ['within its first reading', '{"id":1,'],
+  ['within its second reading', '{"id":1}\n{"id":2,'],
+])('ships whole readings of a service that was killed %s', async (_, written) => {
+  const folder = tempDir()
+  const uploads = await startUploads()
+  writeFileSync(join(folder, 'readings.ndjson'), written)
+  const env = { DATA_DIR: folder, UPLOAD_URL: uploads.url }
+  expect(await startExample('edge-node/ship.mjs', { env }).ended).toMatchObject({ code: 0 })
+  expect([...uploads.batches.values()]).toEqual(written.includes('\n') ? ['{"id":1}\n'] : [])
+  expect(readdirSync(folder).filter((name) => name.endsWith('.ndjson'))).toEqual([])
 })
 
 it('stops between two readings', async () => {

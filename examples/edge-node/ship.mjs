@@ -3,6 +3,8 @@
 // - A run that finds another run in progress exits.
 // - A run that was killed leaves its file, and the next run ships the file again under the same name. So the
 //   receiver may get it twice, and should recognize it by its name (`Idempotency-Key`).
+// - A service that was killed while it wrote may leave a file that is empty or ends within a line. Only whole
+//   lines are shipped.
 
 import { LockManager } from 'fencelock'
 import { readdir, readFile, rename, rm } from 'node:fs/promises'
@@ -19,8 +21,13 @@ if (shipping) {
   // Those that a killed run left are among them.
   const batches = (await readdir(folder)).filter((name) => name.startsWith('batch-'))
   for (const name of batches.toSorted()) {
-    await upload(name, shipping.signal)
-    console.log(`shipped ${name}`)
+    const file = join(folder, name)
+    const lines = wholeLines(await readFile(file, 'utf8'))
+    if (lines !== '') {
+      await upload(name, lines, shipping.signal)
+      console.log(`shipped ${name}`)
+    }
+    await rm(file)
   }
   await shipping.release()
 } else {
@@ -39,15 +46,18 @@ async function setAside(name) {
   })
 }
 
-/** @param {string} name @param {AbortSignal} signal */
-async function upload(name, signal) {
-  const file = join(folder, name)
+/** @param {string} text */
+function wholeLines(text) {
+  return text.slice(0, text.lastIndexOf('\n') + 1)
+}
+
+/** @param {string} name @param {string} body @param {AbortSignal} signal */
+async function upload(name, body, signal) {
   const response = await fetch(url, {
     method: 'POST',
     headers: { 'Content-Type': 'application/x-ndjson', 'Idempotency-Key': name },
-    body: await readFile(file),
+    body,
     signal,
   })
   if (!response.ok) throw new Error(`${name}: ${response.status} ${await response.text()}`)
-  await rm(file)
 }
