@@ -41,7 +41,7 @@ export default defineConfig({
       }),
     ],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
-    setupFiles: ['__test__/fixtures/cleanup.ts'],
+    setupFiles: ['__test__/fixtures/cleanup.ts', '__test__/fixtures/kept-locks.ts'],
     // A process per spec file: a crash of the addon ends one file only, and threads would share its
     // process-wide state.
     pool: 'forks',
