@@ -7,14 +7,15 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { fenceKey, lockKey } from './support'
+import { fenceKey, lockKey, unhurried } from './support'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
 
-const manager = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
+const manager = (options = {}): LockManager =>
+  closing(new LockManager({ redis: redis.url, defaults: unhurried, ...options }))
 
 describe('the keys on the server', () => {
   it('have the prefix, one hash tag, and a TTL each', async () => {

@@ -5,13 +5,15 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { startPrimary, type Deployment } from '../../fixtures/servers/redis'
 import { eventually } from '../../fixtures/temp'
+import { unhurried } from '../support'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
 
-const manager = (options = {}): LockManager => closing(new LockManager({ redis: redis.url, ...options }))
+const manager = (options = {}): LockManager =>
+  closing(new LockManager({ redis: redis.url, defaults: unhurried, ...options }))
 
 describe('acknowledgements', () => {
   it('come from all declared replicas, or from as many as requested', async () => {
@@ -72,11 +74,12 @@ describe('acknowledgements', () => {
   })
 
   it('take the defaults of the manager, with a timeout of at most half of a short lease', async () => {
-    const locks = manager({ defaults: { ttlMs: 20_000, acks: 1, ackTimeoutMs: 1_000 } })
+    const locks = manager({ defaults: { ttlMs: 20_000, acks: 1, ackTimeoutMs: 2_000 } })
     const lock = await locks.acquireStrong(unique())
     expect(lock.acks!.required).toBe(1)
     expect(lock.remainingMs).toBeGreaterThan(15_000)
-    expect((await locks.acquireStrong(unique(), { ttlMs: 100 })).acks!.required).toBe(1)
+    // Half of that is less than the timeout, which could not be given for such a lease.
+    expect((await locks.acquireStrong(unique(), { ttlMs: 3_999 })).acks!.required).toBe(1)
   })
 
   it('are refused with what was declared, and a hint to declare what the server has', async () => {
@@ -86,7 +89,9 @@ describe('acknowledgements', () => {
         replicas: 5,
       },
     })
-    const error = await rejection<InsufficientReplicasError>(locks.acquireStrong(unique()))
+    const error = await rejection<InsufficientReplicasError>(
+      locks.acquireStrong(unique(), { ackTimeoutMs: 100 }),
+    )
     expect(error).toBeInstanceOf(InsufficientReplicasError)
     expect(error.message).toContain('`replicas` declares 5; ')
     expect(error.message).toContain(

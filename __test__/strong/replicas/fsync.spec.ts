@@ -35,18 +35,24 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
   it('takes as long as the disks of the required replicas, and none counts that never writes', async () => {
     const locks = manager(primary, 4)
     await locks.acquireStrong(unique(), { fsync: true, acks: 1 })
-    const begin = performance.now()
-    const fast = await locks.acquireStrong(unique(), { fsync: true, acks: 1 })
-    expect(performance.now() - begin).toBeLessThan(500)
-    expect(fast.acks).toMatchObject({ required: 1 })
-    const slow = await locks.acquireStrong(unique(), { fsync: true, acks: 2 })
+    // After one that is on the disk of every second, the next one would take a second each time. So one that is
+    // fast is enough, and a busy machine may delay the others.
+    let fastest = Infinity
+    for (let round = 0; round < 5 && fastest >= 500; round++) {
+      const begin = performance.now()
+      const fast = await locks.acquireStrong(unique(), { fsync: true, acks: 1 })
+      fastest = Math.min(fastest, performance.now() - begin)
+      expect(fast.acks).toMatchObject({ required: 1 })
+    }
+    expect(fastest).toBeLessThan(500)
+    const slow = await locks.acquireStrong(unique(), { fsync: true, acks: 2, ackTimeoutMs: 4_000 })
     expect(slow.acks).toMatchObject({ required: 2, received: 2 })
 
     // Without fsync all of them acknowledge.
-    expect((await locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })).acks).toMatchObject({ received: 4 })
+    expect((await locks.acquireStrong(unique(), { ackTimeoutMs: 4_000 })).acks).toMatchObject({ received: 4 })
     const resource = unique()
     const error = await rejection<InsufficientReplicasError>(
-      locks.acquireStrong(resource, { fsync: true, acks: 3, ackTimeoutMs: 60 }),
+      locks.acquireStrong(resource, { fsync: true, acks: 3, ackTimeoutMs: 900 }),
     )
     expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 3, rolledBack: true })
     expect(error.received).toBeGreaterThanOrEqual(1)
@@ -54,7 +60,7 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
     expect(error.message).toContain('the primary has it there')
     expect(error.message).toContain('check the replicas')
     expect(error.message).toContain(
-      'appendfsync everysec it takes up to a second, so raise ackTimeoutMs (60)',
+      'appendfsync everysec it takes up to a second, so raise ackTimeoutMs (900)',
     )
     expect(error.message).toContain('appendfsync no never')
     expect(await primary.cmd('EXISTS', lockKey(resource))).toBe(0)
@@ -67,7 +73,8 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
     const lock = await locks.acquireStrong(unique(), {
       fsync: true,
       acks: 1,
-      ackTimeoutMs: 200,
+      ackTimeoutMs: 1_800,
+      ttlMs: 60_000,
       renew: false,
     })
     try {
@@ -75,7 +82,7 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
       await replicas[1]!.cmd('CONFIG', 'SET', 'appendfsync', 'no')
       const error = await rejection(lock.extend())
       expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: false })
-      expect(error.message).toContain('the extension was not on disk within 200 ms')
+      expect(error.message).toContain('the extension was not on disk within 1800 ms')
       expect(error.message).toContain('old deadline')
     } finally {
       await replicas[0]!.cmd('CONFIG', 'SET', 'appendfsync', 'always')
@@ -93,17 +100,27 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
     expect(calls.waitaof).toBeGreaterThan(0)
 
     const never = await start([...aof('no'), 'hz 1'])
-    const resource = unique()
-    const begin = performance.now()
-    const error = await rejection(
-      manager(never, 0).acquireStrong(resource, { fsync: true, ackTimeoutMs: 100 }),
-    )
-    // On its own this server would notice the end of the time up to a second late.
-    expect(performance.now() - begin).toBeLessThan(600)
-    expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 0, received: 0, rolledBack: true })
-    expect(error.message).toContain('the primary does not have it there')
-    expect(error.message).toContain('check the primary:')
-    expect(await never.cmd('EXISTS', lockKey(resource))).toBe(0)
+    const refuses = manager(never, 0)
+    await refuses.connect()
+    const took: number[] = []
+    for (let round = 0; round < 5; round++) {
+      const resource = unique()
+      const begin = performance.now()
+      const error = await rejection(refuses.acquireStrong(resource, { fsync: true, ackTimeoutMs: 100 }))
+      took.push(performance.now() - begin)
+      expect(error).toMatchObject({
+        code: 'INSUFFICIENT_REPLICAS',
+        required: 0,
+        received: 0,
+        rolledBack: true,
+      })
+      expect(error.message).toContain('the primary does not have it there')
+      expect(error.message).toContain('check the primary:')
+      expect(await never.cmd('EXISTS', lockKey(resource))).toBe(0)
+    }
+    // On its own this server would notice the end of the time up to a second late. Of five attempts, so that a
+    // busy machine may delay two.
+    expect(took.toSorted((a, b) => a - b)[2]).toBeLessThan(350)
   })
 
   it('is refused by a primary without an append-only file', async () => {
@@ -121,8 +138,9 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
       const config = aof(appendfsync)
       const server = await startRedis({ program: valkeyProgram!, config, env: losable() })
       const locks = await connected({ url: server.url, replicas: 0 })
-      // From now on the next flush of everysec is a second away.
       await allIsOnDisk(server)
+      // However long the machine stands still, nothing is flushed that nothing waits for.
+      if (!fsync) await server.cmd('CONFIG', 'SET', 'appendfsync', 'no')
       const resource = unique()
       await locks.acquireStrong(resource, { fsync, ttlMs: 60_000, renew: false })
       await losePower(server)

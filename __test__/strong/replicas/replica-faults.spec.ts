@@ -6,8 +6,8 @@ import { onCleanup } from '../../fixtures/cleanup'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { startProxy } from '../../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../../fixtures/servers/redis'
-import { eventually } from '../../fixtures/temp'
-import { connected, leaseExists, leaseIsRemoved, lockKey, replicationIsIdle } from '../support'
+import { eventually, sleep } from '../../fixtures/temp'
+import { connected, fenceKey, leaseExists, leaseIsRemoved, lockKey, replicationIsIdle } from '../support'
 
 describe('with a primary and two replicas', () => {
   let redis: Deployment
@@ -27,48 +27,52 @@ describe('with a primary and two replicas', () => {
     const locks = await connected(redis.url)
     pause(0, 1)
     for (const ackTimeoutMs of [50, 200]) {
-      const resource = unique()
-      const began = performance.now()
-      const error = await rejection(locks.acquireStrong(resource, { ackTimeoutMs }))
-      const took = performance.now() - began
-      expect(error).toMatchObject({
-        code: 'INSUFFICIENT_REPLICAS',
-        required: 2,
-        received: 0,
-        connected: 2,
-        rolledBack: true,
-      })
-      expect(took).toBeGreaterThanOrEqual(ackTimeoutMs - 5)
-      expect(took).toBeLessThan(ackTimeoutMs + 50)
-      expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
-      expect(await locks.inspect(resource)).toBeNull()
+      const late: number[] = []
+      for (let round = 0; round < 5; round++) {
+        const resource = unique()
+        const began = performance.now()
+        const error = await rejection(locks.acquireStrong(resource, { ackTimeoutMs }))
+        late.push(performance.now() - began - ackTimeoutMs)
+        expect(error).toMatchObject({
+          code: 'INSUFFICIENT_REPLICAS',
+          required: 2,
+          received: 0,
+          connected: 2,
+          rolledBack: true,
+        })
+        expect(late.at(-1)).toBeGreaterThanOrEqual(-5)
+        expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
+        expect(await locks.inspect(resource)).toBeNull()
+      }
+      // A busy machine may delay four of them: that they wait for something else would show in all.
+      expect(Math.min(...late)).toBeLessThan(50)
     }
   })
 
   it('grants quickly with the healthy replica alone while other calls wait for the paused one', async () => {
     const locks = await connected(redis.url)
     pause(1)
+    let ended = 0
     const all = Array.from({ length: 20 }, () =>
-      rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_000 })),
+      rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 4_000 })).finally(() => ended++),
     )
-    const began = performance.now()
     for (let round = 0; round < 20; round++) {
-      const lock = await locks.acquireStrong(unique(), { acks: 1, ackTimeoutMs: 1_000 })
+      const lock = await locks.acquireStrong(unique(), { acks: 1, ackTimeoutMs: 4_000 })
       expect(lock.acks).toEqual({ required: 1, received: 1 })
       expect(await lock.release()).toBe(true)
     }
-    expect(performance.now() - began).toBeLessThan(900)
+    expect(ended, 'all others still wait').toBe(0)
     for (const error of await Promise.all(all))
       expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', received: 1, rolledBack: true })
   })
 
   it('still returns "busy" in a batch whose grants are refused', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
+    const locks = await connected(redis.url)
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
     pause(0)
     const [refused, busy] = await Promise.allSettled([
-      locks.acquireStrong(unique()),
-      locks.tryAcquireStrong(held.resource),
+      locks.acquireStrong(unique(), { ackTimeoutMs: 100 }),
+      locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 100 }),
     ])
     expect(refused).toMatchObject({ status: 'rejected', reason: { code: 'INSUFFICIENT_REPLICAS' } })
     expect(busy).toEqual({ status: 'fulfilled', value: null })
@@ -79,12 +83,13 @@ describe('with a primary and two replicas', () => {
     const locks = await connected(redis.url)
     pause(0, 1)
     const resource = unique()
-    // The lease ends at 600 ms. The rollback after the WAIT is delayed until another owner has the lock.
+    // The lease ends at 1,200 ms. The rollback after the WAIT is delayed until another owner has the lock.
     const proxy = await startProxy(redis.primary.port)
     const slow = closing(new LockManager({ redis: { url: proxy.url, replicas: 2 } }))
     await rejection(slow.acquireStrong(unique()))
-    const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 600, ackTimeoutMs: 300 }))
-    await leaseExists(redis.primary, resource)
+    const attempt = rejection(slow.acquireStrong(resource, { ttlMs: 1_200, ackTimeoutMs: 600 }))
+    // Which stays when the lease has ended.
+    await eventually('it is written', () => redis.primary.cmd('EXISTS', fenceKey(resource)))
     proxy.hold('toClient')
     await leaseIsRemoved(redis.primary, resource)
     const thief = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
@@ -96,28 +101,31 @@ describe('with a primary and two replicas', () => {
   })
 
   it('does not make a busy call wait for the replicas of other calls', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
+    const locks = await connected(redis.url)
     const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
     pause(0)
-    const refused = rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 1_500 }))
-    const began = performance.now()
-    expect(await locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 1_500 })).toBeNull()
-    const busyAfter = performance.now() - began
+    let waits = true
+    const refused = rejection(locks.acquireStrong(unique(), { ackTimeoutMs: 3_000 })).finally(
+      () => (waits = false),
+    )
+    expect(await locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 3_000 })).toBeNull()
+    expect(waits, 'the other one still waits').toBe(true)
     expect(await refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
-    expect(busyAfter).toBeLessThan((performance.now() - began) / 2)
   })
 
   it('still reports who was busy in a batch whose connection breaks, but not who was granted', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const locks = closing(new LockManager({ redis: proxy.url }))
-    const held = await locks.acquireStrong(unique(), { ttlMs: 30_000 })
+    const locks = await connected(proxy.url)
+    const held = await locks.acquireStrong(unique(), { ttlMs: 60_000 })
     pause(0)
     const resource = unique()
     const calls = Promise.allSettled([
-      locks.acquireStrong(resource, { ackTimeoutMs: 2_000, ttlMs: 60_000 }),
-      locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 2_000 }),
+      locks.acquireStrong(resource, { ackTimeoutMs: 5_000, ttlMs: 60_000 }),
+      locks.tryAcquireStrong(held.resource, { ackTimeoutMs: 5_000 }),
     ])
     await leaseExists(redis.primary, resource)
+    // The reply to the script has left the server, and passes the proxy in a turn of the event loop.
+    await sleep(20)
     proxy.cut()
     const [granted, busy] = await calls
     expect(busy).toEqual({ status: 'fulfilled', value: null })
@@ -127,13 +135,13 @@ describe('with a primary and two replicas', () => {
   })
 
   it('keeps deadline and lease unchanged when an extension is not acknowledged', async () => {
-    const locks = closing(new LockManager({ redis: redis.url }))
-    const lock = await locks.acquireStrong(unique(), { ttlMs: 5_000 })
+    const locks = await connected(redis.url)
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 20_000 })
     pause(0, 1)
     const error = await rejection(lock.extend(60_000))
     expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2, received: 0 })
     expect(lock.held).toBe(true)
-    expect(lock.remainingMs).toBeLessThan(5_000)
+    expect(lock.remainingMs).toBeLessThan(20_000)
     expect(lock.signal.aborted).toBe(false)
   })
 
@@ -187,8 +195,10 @@ describe('with a primary and two replicas', () => {
     const locks = await connected(own.url)
     for (const link of own.links) link.swallow('toClient')
     const resource = unique()
-    expect(await rejection(locks.acquireStrong(resource))).toMatchObject({ code: 'INSUFFICIENT_REPLICAS' })
-    const doomed = await locks.acquireStrong(resource, { acks: 0, ttlMs: 30_000 })
+    expect(await rejection(locks.acquireStrong(resource, { ackTimeoutMs: 100 }))).toMatchObject({
+      code: 'INSUFFICIENT_REPLICAS',
+    })
+    const doomed = await locks.acquireStrong(resource, { acks: 0, ttlMs: 60_000 })
     expect(doomed.held).toBe(true)
     await own.primary.kill()
     const promoted = await own.failOver()

@@ -7,14 +7,14 @@ import { type Script } from '../../fixtures/processes/processes'
 import { startPrimary, startRedis, type Deployment } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
 import { hasWallClock, wallClock } from '../../fixtures/time/wall-clock'
-import { queueKey } from '../support'
+import { queueKey, unhurried } from '../support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
-const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
+const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: unhurried }))
 const queued = (resource: string, count: number): Promise<void> =>
   waitUntilQueued(redis.primary, resource, count)
 
@@ -105,7 +105,8 @@ it('skips fair waiters that were killed or stopped within two seconds, and remov
   const began = performance.now()
   await lock.release()
   await alive.until((said) => Array.isArray(said))
-  expect(performance.now() - began).toBeLessThan(2_300)
+  // Long before a lease ends: two seconds, and as much for a machine that stands still.
+  expect(performance.now() - began).toBeLessThan(4_000)
   await queued(resource, 0)
   // The one that was only stopped keeps waiting.
   stopped.resume()
@@ -119,17 +120,18 @@ it('moves a waiter that was stopped for too long to the end of the queue, and se
   const lock = await locks.acquireStrong(resource, { ttlMs: 60_000 })
   stopped.tell({ name: 'stopped', resource, holdMs: 0 })
   await queued(resource, 1)
-  stopped.pause()
-  await sleep(100)
-  others.tell({ name: 0, resource, holdMs: 1_500 })
+  // It holds the lock until that is taken from it.
+  others.tell({ name: 0, resource })
   await queued(resource, 2)
-  await sleep(1_600)
+  stopped.pause()
+  await sleep(1_700)
   await lock.release()
   await others.until((said) => Array.isArray(said))
   stopped.resume()
   await queued(resource, 1) // again
   others.tell({ name: 1, resource, holdMs: 0 })
   await queued(resource, 2)
+  await locks.forceRelease(resource)
   const token = async (script: Script): Promise<bigint> => {
     const [, granted] = await script.until<[unknown, string]>((said) => Array.isArray(said))
     return BigInt(granted)
@@ -162,12 +164,14 @@ it.skipIf(!hasWallClock)('keeps the order on a server whose clock starts in 1970
   const resource = unique()
   const lock = await holder.acquireStrong(resource, { ttlMs: 60_000 })
   const served: number[] = []
+  const instants: number[] = []
   const waits: Promise<void>[] = []
   for (let number = 0; number < 6; number++) {
     const wait = others[number % 2]!.acquireStrong(resource, { waitMs: 30_000, fair: true })
     waits.push(
       wait.then(async (mine) => {
         served.push(number)
+        instants.push(performance.now())
         await mine.release()
       }),
     )
@@ -177,6 +181,7 @@ it.skipIf(!hasWallClock)('keeps the order on a server whose clock starts in 1970
   await lock.release()
   await Promise.all(waits)
   expect(served).toEqual([0, 1, 2, 3, 4, 5])
-  // Each is notified; polling would take a second for each.
-  expect(performance.now() - began).toBeLessThan(2_000)
+  // Each is notified; polling would take up to a second for each. A busy machine may delay some.
+  const took = instants.map((at, index) => at - (instants[index - 1] ?? began))
+  expect(took.toSorted((a, b) => a - b)[2]).toBeLessThan(250)
 })

