@@ -7,7 +7,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../fixtures/locks'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually } from '../fixtures/temp'
-import { fenceKey, lockKey, unhurried } from './support'
+import { fenceKey, lockKey, patient } from './support'
 
 let redis: Deployment
 beforeAll(async () => {
@@ -15,7 +15,7 @@ beforeAll(async () => {
 })
 
 const manager = (options = {}): LockManager =>
-  closing(new LockManager({ redis: redis.url, defaults: unhurried, ...options }))
+  closing(new LockManager({ redis: redis.url, defaults: patient, ...options }))
 
 describe('the keys on the server', () => {
   it('have the prefix, one hash tag, and a TTL each', async () => {

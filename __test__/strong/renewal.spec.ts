@@ -9,13 +9,13 @@ import { startCode } from '../fixtures/processes/processes'
 import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary, type Deployment } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
-import { unhurried } from './support'
+import { patient } from './support'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
-const strong = (url: string): LockManager => closing(new LockManager({ redis: url, defaults: unhurried }))
+const strong = (url: string): LockManager => closing(new LockManager({ redis: url, defaults: patient }))
 
 describe('renewals of strong leases', () => {
   it('fail while a replica is unreachable, and continue when it is back in time', async () => {

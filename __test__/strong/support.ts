@@ -10,11 +10,11 @@ import { eventually, sleep } from '../fixtures/temp'
  * For tests that are not about it: what is to be granted is granted on a busy machine, too, whose replicas take
  * longer than the default.
  */
-export const unhurried = { ackTimeoutMs: 2_000 }
+export const patient = { ackTimeoutMs: 2_000 }
 
 /** A manager that is connected, with its scripts loaded. */
 export async function connected(redis: string | RedisOptions): Promise<LockManager> {
-  const locks = closing(new LockManager({ redis, defaults: unhurried }))
+  const locks = closing(new LockManager({ redis, defaults: patient }))
   await (await locks.acquireStrong(unique())).release()
   return locks
 }

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { startPrimary, type Deployment } from '../../fixtures/servers/redis'
 import { eventually } from '../../fixtures/temp'
-import { unhurried } from '../support'
+import { patient } from '../support'
 
 let redis: Deployment
 beforeAll(async () => {
@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 
 const manager = (options = {}): LockManager =>
-  closing(new LockManager({ redis: redis.url, defaults: unhurried, ...options }))
+  closing(new LockManager({ redis: redis.url, defaults: patient, ...options }))
 
 describe('acknowledgements', () => {
   it('come from all declared replicas, or from as many as requested', async () => {

@@ -7,14 +7,14 @@ import { type Script } from '../../fixtures/processes/processes'
 import { startPrimary, startRedis, type Deployment } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
 import { hasWallClock, wallClock } from '../../fixtures/time/wall-clock'
-import { queueKey, unhurried } from '../support'
+import { patient, queueKey } from '../support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
-const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: unhurried }))
+const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: patient }))
 const queued = (resource: string, count: number): Promise<void> =>
   waitUntilQueued(redis.primary, resource, count)
 
@@ -28,14 +28,14 @@ it('passes a lock that no notified waiter took on to the next one', async () => 
     rejection(two.acquireStrong(resource, { waitMs: 30_000, fair: true, signal })),
   )
   await queued(resource, 20)
-  const patient = three.acquireStrong(resource, { waitMs: 30_000, fair: true })
+  const last = three.acquireStrong(resource, { waitMs: 30_000, fair: true })
   await queued(resource, 21)
   const began = performance.now()
   const released = lock.release()
   for (const controller of controllers) controller.abort(new Error('no longer'))
   await released
   await Promise.all(leavers)
-  expect((await patient).held).toBe(true)
+  expect((await last).held).toBe(true)
   expect(performance.now() - began).toBeLessThan(5_000)
 })
 

@@ -2,7 +2,7 @@
 import { startCode, type Script } from '../../fixtures/processes/processes'
 import { type RedisServer } from '../../fixtures/servers/redis'
 import { eventually } from '../../fixtures/temp'
-import { queueKey, unhurried } from '../support'
+import { patient, queueKey } from '../support'
 
 /**
  * A process that waits for the locks named to it, says `[name, token]` on each grant, and releases the lock
@@ -12,7 +12,7 @@ export function startWaiter(url: string, options = ''): Script {
   return startCode(`
     const { LockManager } = await import('fencelock')
     const redis = ${JSON.stringify(url)}
-    const locks = new LockManager({ redis, defaults: ${JSON.stringify(unhurried)} })
+    const locks = new LockManager({ redis, defaults: ${JSON.stringify(patient)} })
     for await (const { name, resource, holdMs, ...more } of hear()) {
       locks.acquireStrong(resource, { waitMs: 20_000, ttlMs: 20_000, ${options} ...more }).then(async (lock) => {
         say([name, String(lock.token)])

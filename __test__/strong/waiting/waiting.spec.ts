@@ -5,7 +5,7 @@ import { beforeAll, expect, it } from 'vitest'
 import { closing, rejection, unique } from '../../fixtures/locks'
 import { startPrimary, type Deployment, type RedisServer } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
-import { fenceKey, queueKey, unhurried } from '../support'
+import { fenceKey, patient, queueKey } from '../support'
 import { startWaiter, waitUntilQueued } from './waiters'
 
 /** How many calls of each command the server has counted. */
@@ -18,7 +18,7 @@ let redis: Deployment
 beforeAll(async () => {
   redis = await startPrimary()
 })
-const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: unhurried }))
+const manager = (): LockManager => closing(new LockManager({ redis: redis.url, defaults: patient }))
 const queued = (resource: string, count: number): Promise<void> =>
   waitUntilQueued(redis.primary, resource, count)
 
