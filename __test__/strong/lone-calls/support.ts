@@ -7,6 +7,7 @@ import { closing, unique } from '../../fixtures/locks'
 import { onBun } from '../../fixtures/processes/runtimes'
 import { type RedisServer } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
+import { patient } from '../support'
 
 /** Whether they have a connection of their own here, which the event loop reads. */
 export const isInline = !onBun && process.platform !== 'win32'
@@ -17,15 +18,24 @@ export const open = (locks: LockManager): number | undefined => locks.stats().co
 
 /** Makes calls one after another until they have their connection. */
 export async function alone(redis: string | RedisOptions): Promise<LockManager> {
-  const locks = closing(new LockManager({ redis }))
+  const locks = closing(new LockManager({ redis, defaults: patient }))
   await eventually('lone calls have their connection', async () => {
-    await (await locks.acquireStrong(unique(), { ackTimeoutMs: 2_000 })).release()
+    await (await locks.acquireStrong(unique())).release()
     return open(locks) === ALL
   })
   // The event loop begins to read it.
   await sleep(20)
   return locks
 }
+
+/**
+ * The same in a script, whose manager is called `locks`; `count` is how many connections there are then. It
+ * says how many there are in the end.
+ */
+export const aloneInScript = (count: number): string => `
+  for (let round = 0; round < 50 || (round < 2_000 && locks.stats().connections[0].open !== ${count}); round++)
+    await (await locks.acquireStrong('r' + (round % 50), { ackTimeoutMs: 2_000 })).release()
+  say(locks.stats().connections[0].open)`
 
 /** The commands with this text that a server runs while `run` runs, each with the address of its client. */
 export async function commandsWith(
