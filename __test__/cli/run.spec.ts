@@ -110,13 +110,19 @@ describe.skipIf(process.platform === 'win32')('run', () => {
   })
 
   it('renews the lease while the command runs', async () => {
-    const cli = startCli(['run', 'job', '--ttl', '1s', '-c', 'echo command >> $NOTES; sleep 3; exit 3'], {
-      env,
-    })
+    const script = 'echo command >> $NOTES; while [ ! -s $NOTES.end ]; do sleep 0.02; done; exit 3'
+    const cli = startCli(['run', 'job', '--ttl', '6s', '-c', script], { env })
     await notes.find('command')
-    const token = (await locks.inspect('job'))?.token
-    await new Promise((resolve) => setTimeout(resolve, 2_200))
-    expect((await locks.inspect('job'))?.token).toBe(token)
+    const first = await locks.inspect('job')
+    // It ends by then at the latest, unless it is renewed.
+    const end = performance.now() + (first?.remainingMs ?? NaN)
+    const renewed = await eventually('the lease ends later', async () => {
+      const now = performance.now()
+      const info = await locks.inspect('job')
+      return info !== null && now + info.remainingMs > end + 1_000 ? info : undefined
+    })
+    expect(renewed.token).toBe(first?.token)
+    writeFileSync(`${notes.file}.end`, 'now')
     expect(await cli.ended).toMatchObject({ code: 3 })
   })
 
@@ -132,7 +138,7 @@ describe.skipIf(process.platform === 'win32')('run', () => {
           'run',
           'job',
           '--ttl',
-          '1s',
+          '4s',
           '-c',
           "trap 'echo told >> $NOTES; exit 0' TERM; sleep 60 & echo below $! >> $NOTES; echo command $$ >> $NOTES; wait",
         ],
@@ -156,9 +162,9 @@ describe.skipIf(process.platform === 'win32')('run', () => {
           'run',
           'job',
           '--ttl',
-          '1s',
+          '4s',
           '--kill-after',
-          '500ms',
+          '2s',
           '-c',
           "trap 'echo told >> $NOTES' TERM; echo command $$ >> $NOTES; while :; do sleep 0.05; done",
         ],
@@ -183,12 +189,12 @@ describe.skipIf(process.platform === 'win32')('run', () => {
         const { writeSync } = fs
         fs.writeSync = function (file, data) {
           if (!data.includes('"acquired"')) return writeSync(file, data)
-          const line = 'kill -STOP $0; sleep 0.6; kill -CONT $0'
+          const line = 'kill -STOP $0; sleep 2; kill -CONT $0'
           require('node:child_process').execFileSync('sh', ['-c', line, String(process.pid)])
           return data.length
         }`,
       )
-      const end = await runCli(['run', 'job', '--ttl', '300ms', '--json', '--', 'echo', 'never'], {
+      const end = await runCli(['run', 'job', '--ttl', '1500ms', '--json', '--', 'echo', 'never'], {
         env: { ...env, NODE_OPTIONS: `--require ${stop}` },
       })
       expect(end).toMatchObject({ code: 75, stdout: '' })
@@ -210,7 +216,7 @@ describe.skipIf(process.platform === 'win32')('run', () => {
       await notes.find('command')
       const other = closing(new LockManager({ local: join(folder, 'locks.sqlite') }))
       await other.forceRelease('job')
-      const next = await other.acquireLocal('job')
+      const next = await other.acquireLocal('job', { ttlMs: 60_000 })
       writeFileSync(`${notes.file}.end`, 'now')
       expect(await cli.ended).toMatchObject({ code: 75, stderr: expect.stringContaining('lost') })
       expect(await next.release()).toBe(true)

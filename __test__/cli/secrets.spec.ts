@@ -7,7 +7,9 @@ import { Notes, runCli, startCli } from '../fixtures/processes/cli'
 import { startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { tempDir } from '../fixtures/temp'
 
-const secret = 'hunter2:p%40ss'
+/** That of other runs of this file is none of this one's. */
+const word = `hunter2-${process.pid}`
+const secret = `${word}:p%40ss`
 const encoded = encodeURIComponent(secret)
 
 describe.skipIf(process.platform === 'win32')('a password', () => {
@@ -74,7 +76,7 @@ describe.skipIf(process.platform === 'win32')('a password', () => {
       await notes.find('command')
       const lines = commandLines()
       expect(lines.some((line) => line.includes('fencelock-guardian'))).toBe(true)
-      expect(lines.filter((line) => line.includes('hunter2'))).toEqual([])
+      expect(lines.filter((line) => line.includes(word))).toEqual([])
       writeFileSync(`${notes.file}.end`, 'now')
       expect(await cli.ended).toMatchObject({ code: 0 })
     }

@@ -109,11 +109,11 @@ describe.skipIf(process.platform === 'win32')('signals', () => {
     const { cli } = await started(
       'echo command $$ >> $NOTES; while :; do echo tick >> $NOTES; done',
       '--ttl',
-      '300ms',
+      '3s',
     )
     await eventually('it runs', () => notes.lines.length > 2)
     process.kill(cli.pid, 'SIGTSTP')
-    await sleep(1_000)
+    await eventually('its lease has ended', async () => (await locks.inspect('job')) === null)
     const before = notes.lines.length
     process.kill(cli.pid, 'SIGCONT')
     expect(await cli.ended).toMatchObject({ code: 75 })
@@ -136,8 +136,9 @@ describe.skipIf(process.platform === 'win32')('signals', () => {
   it.each(['dash', 'bash', 'zsh'].filter((shell) => spawnSync(shell, ['-c', ':']).status === 0))(
     'as /bin/sh, %s tells which signals the whole group has got',
     async (shell) => {
+      const script = SCRIPT.replace('read -r target', 'echo ready; read -r target')
       for (const signal of ['SIGINT', 'SIGTERM', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const) {
-        const guardian = spawn(shell, ['-c', `echo ready\n${SCRIPT}`], {
+        const guardian = spawn(shell, ['-c', script], {
           stdio: ['pipe', 'pipe', 'ignore'],
           env: {},
         })
@@ -190,7 +191,7 @@ describe.skipIf(process.platform === 'win32')('signals', () => {
       "trap 'echo told >> $NOTES' TERM; echo command $$ >> $NOTES; while :; do sleep 0.05; done",
       '--json',
       '--kill-after',
-      '1s',
+      '3s',
     )
     await eventually('it is watched', () => cli.stderr.includes('"started"'))
     void cli.kill()

@@ -1,5 +1,6 @@
 /** `fencelock run` and `release` in a terminal, where the kernel sends signals to a whole process group. */
 import { LockManager } from 'fencelock'
+import { execFileSync } from 'node:child_process'
 import { beforeEach, describe, expect, it } from 'vitest'
 
 import { isAlive, Notes, Terminal } from '../fixtures/processes/cli'
@@ -30,6 +31,16 @@ describe.skipIf(process.platform === 'win32')('a terminal', () => {
     expect(await terminal.end()).toMatchObject({ status: 0 })
   })
 
+  /** The process next to the command, which is replaced once a signal has been dealt with. */
+  const guardianOf = (pid: number): string | undefined =>
+    execFileSync('ps', ['-eo', 'pid=,ppid=,stat=,args='], { encoding: 'utf8' })
+      .split('\n')
+      .map((line) => line.trim().split(/\s+/))
+      .find(
+        ([, parent, state, ...args]) =>
+          parent === String(pid) && !state?.startsWith('Z') && args.includes('fencelock-guardian'),
+      )?.[0]
+
   it('Ctrl-C reaches the command exactly once, and so does a signal to fencelock alone', async () => {
     const terminal = run(
       `trap 'echo got >> $NOTES' INT; echo command $$ >> $NOTES; while [ ! -s $NOTES.end ]; do sleep 0.05; done; exit 7`,
@@ -43,8 +54,14 @@ describe.skipIf(process.platform === 'win32')('a terminal', () => {
       () => terminal.type(CTRL_C),
       () => process.kill(terminal.pid, 'SIGINT'),
     ].entries()) {
+      const guardian = await eventually('it is guarded', () => guardianOf(terminal.pid))
       send()
       await eventually('the command gets it', () => notes.lines.length >= count + 2)
+      // Two signals that fencelock has not seen yet would be one.
+      await eventually(
+        'fencelock has seen it',
+        () => ![undefined, guardian].includes(guardianOf(terminal.pid)),
+      )
       // A second one would come now.
       await sleep(150)
       expect(notes.lines.slice(1)).toEqual(Array.from({ length: count + 1 }, () => 'got'))
@@ -102,7 +119,7 @@ describe.skipIf(process.platform === 'win32')('a terminal', () => {
 
   it('when the lock is lost, the command and what it started end, and the rest of the pipeline goes on', async () => {
     const command = 'sleep 60 & echo below $! >> $NOTES; echo command $$ >> $NOTES; wait'
-    const shell = `$FENCELOCK run job --ttl 1s -c '${command}' | (cat; sleep 0.3; echo downstream)`
+    const shell = `$FENCELOCK run job --ttl 4s -c '${command}' | (cat; sleep 0.3; echo downstream)`
     const terminal = new Terminal(['sh', '-c', shell], { env })
     const pids = [Number(await notes.find('below')), Number(await notes.find('command'))]
     expect(await locks.forceRelease('job')).toBe(true)
