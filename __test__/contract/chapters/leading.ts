@@ -39,8 +39,8 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
     it('keeps the lease of the leader beyond its TTL', async () => {
       const [locks, other] = [manager(), manager()]
       const resource = unique('leader')
-      await locks.elect(resource, { ttlMs: 500 }, async (lock) => {
-        await sleep(1_200)
+      await locks.elect(resource, { ttlMs: 2_400 }, async (lock) => {
+        await sleep(2_500)
         expect(lock.held).toBe(true)
         expect(await other.tryAcquire(resource)).toBeNull()
       })
@@ -62,7 +62,7 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
       const resource = unique('leader')
       const led: Lock[] = []
       let running = 0
-      const election = locks.elect(resource, { ttlMs: 600 }, async (lock) => {
+      const election = locks.elect(resource, { ttlMs: 2_400 }, async (lock) => {
         expect(++running).toBe(1)
         led.push(lock)
         if (led.length === 3) return
@@ -90,7 +90,7 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
       const [locks, other] = [manager(), manager()]
       const resource = unique('leader')
       const bug = new Error('a bug in the clean-up')
-      const election = locks.elect(resource, { ttlMs: 600 }, async (lock) => {
+      const election = locks.elect(resource, { ttlMs: 2_400 }, async (lock) => {
         await aborted(lock.signal)
         throw bug
       })
@@ -142,10 +142,11 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
       await two.acquire(wanted)
       const campaigning = own.elect(wanted, () => expect.unreachable())
       let lock: Lock | undefined
-      const leading = own.elect(led, { ttlMs: 600 }, async (given) => {
+      const leading = own.elect(led, { ttlMs: 3_000 }, async (given) => {
         lock = given
         await aborted(own.closing)
-        await sleep(1_000)
+        const { extended } = own.stats()
+        await eventually('it is renewed', () => own.stats().extended > extended)
         expect(given.held).toBe(true)
       })
       await eventually('it leads', () => lock !== undefined && own.stats().waiting === 1)

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest'
 
 import { onCleanup } from '../../fixtures/cleanup'
 import { rejection, unique } from '../../fixtures/locks'
+import { inTime } from '../../fixtures/stalls'
 import { eventually } from '../../fixtures/temp'
 import type { Chapter } from './subject'
 
@@ -79,8 +80,11 @@ export const listingContract: Chapter = ({ manager, subject, isShared }) => {
       const waiters = async () => (await one.inspect(lock.resource))!.waiters
       const waiting = [1, 2].map(() => two.acquire(lock.resource, { waitMs: 30_000, fair: true }))
       await eventually('both wait', async () => (await waiters()) === 2)
-      const [listed] = await all(one, { prefix: lock.resource })
-      expect(listed).toMatchObject({ waiters: 2, owner: lock.owner })
+      const listed = await eventually('both are in the listing', async () => {
+        const [info] = await all(one, { prefix: lock.resource })
+        return info?.waiters === 2 ? info : undefined
+      })
+      expect(listed.owner).toBe(lock.owner)
       await lock.release()
       // Which one is first does not matter here: a process that cannot hear of the release yet, because its
       // subscription takes long, loses its places, and is counted again with its next attempts.
@@ -110,8 +114,10 @@ export const listingContract: Chapter = ({ manager, subject, isShared }) => {
       )
       const released = locks.splice(0, 20)
       await Promise.all(released.map((lock) => lock.release()))
-      const expired = await one.acquire(`${prefix}:expired`, { ttlMs: 300 })
-      await expect.poll(() => expired.held).toBe(false)
+      const { resource: expired } = await inTime(150, () =>
+        one.acquire(unique(`${prefix}:expired`), { ttlMs: 300 }),
+      )
+      await eventually('it has expired', async () => (await two.inspect(expired)) === null)
       const found = await all(two, { prefix })
       expect(namesOf(found)).toEqual(locks.map(({ resource }) => resource).toSorted())
       for (const info of found.slice(0, 10)) {
