@@ -5,7 +5,10 @@ import { describe, expect, test } from 'vitest'
 import { allIsOnDisk, hasPowerLoss, losable, losePower } from '../fixtures/disk/power-loss'
 import { rejection, unique } from '../fixtures/locks'
 import { eventually } from '../fixtures/temp'
-import { allVote, holdersOf, managerOf, maxTtlMs, startProxiedNodes, type ProxiedNode } from './support'
+import { allVote, holdersOf, managerOf, startProxiedNodes, type ProxiedNode } from './support'
+
+/** Longer than what is done within a lease, and after a restart while a node does not vote. */
+const maxTtlMs = 4_000
 
 const log = (appendfsync: string): string[] => [
   'appendonly yes',
@@ -33,8 +36,8 @@ async function leaseOnTwo(
   { restartDelayMs, env = {}, flushes = true }: SceneOptions = {},
 ): Promise<Scene> {
   const nodes = await startProxiedNodes(3, { config, env })
-  const options = restartDelayMs === undefined ? {} : { restartDelayMs }
-  if (restartDelayMs === undefined) await allVote(nodes)
+  const options = { maxTtlMs, ...(restartDelayMs !== undefined && { restartDelayMs }) }
+  if (restartDelayMs === undefined) await allVote(nodes, { maxTtlMs })
   await nodes[2]!.proxy.stop()
   const [holder, other] = [managerOf(nodes, options), managerOf(nodes, options)]
   const resource = unique()

@@ -11,7 +11,7 @@ import { hasWallClock, wallClock, type WallClock } from '../fixtures/time/wall-c
 import { holdersOf, lockKey, managerOf } from './support'
 
 const hour = 3_600_000
-const ttlMs = 3000
+const ttlMs = 10_000
 const loadMs = 2500
 /** No node is restarted, and these have just been started. */
 const options = { maxTtlMs: 60_000, restartDelayMs: 0 }
@@ -56,7 +56,7 @@ async function contend(managers: LockManager[], halfway: () => void): Promise<vo
   await Promise.all([...load, sleep(loadMs / 2).then(halfway)])
   const { violations, grants } = history.check()
   expect(violations).toEqual([])
-  expect(grants).toBeGreaterThan(30)
+  expect(grants).toBeGreaterThan(10)
 }
 
 describe.runIf(hasWallClock)('an hour wrong', () => {
@@ -105,13 +105,11 @@ describe.runIf(hasWallClock)('an hour wrong', () => {
     await eventually('all have it', async () => (await holders()).length === 3)
     nodes[0]!.clock.set(hour)
     expect(await holders()).toEqual([1, 2])
-    let attempts = 0
-    for (; lock.remainingMs > 1000; attempts += 1) {
+    for (let attempt = 0; attempt < 20; attempt += 1) {
       const second = await other.tryAcquireQuorum(lock.resource, { ttlMs }).catch(() => null)
       expect(second).toBeNull()
       await sleep(10)
     }
-    expect(attempts).toBeGreaterThan(5)
     await lock.extend()
     expect(await lock.release()).toBe(true)
     const next = await other.acquireQuorum(lock.resource, { ttlMs })
@@ -127,7 +125,7 @@ describe.runIf(hasWallClock)('an hour wrong', () => {
         `const { LockManager } = await import('fencelock')
         const locks = new LockManager({ quorum: { nodes: ${urls}, ...${JSON.stringify(options)} } })
         for await (const _ of hear()) {
-          const lock = await locks.acquireQuorum('${resource}', { ttlMs: ${ttlMs}, waitMs: 1000 })
+          const lock = await locks.acquireQuorum('${resource}', { ttlMs: ${ttlMs}, waitMs: 10_000 })
           say([String(lock.token), lock.remainingMs])
           await lock.release()
         }

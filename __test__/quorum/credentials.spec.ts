@@ -58,6 +58,7 @@ test('are asked for node by node, and again when a node refuses them', async () 
 test('of all nodes are renewed ahead of their expiry, on open connections', async () => {
   const nodes = await startNodes(3)
   await Promise.all(nodes.map((node) => setPassword(node, 'one')))
+  await Promise.all(nodes.map((node) => node.cmd('ACL', 'SETUSER', username, '>two')))
   let calls = 0
   const credentials = async (): Promise<RedisCredentials> => {
     const password = calls++ === 0 ? 'one' : 'two'
@@ -65,9 +66,12 @@ test('of all nodes are renewed ahead of their expiry, on open connections', asyn
   }
   const urls = nodes.map(({ url }) => url)
   const locks = closing(new LockManager({ quorum: { nodes: urls, credentials, restartDelayMs: 0 } }))
-  const held = await locks.acquireQuorum(unique(), { ttlMs: 900, renew: true })
-  const before = await Promise.all(nodes.map(connections))
-  await Promise.all(nodes.map((node) => node.cmd('ACL', 'SETUSER', username, '>two')))
+  const held = await locks.acquireQuorum(unique(), { ttlMs: 10_000, renew: true })
+  // A lock is granted before the last node is connected.
+  const before = await eventually('all are connected', async () => {
+    const all = await Promise.all(nodes.map(connections))
+    return all.every(({ length }) => length > 0) && all
+  })
   await eventually('they were asked for again', () => calls === 2)
   await Promise.all(nodes.map((node) => node.cmd('ACL', 'SETUSER', username, '<one')))
   for (let round = 0; round < 3; round++) await held.extend()
@@ -114,9 +118,7 @@ test('that do not come are told, with the name of the option', async () => {
   const nodes = await startNodes(3)
   const urls = nodes.map(({ url }) => url)
   const credentials = (): RedisCredentials => ({ password: '' })
-  const locks = closing(
-    new LockManager({ quorum: { nodes: urls, credentials, connectTimeoutMs: 300, restartDelayMs: 0 } }),
-  )
+  const locks = closing(new LockManager({ quorum: { nodes: urls, credentials, restartDelayMs: 0 } }))
   const error = await rejection(locks.acquireQuorum(unique()))
   expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
   expect(error.message).toContain('the function for credentials failed')

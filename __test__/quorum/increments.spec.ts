@@ -50,11 +50,14 @@ async function storm(nodes: RedisServer[], ended: () => boolean): Promise<Record
 
 /** Listens to a process until it is done, and resumes it after its lease when it has stopped. */
 async function listen(script: Script, told: (increment: { value: number; token: bigint }) => void) {
+  let resuming: NodeJS.Timeout | undefined
   for (;;) {
     const message = await script.next<Message>(limitMs)
+    clearInterval(resuming)
     if ('done' in message) return message.done
     if ('value' in message) told({ value: message.value, token: BigInt(message.token) })
-    else void sleep(ttlMs + 400).then(() => script.resume())
+    // More than once: it may be slow to stop after it said so.
+    else resuming = setInterval(() => script.resume(), ttlMs + 400)
   }
 }
 

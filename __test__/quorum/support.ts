@@ -32,20 +32,23 @@ export async function startProxiedNodes(
   )
 }
 
-/** A manager that is closed after the test. */
+/** A manager that is closed after the test. Its time limits are the usual ones: machines are busy. */
 export function managerOf(
   nodes: readonly { url: string }[],
   options: Partial<QuorumOptions> = {},
 ): LockManager {
   const urls = nodes.map(({ url }) => url)
-  return closing(new LockManager({ quorum: { nodes: urls, maxTtlMs, commandTimeoutMs: 500, ...options } }))
+  return closing(new LockManager({ quorum: { nodes: urls, maxTtlMs, ...options } }))
 }
 
 /** Waits until all nodes vote for managers that connect from now on. */
-export async function allVote(nodes: readonly { url: string }[]): Promise<void> {
+export async function allVote(
+  nodes: readonly { url: string }[],
+  options: Partial<QuorumOptions> = {},
+): Promise<void> {
   await eventually('all nodes vote', async () => {
     // A new one each time: what it reads of the uptime is up to a second less than it is.
-    const manager = managerOf(nodes)
+    const manager = managerOf(nodes, options)
     const { warnings } = await manager.describe()
     await manager.close()
     return !warnings.some((warning) => /does not vote|cannot be asked/.test(warning))
