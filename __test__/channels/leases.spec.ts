@@ -9,6 +9,7 @@ import { startProxy } from '../fixtures/servers/proxy'
 import { startPrimary } from '../fixtures/servers/redis'
 import { strategies } from '../fixtures/strategies'
 import { eventually, sleep } from '../fixtures/temp'
+import { patient } from '../strong/support'
 import { ENDED, FAILED, listen, only, record } from './support'
 
 const factsOf = ({ resources, owner, token }: Lock) => ({ resources, owner, token })
@@ -90,23 +91,26 @@ describe.each(strategies)('leases: $name', ({ strategy, start }) => {
   })
 
   it('publish an expiry in time, although nothing asks for the lease', async () => {
-    const early = await locks.acquire(unique(), { ttlMs: 300 })
     const lost = listen('fencelock:lost')
-    const late = await locks.acquire(unique(), { ttlMs: 600 })
-    const released = await locks.acquire(unique(), { ttlMs: 400 })
-    await released.release()
+    const early = await locks.acquire(unique(), { ttlMs: 1_500 })
+    const late = await locks.acquire(unique(), { ttlMs: 2_000 })
+    const left = late.remainingMs
+    const released = await locks.acquire(unique(), { ttlMs: 1_700 })
+    expect(await released.release()).toBe(true)
     await eventually('they are published', () => lost.length === 2)
-    expect(lost.map(({ owner, cause }) => [owner, cause])).toEqual([
-      [early.owner, 'expired'],
-      [late.owner, 'expired'],
-    ])
-    expect(lost[1]!.heldMs).toBeGreaterThan(580)
+    expect(new Map(lost.map(({ owner, cause }) => [owner, cause]))).toEqual(
+      new Map([
+        [early.owner, 'expired'],
+        [late.owner, 'expired'],
+      ]),
+    )
+    expect(lost.find(({ owner }) => owner === late.owner)!.heldMs).toBeGreaterThan(left - 20)
     expect(locks.stats()).toMatchObject({ lost: 2, losses: { expired: 2 }, held: 0 })
   })
 
   it('publish each renewal', async () => {
     const renewed = listen('fencelock:renewed')
-    const lock = await locks.acquire(unique(), { ttlMs: 600, renew: true })
+    const lock = await locks.acquire(unique(), { ttlMs: 2_400, renew: true })
     await eventually('it is renewed twice', () => renewed.length >= 2)
     const { owner, token, resources } = lock
     expect(renewed[0]).toMatchObject({ owner, token, resources, strategy, outcome: 'extended' })
@@ -122,7 +126,7 @@ describe.each(strategies)('leases: $name', ({ strategy, start }) => {
 
   it('publish a renewal that finds the lease gone, and the loss', async () => {
     const [renewed, lost] = [listen('fencelock:renewed'), listen('fencelock:lost')]
-    const lock = await locks.acquire(unique(), { ttlMs: 2_000, renew: true })
+    const lock = await locks.acquire(unique(), { ttlMs: 3_000, renew: true })
     await locks.forceRelease(lock.resource)
     const failed = await eventually('both are published', () =>
       lost.length > 0 ? renewed.findLast(({ owner }) => owner === lock.owner) : undefined,
@@ -149,6 +153,8 @@ describe.each(strategies)('leases: $name', ({ strategy, start }) => {
     const lock = await locks.acquire(resource)
     await rejection(other.acquire(resource, { waitMs: 120 }))
     await lock.release()
+    // A quorum grants and refuses before its last node is connected.
+    await eventually('all are open', () => other.stats().connections.every(({ open }) => open > 0))
     const { waitMs, holdMs, connections } = { ...other.stats(), holdMs: locks.stats().holdMs }
     expect(waitMs.count).toBe(1)
     expect(waitMs.max).toBeGreaterThan(50)
@@ -166,7 +172,7 @@ describe.each(strategies)('leases: $name', ({ strategy, start }) => {
 
 describe('strong locks', () => {
   it('publish a hand-over as a release', async () => {
-    const locks = closing(new LockManager({ redis: (await startPrimary()).url }))
+    const locks = closing(new LockManager({ redis: (await startPrimary()).url, defaults: patient }))
     const lock = await locks.acquire(unique())
     const [seen, lost] = [record('fencelock:release'), listen('fencelock:lost')]
     await lock.handOver()
@@ -179,7 +185,7 @@ describe('strong locks', () => {
   it('publish connections that open, break, cannot be made and are closed', async () => {
     const changes = listen('fencelock:connection')
     const proxy = await startProxy((await startPrimary()).primary.port)
-    const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 500 } })
+    const locks = new LockManager({ redis: { url: proxy.url, connectTimeoutMs: 3_000 }, defaults: patient })
     const lock = await locks.acquire(unique(), { ttlMs: 60_000 })
     await eventually('it is published', () => changes.length > 0)
     const server = { strategy: 'strong', serverAddress: '127.0.0.1', serverPort: proxy.port }
@@ -198,7 +204,7 @@ describe('strong locks', () => {
 
   it('publish that closing the manager closes the connections', async () => {
     const changes = listen('fencelock:connection')
-    const locks = new LockManager({ redis: (await startPrimary()).url })
+    const locks = new LockManager({ redis: (await startPrimary()).url, defaults: patient })
     await (await locks.acquire(unique())).release()
     await locks.close()
     await eventually('all are closed', () => changes.at(-1)?.state === 'closed' && changes.at(-1)?.open === 0)

@@ -147,7 +147,7 @@ describe('without subscribers', () => {
       await lock.release()
       await (await waiting).release()
       locks.tryAcquireLocalSync('b').releaseSync()
-      await (await locks.acquire('c', { ttlMs: 300, renew: true })).release()
+      await (await locks.acquire('c', { ttlMs: 3_000, renew: true })).release()
       await locks.connect()
     }
     const locks = new LockManager({ local: ':memory:' })

@@ -26,8 +26,9 @@ async function use(): Promise<void> {
   const options = { redis: { url, replicas: 0 } }
   const [locks, other] = [0, 1].map(() => closing(new LockManager(options))) as [LockManager, LockManager]
   const resource = unique()
-  const lock = await locks.acquire(resource, { ttlMs: 600, renew: true })
+  const lock = await locks.acquire(resource, { ttlMs: 2_400, renew: true })
   await rejection(other.acquire(resource, { waitMs: 400 }))
+  await eventually('it was renewed', () => locks.stats().extended > 0)
   await locks.forceRelease(resource)
   await lock.release()
   await eventually('the loss was seen', () => locks.stats().lost === 1)
@@ -71,8 +72,11 @@ it('is written as OTLP by the exporters for collectors', async () => {
     await tracerProvider.shutdown()
     await meterProvider.shutdown()
   })
-  const traces = received.find(({ path }) => path === '/v1/traces')!.body
-  const { scope, spans } = traces.resourceSpans[0].scopeSpans[0]
+  // Spans that waited for some seconds are sent before the others.
+  const traces = received.filter(({ path }) => path === '/v1/traces')
+  const sets = traces.map(({ body }) => body.resourceSpans[0].scopeSpans[0])
+  const { scope } = sets[0]
+  const spans = sets.flatMap((set) => set.spans)
   const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
   expect(scope).toMatchObject({ name: 'fencelock', version })
   expect(new Set(spans.map(({ name }: { name: string }) => name))).toEqual(

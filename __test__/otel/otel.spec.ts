@@ -98,7 +98,7 @@ describe.each(strategies)('instrument: $name', ({ strategy, start }) => {
 
   it('reports losses by cause, and the lag of renewals', async () => {
     const { metrics, spans } = instrumented()
-    const lock = await locks.acquire(unique(), { ttlMs: 600, renew: true })
+    const lock = await locks.acquire(unique(), { ttlMs: 2_400, renew: true })
     await eventually('it was renewed', async () => {
       const lag = (await metrics())['fencelock.renewal.lag']?.points
       return valueOf(lag, { strategy, outcome: 'extended' }) !== undefined
@@ -135,9 +135,12 @@ describe.each(strategies)('instrument: $name', ({ strategy, start }) => {
   it('reports open connections', async () => {
     const { metrics } = instrumented()
     await (await locks.acquire(unique())).release()
-    const points = (await metrics())['fencelock.connection.count']?.points ?? []
-    const own = points.filter(({ attributes }) => attributes['fencelock.strategy'] === strategy)
-    expect(own.length).toBeGreaterThanOrEqual({ strong: 1, quorum: 3, local: 0 }[strategy])
+    const expected = { strong: 1, quorum: 3, local: 0 }[strategy]
+    const own = await eventually('all are reported', async () => {
+      const points = (await metrics())['fencelock.connection.count']?.points ?? []
+      const found = points.filter(({ attributes }) => attributes['fencelock.strategy'] === strategy)
+      return found.length >= expected ? found : undefined
+    })
     for (const { attributes } of own) expect(attributes).toMatchObject({ 'server.address': '127.0.0.1' })
   })
 })
