@@ -1,6 +1,10 @@
 /**
  * A job that every node starts by its own clock, and that is to run once a tick. `FENCELOCK_JOB_TICKS=60`
  * runs it for that many, with clocks that differ by two seconds.
+ *
+ * Where the machine stops for a moment, nodes are late, and a tick may have no run, or a second one after the
+ * minimum, although the locks are right. So the runs are counted in ticks that nothing has disturbed, of which
+ * there have to be enough, and the minimum is checked for all of them.
  */
 import { LockManager, type ManagerOptions } from 'fencelock'
 import { describe, expect, it } from 'vitest'
@@ -14,55 +18,74 @@ const long = Number(process.env.FENCELOCK_JOB_TICKS ?? 0)
 
 const plan =
   long > 0
-    ? { nodes: 8, intervalMs: 3_500, spreadMs: 2_000, minHoldMs: 2_800, ticks: long, endingTicks: long }
-    : { nodes: 8, intervalMs: 1_100, spreadMs: 300, minHoldMs: 800, ticks: 5, endingTicks: 4 }
+    ? { nodes: 8, intervalMs: 3_500, spreadMs: 2_000, minHoldMs: 2_800, ticks: long }
+    : { nodes: 8, intervalMs: 1_100, spreadMs: 300, minHoldMs: 800, ticks: 5 }
 
 /** How long a job takes. */
 const jobMs = 5
 /** How far its clock is behind that of the first node. */
 const offsetOf = (node: number) => (plan.spreadMs * node) / (plan.nodes - 1)
-/** What the minimum has to spare: a node that wakes up later than this does not start the tick. */
-const slackMs = (plan.minHoldMs - plan.spreadMs) * 0.8
+/** What a lease may last longer on its server, and what the processes' clocks may differ by. */
+const spareMs = 60
+/** So often the nodes run until enough ticks were undisturbed. */
+const MAX_ROUNDS = 8
 
-interface Run {
+/** One attempt to get the lock of a job. Times are of the wall clock of this host, in milliseconds. */
+interface Attempt {
   tick: number
   job: string
+  asked: number
+  answered: number
+  got: boolean
+  /** The code of an error: it is not known whether it was granted. */
+  failed?: string
+  /** When it had been released. */
+  released?: number
 }
 
 /** How a process ends while it holds the lock of its job, if it does. */
-type EndOfProcess = 'exit' | 'kill' | 'throw' | 'close'
+const ends = ['exit', 'kill', 'throw', 'close'] as const
+type EndOfProcess = (typeof ends)[number]
+
+interface Order {
+  start: number
+  node: number
+  ticks: number[]
+  /** A process that ends with its job cannot shorten its lease if it is killed. */
+  ttlMs: number
+  end?: EndOfProcess
+}
 
 /** A node that runs these jobs, each with its minimum, at these ticks of its clock. */
-function startNode(
-  options: ManagerOptions,
-  jobs: Record<string, number>,
-  order: { start: number; node: number; ticks: number[]; end?: EndOfProcess },
-): Script {
+function startNode(options: ManagerOptions, jobs: Record<string, number>, order: Order): Script {
   return startCode(
     `const { LockManager } = await import('fencelock')
-     const { start, ticks, end } = ${JSON.stringify(order)}
-     const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+     const { start, ticks, ttlMs, end } = ${JSON.stringify(order)}
+     const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, Math.max(0, ms)))
      const locks = new LockManager(${JSON.stringify(options)})
      await locks.connect()
-     say('ready')
      async function run(tick, job, minHoldMs) {
-       const lock = await locks.tryAcquire(job, { ttlMs: ${plan.minHoldMs}, minHoldMs, renew: true })
-       if (lock === null) return
-       say({ tick, job })
+       const asked = Date.now()
+       let failed
+       const lock = await locks.tryAcquire(job, { ttlMs, minHoldMs, renew: true }).catch(({ code }) => {
+         failed = code
+         return null
+       })
+       const attempt = { tick, job, asked, answered: Date.now(), got: lock !== null, failed }
+       if (lock === null) return say(attempt)
+       if (end !== undefined) say(attempt)
        await sleep(${jobMs})
-       if (${JSON.stringify(order.end)} === undefined) return lock.release()
+       if (end === undefined) {
+         await lock.release()
+         return say({ ...attempt, released: Date.now() })
+       }
        if (end === 'exit') process.exit(0)
        if (end === 'kill') process.kill(process.pid, 'SIGKILL')
        if (end === 'throw') throw new Error('a bug in the job')
        await locks.close({ drainMs: 0 })
      }
      for (const tick of ticks) {
-       const due = start + tick * ${plan.intervalMs} + ${offsetOf(order.node)}
-       await sleep(due - Date.now())
-       if (Date.now() > due + ${slackMs}) {
-         say({ tick, job: 'too late' })
-         continue
-       }
+       await sleep(start + tick * ${plan.intervalMs} + ${offsetOf(order.node)} - Date.now())
        await Promise.all(Object.entries(${JSON.stringify(jobs)}).map(([job, min]) => run(tick, job, min)))
      }
      await locks.close()`,
@@ -70,58 +93,124 @@ function startNode(
   )
 }
 
-/** How often this job ran in each tick. */
-function counts(nodes: readonly Script[], job: string, ticks: number): number[] {
-  const runs = nodes.flatMap(({ said }) => said as (Run | 'ready')[])
-  return Array.from({ length: ticks }, (_, tick) => {
-    return runs.filter((run) => run !== 'ready' && run.tick === tick && run.job === job).length
+/** A node, and when it had ended. */
+interface Node {
+  attempts: Attempt[]
+  endedAt: number
+}
+
+async function ended(script: Script): Promise<Node> {
+  await script.ended
+  return { attempts: script.said as Attempt[], endedAt: Date.now() }
+}
+
+/** By when the lease of an attempt was certainly over. */
+function leaseEnd(attempt: Attempt, endedAt: number, ttlMs: number): number {
+  const { answered, got, failed, released } = attempt
+  if (released !== undefined) return Math.max(answered + plan.minHoldMs, released)
+  if (failed !== undefined) return answered + ttlMs
+  if (!got) return -Infinity
+  // It is renewed after a third of its time, until its process has ended.
+  return endedAt < answered + ttlMs / 3 ? answered + ttlMs : endedAt + ttlMs
+}
+
+/**
+ * The ticks in which everything came in time: all nodes asked and were answered within the minimum of the
+ * first, and no lease was left from before. Exactly one of them has to get such a tick.
+ */
+function undisturbed(nodes: Node[], job: string, ttlMs: number, isOneServer: boolean): Attempt[][] {
+  const all: (Attempt & { end: number })[] = []
+  for (const { attempts, endedAt } of nodes) {
+    for (const attempt of attempts.filter((each) => each.job === job))
+      all.push({ ...attempt, end: leaseEnd(attempt, endedAt, ttlMs) })
+  }
+  const ticks = [...new Set(all.map(({ tick }) => tick))]
+  const attemptsOf = ticks.map((tick) => all.filter((each) => each.tick === tick))
+  return attemptsOf.filter((attempts) => {
+    const [first, second] = attempts.toSorted((a, b) => a.asked - b.asked)
+    const last = Math.max(...attempts.map(({ answered }) => answered))
+    const others = all.filter((each) => each.tick !== first!.tick && each.asked <= last)
+    return (
+      attempts.every(({ failed }) => failed === undefined) &&
+      last < first!.asked + plan.minHoldMs - spareMs &&
+      others.every(({ answered, end }) => Math.max(answered, end + spareMs) < first!.asked) &&
+      // Votes for two that ask at the same time may be split.
+      (isOneServer || first!.answered < second!.asked)
+    )
   })
 }
 
-/** A moment by which so many processes have certainly started. */
+/** Whatever was late: no two owners get a lock within its minimum. */
+function expectMinimum(nodes: Node[], job: string): void {
+  const runs = nodes
+    .flatMap(({ attempts }) => attempts.filter((attempt) => attempt.job === job && attempt.got))
+    .toSorted((a, b) => a.asked - b.asked)
+  for (const [index, { answered }] of runs.slice(1).entries())
+    expect(answered - runs[index]!.asked).toBeGreaterThanOrEqual(plan.minHoldMs - 5)
+}
+
+const runsOf = (attempts: readonly Attempt[]) => attempts.filter(({ got }) => got).length
+
+/** A moment by which so many processes have started, unless the machine is very busy. */
 const startOf = (processes: number) => Date.now() + 1_000 + 150 * processes
 
 describe.each(strategies)('$strategy jobs', ({ strategy, start: startBackend }) => {
+  const isOneServer = strategy !== 'quorum'
+
   it('run once a tick with a minimum, and more often without', { timeout: 600_000 }, async () => {
     const options = await startBackend()
-    const [once, often] = [unique('once'), unique('often')]
     const ticks = Array.from({ length: plan.ticks }, (_, tick) => tick)
-    const start = startOf(plan.nodes)
-    const jobs = { [once]: plan.minHoldMs, [often]: 0 }
-    const nodes = Array.from({ length: plan.nodes }, (_, node) =>
-      startNode(options, jobs, { start, node, ticks }),
-    )
-    for (const node of nodes) expect(await node.ended).toMatchObject({ code: 0, stderr: '' })
-    const [with_, without] = [counts(nodes, once, plan.ticks), counts(nodes, often, plan.ticks)]
-    const late = counts(nodes, 'too late', plan.ticks).reduce((a, b) => a + b)
-    console.log(`${strategy}: ${with_.join(' ')} with, ${without.join(' ')} without; ${late} starts too late`)
-    expect(with_).toEqual(ticks.map(() => 1))
-    expect(Math.max(...without)).toBeGreaterThan(1)
+    let [counted, often] = [0, 0]
+    for (let round = 0; round < MAX_ROUNDS && (counted < plan.ticks / 2 || often < 2); round++) {
+      const [once, freely] = [unique('once'), unique('often')]
+      // Its holders live on, so it is long: it ends with the release, and no stop of the machine outlives it.
+      const order = { start: startOf(plan.nodes), ticks, ttlMs: 10_000 }
+      const scripts = Array.from({ length: plan.nodes }, (_, node) =>
+        startNode(options, { [once]: plan.minHoldMs, [freely]: 0 }, { ...order, node }),
+      )
+      const nodes = await Promise.all(scripts.map(ended))
+      for (const script of scripts) expect(await script.ended).toMatchObject({ code: 0, stderr: '' })
+      expectMinimum(nodes, once)
+      const right = undisturbed(nodes, once, order.ttlMs, isOneServer)
+      for (const attempts of right.filter(({ length }) => length === plan.nodes)) {
+        expect(runsOf(attempts)).toBe(1)
+        counted++
+      }
+      const without = nodes.flatMap(({ attempts }) => attempts.filter(({ job }) => job === freely))
+      often = Math.max(often, ...ticks.map((tick) => runsOf(without.filter((each) => each.tick === tick))))
+      console.log(`${strategy}: ${counted} ticks with one run; without a minimum, ${often} runs at most`)
+    }
+    expect(counted).toBeGreaterThanOrEqual(plan.ticks / 2)
+    expect(often).toBeGreaterThan(1)
   })
 
   it('run once a tick although each process ends with it', { timeout: 600_000 }, async () => {
     const options = await startBackend()
-    const job = unique('job')
-    const ends = ['exit', 'kill', 'throw', 'close'] as const
     // Three clocks: the first, one in between, the last. A machine starts only so many processes a second.
     const clocks = [0, (plan.nodes - 1) / 2, plan.nodes - 1]
-    const start = startOf(4 * clocks.length)
-    const processes: Script[] = []
-    for (let tick = 0; tick < plan.endingTicks; tick++) {
-      // Not all at once: a process takes long to start.
-      await sleep(start + (tick - 3) * plan.intervalMs - Date.now())
-      for (const node of clocks) {
-        const end = ends[tick % ends.length]!
-        processes.push(startNode(options, { [job]: plan.minHoldMs }, { start, node, ticks: [tick], end }))
+    const ttlMs = plan.minHoldMs
+    let missing: EndOfProcess[] = [...ends]
+    for (let round = 0; round < MAX_ROUNDS && missing.length > 0; round++) {
+      const job = unique('job')
+      const start = startOf(4 * clocks.length)
+      const running: Promise<Node>[] = []
+      for (const [tick, end] of missing.entries()) {
+        // Not all at once: a process takes long to start.
+        await sleep(start + (tick - 3) * plan.intervalMs - Date.now())
+        for (const node of clocks) {
+          const order = { start, node, ticks: [tick], ttlMs, end }
+          running.push(ended(startNode(options, { [job]: plan.minHoldMs }, order)))
+        }
       }
+      const nodes = await Promise.all(running)
+      expectMinimum(nodes, job)
+      const right = undisturbed(nodes, job, ttlMs, isOneServer)
+      const seen = right.filter(({ length }) => length === clocks.length)
+      for (const attempts of seen) expect(runsOf(attempts)).toBe(1)
+      missing = missing.filter((_, tick) => !seen.some(([attempt]) => attempt!.tick === tick))
+      console.log(`${strategy}: ${seen.length} ticks with one run; still to be seen: ${missing.join(' ')}`)
     }
-    await Promise.all(processes.map(({ ended }) => ended))
-    const ran = counts(processes, job, plan.endingTicks)
-    const late = counts(processes, 'too late', plan.endingTicks)
-    console.log(`${strategy}: ${ran.join(' ')}; starts too late: ${late.join(' ')}`)
-    // If the machine was too busy to start any of them in time, there was no job.
-    expect(ran).toEqual(late.map((count) => (count === clocks.length ? 0 : 1)))
-    expect(ran.filter((count) => count === 1).length).toBeGreaterThan(plan.endingTicks / 2)
+    expect(missing).toEqual([])
   })
 
   it.each(['exit', 'kill', 'worker'] as const)('keep their minimum: %s', { timeout: 60_000 }, async (end) => {
