@@ -99,7 +99,7 @@ describe('processes that are killed', () => {
       expect(await lock.release()).toBe(true)
     }
     // The median, because a busy machine may disturb a round or two; the leases would have lasted a minute.
-    expect(times.toSorted((a, b) => a - b)[2]).toBeLessThan(100)
+    expect(times.toSorted((a, b) => a - b)[2]).toBeLessThan(1_000)
     // Their liveness files are removed when the file is opened again.
     const dir = join(path, '..')
     await locks.close()
@@ -112,16 +112,12 @@ describe('processes that are killed', () => {
   it('that are only stopped keep their leases', async () => {
     const path = join(tempDir(), 'locks.sqlite')
     const locks = closing(new LockManager({ local: path }))
-    const script = holder(path, 'x', { ttlMs: 1_500 })
+    const script = holder(path, 'x', { ttlMs: 3_000 })
     await script.next()
-    script.pause()
+    await script.pauseBetweenWrites()
     await sleep(300)
     expect(await locks.tryAcquireLocal('x')).toBeNull()
-    const lock = await eventually(
-      'the lease ended',
-      () => locks.tryAcquireLocal('x', { ttlMs: 60_000 }),
-      5_000,
-    )
+    const lock = await eventually('the lease ended', () => locks.tryAcquireLocal('x', { ttlMs: 60_000 }))
     script.resume()
     expect(await ask(script, 'held')).toBe(false)
     expect(await ask(script, 'extend')).toBe('LOCK_LOST')
@@ -176,21 +172,29 @@ describe.skipIf(!hasWallClock)('a wall clock that jumps', () => {
   ])('%s neither ends a lease early nor keeps it too long', async (_, jump) => {
     const path = join(tempDir(), 'locks.sqlite')
     const clock = wallClock()
-    const script = holder(path, 'x', { ttlMs: 3_000, env: clock.env })
+    const began = performance.now()
+    const ttlMs = 4_000
+    const [script, short] = [
+      holder(path, 'x', { env: clock.env }),
+      holder(path, 'short', { ttlMs, env: clock.env }),
+    ]
     await script.next()
     const locks = closing(new LockManager({ local: path }))
     const before = (await ask<{ wall: number }>(script, 'times')).wall
     const remaining = await ask<number>(script, 'remaining')
+    expect(await short.next()).not.toBeNull()
     clock.set(jump)
     // The fault takes effect: the process sees another wall clock, and its boot clock continues.
     expect(Math.abs((await ask<{ wall: number }>(script, 'times')).wall - before - jump)).toBeLessThan(60_000)
-    expect(Math.abs((await ask<number>(script, 'remaining')) - remaining)).toBeLessThan(2_000)
+    expect(Math.abs((await ask<number>(script, 'remaining')) - remaining)).toBeLessThan(20_000)
     expect(await ask(script, 'held')).toBe(true)
     expect(await locks.tryAcquireLocal('x')).toBeNull()
-    const other = holder(path, 'x', { ttlMs: 3_000, env: clock.env })
+    const other = holder(path, 'x', { env: clock.env })
     expect(await other.next()).toBeNull() // the lease is active for processes with the new time, too
-    await eventually('the lease ends on time', () => locks.tryAcquireLocal('x'), 8_000)
-    expect(await ask(script, 'held')).toBe(false)
+    await eventually('the lease ends on time', () => locks.tryAcquireLocal('short'))
+    expect(performance.now() - began).toBeGreaterThan(ttlMs)
+    expect(await ask(short, 'held')).toBe(false)
+    expect(await ask(script, 'held')).toBe(true)
   })
 
   it('an hour back does not let tokens fall', async () => {

@@ -71,7 +71,7 @@ it('names the process that holds a lock, also in another one', async () => {
   const child = startCode(
     `const { LockManager } = await import('fencelock')
      const locks = new LockManager({ local: ${JSON.stringify(path)}, holderName: 'a child' })
-     await locks.acquireLocal('theirs', { ttlMs: 60_000 })
+     globalThis.kept = [locks, await locks.acquireLocal('theirs', { ttlMs: 60_000 })]
      say('held')
      setInterval(() => {}, 1000)`,
   )
@@ -91,7 +91,7 @@ it('the default name has the process id, however long the name of the host is', 
      os.hostname = () => 'h'.repeat(63)
      const { LockManager } = await import('fencelock')
      const locks = new LockManager({ local: ':memory:' })
-     await locks.acquireLocal('a')
+     globalThis.kept = await locks.acquireLocal('a')
      say([process.pid, (await locks.inspect('a')).holder])`,
   )
   expect(ending).toMatchObject({ code: 0, stderr: '' })

@@ -7,7 +7,7 @@ import { describe, expect, it } from 'vitest'
 
 import { onCleanup } from '../fixtures/cleanup'
 import { closing, unique } from '../fixtures/locks'
-import { root, tempDir } from '../fixtures/temp'
+import { eventually, root, tempDir } from '../fixtures/temp'
 
 const manager = (local: string | LocalOptions = ':memory:'): LockManager =>
   closing(new LockManager({ local }))
@@ -72,7 +72,7 @@ describe('in memory', () => {
     expect(lock).toMatchObject({ strategy: 'local', held: true, acks: null })
     expect(locks.tryAcquireLocalSync([unique(), resource])).toBeNull()
     const waiting = locks.acquire(resource, { waitMs: 10_000 })
-    await expect.poll(() => locks.stats().waiting).toBe(1)
+    await eventually('it waits', () => locks.stats().waiting === 1)
     expect(lock.releaseSync()).toBe(true)
     const next = await waiting
     expect(next.token).toBeGreaterThan(lock.token)
