@@ -93,6 +93,17 @@ describe('a server with much else', () => {
     for (const name of names) await holder.forceRelease(name, { strategy: 'strong' })
   })
 
+  it('is listed to the end although connections break while locks are read', async () => {
+    const proxy = await startProxy(server.port)
+    const holder = managerOf({ url: server.url })
+    const names = await hold(holder, 10)
+    const locks = managerOf({ url: proxy.url })
+    const broken = proxy.when(lockKey(names[5]!), { act: 'cut', deliver: 'before' })
+    expect((await namesOf(locks.list({ strategy: 'strong', prefix: 'list' }))).toSorted()).toEqual(names)
+    await broken
+    for (const name of names) await holder.forceRelease(name, { strategy: 'strong' })
+  })
+
   it('whose keys are not all locks', async () => {
     const tag = unique()
     const locks = managerOf({ url: server.url })
@@ -214,13 +225,13 @@ test('holders are looked up together', async () => {
     await server.cmd('SET', `fencelock:{${id}}:holder`, `1\n1\nhost\nname ${id}`, 'PX', ttlMs)
   }
   await locks.connect()
-  proxy.delay(20)
+  proxy.delay(40)
   const begin = performance.now()
   const found = []
   for await (const { resource, holder } of locks.list({ strategy: 'strong' }))
     found.push([resource, holder?.name])
-  // One after the other they would take 4 s.
-  expect(performance.now() - begin).toBeLessThan(2_000)
+  // One after the other they would take 8 s.
+  expect(performance.now() - begin).toBeLessThan(5_000)
   expect(Object.fromEntries(found)).toEqual(Object.fromEntries(ids.map((id) => [`of:${id}`, `name ${id}`])))
 })
 
@@ -290,7 +301,7 @@ test('a failover while locks are listed', { timeout: 120_000 }, async () => {
     'another is the primary',
     async () => {
       const granted = await locks.acquireStrong(unique(), { acks: 0 }).catch(() => undefined)
-      return (await granted?.release()) === true
+      return granted?.release().catch(() => false)
     },
     60_000,
   )

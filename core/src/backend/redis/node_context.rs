@@ -64,7 +64,10 @@ impl NodeContext {
     pub fn query_failed(&self, error: ExchangeError) -> Error {
         match error {
             ExchangeError::Connect(error) => error,
-            ExchangeError::Broken(broken) => self.reply_context(Operation::Query).no_reply(&broken),
+            // A server that is replaced closes its connections.
+            ExchangeError::Broken(broken) => {
+                self.reply_context(Operation::Query).no_reply(&broken).of_failover()
+            }
         }
     }
 }
