@@ -9,8 +9,9 @@ import { startRedis } from '../../fixtures/servers/redis'
 it('an operation that cannot connect says what that means for it', async () => {
   const server = await startRedis()
   const proxy = await startProxy(server.port)
-  const locks = closing(new LockManager({ redis: { url: proxy.url, replicas: 0, connectTimeoutMs: 1_000 } }))
-  const [lock, handed] = [await locks.acquireStrong(unique()), await locks.acquireStrong(unique())]
+  const locks = closing(new LockManager({ redis: { url: proxy.url, replicas: 0 } }))
+  const hold = () => locks.acquireStrong(unique(), { ttlMs: 60_000 })
+  const [lock, handed] = [await hold(), await hold()]
   const ticket = await handed.handOver()
   // New connections are refused by the system, and those that are open break.
   await proxy.stop()

@@ -20,7 +20,7 @@ async function works(redis: string | RedisOptions): Promise<void> {
 
 /** The error of connecting. A second call must fail in the same way. */
 async function fails(redis: RedisOptions): Promise<BackendUnavailableError> {
-  const locks = closing(new LockManager({ redis: { replicas: 0, connectTimeoutMs: 2_000, ...redis } }))
+  const locks = closing(new LockManager({ redis: { replicas: 0, connectTimeoutMs: 5_000, ...redis } }))
   const error = await rejection<BackendUnavailableError>(locks.connect())
   expect(error).toBeInstanceOf(BackendUnavailableError)
   expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE', strategy: 'strong' })
@@ -50,9 +50,12 @@ describe('plain', () => {
     ]) {
       await server.cmd('FLUSHALL')
       const locks = closing(new LockManager({ redis: { replicas: 0, ...redis } }))
-      await locks.acquireStrong('x')
+      const lock = await locks.acquireStrong('x')
       // Lock and fence, and a moment later the holder.
       expect(await server.cmd('INFO', 'keyspace')).toMatch(/db5:keys=[23],/)
+      await lock.release()
+      // It tells the next one nothing of its holder.
+      await locks.close()
     }
     expect((await fails({ url: server.url, db: 99 })).message).toMatch(/database/i)
   })
@@ -75,7 +78,9 @@ describe('plain', () => {
   })
 
   it('reports that the server does not use TLS', async () => {
-    expect((await fails({ url: `rediss://localhost:${server.port}` })).message).toMatch(/TLS/)
+    expect(
+      (await fails({ url: `rediss://localhost:${server.port}`, connectTimeoutMs: 2_000 })).message,
+    ).toMatch(/TLS/)
   })
 
   it.each([

@@ -10,7 +10,7 @@ import { startSentinel } from '../../fixtures/servers/sentinel'
 import { eventually, sleep } from '../../fixtures/temp'
 
 /** What was under way has ended: after a doubt, nodes or Sentinels are asked for some seconds. */
-const settledMs = 5000
+const settledMs = 8000
 /** Longer than anything that is looked at in turn while locks are used, except the map of a cluster. */
 const idleMs = 13_000
 
@@ -56,13 +56,13 @@ const deployments: Record<string, () => Promise<Observed>> = {
 
 /** Each kind of call, with a second owner that waits. */
 async function useAll(locks: LockManager): Promise<void> {
-  const options = { ackTimeoutMs: 1000, ttlMs: 3000 }
+  const options = { ackTimeoutMs: 2000, ttlMs: 4500 }
   const resource = unique()
   const lock = await locks.acquireStrong(resource, { ...options, renew: true })
   const waiting = locks.acquireStrong(resource, { ...options, waitMs: 10_000 })
   await eventually('it waits', () => locks.stats().waiting === 1)
   await lock.extend()
-  await sleep(1500) // It is renewed.
+  await sleep(2000) // It is renewed.
   expect(await lock.release()).toBe(true)
   expect(await (await waiting).release()).toBe(true)
   expect(await locks.inspect(resource, { strategy: 'strong' })).toBeNull()
@@ -86,7 +86,7 @@ async function staysSilent(start: () => Promise<Observed>): Promise<void> {
   await sleep(idleMs)
   expect(seen(proxies)).toEqual(before)
   // It is all there still.
-  expect(await (await locks.acquireStrong(unique(), { ackTimeoutMs: 1000 })).release()).toBe(true)
+  expect(await (await locks.acquireStrong(unique(), { ackTimeoutMs: 2000 })).release()).toBe(true)
 }
 
 // All at once: they wait nearly all of the time. A test for each looks at its outcome.

@@ -59,7 +59,7 @@ describe.each([
 
   /** Returns why. With Sentinels, which may name another primary any moment, it is the cause. */
   async function refuses(tls: TlsOptions): Promise<string> {
-    const redis = { ...encrypted.options(tls), connectTimeoutMs: 2000 }
+    const redis = { ...encrypted.options(tls), connectTimeoutMs: 3000 }
     const error = await rejection(closing(new LockManager({ redis })).acquireStrong(unique()))
     expect(error).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     return `${error.message} ${String(error.cause)}`

@@ -42,13 +42,13 @@ describe('credentials that change', () => {
   it('are used by open connections while leases are renewed, and no lease is lost', async () => {
     const [before, after] = [await newUser('one'), await newUser('two')]
     const answers = [
-      { username: before, password: 'one', expiresInMs: 1_000 },
+      { username: before, password: 'one', expiresInMs: 4_000 },
       { username: after, password: 'two' },
     ]
     let calls = 0
     const locks = manager(async () => answers[calls++])
     const waiting = unique()
-    const held = await locks.acquireStrong([unique()], { ttlMs: 600, renew: true })
+    const held = await locks.acquireStrong([unique()], { ttlMs: 3_000, renew: true })
     const first = await locks.acquireStrong(waiting, { renew: true })
     const waiter = locks.acquireStrong(waiting, { waitMs: 20_000 })
     await eventually(
@@ -72,7 +72,7 @@ describe('credentials that change', () => {
     await server.cmd('ACL', 'DELUSER', before)
     await first.release()
     await (await waiter).release()
-    await sleep(700)
+    await sleep(3_200)
     expect([held.held, held.signal.aborted, calls]).toEqual([true, false, 2])
     await held.release()
   })
@@ -91,6 +91,8 @@ describe('credentials that change', () => {
     await (await locks.acquireStrong(unique())).release()
     expect(calls).toBe(1)
     for (const id of await connectionsOf(username)) await server.cmd('CLIENT', 'KILL', 'ID', id)
+    const isOpen = () => locks.stats().connections.some(({ open }) => open > 0)
+    await eventually('that is noticed', () => !isOpen())
     // One call is enough: it waits for the answer.
     await (await locks.acquireStrong(unique())).release()
     expect(calls).toBe(2)
@@ -108,7 +110,7 @@ describe('credentials that change', () => {
         ? { username, password: 'right', expiresInMs: 1_000 }
         : { username, password: `wrong-s3cret-${calls}`, expiresInMs: 1_000 },
     )
-    const lock = await locks.acquireStrong(unique(), { ttlMs: 600, renew: true })
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 3_000, renew: true })
     const before = await connectionsOf(username)
     await eventually('a warning', () => warnings.length > 0)
     await sleep(1_000)
@@ -128,7 +130,7 @@ describe('credentials that change', () => {
       if (calls++ > 0) throw new Error('the vault is sealed')
       return { username, password: 'kept', expiresInMs: 1_000 }
     })
-    const lock = await locks.acquireStrong(unique(), { ttlMs: 600, renew: true })
+    const lock = await locks.acquireStrong(unique(), { ttlMs: 3_000, renew: true })
     await eventually('it failed twice', () => calls > 2)
     expect(warnings.map(({ message }) => message)).toEqual([expect.stringContaining('the vault is sealed')])
     expect(lock.held).toBe(true)

@@ -24,6 +24,12 @@ interface Login {
   disconnect: () => Promise<void>
 }
 
+/** Waits until a manager has seen that its connections are broken: what is sent before is lost. */
+async function noticed(locks: LockManager): Promise<void> {
+  const isOpen = () => locks.stats().connections.some(({ open }) => open > 0)
+  await eventually('the break is noticed', () => !isOpen())
+}
+
 /** A manager of a new user that is connected, and has as many acknowledgements as there are replicas. */
 async function login(on = server): Promise<Login> {
   const username = unique('user')
@@ -33,7 +39,7 @@ async function login(on = server): Promise<Login> {
   await change('on', `>${secret}`, '~*', '&*', '+@all')
   const redis = { url: on.url, replicas: on === server ? 0 : 1, username, password: secret }
   const locks = closing(new LockManager({ redis }))
-  await (await locks.acquireStrong(unique(), { ackTimeoutMs: 1000 })).release()
+  await (await locks.acquireStrong(unique(), { ackTimeoutMs: 2000 })).release()
   return {
     username,
     locks,
@@ -46,6 +52,7 @@ async function login(on = server): Promise<Login> {
     },
     disconnect: async () => {
       await on.cmd('CLIENT', 'KILL', 'USER', username)
+      await noticed(locks)
     },
   }
 }
@@ -57,12 +64,12 @@ const renewed = (locks: LockManager, ttlMs: number): Promise<Lock> =>
 describe('a password that is rotated', () => {
   it('is not noticed by living connections, which go on granting and renewing', async () => {
     const { locks, change } = await login()
-    const lock = await renewed(locks, 900)
+    const lock = await renewed(locks, 3000)
     const { signal } = lock
     await change('resetpass', '>second')
     for (let round = 0; round < 15; round++) {
       await (await locks.acquireStrong(unique())).release()
-      await sleep(100)
+      await sleep(220)
     }
     expect([lock.held, signal.aborted]).toEqual([true, false])
     expect(await lock.release()).toBe(true)
@@ -71,7 +78,7 @@ describe('a password that is rotated', () => {
   it('is told by every call after a reconnection, until the old one is accepted again', async () => {
     const { locks, change, refused, disconnect } = await login()
     const lock = await renewed(locks, 20_000)
-    const lost = await renewed(locks, 1500)
+    const lost = await renewed(locks, 2500)
     const { signal } = lost
     await change('resetpass', '>second')
     await disconnect()
@@ -83,7 +90,7 @@ describe('a password that is rotated', () => {
     expect(await rejection(locks.inspect(lock.resource))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     expect(await rejection(lock.extend())).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
     expect(lock.held, 'the server has it').toBe(true)
-    await eventually('the loss of the short one is told in time', () => signal.aborted, 2500)
+    await eventually('the loss of the short one is told in time', () => signal.aborted)
     expect(String(signal.reason)).toMatch(/password/)
     await change('resetpass', `>${secret}`)
     await (await locks.acquireStrong(unique())).release()
@@ -104,7 +111,7 @@ describe('a password that is rotated', () => {
     expect(await held.release()).toBe(true)
     const began = performance.now()
     await (await waiting).release()
-    expect(performance.now() - began).toBeLessThan(2000)
+    expect(performance.now() - began).toBeLessThan(5000)
   })
 })
 
@@ -134,7 +141,7 @@ describe('rights that are cut', () => {
   it('to WAIT: what was written is taken back', async () => {
     const { primary } = await startPrimary({ replicas: 1 })
     const { locks, change, refused } = await login(primary)
-    const { resource } = await locks.acquireStrong(unique(), { ttlMs: 20_000, ackTimeoutMs: 1000 })
+    const { resource } = await locks.acquireStrong(unique(), { ttlMs: 20_000, ackTimeoutMs: 2000 })
     await change('-wait')
     for (let round = 0; round < 3; round++) {
       const error = await refused()
@@ -143,18 +150,18 @@ describe('rights that are cut', () => {
     }
     expect(await primary.cmd('KEYS', '*:lock')).toEqual([lockKey(resource)])
     await change('+wait')
-    expect((await locks.acquireStrong(unique(), { ackTimeoutMs: 1000 })).acks?.received).toBe(1)
+    expect((await locks.acquireStrong(unique(), { ackTimeoutMs: 2000 })).acks?.received).toBe(1)
   })
 
   it('to extend: a lease is kept that has them back in time, and another is told lost', async () => {
     const { locks, change } = await login()
-    const [kept, lost] = [await renewed(locks, 6000), await renewed(locks, 1200)]
+    const [kept, lost] = [await renewed(locks, 9000), await renewed(locks, 1500)]
     const signal = lost.signal
     await change('-evalsha', '-eval')
-    await eventually('the loss is told', () => signal.aborted, 2000)
+    await eventually('the loss is told', () => signal.aborted)
     expect(String(signal.reason)).toContain('the Redis user lacks a permission')
     await change('+evalsha', '+eval')
-    await eventually('the other one is renewed', () => kept.remainingMs > 4500, 4000)
+    await eventually('the other one is renewed', () => kept.remainingMs > 7500)
     expect([kept.held, kept.signal.aborted]).toEqual([true, false])
     expect(await kept.release()).toBe(true)
   })
@@ -182,6 +189,7 @@ describe('a user who is deleted', () => {
       const list = String(await server.cmd('CLIENT', 'LIST'))
       return !list.includes(` user=${username} `)
     })
+    await noticed(locks)
     const error = await refused()
     expect(error.code).toBe('BACKEND_UNAVAILABLE')
     expect(error.message).toContain('wrong username or password')

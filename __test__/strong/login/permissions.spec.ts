@@ -42,8 +42,8 @@ async function useAll(locks: LockManager): Promise<void> {
   expect(await locks.forceRelease(resource, { strategy: 'strong' })).toBe(true)
   expect(await last?.release()).toBe(false)
   const several = [unique('{tag}'), unique('{tag}')]
-  await locks.withLock(several, { ttlMs: 1_000 }, async ({ signal }) => {
-    await sleep(1_500)
+  await locks.withLock(several, { ttlMs: 2_600 }, async ({ signal }) => {
+    await sleep(2_800)
     expect(signal.aborted).toBe(false)
   })
 }
