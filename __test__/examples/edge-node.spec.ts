@@ -1,5 +1,5 @@
 /** `examples/edge-node`: a service and a cron script that share a volume. */
-import { existsSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -44,7 +44,9 @@ it('ships every reading once, also after a run that was killed', async () => {
   const service = startExample('edge-node/index.mjs', { env })
   const ship = () => startExample('edge-node/ship.mjs', { env })
   await line(service, /^reading$/)
-  const readings = () => existsSync(join(folder, 'readings.ndjson'))
+  const file = join(folder, 'readings.ndjson')
+  // The file is there before its first line is.
+  const readings = () => existsSync(file) && readFileSync(file, 'utf8').includes('\n')
   await eventually('there are readings', readings)
   expect(await ship().ended).toMatchObject({ code: 0, stdout: expect.stringMatching(/^shipped batch-/) })
 
@@ -62,6 +64,7 @@ it('ships every reading once, also after a run that was killed', async () => {
   expect(uploads.names[2], 'the file that the killed run left').toBe(uploads.names[1])
 
   // A killed service leaves nothing locked, either.
+  await eventually('there are new readings', readings)
   await service.kill('SIGKILL')
   expect(await ship().ended).toMatchObject({ code: 0 })
   const ids = [...uploads.batches.values()].flatMap((batch) =>

@@ -93,7 +93,7 @@ describe.skipIf(!hasPostgres)('migrations with Knex', () => {
     const stopping = async () => {
       const start = await environment()
       // Less than the minute of the example.
-      const late = start({ MIGRATIONS }, '-c idle_in_transaction_session_timeout=2s')
+      const late = start({ MIGRATIONS }, '-c idle_in_transaction_session_timeout=4s')
       await line(late, /^in the middle$/)
       late.pause()
       const other = start({ MIGRATIONS })

@@ -54,7 +54,7 @@ describe('@WithLock', () => {
   }
 
   it('lets one call run at a time, on all instances, and stops one that lost its lock', async () => {
-    const [one, two] = await Promise.all([startServer(800), startServer(60_000)])
+    const [one, two] = await Promise.all([startServer(2_000), startServer(60_000)])
     const answers = await Promise.all([one.pay('1'), one.pay('1'), one.pay('2')])
     expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 200, 409])
     expect(answers[2].status).toBe(200)
@@ -71,7 +71,7 @@ describe('@WithLock', () => {
   })
 
   it('finishes what runs when it is told to stop, and releases the lock long before its lease ends', async () => {
-    const { script, pay } = await startServer(1500)
+    const { script, pay } = await startServer(3000)
     const locks = closing(new LockManager({ redis: { url: redis.url, replicas: 0 } }))
     const answer = pay('3')
     await line(script, /paying 3/)
@@ -79,15 +79,17 @@ describe('@WithLock', () => {
     await sleep(100)
     expect(await locks.tryAcquire('invoice:3')).toBeNull()
     expect((await answer).status).toBe(200)
-    await eventually('it is free', () => locks.tryAcquire('invoice:3'), 2000)
+    await eventually('it is free', () => locks.tryAcquire('invoice:3'), 3000)
     expect(await end).toMatchObject({ signal: 'SIGTERM', stderr: '' })
   })
 })
 
 describe('@CronOnce', () => {
   it('runs each tick on one instance, and finishes the job that runs when it is told to stop', async () => {
-    const everyMs = 4000
+    const everyMs = 6000
     const env = { EVERY_SECONDS: String(everyMs / 1000), WORK_MS: '800' }
+    // It is behind by more than the job takes. If it stalls for another second and a half, it is still within
+    // the three seconds for which the lock is held.
     const late = hasWallClock ? wallClock(-1200).env : {}
     const together = [{}, late].map((clock) => start('scheduler', { ...env, ...clock }))
     // Runs each tick, too, because its lock is in another database.
@@ -96,18 +98,33 @@ describe('@CronOnce', () => {
     await Promise.all(all.map((script) => line(script, /scheduled$/)))
     const begun = (scripts: Script[]) => scripts.flatMap((script) => lines(script, /sending with token \d+$/))
 
-    const tick = Math.ceil((Date.now() + 500) / everyMs) * everyMs
-    await sleep(tick - 100 - Date.now())
-    const [before, beforeApart] = [begun(together).length, begun([apart]).length]
-    await sleep(tick + 2500 - Date.now()) // The late one has had its tick.
-    expect(begun([apart])).toHaveLength(beforeApart + 1)
-    expect(begun(together)).toHaveLength(before + 1)
+    // The late one has had its tick, and the next one has not begun.
+    const isBetween = () => Date.now() % everyMs > 2800 && Date.now() % everyMs < everyMs - 200
+    /** What has begun until after a tick. */
+    const counts = async (after = 0): Promise<{ tick: number; together: number; apart: number }> => {
+      for (;;) {
+        const begin = isBetween()
+        await sleep(50) // What they have printed is read.
+        const found = { together: begun(together).length, apart: begun([apart]).length }
+        const tick = Math.floor(Date.now() / everyMs)
+        if (begin && isBetween() && tick > after) return { tick, ...found }
+      }
+    }
+    const before = await counts()
+    const after = await counts(before.tick)
+    const ticks = after.tick - before.tick
+    expect(after.apart - before.apart).toBe(ticks)
+    expect(after.together - before.together).toBe(ticks)
 
     const running = await eventually('a job runs', () =>
       together.find((script) => begun([script]).length > lines(script, /sent$/).length),
     )
     const ends = await Promise.all(all.map((script) => script.kill('SIGTERM')))
-    expect(ends).toMatchObject(all.map(() => ({ signal: 'SIGTERM', stderr: '' })))
+    for (const { signal, stderr } of ends) {
+      // On a busy machine it warns of a tick that comes late.
+      const errors = stderr.replaceAll(/.*Missed execution deadline.*\n/g, '')
+      expect({ signal, errors }).toEqual({ signal: 'SIGTERM', errors: '' })
+    }
     expect(lines(running, /sent$/)).toHaveLength(begun([running]).length)
   })
 })

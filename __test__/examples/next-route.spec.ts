@@ -40,7 +40,7 @@ it.skipIf(onBun)('locks across reloads, with one manager', async () => {
   const port = await freePort()
   const next = startExample('node_modules/next/dist/bin/next', {
     args: ['dev', folder, '-p', String(port), '-H', '127.0.0.1'],
-    env: { REDIS_URL: redis.url, WORK_MS: '500', NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: undefined },
+    env: { REDIS_URL: redis.url, WORK_MS: '2000', NEXT_TELEMETRY_DISABLED: '1', NODE_ENV: undefined },
   })
   onCleanup(() => next.kill('SIGTERM')) // Unlike SIGKILL, it ends the process of the server, too.
   await line(next, /Ready in/)

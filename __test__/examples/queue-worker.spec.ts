@@ -46,11 +46,11 @@ const overlap = (a: Entry, b: Entry) => a.from < b.to && b.from < a.to
 it('runs the jobs of a customer one after the other, and those of others beside them', async () => {
   const workers = await Promise.all([startWorker(200), startWorker(200)])
   // More jobs of alice than the two workers have slots.
-  await enqueue(...Array.from({ length: 12 }, () => 'alice'), 'bob', 'bob', 'bob')
-  const done = async () => (await ledger('alice')).length === 12 && (await ledger('bob')).length === 3
-  await eventually('all jobs are done', done, 20_000)
+  await enqueue(...Array.from({ length: 18 }, () => 'alice'), 'bob', 'bob', 'bob')
+  const done = async () => (await ledger('alice')).length === 18 && (await ledger('bob')).length === 3
+  await eventually('all jobs are done', done, 40_000)
   const [alice, bob] = [await ledger('alice'), await ledger('bob')]
-  expect(new Set([...alice, ...bob].map(({ job }) => job)).size).toBe(15)
+  expect(new Set([...alice, ...bob].map(({ job }) => job)).size).toBe(21)
   for (const jobs of [alice, bob]) {
     const ordered = jobs.toSorted((a, b) => a.from - b.from)
     for (const [index, job] of ordered.slice(1).entries()) {
@@ -66,7 +66,7 @@ it('runs the jobs of a customer one after the other, and those of others beside 
 })
 
 it('ends a job that lost its lock, refuses the write of one that does not know it, and tries both again', async () => {
-  const worker = await startWorker(3_000)
+  const worker = await startWorker(5_000)
   const locks = closing(new LockManager({ redis: { url: redis.url, replicas: 0 } }))
   const guard = redisGuard({ client: await clients.ioredis!(redis.port) })
   await enqueue('alice', 'bob')

@@ -18,7 +18,7 @@ const url = process.env.REDIS_URL ?? 'redis://127.0.0.1:6379'
 const locks = new LockManager({ redis: { url, replicas: Number(process.env.REDIS_REPLICAS ?? 0) } })
 
 try {
-  await locks.withLock(`document:${id}`, { ttlMs: 2_000 }, async (lock) => {
+  await locks.withLock(`document:${id}`, { ttlMs: 4_000 }, async (lock) => {
     const response = await fencedFetch(lock, `${service}/documents/${id}`, {
       method: 'PUT',
       headers: { 'Content-Type': 'text/plain' },
