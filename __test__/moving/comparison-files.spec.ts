@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { expect, it } from 'vitest'
 
 import { closing, rejection } from '../fixtures/locks'
-import { sleep, tempDir } from '../fixtures/temp'
+import { eventually, sleep, tempDir } from '../fixtures/temp'
 import { load, startPeer } from './support'
 
 const lockfile = load('proper-lockfile')
@@ -81,9 +81,9 @@ it('a lock that is lost ends the process by default; with fencelock it does not'
 
   const { local } = files()
   const locks = ours(local)
-  const { signal } = await locks.acquireLocal('x', { ttlMs: 500, renew: true })
+  const { signal } = await locks.acquireLocal('x', { ttlMs: 3_000, renew: true })
   await locks.forceRelease('x')
-  await new Promise((resolve) => signal.addEventListener('abort', resolve))
+  await eventually('the signal aborts', () => signal.aborted)
   expect(signal.reason).toMatchObject({ code: 'LOCK_LOST' })
   expect(await theirs.ended).toMatchObject({ code: 1, stderr: expect.stringContaining('ECOMPROMISED') })
 })
@@ -93,15 +93,15 @@ it('a blocked event loop makes a lock stale; fencelock renews it', async () => {
   const holder = startPeer(
     `const { default: lockfile } = await import('proper-lockfile')
      await lockfile.lock(${JSON.stringify(file)}, { stale: 2000 })
-     ${keeping(local, '{ ttlMs: 2000, renew: true }')}
+     ${keeping(local, '{ ttlMs: 3000, renew: true }')}
      say('held')
-     const end = Date.now() + 5000
+     const end = Date.now() + 10_000
      while (Date.now() < end);
      process.exit()`,
     '',
   )
   await holder.next()
-  await sleep(3000)
+  await sleep(4000)
   const options = { stale: 2000, onCompromised: () => undefined }
   const release = await lockfile.lock(file, options)
   expect(await ours(local).tryAcquireLocal('x')).toBeNull()

@@ -46,7 +46,7 @@ describe('a bridge excludes the old version and the new one, which do not exclud
 })
 
 describe('the work under a bridge', () => {
-  const short = { '10_000': '1_000' }
+  const short = { '10_000': '2_500' }
   const redlock5: Move = { page: 'from-redlock.md', library: 'redlock-5', to: 'strong', replace: short }
   const redlock4: Move = { ...redlock5, library: 'redlock-4' }
   const setNx: Move = { page: 'from-set-nx.md', library: 'set-nx', to: 'strong', replace: short }

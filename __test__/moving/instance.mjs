@@ -38,7 +38,8 @@ async function insist(work) {
 
 const hold = async ({ token, signal }) => {
   say({ inside: true, token: token !== undefined })
-  signal.addEventListener('abort', () => say('aborted'))
+  if (signal.aborted) say('aborted')
+  else signal.addEventListener('abort', () => say('aborted'))
   await new Promise((resolve) => (leave = resolve))
 }
 

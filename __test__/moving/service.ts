@@ -79,7 +79,8 @@ export async function service(move: Move, { single, several, nodes }: Servers): 
     writeFileSync(join(folder, 'lock.js'), edit(code.code))
     writeFileSync(join(folder, 'locks.js'), edit(locks.code))
     copyFileSync(join(root, '__test__/moving/instance.mjs'), join(folder, 'instance.mjs'))
-    const script = startScript(join(folder, 'instance.mjs'), { cwd: folder, env, args: [counter, counter] })
+    const options = { cwd: folder, env, args: [counter, counter], limitMs: 60_000 }
+    const script = startScript(join(folder, 'instance.mjs'), options)
     started.push(script)
     expect(await script.next()).toBe('ready')
     return script
