@@ -27,20 +27,24 @@ describe.skipIf(process.platform !== 'linux')('the delaying proxy', () => {
 
   it('delays both directions, never by less, and can be moved', async () => {
     const { proxy, client } = await start()
+    let sent = 0
     for (const delay of [0.3, 5, 0.3]) {
       await proxy.setDelay(delay)
-      const times = []
-      for (let i = 0; i < 20; i++) {
+      // The best of them is late only by what waking three processes takes, which may need more of them while
+      // the machine is busy.
+      const [limit, end] = [2 * delay + 1, performance.now() + 5_000]
+      let best = Infinity
+      for (let i = 0; i < 20 || (best >= limit && performance.now() < end); i++) {
         const begin = performance.now()
         await client.cmd('PING')
-        times.push(performance.now() - begin)
+        best = Math.min(best, performance.now() - begin)
+        sent++
       }
-      expect(Math.min(...times)).toBeGreaterThanOrEqual(2 * delay)
-      // The best of them is late only by what waking three processes takes.
-      expect(Math.min(...times)).toBeLessThan(2 * delay + 1)
+      expect(best).toBeGreaterThanOrEqual(2 * delay)
+      expect(best).toBeLessThan(limit)
     }
     const { pieces, p50, max } = await proxy.late()
-    expect(pieces).toBe(120)
+    expect(pieces).toBe(2 * sent)
     expect(p50).toBeLessThanOrEqual(max)
     expect(await proxy.late()).toMatchObject({ pieces: 0, max: 0 })
   })
@@ -51,9 +55,10 @@ describe.skipIf(process.platform !== 'linux')('the delaying proxy', () => {
     const texts = Array.from({ length: 20 }, (_, index) => String(index).repeat(50_000))
     expect(await Promise.all(texts.map((text) => client.cmd('ECHO', text)))).toEqual(texts)
     const count = async () => Number((await server.info('clients')).connected_clients)
-    const before = await count()
+    // One of them is that which asks; those of the test before may still be there.
+    await eventually('there are two clients', async () => (await count()) === 2)
     client.close()
-    await eventually('the server has noticed', async () => (await count()) === before - 1)
+    await eventually('the server has noticed', async () => (await count()) === 1)
   })
 })
 
