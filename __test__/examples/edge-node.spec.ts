@@ -91,6 +91,21 @@ it.each([
   expect(readdirSync(folder).filter((name) => name.endsWith('.ndjson'))).toEqual([])
 })
 
+it('goes on after a whole reading when it was killed within one', async () => {
+  const folder = tempDir()
+  const file = join(folder, 'readings.ndjson')
+  writeFileSync(file, '{"id":8}\n{"id":9,')
+  const service = startExample('edge-node/index.mjs', { env: { DATA_DIR: folder } })
+  await line(service, /^reading$/)
+  const ids = () =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .slice(0, -1)
+      .map((entry) => (JSON.parse(entry) as { id: number }).id)
+  await eventually('there is a new reading', () => ids().length > 1)
+  expect(ids().slice(0, 2)).toEqual([8, 1])
+})
+
 it('stops between two readings', async () => {
   const service = startExample('edge-node/index.mjs', { env: { DATA_DIR: tempDir() } })
   await line(service, /^reading$/)

@@ -13,12 +13,13 @@
 // and run them as users that may write to it. A network file system is refused.
 
 import { LockManager } from 'fencelock'
-import { appendFile } from 'node:fs/promises'
+import { appendFile, readFile, truncate } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 // Absolute: every process has to mean the same file, wherever it is started.
 const folder = process.env.DATA_DIR ?? '/data'
+const file = join(folder, 'readings.ndjson')
 const locks = new LockManager({ local: join(folder, 'locks.sqlite') })
 
 // A folder that is missing or read-only is an error now. The warnings tell of a file system that is not a
@@ -30,13 +31,24 @@ for (const warning of (await locks.describe()).warnings) console.warn(warning)
 const stop = new AbortController()
 process.once('SIGTERM', () => stop.abort())
 
+// A service that was killed while it wrote may have left a part of a line, which the next one would continue.
+await locks.withLock('readings', dropPartOfLine)
+
 console.log('reading')
 for (let id = 1; !stop.signal.aborted; id++) {
   const reading = { id, at: new Date().toISOString(), celsius: 20 + Math.random() }
-  await locks.withLock('readings', () =>
-    appendFile(join(folder, 'readings.ndjson'), `${JSON.stringify(reading)}\n`),
-  )
+  await locks.withLock('readings', () => appendFile(file, `${JSON.stringify(reading)}\n`))
   await sleep(20, undefined, { signal: stop.signal }).catch(() => undefined)
 }
 await locks.close()
 console.log('stopped')
+
+async function dropPartOfLine() {
+  try {
+    const bytes = await readFile(file)
+    await truncate(file, bytes.lastIndexOf('\n') + 1)
+  } catch (error) {
+    // There is no file after it was shipped.
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') throw error
+  }
+}
