@@ -7,7 +7,7 @@ import { keysWithoutTtl } from '../../fixtures/history/keys'
 import { closing, rejection } from '../../fixtures/locks'
 import { slotOf, startRedisCluster, type RedisCluster } from '../../fixtures/servers/cluster'
 import { onProducts, valkeyProgram } from '../../fixtures/servers/products'
-import { sleep } from '../../fixtures/temp'
+import { eventually, sleep } from '../../fixtures/temp'
 import { lockKey } from '../support'
 
 function managerOf(cluster: RedisCluster, replicas: number): LockManager {
@@ -37,14 +37,20 @@ test('a shard fails over', { timeout: 60_000 }, async () => {
     const locks = managerOf(cluster, 1)
     const history = new History({ limitMs: 10_000 })
     const failed = await cluster.ownerOf(lockKey('held'))
-    const held = await locks.acquireStrong('held', { ttlMs: 30_000, renew: true, ackTimeoutMs: 1000 })
+    const held = await locks.acquireStrong('held', { ttlMs: 30_000, renew: true, ackTimeoutMs: 2000 })
     const stop = load(locks, history)
     await sleep(300)
     await failed.kill()
     await sleep(6000)
     await stop()
     expect(held.held).toBe(true)
-    expect((await locks.inspect('held', { strategy: 'strong' }))?.token).toBe(held.token)
+    const looked = await eventually('it is looked up', () =>
+      locks.inspect('held', { strategy: 'strong' }).then(
+        (info) => ({ info }),
+        () => undefined,
+      ),
+    )
+    expect(looked.info?.token).toBe(held.token)
     const { violations, outcomes } = history.check()
     console.log(`${name}:`, JSON.stringify(outcomes))
     expect(violations).toEqual([])
@@ -61,7 +67,7 @@ test('slots move key by key', { timeout: 60_000 }, async () => {
     const source = await cluster.ownerOf(slot)
     const target = (await cluster.primaries()).find((node) => node !== source)!
     const stop = load(locks, history)
-    const held = await locks.acquireStrong('{moving}:held', { ttlMs: 2000, renew: true })
+    const held = await locks.acquireStrong('{moving}:held', { ttlMs: 5000, renew: true })
     const freed = await locks.acquireStrong('{moving}:freed')
     const migration = await cluster.migrate(slot, target)
     await migration.begin()
@@ -70,8 +76,8 @@ test('slots move key by key', { timeout: 60_000 }, async () => {
     expect(refused.code).toBe('BACKEND_UNAVAILABLE')
     expect(refused.message).toContain(`slot ${slot}`)
     expect(await freed.release()).toBe(true)
-    const waiting = locks.acquireStrong('{moving}:waited', { waitMs: 10_000 })
-    await sleep(2500)
+    const waiting = locks.acquireStrong('{moving}:waited', { waitMs: 20_000 })
+    await sleep(5500)
     expect(held.held ? null : held.signal.reason, 'it is renewed meanwhile').toBeNull()
     await migration.finish()
     await (await waiting).release()
@@ -87,7 +93,7 @@ test('a shard is handed over, and no call takes long', { timeout: 60_000 }, asyn
     const cluster = await startRedisCluster({ program, primaries: 2 })
     const locks = managerOf(cluster, 1)
     const history = new History({ limitMs: 5000 })
-    const held = await locks.acquireStrong('held', { ttlMs: 3000, renew: true, ackTimeoutMs: 1000 })
+    const held = await locks.acquireStrong('held', { ttlMs: 6000, renew: true, ackTimeoutMs: 2000 })
     const [replica] = await cluster.replicasOf(await cluster.ownerOf(lockKey('held')))
     const stop = load(locks, history)
     await sleep(300)
@@ -108,13 +114,13 @@ test.runIf(valkeyProgram !== undefined)('slots move at once', { timeout: 60_000 
   const cluster = await startRedisCluster({ program: valkeyProgram, primaries: 2, replicas: 0 })
   const locks = managerOf(cluster, 0)
   const history = new History({ limitMs: 5000 })
-  const held = await locks.acquireStrong('held', { ttlMs: 2000, renew: true })
+  const held = await locks.acquireStrong('held', { ttlMs: 4500, renew: true })
   const slot = slotOf(lockKey('held'))
   const source = await cluster.ownerOf(slot)
   const target = cluster.nodes.find((node) => node !== source)!
   const stop = load(locks, history)
   await cluster.moveSlotsAtomically(slot < 8192 ? [0, 8191] : [8192, 16_383], target)
-  await sleep(2500)
+  await sleep(5000)
   await stop()
   expect(held.held, 'it was renewed where it is now').toBe(true)
   expect(await held.release()).toBe(true)

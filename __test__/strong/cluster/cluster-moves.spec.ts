@@ -34,7 +34,7 @@ test('a lock is handed over where its slot is now', { timeout: 60_000 }, async (
   await onProducts(async (product) => {
     const cluster = await startRedisCluster({ program: product.program, replicas: 0 })
     const [holder, other] = [managerOf(cluster), managerOf(cluster)]
-    let took = 0
+    const took: number[] = []
     for (let round = 0; round < rounds; round++) {
       const resource = unique()
       const lock = await holder.acquireStrong(resource, { ttlMs: 60_000 })
@@ -45,12 +45,12 @@ test('a lock is handed over where its slot is now', { timeout: 60_000 }, async (
       const began = performance.now()
       expect(await lock.release()).toBe(true)
       const next = await waiting
-      took += performance.now() - began
+      took.push(performance.now() - began)
       expect(next.token).toBeGreaterThan(lock.token)
       expect(await next.release()).toBe(true)
     }
-    // Without a wake-up a waiter attempts once a second.
-    expect(took / rounds).toBeLessThan(400)
+    // Without a wake-up a waiter attempts once a second. A busy machine may delay one.
+    expect(took.toSorted((a, b) => a - b).at(-2)).toBeLessThan(400)
   })
 })
 

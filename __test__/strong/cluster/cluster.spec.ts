@@ -7,7 +7,7 @@ import { closing, rejection, unique } from '../../fixtures/locks'
 import { slotOf, startRedisCluster, type RedisCluster } from '../../fixtures/servers/cluster'
 import { onProducts } from '../../fixtures/servers/products'
 import { eventually } from '../../fixtures/temp'
-import { lockKey } from '../support'
+import { lockKey, patient } from '../support'
 
 /** A new resource in each shard. */
 async function resourcesOf(cluster: RedisCluster): Promise<string[]> {
@@ -21,18 +21,18 @@ async function resourcesOf(cluster: RedisCluster): Promise<string[]> {
 }
 
 function managerOf(redis: RedisOptions | string): LockManager {
-  return closing(new LockManager({ redis }))
+  return closing(new LockManager({ redis, defaults: patient }))
 }
 
 /** All operations on one resource. */
 async function useAll(locks: LockManager, resource: string): Promise<void> {
-  const given = await locks.acquireStrong(resource, { ttlMs: 5000 })
+  const given = await locks.acquireStrong(resource, { ttlMs: 10_000 })
   const ticket = await given.handOver()
   const lock = await locks.adopt(ticket)
   expect(lock.token).toBeGreaterThan(given.token)
   expect(await rejection(locks.adopt(ticket))).toMatchObject({ code: 'LOCK_LOST' })
   expect(await locks.tryAcquireStrong(resource)).toBeNull()
-  await lock.extend(20_000)
+  await lock.extend(30_000)
   expect(lock.remainingMs).toBeGreaterThan(15_000)
   expect(await locks.inspect(resource, { strategy: 'strong' })).toMatchObject({
     owner: lock.owner,

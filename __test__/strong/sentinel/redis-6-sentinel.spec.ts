@@ -11,11 +11,11 @@ import { scriptsAreDone } from '../support'
 test.runIf(redis6Program !== undefined)('locks outlive a failover', { timeout: 60_000 }, async () => {
   const deployment = await startSentinel({ program: redis6Program })
   const { sentinelUrls: sentinels, name } = deployment
-  const defaults = { acks: 1, ackTimeoutMs: 1000 }
+  const defaults = { acks: 1, ackTimeoutMs: 2000 }
   const locks = closing(new LockManager({ redis: { sentinels, name, replicas: 2 }, defaults }))
   const [kept, renewed] = [
     await locks.acquireStrong(unique(), { ttlMs: 60_000, acks: 2 }),
-    await locks.acquireStrong(unique(), { ttlMs: 10_000, renew: true }),
+    await locks.acquireStrong(unique(), { ttlMs: 15_000, renew: true }),
   ]
   expect(kept.acks).toEqual({ required: 2, received: 2 })
   expect(await locks.tryAcquireStrong(kept.resource)).toBeNull()
@@ -28,14 +28,14 @@ test.runIf(redis6Program !== undefined)('locks outlive a failover', { timeout: 6
   const promoted = await deployment.agree((primary) => primary !== old)
   await promoted.waitForReplicas(1)
   const free = () => locks.acquireStrong(unique()).catch(() => undefined)
-  const fresh = await eventually('locks are granted', free, 5000)
+  const fresh = await eventually('locks are granted', free)
   expect(await fresh.release()).toBe(true)
   expect(await locks.inspect(kept.resource)).toMatchObject({ owner: kept.owner, token: kept.token })
   expect(await kept.release()).toBe(true)
   const next = await waiting
   expect(next.token).toBeGreaterThan(kept.token)
   expect(await next.release()).toBe(true)
-  await eventually('it is renewed', () => renewed.remainingMs > 8000, 10_000)
+  await eventually('it is renewed', () => renewed.remainingMs > 12_000)
   expect(await locks.inspect(renewed.resource)).toMatchObject({ owner: renewed.owner })
   expect(await renewed.release()).toBe(true)
 })

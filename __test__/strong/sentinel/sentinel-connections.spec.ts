@@ -17,7 +17,7 @@ interface Failure {
 const managerFor = (redis: string | RedisOptions): LockManager => closing(new LockManager({ redis }))
 
 async function grants(redis: string | RedisOptions): Promise<void> {
-  const lock = await managerFor(redis).acquireStrong(unique(), { ackTimeoutMs: 1000 })
+  const lock = await managerFor(redis).acquireStrong(unique(), { ackTimeoutMs: 2000 })
   expect(lock.acks).toEqual({ required: 1, received: 1 })
   expect(await lock.release()).toBe(true)
 }

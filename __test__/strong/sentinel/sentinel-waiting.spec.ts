@@ -9,13 +9,13 @@ import { queueKey, scriptsAreDone } from '../support'
 import { managerOf } from './sentinel-load'
 
 /** Waiters find a lock free this soon, also if nothing announces it. */
-const soonMs = 2000
+const soonMs = 4000
 
 test('after kill -9 of the primary, those who wait are granted the lock once the new one has it free', async () => {
   const deployment = await startSentinel({ failoverTimeoutMs: 5000 })
   const [holder, first, second] = [0, 1, 2].map(() => managerOf(deployment))
   const primary = await deployment.primary()
-  const held = await holder!.acquireStrong(unique(), { ttlMs: 60_000, acks: 'all', ackTimeoutMs: 1000 })
+  const held = await holder!.acquireStrong(unique(), { ttlMs: 60_000, acks: 'all', ackTimeoutMs: 2000 })
   const waiting = { waitMs: 30_000, ttlMs: 60_000 }
   const plain = first!.acquireStrong(held.resource, waiting)
   const fair = second!.acquireStrong(held.resource, { ...waiting, fair: true })
@@ -52,7 +52,7 @@ describe('while nothing can be reached', () => {
     const connectTimeoutMs = 20_000
     const options = {
       redis: { sentinels, name, connectTimeoutMs },
-      defaults: { acks: 1, ackTimeoutMs: 1000 },
+      defaults: { acks: 1, ackTimeoutMs: 2000 },
     }
     const [known, fresh] = [0, 1].map(() => closing(new LockManager(options)))
     await (await known!.acquireStrong(unique())).release()
@@ -80,12 +80,12 @@ describe('while nothing can be reached', () => {
   test('without Sentinels the last primary goes on', async () => {
     const deployment = await startSentinel({ replicas: 1, sentinels: 1 })
     const locks = managerOf(deployment)
-    await (await locks.acquireStrong(unique(), { ackTimeoutMs: 1000 })).release()
+    await (await locks.acquireStrong(unique(), { ttlMs: 10_000, ackTimeoutMs: 2000 })).release()
     await Promise.all(deployment.sentinels.map((each) => each.kill()))
     const primary = await deployment.primary()
     await primary.cmd('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
     const lock = await eventually('a lock is granted', () =>
-      locks.acquireStrong(unique(), { ackTimeoutMs: 1000 }).catch(() => undefined),
+      locks.acquireStrong(unique(), { ttlMs: 10_000, ackTimeoutMs: 2000 }).catch(() => undefined),
     )
     expect(lock.acks).toEqual({ required: 1, received: 1 })
   })

@@ -15,9 +15,9 @@ const rounds = Number(process.env.FENCELOCK_FAILOVER_ROUNDS ?? 1)
 const timeout = 60_000 + rounds * 60_000
 /**
  * Grants resume this soon after a Sentinel tells the new primary and it has as many replicas as they need.
- * The aim is 200 ms; the rest is for a busy machine.
+ * The aim is 200 ms; the rest is for a busy machine, which may stand still for a second and a half.
  */
-const limitMs = 1000
+const limitMs = 2500
 
 interface Fault {
   name: string
@@ -94,10 +94,12 @@ async function failOver(deployment: SentinelDeployment, fault: Fault, load: Load
 async function needsBothReplicas(deployment: SentinelDeployment, fault: Fault): Promise<number> {
   const locks = managerOf(deployment)
   const all = { acks: 'all', ackTimeoutMs: 300 } as const
-  expect(await rejection(locks.acquireStrong(unique(), all))).toMatchObject({
-    code: 'INSUFFICIENT_REPLICAS',
-    required: 2,
+  const refused = await eventually('it is refused', async () => {
+    const error = await rejection<LockError>(locks.acquireStrong(unique(), all))
+    // A server that stands still for longer than a command may take.
+    return error.code !== 'OUTCOME_UNKNOWN' && error
   })
+  expect(refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2 })
   const attempts = attemptsUntilGranted(locks, all)
   await fault.mend(deployment)
   await (await deployment.primary()).waitForReplicas(2)
