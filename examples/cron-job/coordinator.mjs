@@ -50,10 +50,10 @@ schedule(
   },
   { name: 'send-reminders', distributed: true, distributedLease: 30_000 },
 )
+process.once('SIGTERM', () => void stop())
 console.log('scheduled')
 
 async function stop() {
   await shutdown() // No more ticks; waits for the one that runs, for 5 seconds at most.
   await locks.close()
 }
-process.once('SIGTERM', () => void stop())

@@ -35,6 +35,7 @@ schedule(`*/${everySeconds} * * * * *`, async ({ dateLocalIso }) => {
     await lock[Symbol.asyncDispose]() // releases, and never rejects: the reminders were sent
   }
 })
+process.once('SIGTERM', () => void stop())
 console.log('scheduled')
 
 /**
@@ -51,4 +52,3 @@ async function stop() {
   await shutdown() // No more ticks; waits for the one that runs, for 5 seconds at most.
   await locks.close()
 }
-process.once('SIGTERM', () => void stop())

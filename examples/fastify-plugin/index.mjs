@@ -45,10 +45,10 @@ fastify.addHook('onSend', async (_request, reply) => {
   if (stopping) reply.header('connection', 'close')
 })
 
-console.log(`listening on ${await fastify.listen({ port: Number(process.env.PORT ?? 3000) })}`)
-
+const address = await fastify.listen({ port: Number(process.env.PORT ?? 3000) })
 process.once('SIGTERM', () => {
   // A client that keeps its connection open would keep the server open, too, until that times out.
   stopping = true
   void fastify.close()
 })
+console.log(`listening on ${address}`)

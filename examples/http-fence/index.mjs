@@ -43,11 +43,12 @@ fastify.addHook('onSend', async (_request, reply) => {
   if (stopping) reply.header('connection', 'close')
 })
 
-console.log(`listening on ${await fastify.listen({ port: Number(process.env.PORT ?? 8080) })}`)
+const address = await fastify.listen({ port: Number(process.env.PORT ?? 8080) })
+process.once('SIGTERM', () => void stop())
+console.log(`listening on ${address}`)
 
 async function stop() {
   stopping = true
   await fastify.close()
   client.disconnect()
 }
-process.once('SIGTERM', () => void stop())

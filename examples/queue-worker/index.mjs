@@ -54,6 +54,7 @@ const worker = new Worker(
 worker.on('failed', (job, error) => console.log(`job ${job?.id} failed: ${error.message}`))
 worker.on('error', (error) => console.error(error))
 await worker.waitUntilReady()
+process.once('SIGTERM', () => void stop())
 console.log('working')
 
 /**
@@ -77,4 +78,3 @@ async function stop() {
   await locks.close()
   client.disconnect()
 }
-process.once('SIGTERM', () => void stop())

@@ -129,7 +129,9 @@ await locks.withLock('webhook:tables', async () => {
     'CREATE TABLE IF NOT EXISTS webhook_answer (event text PRIMARY KEY, answer jsonb NOT NULL)',
   )
 })
-console.log(`listening on ${await fastify.listen({ port: Number(process.env.PORT ?? 8080) })}`)
+const address = await fastify.listen({ port: Number(process.env.PORT ?? 8080) })
+process.once('SIGTERM', () => void stop())
+console.log(`listening on ${address}`)
 
 async function stop() {
   stopping = true
@@ -137,4 +139,3 @@ async function stop() {
   await locks.close()
   await pool.end()
 }
-process.once('SIGTERM', () => void stop())
