@@ -253,6 +253,6 @@ describe.each(Object.keys(frameworks))('on %s', (name) => {
   })
 })
 
-it('works as the documents show it', async () => {
+it('works as the documents show it', { timeout: 120_000 }, async () => {
   await runExamples('http', (await startRedis()).url)
 })

@@ -43,8 +43,19 @@ async function write({ resource, token, owner }, value) {
   else await client.direct(text)
 }
 
+/** A machine that stalls may grant it when its short lease has already ended: then it is granted again. */
+async function acquire() {
+  for (;;) {
+    try {
+      return await locks.acquireLocal(task.id, { ttlMs: task.ttlMs, waitMs: 10_000 })
+    } catch (error) {
+      if (!(error instanceof LockLostError)) throw error
+    }
+  }
+}
+
 async function sleeper() {
-  const lock = await locks.acquireLocal(task.id, { ttlMs: task.ttlMs })
+  const lock = await acquire()
   const value = await read(task.id)
   say({ has: String(lock.token), value })
   for await (const _ of createInterface({ input: process.stdin })) break

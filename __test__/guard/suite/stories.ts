@@ -9,6 +9,10 @@ import { startScript } from '../../fixtures/processes/processes'
 import { root, tempDir } from '../../fixtures/temp'
 import { prepare, row, setTo, valueOf, type Subject } from './subject'
 
+/** For processes to start, and for all of their work: far longer than that takes, but machines are busy. */
+const startMs = 60_000
+const limitMs = 300_000
+
 export function storySuite(subject: Subject, writes: number): void {
   let client: Client
   let guard: any
@@ -19,30 +23,31 @@ export function storySuite(subject: Subject, writes: number): void {
   const child = (task: object) =>
     startScript(join(root, '__test__/guard/suite/child.mjs'), {
       args: [JSON.stringify({ client: subject.client, server: subject.server(), ...task })],
-      limitMs: 110_000,
+      limitMs,
     })
 
-  it('8 processes create the table at once', async () => {
+  it('8 processes create the table at once', { timeout: 2 * startMs }, async () => {
     const table = unique('t').slice(0, 30)
     const processes = Array.from({ length: 8 }, () =>
       child({ does: 'migrator', table, locks: join(tempDir(), 'locks.sqlite') }),
     )
-    await Promise.all(processes.map((one) => one.next()))
+    await Promise.all(processes.map((one) => one.next(startMs)))
     for (const one of processes) one.tell('go')
     for (const one of processes) {
-      expect(await one.next()).toBe('migrated')
+      expect(await one.next(startMs)).toBe('migrated')
       one.hangUp()
       expect(await one.ended).toMatchObject({ code: 0, stderr: '' })
     }
     expect(await client.guard({ table }).highWater('a')).toBe(5n)
   })
 
+  const stopping = { timeout: 2 * startMs }
   /** A takes the lock and reads, is stopped beyond its lease; B takes it and writes 100; A goes on. */
   async function staleWriter(guarded: boolean): Promise<{ said: any; value: number; tokens: bigint[] }> {
     const id = await row(client)
     const path = join(tempDir(), 'locks.sqlite')
     const a = child({ does: 'sleeper', id, locks: path, guarded, ttlMs: 200 })
-    const { has } = await a.next<{ has: string }>()
+    const { has } = await a.next<{ has: string }>(startMs)
     await a.pauseBetweenWrites()
     const locks = closing(new LockManager({ local: path }))
     const b = await locks.acquireLocal(id, { waitMs: 10_000, ttlMs: 60_000 })
@@ -51,13 +56,13 @@ export function storySuite(subject: Subject, writes: number): void {
     else await client.direct(setTo(id, 100))
     a.resume()
     a.tell('write')
-    const said = await a.next()
+    const said = await a.next(startMs)
     a.hangUp()
     expect((await a.ended).code).toBe(0)
     return { said, value: await valueOf(client, id), tokens: [BigInt(has), b.token] }
   }
 
-  it('a stopped holder wakes up and is rejected; the next one’s write remains', async () => {
+  it('a stopped holder wakes up and is rejected; the next one’s write remains', stopping, async () => {
     const { said, value, tokens } = await staleWriter(true)
     expect(said.refused).toMatchObject({
       code: 'STALE_TOKEN',
@@ -67,7 +72,7 @@ export function storySuite(subject: Subject, writes: number): void {
     expect(value).toBe(100)
   })
 
-  it('the same without a guard: the update of the next holder is lost', async () => {
+  it('the same without a guard: the update of the next holder is lost', stopping, async () => {
     const { said, value } = await staleWriter(false)
     expect(said).toEqual({ wrote: 1 })
     expect(value).toBe(1)
@@ -114,7 +119,7 @@ export function storySuite(subject: Subject, writes: number): void {
     const processes = Array.from({ length: 4 }, () => child(task))
     const counts = await Promise.all(
       processes.map(async (one) => {
-        const { written, refused } = await one.next<{ written: number; refused: number }>(110_000)
+        const { written, refused } = await one.next<{ written: number; refused: number }>(limitMs)
         one.hangUp()
         expect(await one.ended).toMatchObject({ code: 0 })
         return { written, refused }
@@ -130,7 +135,7 @@ export function storySuite(subject: Subject, writes: number): void {
 
   it(
     `16 writers in 4 processes, some of which outlive their leases: none of ${writes} writes is lost`,
-    { timeout: 120_000 },
+    { timeout: limitMs },
     async () => {
       const { written, refused, value } = await manyWriters(true, writes)
       expect(written).toBe(writes)
@@ -139,7 +144,7 @@ export function storySuite(subject: Subject, writes: number): void {
     },
   )
 
-  it('the same without a guard: some are lost', { timeout: 60_000 }, async () => {
+  it('the same without a guard: some are lost', { timeout: limitMs }, async () => {
     const { written, value } = await manyWriters(false, 800)
     expect(value).toBeLessThan(written)
   })
