@@ -21,16 +21,19 @@ async function silentServers(count: number): Promise<string[]> {
   return addresses
 }
 
+/** Nothing is given up before it is closed. */
+const limits = { connectTimeoutMs: 20_000, commandTimeoutMs: 20_000 }
+
 const deployments: [name: string, servers: number, options: (addresses: string[]) => object][] = [
-  ['strong', 1, ([at]) => ({ redis: `redis://${at}` })],
-  ['strong, with TLS', 1, ([at]) => ({ redis: { url: `rediss://${at}` } })],
+  ['strong', 1, ([at]) => ({ redis: { url: `redis://${at}`, ...limits } })],
+  ['strong, with TLS', 1, ([at]) => ({ redis: { url: `rediss://${at}`, ...limits } })],
   [
     'strong, with Sentinels',
     2,
-    (all) => ({ redis: { sentinels: all.map((at) => `redis://${at}`), name: 'x' } }),
+    (all) => ({ redis: { sentinels: all.map((at) => `redis://${at}`), name: 'x', ...limits } }),
   ],
-  ['strong, in a cluster', 2, (all) => ({ redis: { cluster: all.map((at) => `redis://${at}`) } })],
-  ['quorum', 3, (all) => ({ quorum: { nodes: all.map((at) => `redis://${at}`) } })],
+  ['strong, in a cluster', 2, (all) => ({ redis: { cluster: all.map((at) => `redis://${at}`), ...limits } })],
+  ['quorum', 3, (all) => ({ quorum: { nodes: all.map((at) => `redis://${at}`), ...limits } })],
 ]
 
 interface Told {

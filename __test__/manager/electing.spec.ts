@@ -9,7 +9,8 @@ import { startSentinel } from '../fixtures/servers/sentinel'
 import { strategies } from '../fixtures/strategies'
 import { eventually, sleep } from '../fixtures/temp'
 
-const ttlMs = 1_500
+/** A renewal may be late by a second and a half, and the lease goes on. */
+const ttlMs = 3_000
 
 /** What a candidate says. Times are of the wall clock of this host, in milliseconds. */
 interface Message {
@@ -24,13 +25,13 @@ function startCandidate(options: ManagerOptions, resource: string): Script {
     `const { LockManager } = await import('fencelock')
      const locks = new LockManager(${JSON.stringify(options)})
      let token = ''
-     const tell = (what, at = performance.timeOrigin + performance.now()) => say({ what, token, at })
+     const tell = (what, at = Date.now()) => say({ what, token, at })
      process.once('SIGTERM', () => locks.close())
      await locks.elect(${JSON.stringify(resource)}, { ttlMs: ${ttlMs} }, async (lock) => {
        token = String(lock.token)
        for (;;) {
          // It is sure of this moment: the lock is asked after it.
-         const at = performance.timeOrigin + performance.now()
+         const at = Date.now()
          if (!lock.held) return tell('loses')
          tell('leads', at)
          if (locks.closing.aborted) return tell('resigns')
@@ -66,22 +67,22 @@ function reigns(candidates: readonly Script[]) {
   return [...found.values()].toSorted((a, b) => a.from - b.from)
 }
 
-const clock = () => performance.timeOrigin + performance.now()
-
 describe.each(strategies)('$strategy leaders', ({ strategy, start }) => {
   it('follow each other, one at a time, however they end', { timeout: 90_000 }, async () => {
     const options = await start()
     const resource = unique('leader')
     const candidates = Array.from({ length: 3 }, () => startCandidate(options, resource))
     const everyone = [...candidates]
-    /** Ends, or disturbs, the leader, and returns how long it took until another one leads. */
-    const after = async (act: (leader: Script) => Promise<unknown>) => {
+    /** Ends, or disturbs, the leader, and returns how long it took until another one of these leads. */
+    const after = async (
+      act: (leader: Script) => Promise<unknown>,
+      next = (leader: Script) => candidates.filter((each) => each !== leader),
+    ) => {
       const first = await eventually('one leads', () => leaderSince(candidates, 0), 15_000)
-      const began = clock()
+      const began = Date.now()
       await act(first)
-      const others = candidates.filter((each) => each !== first)
-      await eventually('another one leads', () => leaderSince(others, began), 15_000)
-      return { first, took: clock() - began }
+      await eventually('another one leads', () => leaderSince(next(first), began), 15_000)
+      return { first, began, took: Date.now() - began }
     }
     const replace = (ended: Script) => {
       const fresh = startCandidate(options, resource)
@@ -93,7 +94,9 @@ describe.each(strategies)('$strategy leaders', ({ strategy, start }) => {
     replace(killed.first)
     const stopped = await after((leader) => leader.pauseBetweenWrites())
     stopped.first.resume()
-    await eventually('it learns that it lost', () => spoken(stopped.first).at(-1)?.what === 'loses')
+    await eventually('it learns that it lost', () =>
+      spoken(stopped.first).some(({ what, at }) => what === 'loses' && at > stopped.began),
+    )
     const deployed = await after((leader) => leader.kill('SIGTERM'))
     expect(await deployed.first.ended).toMatchObject({ code: 0, stderr: '' })
     expect(
@@ -102,7 +105,9 @@ describe.each(strategies)('$strategy leaders', ({ strategy, start }) => {
         .map(({ what }) => what),
     ).toEqual(['resigns', 'ends'])
     replace(deployed.first)
-    const forced = await after(() => closing(new LockManager(options)).forceRelease(resource))
+    // The one that loses it like this may win it back.
+    const force = () => closing(new LockManager(options)).forceRelease(resource)
+    const forced = await after(force, () => candidates)
 
     console.log(
       `${strategy}: the next leader after SIGKILL ${killed.took.toFixed(0)} ms, SIGSTOP ${stopped.took.toFixed(0)} ms, ` +
@@ -118,47 +123,53 @@ describe.each(strategies)('$strategy leaders', ({ strategy, start }) => {
       expect(token).toBeGreaterThan(all[index]!.token)
       // The forced release of a lease is the exception that it is made for.
       const before = all[index]!
-      if (before.by !== forced.first) expect(from, 'no two lead at once').toBeGreaterThan(before.to)
+      if (before.by !== forced.first) expect(from, 'no two lead at once').toBeGreaterThanOrEqual(before.to)
     }
   })
 })
 
-it('a leader is followed by another when its server fails over', { timeout: 60_000 }, async () => {
+it('a leader is followed by another when its server fails over', { timeout: 90_000 }, async () => {
   const deployment = await startSentinel({ failoverTimeoutMs: 5000 })
   const { sentinelUrls: sentinels, name } = deployment
-  const options = { redis: { sentinels, name }, defaults: { acks: 1, ackTimeoutMs: 500 } }
+  const options = { redis: { sentinels, name }, defaults: { acks: 1, ackTimeoutMs: 2_000 } }
   const resource = unique('leader')
   const candidates = Array.from({ length: 2 }, () => startCandidate(options, resource))
   const first = await eventually('one leads', () => leaderSince(candidates, 0))
   const primary = await deployment.primary()
+  // One replica has acknowledged the lease. Either may be promoted, so both have to have it.
+  const admin = await primary.connect()
+  await admin.cmd('SET', 'mark', '1')
+  expect(await admin.cmd('WAIT', 2, 10_000)).toBe(2)
+  admin.close()
   const timeline = await deployment.watch(primary)
-  const began = clock()
+  const began = Date.now()
   await primary.kill()
   await timeline.until('linked')
   timeline.stop()
   // The lease is on the new primary, or it is lost and won again.
   const lasts = () => {
     const last = spoken(first).at(-1)
-    return last?.what === 'leads' && clock() - last.at < 100 && clock() - began > 2 * ttlMs
+    return last?.what === 'leads' && Date.now() - last.at < 100 && Date.now() - began > 2 * ttlMs
   }
-  await eventually('one leads', () => lasts() || leaderSince(candidates, began) !== undefined, 20_000)
+  await eventually('one leads', () => lasts() || leaderSince(candidates, began) !== undefined, 30_000)
   const endings = await Promise.all(candidates.map((each) => each.kill('SIGTERM')))
   for (const { code } of endings) expect(code).toBe(0)
   const all = reigns(candidates)
   for (const [index, { token, from }] of all.slice(1).entries()) {
     expect(token).toBeGreaterThan(all[index]!.token)
-    expect(from, 'no two lead at once').toBeGreaterThan(all[index]!.to)
+    expect(from, 'no two lead at once').toBeGreaterThanOrEqual(all[index]!.to)
   }
 })
 
 describe('a campaign', () => {
   it('goes on after errors of the backend, and warns once of each kind', async () => {
     const server = await startRedis()
-    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0, connectTimeoutMs: 300 } }))
+    const locks = closing(new LockManager({ redis: { url: server.url, replicas: 0 } }))
     const warnings = fencelockWarnings()
     await server.kill()
     let led = 0
     const election = locks.elect(unique(), () => led++)
+    await eventually('it warns', () => warnings.length > 0)
     await sleep(1_500)
     expect(led).toBe(0)
     await server.start()
@@ -171,20 +182,24 @@ describe('a campaign', () => {
 
   it('ends while it pauses, when its signal aborts or the manager is closed', async () => {
     const server = await startRedis()
-    const options = { redis: { url: server.url, replicas: 0, connectTimeoutMs: 300 } }
+    const options = { redis: { url: server.url, replicas: 0 } }
     const [one, two] = [0, 1].map(() => closing(new LockManager(options)))
     await server.kill()
     const stop = new AbortController()
-    const elections = [
-      one!.elect(unique(), { signal: stop.signal }, () => expect.unreachable()),
-      two!.elect(unique(), () => expect.unreachable()),
-    ]
+    const { signal } = stop
+    // So many, because the rest of a pause may be short, but not that of all of them.
+    const elections = Array.from({ length: 20 }, (_, index) =>
+      index % 2 === 0
+        ? one!.elect(unique(), { signal }, () => expect.unreachable())
+        : two!.elect(unique(), () => expect.unreachable()),
+    )
+    // The pauses take between 1.6 and 3.2 seconds now.
     await sleep(3_000)
     const began = performance.now()
     stop.abort()
     void two!.close()
     await Promise.all(elections)
-    expect(performance.now() - began).toBeLessThan(1_000)
+    expect(performance.now() - began).toBeLessThan(2_000)
   })
 
   it('rejects when the server lacks what it needs', async () => {

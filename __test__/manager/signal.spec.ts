@@ -125,8 +125,8 @@ it('little stack leaves no lease without a holder', async () => {
      await new Promise((resolve) => setTimeout(resolve, 700))
      const held = []
      for (let i = 0; i < asked; i++) if (await locks.inspect('x' + i)) held.push(i)
-     const wait = await locks.acquireLocal('held')
-     const second = locks.acquireLocal('held', { signal: controller.signal, waitMs: 5_000 }).catch((error) => error)
+     globalThis.kept = await locks.acquireLocal('held', { ttlMs: 60_000 })
+     const second = locks.acquireLocal('held', { signal: controller.signal, waitMs: 20_000 }).catch((error) => error)
      await new Promise((resolve) => setTimeout(resolve, 20))
      controller.abort('enough')
      say({ asked, held, heard: await second })
