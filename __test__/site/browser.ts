@@ -5,11 +5,15 @@ import { createServer } from 'node:http'
 import { createRequire } from 'node:module'
 import { type AddressInfo } from 'node:net'
 import { extname, join } from 'node:path'
+import { vi } from 'vitest'
 
 import type axe from '../../site/node_modules/axe-core'
 import type playwright from '../../site/node_modules/playwright-core'
 import { onCleanup } from '../fixtures/cleanup'
-import { root } from '../fixtures/temp'
+import { eventually, root } from '../fixtures/temp'
+
+// On a busy machine a browser takes seconds for a page.
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 })
 
 const requirePackage = createRequire(join(root, 'site/package.json'))
 
@@ -92,6 +96,9 @@ export class Visitor {
       if (response.status() >= 400) this.complaints.push(`${path}: ${response.status()} ${response.url()}`)
     })
     await page.goto(this.#site + path, { waitUntil: 'networkidle' })
+    // Until then the page is drawn, and hears no key and no click.
+    const mounted = "Boolean(document.querySelector('#app')?.__vue_app__)"
+    await eventually('the page reacts', () => page.evaluate<boolean>(mounted))
     await picture(page, `${path.replaceAll('/', '-') || 'front'}-${scheme}-${width}`)
     return page
   }
