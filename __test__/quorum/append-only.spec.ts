@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest'
 import { allIsOnDisk, hasPowerLoss, losable, losePower } from '../fixtures/disk/power-loss'
 import { rejection, unique } from '../fixtures/locks'
 import { eventually } from '../fixtures/temp'
-import { allVote, holdersOf, managerOf, startProxiedNodes, type ProxiedNode } from './support'
+import { acquireOfAll, allVote, holdersOf, managerOf, startProxiedNodes, type ProxiedNode } from './support'
 
 /** Longer than what is done within a lease, and after a restart while a node does not vote. */
 const maxTtlMs = 4_000
@@ -41,14 +41,14 @@ async function leaseOnTwo(
   await nodes[2]!.proxy.stop()
   const [holder, other] = [managerOf(nodes, options), managerOf(nodes, options)]
   const resource = unique()
-  await (await holder.acquireQuorum(resource, { ttlMs: maxTtlMs })).release()
+  await (await acquireOfAll(holder, resource, maxTtlMs)).release()
   if (!flushes) {
     for (const { server } of nodes.slice(0, 2)) {
       await allIsOnDisk(server)
       await server.cmd('CONFIG', 'SET', 'appendfsync', 'no')
     }
   }
-  const lock = await holder.acquireQuorum(resource, { ttlMs: maxTtlMs })
+  const lock = await acquireOfAll(holder, resource, maxTtlMs)
   await nodes[2]!.proxy.start()
   return { nodes, other, lock }
 }

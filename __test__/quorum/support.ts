@@ -1,9 +1,10 @@
 /** What the specs of quorum locks share: nodes behind proxies, managers, and what nodes still have. */
-import { LockManager, type QuorumOptions } from 'fencelock'
+import { LockManager, type Lock, type QuorumOptions } from 'fencelock'
 
 import { closing } from '../fixtures/locks'
 import { startProxy, type FaultProxy } from '../fixtures/servers/proxy'
 import { startNodes, type RedisServer, type RedisServerOptions } from '../fixtures/servers/redis'
+import { inTime } from '../fixtures/stalls'
 import { eventually } from '../fixtures/temp'
 
 export const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`
@@ -53,6 +54,14 @@ export async function allVote(
     await manager.close()
     return !warnings.some((warning) => /does not vote|cannot be asked/.test(warning))
   })
+}
+
+/**
+ * Acquires a lock where only as many nodes are left as must vote: they are asked again if this process stalled,
+ * and their votes came too late.
+ */
+export function acquireOfAll(manager: LockManager, resource: string, ttlMs: number): Promise<Lock> {
+  return inTime(ttlMs / 4 - 10, () => manager.acquireQuorum(resource, { ttlMs, waitMs: 10_000 }))
 }
 
 /** The nodes that have a lease of the resource, by their place in the list. */

@@ -208,7 +208,7 @@ export const handingOverContract: Chapter = ({ isShared, manager, subject }) => 
       const [released, forced] = await Promise.all(
         [1, 2].map(() => locks.acquire(unique(), { ttlMs: 30_000 })),
       )
-      const expired = await inTime(150, () => locks.acquire(unique(), { ttlMs: 300 }))
+      const expired = await inTime(70, () => locks.acquire(unique(), { ttlMs: 300 }))
       await released!.release()
       await locks.forceRelease(forced!.resource)
       await eventually('it has expired', () => !expired.held)

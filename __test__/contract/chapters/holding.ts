@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 
 import { rejection, unique } from '../../fixtures/locks'
-import { block } from '../../fixtures/stalls'
+import { block, inTime } from '../../fixtures/stalls'
 import { eventually } from '../../fixtures/temp'
 import type { Chapter } from './subject'
 
@@ -51,8 +51,8 @@ export const holdingContract: Chapter = ({ manager, subject }) => {
 
     it('grants the resource again after the lease ended, and reports the loss to the first holder', async () => {
       const [one, two] = [manager(), manager()]
-      const resource = unique()
-      const lock = await one.acquire(resource, { ttlMs: 2_000 })
+      const lock = await inTime(450, () => one.acquire(unique(), { ttlMs: 2_000 }))
+      const { resource } = lock
       await eventually('it has ended', () => !lock.held)
       expect(lock.remainingMs).toBe(0)
       const next = await eventually('it is granted again', () => two.tryAcquire(resource))

@@ -11,7 +11,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
   describe('extending', () => {
     it('moves the end of the lease', async () => {
       const [one, two] = [manager(), manager()]
-      const lock = await inTime(150, async () => {
+      const lock = await inTime(70, async () => {
         const short = await one.acquire(unique(), { ttlMs: 300 })
         await short.extend(60_000)
         return short
@@ -71,16 +71,16 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
   describe('renewing', () => {
     it('keeps a lease beyond its TTL, but only if that was requested', async () => {
       const [one, two] = [manager(), manager()]
-      const [kept, left] = [unique('kept'), unique('left')]
+      const kept = unique('kept')
       const lock = await one.acquire(kept, { ttlMs: 3_000, renew: true })
-      const other = await one.acquire(left, { ttlMs: 2_000 })
+      const other = await inTime(450, () => one.acquire(unique('left'), { ttlMs: 2_000 }))
       const { signal } = lock
       await sleep(3_100)
       expect(lock.held).toBe(true)
       expect(signal.aborted).toBe(false)
       expect(await two.tryAcquire(kept)).toBeNull()
       expect(other.held).toBe(false)
-      await eventually('the other one has ended', () => two.tryAcquire(left))
+      await eventually('the other one has ended', () => two.tryAcquire(other.resource))
       expect(await lock.release()).toBe(true)
       const { extended } = one.stats()
       expect(extended).toBeGreaterThan(0)
@@ -302,7 +302,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
 
     it('does not abort at the former end of an extended lease', async () => {
       const locks = manager()
-      const lock = await inTime(300, async () => {
+      const lock = await inTime(140, async () => {
         const short = await locks.acquire(unique(), { ttlMs: 600 })
         expect(short.signal.aborted).toBe(false)
         await short.extend(10_000)
@@ -316,15 +316,15 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
 
     it('has already aborted when first read after the lease ended, and never aborts after a release', async () => {
       const locks = manager()
-      const late = await inTime(150, () => locks.acquire(unique(), { ttlMs: 300 }))
-      const signal = await inTime(150, async () => {
+      const late = await inTime(70, () => locks.acquire(unique(), { ttlMs: 300 }))
+      const signal = await inTime(70, async () => {
         const released = await locks.acquire(unique(), { ttlMs: 300 })
         const read = released.signal
         expect(await released.release()).toBe(true)
         expect(read.aborted).toBe(false)
         return read
       })
-      const readAfterwards = await inTime(150, async () => {
+      const readAfterwards = await inTime(70, async () => {
         const lock = await locks.acquire(unique(), { ttlMs: 300 })
         expect(await lock.release()).toBe(true)
         return lock
@@ -343,7 +343,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
     it('uses the TTL of the extension', async () => {
       const locks = manager()
       const lateness = watchLateness()
-      const lock = await inTime(100, async () => {
+      const lock = await inTime(45, async () => {
         const short = await locks.acquire(unique(), { ttlMs: 200 })
         await short.extend(4_000)
         return short

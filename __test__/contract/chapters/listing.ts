@@ -114,7 +114,7 @@ export const listingContract: Chapter = ({ manager, subject, isShared }) => {
       )
       const released = locks.splice(0, 20)
       await Promise.all(released.map((lock) => lock.release()))
-      const { resource: expired } = await inTime(150, () =>
+      const { resource: expired } = await inTime(70, () =>
         one.acquire(unique(`${prefix}:expired`), { ttlMs: 300 }),
       )
       await eventually('it has expired', async () => (await two.inspect(expired)) === null)

@@ -48,7 +48,7 @@ export const minimumContract: Chapter = ({ manager, subject, isShared }) => {
       async (_, ttlMs, min) => {
         const [one, two] = [manager(), manager()]
         let asked = 0
-        const lock = await inTime(250, async () => {
+        const lock = await inTime(110, async () => {
           asked = performance.now()
           const granted = await one.acquire(unique('job'), { ttlMs, minHoldMs: min })
           expect(granted.remainingMs).toBeLessThanOrEqual(ttlMs)

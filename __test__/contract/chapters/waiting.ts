@@ -139,7 +139,7 @@ export const waitingContract: Chapter = ({ manager, isShared }) => {
       const [one, two] = [manager(), manager()]
       for (const fair of [false, true]) {
         const forced = unique('forced')
-        const ending = await inTime(200, () => one.acquire(unique('short'), { ttlMs: 400 }))
+        const ending = await inTime(90, () => one.acquire(unique('short'), { ttlMs: 400 }))
         await one.acquire(forced, { ttlMs: 60_000 })
         const calls = [ending.resource, forced].map((name) => two.acquire(name, { waitMs, fair }))
         await settle()
