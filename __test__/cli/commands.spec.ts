@@ -35,9 +35,7 @@ describe.each(strategies)('$name', ({ strategy, start }) => {
     const again = await runCli(['release', '--force', '--yes', 'job', '--json'], { env })
     expect(again.code).toBe(1)
     expect(conforming('release', again.stdout)).toEqual({ resource: 'job', released: false })
-    // The command line has no flag for how long replicas may take, which on a busy machine is too short.
-    const patient = { ...env, FENCELOCK_REPLICAS: '0' }
-    const end = await runCli(['run', 'job', '--ttl', '30s', '--', 'true'], { env: patient })
+    const end = await runCli(['run', 'job', '--ttl', '30s', '--ack-timeout', '10s', '--', 'true'], { env })
     expect(end).toMatchObject({ code: 0, stderr: '' })
   })
 })
@@ -47,6 +45,23 @@ describe.skipIf(process.platform === 'win32')('commands', () => {
     const env = { FENCELOCK_LOCAL: join(tempDir(), 'locks.sqlite') }
     const { stdout } = await runCli(['inspect', 'a\u001B[2J\nb'], { env })
     expect(stdout).toBe(String.raw`a\u{1b}[2J\u{a}b is free` + '\n')
+  })
+
+  it('run waits for slow replicas as long as it is told', { timeout: 60_000 }, async () => {
+    const { url, replicas } = await startPrimary({ replicas: 1 })
+    const run = (...args: string[]) =>
+      runCli(['run', 'job', '--redis', url, '--replicas', '1', '--ttl', '40s', ...args, '--', 'true'])
+    replicas[0]?.pause()
+    const refused = await run()
+    expect(refused.code).toBe(69)
+    expect(refused.stderr).toContain('raise --ack-timeout')
+    const patient = run('--ack-timeout', '20s')
+    setTimeout(() => replicas[0]?.resume(), 1_000)
+    expect(await patient).toMatchObject({ code: 0, stderr: '' })
+    expect(await run('--ack-timeout', '0ms')).toMatchObject({
+      code: 64,
+      stderr: expect.stringContaining('--ack-timeout must be from 1ms to 12h'),
+    })
   })
 
   it('the prefix separates locks', async () => {

@@ -92,6 +92,7 @@ describe('messages of the library', () => {
   it.each([
     ['ttlMs must be an integer from 10 to 86400000', '--ttl must be an integer from 10 to 86400000'],
     ['defaults.acks must be at most 2', '--acks must be at most 2'],
+    ['check their lag, raise ackTimeoutMs, or', 'check their lag, raise --ack-timeout, or'],
     ['within connectTimeoutMs (5000 ms)', 'within --connect-timeout (5000 ms)'],
     ['not by quorum.maxTtlMs (60000)', 'not by --max-ttl (60000)'],
     ['the lock "ttlMs" of \'waitMs\'', 'the lock "ttlMs" of \'waitMs\''],

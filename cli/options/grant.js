@@ -20,6 +20,11 @@ const GRANT_OPTIONS = {
     value: 'n',
     text: 'strong locks: how many replicas must acknowledge, a number, majority or all; by default all',
   },
+  'ack-timeout': {
+    type: 'string',
+    value: 'time',
+    text: 'strong locks: how long the replicas may take, at most half of --ttl; by default 50ms, with --fsync 2s',
+  },
   fsync: {
     type: 'boolean',
     text: 'strong locks: only with the lease on disk on the primary and these replicas',
@@ -33,9 +38,13 @@ const GRANT_OPTIONS = {
 function grantDefaults(call) {
   const ttl = text(call, 'ttl')
   const acks = text(call, 'acks')
+  const ackTimeout = text(call, 'ack-timeout')
   return {
     ...(ttl !== undefined && { ttlMs: duration('--ttl', ttl, { min: '10ms', max: '1d' }) }),
     ...(acks !== undefined && { acks: acksOf(acks) }),
+    ...(ackTimeout !== undefined && {
+      ackTimeoutMs: duration('--ack-timeout', ackTimeout, { min: '1ms', max: '12h' }),
+    }),
     ...(call.values.fsync === true && { fsync: true }),
   }
 }

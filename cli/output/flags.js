@@ -6,8 +6,6 @@
 const PHRASES = [
   [/redis: \{ url, replicas: (\d+) \}/g, '--replicas $1'],
   [/`replicas`/g, '--replicas'],
-  // It has no flag.
-  [/ raise ackTimeoutMs,/g, ''],
   [/\backs: (\d)/g, '--acks $1'],
   [/\b(?:defaults\.)?acks(?= is| must)/g, '--acks'],
   [/\bfewer acks\b/g, 'fewer acknowledgements (--acks)'],
@@ -23,6 +21,7 @@ const PATH = String.raw`(?:(?:defaults|redis|quorum|local|tls|sentinelTls)\.)`
 /** Names that are no ordinary words. */
 const NAMES = {
   ttlMs: '--ttl',
+  ackTimeoutMs: '--ack-timeout',
   waitMs: '--wait',
   minHoldMs: '--min-hold',
   maxTtlMs: '--max-ttl',
