@@ -67,7 +67,6 @@ module.exports = {
     const looks = count === undefined ? Infinity : integer('--count', count, { min: 1, max: 1_000_000_000 })
     const { options, place } = managerOptions(call)
     const ended = new AbortController()
-    const view = viewFor(call.values.json === true, place)
     for (const signal of ENDING) {
       process.once(signal, () => {
         // Before anything that may take time, because a second signal kills.
@@ -75,6 +74,8 @@ module.exports = {
         ended.abort(signal)
       })
     }
+    // After the listeners, because a signal without one would leave the terminal as it is.
+    const view = viewFor(call.values.json === true, place)
     try {
       await withManager(options, async (locks) => {
         const { signal } = ended
@@ -143,10 +144,10 @@ class LiveTable {
   /** @param {string} place */
   constructor(place) {
     this.#place = place
-    this.#screen.open()
     process.stdout.on('resize', this.#redraw)
     process.on('SIGTSTP', this.#stop)
     process.on('SIGCONT', this.#continue)
+    this.#screen.open()
   }
 
   /** @param {readonly LockInfo[]} locks */
