@@ -42,6 +42,10 @@ describe('processes that are killed', () => {
     const dir = tempDir()
     const counter = join(dir, 'counter')
     writeFileSync(counter, '0')
+    // One that is killed while it creates the lock file keeps the others from it for three seconds.
+    const first = new LockManager({ local: join(dir, 'locks.sqlite') })
+    await first.connect()
+    await first.close()
     const worker = fileURLToPath(new URL('../fixtures/processes/counter-worker.mjs', import.meta.url))
     const start = (index: number): Script =>
       startScript(worker, {
