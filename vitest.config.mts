@@ -47,8 +47,10 @@ export default defineConfig({
     pool: 'forks',
     // The published files are tested as they are: the runtime loads them, and Vite does not transform them.
     server: { deps: { external: [/\/index\.js$/, /\/(lib|guard|otel|testing)\/.+\.js$/] } },
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    // Generous, because a busy machine may take seconds to start a process.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 10_000 } },
     teardownTimeout: 10_000,
     // A slow test is a hint that something waits for a timeout.
     slowTestThreshold: 2000,
