@@ -143,7 +143,7 @@ print(c.execute("SELECT count(*) FROM queue").fetchone()[0])`
     }
   }
 
-  /** Whether none of them was away for so long that it may have lost its place, as a process that is stopped. */
+  /** Whether none was away for so long that it may have lost its place, as a process that is stopped does. */
   async function wereAwake(scripts: Script[]): Promise<boolean> {
     for (const script of scripts) script.tell({ stalls: true })
     const said = await Promise.all(
@@ -152,7 +152,7 @@ print(c.execute("SELECT count(*) FROM queue").fetchone()[0])`
     return said.every(({ stall }) => stall! < 300)
   }
 
-  /** Runs it, and checks whom it served; again where that was not in order while the machine stopped processes. */
+  /** Runs it, and checks whom it served; again where the order was another one and processes were stopped. */
   async function expectOrder(
     order: number[],
     run: () => Promise<{ scripts: Script[]; order: number[] }>,
