@@ -30,9 +30,11 @@ pub fn check(database: &Path, budget: &mut RetryBudget) -> Result<()> {
     {
         if !budget.pause() {
             return Err(errors::unavailable(format!(
-                "{} was written to a moment ago: it seems that another application is creating a database at \
-                 {}. fencelock needs a file of its own: set `local` to another path",
+                "{} was written to a moment ago. Either a process was killed while it created the lock file: \
+                 try again in {} seconds. Or another application is creating a database at {}: fencelock needs \
+                 a file of its own, so set `local` to another path",
                 journal(database).display(),
+                JOURNAL_REST.as_secs(),
                 database.display(),
             )));
         }
