@@ -9,8 +9,8 @@ import { line, lines, startExample } from './support'
 
 const everyMs = 4000
 /**
- * How far the clock of one of the instances is behind. If it stalls for another second and a half, it is still
- * within the two seconds for which the lock is held.
+ * How far the clock of one of the instances is behind. If it stalls for another second and a half, it is
+ * still within the two seconds for which the lock is held.
  */
 const behindMs = hasWallClock ? 400 : 0
 

@@ -3,8 +3,8 @@
  * runs it for that many, with clocks that differ by two seconds.
  *
  * Where the machine stops for a moment, nodes are late, and a tick may have no run, or a second one after the
- * minimum, although the locks are right. So the runs are counted in ticks that nothing has disturbed, of which
- * there have to be enough, and the minimum is checked for all of them.
+ * minimum, although the locks are right. So the runs are counted in ticks that nothing has disturbed, of
+ * which there have to be enough, and the minimum is checked for all of them.
  */
 import { LockManager, type ManagerOptions } from 'fencelock'
 import { describe, expect, it } from 'vitest'

@@ -57,8 +57,8 @@ export async function allVote(
 }
 
 /**
- * Acquires a lock where only as many nodes are left as must vote: they are asked again if this process stalled,
- * and their votes came too late.
+ * Acquires a lock where only as many nodes are left as must vote: they are asked again if this process
+ * stalled, and their votes came too late.
  */
 export function acquireOfAll(manager: LockManager, resource: string, ttlMs: number): Promise<Lock> {
   return inTime(ttlMs / 4 - 10, () => manager.acquireQuorum(resource, { ttlMs, waitMs: 10_000 }))

@@ -7,8 +7,8 @@ import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
 
 /**
- * For tests that are not about it: what is to be granted is granted on a busy machine, too, whose replicas take
- * longer than the default.
+ * For tests that are not about it: what is to be granted is granted on a busy machine, too, whose replicas
+ * take longer than the default.
  */
 export const patient = { ackTimeoutMs: 2_000 }
 

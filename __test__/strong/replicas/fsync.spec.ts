@@ -35,8 +35,8 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
   it('takes as long as the disks of the required replicas, and none counts that never writes', async () => {
     const locks = manager(primary, 4)
     await locks.acquireStrong(unique(), { fsync: true, acks: 1 })
-    // After one that is on the disk of every second, the next one would take a second each time. So one that is
-    // fast is enough, and a busy machine may delay the others.
+    // After one that is on the disk of every second, the next one would take a second each time. So one that
+    // is fast is enough, and a busy machine may delay the others.
     let fastest = Infinity
     for (let round = 0; round < 5 && fastest >= 500; round++) {
       const begin = performance.now()
@@ -118,8 +118,8 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
       expect(error.message).toContain('check the primary:')
       expect(await never.cmd('EXISTS', lockKey(resource))).toBe(0)
     }
-    // On its own this server would notice the end of the time up to a second late. Of five attempts, so that a
-    // busy machine may delay two.
+    // On its own this server would notice the end of the time up to a second late. Of five attempts, so that
+    // a busy machine may delay two.
     expect(took.toSorted((a, b) => a - b)[2]).toBeLessThan(350)
   })
 

@@ -8,7 +8,7 @@ import { startRedis } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
 import { lockKey } from '../support'
 
-/** Long before the deadline, and before a renewal is due; some seconds are for a machine that stands still. */
+/** Long before the deadline, and before a renewal is due; some seconds are for a busy machine. */
 const AT_ONCE = 6_000
 
 it('aborts at once when the server that took over does not have the lease', async () => {

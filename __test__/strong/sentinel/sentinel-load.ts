@@ -9,8 +9,8 @@ import { eventually, sleep } from '../../fixtures/temp'
 const commandTimeoutMs = 2000
 const ackTimeoutMs = 200
 /**
- * A call may connect, then wait for one reply, in addition to its acknowledgements; two seconds are for a machine
- * that stands still.
+ * A call may connect, then wait for one reply, in addition to its acknowledgements; two seconds are for a
+ * busy machine.
  */
 export const callLimitMs = 2 * commandTimeoutMs + 2000
 const limitMs = callLimitMs + ackTimeoutMs
