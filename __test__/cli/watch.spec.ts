@@ -1,6 +1,7 @@
 /** `fencelock ls` and `fencelock watch`. */
 import { LockManager } from 'fencelock'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, it } from 'vitest'
@@ -8,8 +9,9 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { onCleanup } from '../fixtures/cleanup'
 import { closing } from '../fixtures/locks'
 import { runCli, startCli, Terminal } from '../fixtures/processes/cli'
+import { onBun } from '../fixtures/processes/runtimes'
 import { strategies } from '../fixtures/strategies'
-import { eventually, tempDir } from '../fixtures/temp'
+import { eventually, root, tempDir } from '../fixtures/temp'
 import { conforming } from './schema'
 import { environmentOf } from './support'
 
@@ -90,6 +92,25 @@ describe.skipIf(process.platform === 'win32')('watch', () => {
     process.kill(terminal.pid, signal)
     const { before, after } = await terminal.end()
     expect(after).toBe(before)
+    expect(terminal.output.endsWith(LEAVES)).toBe(true)
+  })
+
+  it('leaves the terminal clean after a signal that comes as soon as it has entered its screen', async () => {
+    const preload = join(tempDir(), 'preload.cjs')
+    writeFileSync(
+      preload,
+      `const { write } = process.stdout
+       process.stdout.write = function (text, ...rest) {
+         const written = write.call(this, text, ...rest)
+         if (text.includes('\\x1b[?1049h')) process.kill(process.pid, 'SIGTERM')
+         return written
+       }`,
+    )
+    const [flag, fencelock] = [onBun ? '--preload' : '--require', join(root, 'bin/fencelock.js')]
+    const terminal = new Terminal([process.execPath, flag, preload, fencelock, 'watch'], { env })
+    const { before, after } = await terminal.end()
+    expect(after).toBe(before)
+    expect(terminal.output).toContain('\u001B[?1049h')
     expect(terminal.output.endsWith(LEAVES)).toBe(true)
   })
 
