@@ -7,7 +7,8 @@ import { closing } from '../fixtures/locks'
 import { runCli } from '../fixtures/processes/cli'
 import { startNodes, startPrimary, startRedis } from '../fixtures/servers/redis'
 import { strategies } from '../fixtures/strategies'
-import { freePort, tempDir } from '../fixtures/temp'
+import { eventually, freePort, sleep, tempDir } from '../fixtures/temp'
+import { lockKey } from '../strong/support'
 import { conforming } from './schema'
 import { environmentOf } from './support'
 
@@ -48,15 +49,17 @@ describe.skipIf(process.platform === 'win32')('commands', () => {
   })
 
   it('run waits for slow replicas as long as it is told', { timeout: 60_000 }, async () => {
-    const { url, replicas } = await startPrimary({ replicas: 1 })
+    const { primary, url, replicas } = await startPrimary({ replicas: 1 })
     const run = (...args: string[]) =>
       runCli(['run', 'job', '--redis', url, '--replicas', '1', '--ttl', '40s', ...args, '--', 'true'])
-    replicas[0]?.pause()
+    replicas[0]!.pause()
     const refused = await run()
     expect(refused.code).toBe(69)
     expect(refused.stderr).toContain('raise --ack-timeout')
     const patient = run('--ack-timeout', '20s')
-    setTimeout(() => replicas[0]?.resume(), 1_000)
+    await eventually('it is set', async () => (await primary.cmd('EXISTS', lockKey('job'))) === 1, 20_000)
+    await sleep(500) // Far longer than the default.
+    replicas[0]!.resume()
     expect(await patient).toMatchObject({ code: 0, stderr: '' })
     expect(await run('--ack-timeout', '0ms')).toMatchObject({
       code: 64,

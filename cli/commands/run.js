@@ -6,7 +6,7 @@ const { COMMON, integer, text } = require('../options/arguments.js')
 const { GROUPS, managerOptions } = require('../options/connection.js')
 const { duration } = require('../options/durations.js')
 const { EXIT, UsageError } = require('../exit-codes.js')
-const { GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
+const { ACK_TIMEOUT, GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
 
 /** @import { Call, Command, Options } from '../options/arguments.js' */
 
@@ -43,6 +43,7 @@ const OPTIONS = {
     text: 'tell on stderr how long it waited, and how the command ended',
   },
   ...GRANT_OPTIONS,
+  ...ACK_TIMEOUT,
   ...COMMON,
 }
 

@@ -20,14 +20,18 @@ const GRANT_OPTIONS = {
     value: 'n',
     text: 'strong locks: how many replicas must acknowledge, a number, majority or all; by default all',
   },
-  'ack-timeout': {
-    type: 'string',
-    value: 'time',
-    text: 'strong locks: how long the replicas may take, at most half of --ttl; by default 50ms, with --fsync 2s',
-  },
   fsync: {
     type: 'boolean',
     text: 'strong locks: only with the lease on disk on the primary and these replicas',
+  },
+}
+
+/** Of commands that acquire. @type {Options} */
+const ACK_TIMEOUT = {
+  'ack-timeout': {
+    type: 'string',
+    value: 'time',
+    text: 'strong locks: how long the replicas may take, up to half of --ttl; by default 50ms, with --fsync 2s',
   },
 }
 
@@ -54,4 +58,4 @@ function acksOf(value) {
   return value === 'all' || value === 'majority' ? value : integer('--acks', value, { min: 0, max: 1_000 })
 }
 
-module.exports = { GRANT_OPTIONS, grantDefaults }
+module.exports = { ACK_TIMEOUT, GRANT_OPTIONS, grantDefaults }
