@@ -64,7 +64,7 @@ impl NodeContext {
     pub fn query_failed(&self, error: ExchangeError) -> Error {
         match error {
             ExchangeError::Connect(error) => error,
-            // A server that is replaced closes its connections.
+            // It was reached, so it may be about to be replaced: another attempt may meet its successor.
             ExchangeError::Broken(broken) => {
                 self.reply_context(Operation::Query).no_reply(&broken).of_failover()
             }

@@ -1,6 +1,7 @@
 //! The server is away, and comes back.
 
 use super::*;
+use crate::backend::redis::tests::servers::faulty_server::{Damage, FaultyServer};
 use crate::backend::redis::tests::servers::server::{Server, available};
 
 #[test]
@@ -51,6 +52,18 @@ fn a_server_that_was_reached_before_may_be_back_soon() {
         assert!(attempt(&known).unwrap_err().is_failover(), "demoted: {is_demoted}");
         assert!(!attempt(&stranger).unwrap_err().is_failover());
     }
+}
+
+#[test]
+fn a_server_that_goes_away_while_it_is_asked_may_be_back_soon() {
+    let server = FaultyServer::start();
+    server.damage_always("SCRIPT", Damage::Cut(0));
+    let backend = backend(&server.url(), 0);
+    let error = acquire(&backend, &request(one("r"), 10_000, acks(0, 0))).unwrap_err();
+    assert_eq!(code(&error), "BACKEND_UNAVAILABLE");
+    assert!(error.is_failover(), "{error}");
+    server.behave();
+    granted(acquire(&backend, &request(one("r"), 10_000, acks(0, 0))));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use redis::Value;
 use super::restart::{Past, field};
 use super::scripts::{VoteScripts, pack_agreement};
 use crate::backend::redis::connection::Connection;
+use crate::backend::redis::connection::shared::ExchangeError;
 use crate::backend::redis::node_context::NodeContext;
 use crate::backend::redis::protocol::operation::Operation;
 use crate::backend::redis::protocol::packer::Packer;
@@ -333,7 +334,7 @@ impl Admission {
         let response = exchange.await.map_err(|error| self.context.query_failed(error))?;
         match response.broken {
             None => Ok(response.replies),
-            Some(broken) => Err(self.context.reply_context(Operation::Query).no_reply(&broken)),
+            Some(broken) => Err(self.context.query_failed(ExchangeError::Broken(broken))),
         }
     }
 }
