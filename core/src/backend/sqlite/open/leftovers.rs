@@ -30,9 +30,9 @@ pub fn check(database: &Path, budget: &mut RetryBudget) -> Result<()> {
     {
         if !budget.pause() {
             return Err(errors::unavailable(format!(
-                "{} was written to a moment ago. Either a process was killed while it created the lock file: \
-                 try again in {} seconds. Or another application is creating a database at {}: fencelock needs \
-                 a file of its own, so set `local` to another path",
+                "{} was written to a moment ago. If a process was killed while it created the lock file, try \
+                 again in {} seconds. If another application is creating a database at {}, set `local` to \
+                 another path: fencelock needs a file of its own",
                 journal(database).display(),
                 JOURNAL_REST.as_secs(),
                 database.display(),
