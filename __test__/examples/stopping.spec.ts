@@ -1,4 +1,4 @@
-/** Every service of `examples/` ends in order by a SIGTERM that comes as soon as it says that it is ready. */
+/** Services of `examples/` end in order by a SIGTERM that comes as soon as they say that they are ready. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
