@@ -37,7 +37,7 @@ export default defineConfig({
       group('suites', 1, {
         include: ['__test__/**/*.spec.ts'],
         exclude: ['__test__/projects/**', '__test__/contract/**'],
-        maxWorkers: 3,
+        maxWorkers: 4,
       }),
     ],
     globalSetup: ['__test__/fixtures/global-setup.ts'],
