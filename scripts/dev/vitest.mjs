@@ -42,7 +42,7 @@ export async function runVitest({ kind, version, path }, { env, filters, exclude
       ...filters,
     ],
     // A spec compares this with the actual runtime.
-    { env: { ...env, ...excluded, FENCELOCK_EXPECTED_RUNTIME: `${kind} ${version}` }, limitMs: 15 * 60_000 },
+    { env: { ...env, ...excluded, FENCELOCK_EXPECTED_RUNTIME: `${kind} ${version}` }, limitMs: 25 * 60_000 },
   )
   const counts = readReport(file)
   rmSync(folder, { recursive: true, force: true })
