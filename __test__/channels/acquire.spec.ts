@@ -130,11 +130,16 @@ describe.each(strategies)('acquires: $name', ({ strategy, start }) => {
     // A busy machine may send it late, or get no acknowledgements within half of the TTL.
     for (let round = 0; round < 5 && !(error instanceof LockLostError); round++) {
       seen.length = 0
-      const call = locks.acquire(unique(), { ttlMs: 400 }).catch((reason: unknown) => reason)
+      const call = locks.acquire(unique(), { ttlMs: 400 })
       // It is sent by then, and nothing can have come back yet.
       for (let reactions = 0; reactions < 20; reactions++) await Promise.resolve()
       block(1_000)
-      error = await call
+      error = await call.then(
+        (lock) => {
+          expect(lock.held, 'never one whose time is over').toBe(true)
+        },
+        (reason: unknown) => reason,
+      )
     }
     expect(error).toBeInstanceOf(LockLostError)
     expect(only(seen, FAILED)).toMatchObject({ outcome: 'late', error, owner: undefined })

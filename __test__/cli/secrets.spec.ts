@@ -7,7 +7,7 @@ import { Notes, runCli, startCli } from '../fixtures/processes/cli'
 import { startRedis, type RedisServer } from '../fixtures/servers/redis'
 import { tempDir } from '../fixtures/temp'
 
-/** That of other runs of this file is none of this one's. */
+/** Unique to this process, because other runs of this file may show theirs. */
 const word = `hunter2-${process.pid}`
 const secret = `${word}:p%40ss`
 const encoded = encodeURIComponent(secret)

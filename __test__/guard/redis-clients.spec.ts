@@ -217,7 +217,7 @@ describe.each(Object.keys(clients))('with %s', (name) => {
     proxy.hold('toServer')
     expect(a.held).toBe(true)
     const late = write(mine, a, 'A').catch((error: unknown) => error)
-    // Its holder hears of this as little as of the end of a lease while it sleeps.
+    // The holder does not notice this, just as it would not notice the end of its lease while stopped.
     await locks.forceRelease(resource)
     const b = await locks.acquire(resource)
     expect(b.token).toBeGreaterThan(a.token)

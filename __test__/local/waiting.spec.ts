@@ -111,7 +111,7 @@ describe('a handoff between processes', () => {
 
 it('hands the lock to other processes, too, although handoffs within a process are faster', async () => {
   const scripts = await waiters(path(), 2)
-  // As long as it takes: a process that is stopped for a moment is not served meanwhile.
+  // As long as it takes: a process is not served while it stalls.
   for (let id = 0; id < 6; id++) scripts[id % 2]!.tell({ wait: 'r', id, times: 1_000_000, holdMs: 3 })
   /** How many grants in a row were within one process, each time. */
   const rows = (): number[] => {
@@ -143,7 +143,7 @@ print(c.execute("SELECT count(*) FROM queue").fetchone()[0])`
     }
   }
 
-  /** Whether none was away for so long that it may have lost its place, as a process that is stopped does. */
+  /** Whether none stalled for so long that it may have lost its place, as a process that is stopped does. */
   async function wereAwake(scripts: Script[]): Promise<boolean> {
     for (const script of scripts) script.tell({ stalls: true })
     const said = await Promise.all(
@@ -152,7 +152,7 @@ print(c.execute("SELECT count(*) FROM queue").fetchone()[0])`
     return said.every(({ stall }) => stall! < 300)
   }
 
-  /** Runs it, and checks whom it served; again where the order was another one and processes were stopped. */
+  /** Runs it, and checks whom it served; again where the order was another one and processes stalled. */
   async function expectOrder(
     order: number[],
     run: () => Promise<{ scripts: Script[]; order: number[] }>,

@@ -77,7 +77,7 @@ describe.runIf(hasWallClock)('the clock of a replica', () => {
     const [old, next] = await Promise.all([startRedis(), startRedis({ env: clock.env })])
     const proxy = await startProxy(old.port)
     const locks = managerOf(proxy.url, 0)
-    /** Not of this host, of which the clock of this server differs as well. */
+    /** Without the warning about this host, whose clock differs from the server's, too. */
     const changes = async (): Promise<string[]> =>
       (await answerOf(locks)).warnings.filter((warning) => warning.includes('clock of this primary'))
     await (await locks.acquireStrong(unique())).release()

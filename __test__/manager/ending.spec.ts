@@ -74,7 +74,7 @@ describe('a process', () => {
          block(50)
          await extended
        })
-       // Where the machine stops in these 280 ms, the lease is lost before it can be extended.
+       // Where the machine stalls in these 280 ms, the lease is lost before it can be extended.
        const orLost = (error) => { if (error.code !== 'LOCK_LOST') throw error; return once().catch(orLost) }
        await once().catch(orLost)
        process.on('exit', () => say('exits'))`,

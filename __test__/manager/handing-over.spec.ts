@@ -191,7 +191,7 @@ describe.each(strategies.filter(({ strategy }) => strategy !== 'quorum'))('$name
 })
 
 describe('a handle', () => {
-  /** Blocks this thread until a thread of the addon has noted that the lease is over, or for too long. */
+  /** Blocks this thread until the addon has noted that the lease is over; fails after 10 s. */
   const blockUntilOver = (lock: Lock): void => {
     for (const end = performance.now() + 10_000; lock.held && performance.now() < end;);
     expect(lock.held).toBe(false)

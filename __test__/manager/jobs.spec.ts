@@ -2,9 +2,9 @@
  * A job that every node starts by its own clock, and that is to run once a tick. `FENCELOCK_JOB_TICKS=60`
  * runs it for that many, with clocks that differ by two seconds.
  *
- * Where the machine stops for a moment, nodes are late, and a tick may have no run, or a second one after the
- * minimum, although the locks are right. So the runs are counted in ticks that nothing has disturbed, of
- * which there have to be enough, and the minimum is checked for all of them.
+ * Where the machine stalls, nodes are late, and a tick may have no run, or a second one after the minimum,
+ * although the locks are right. So the runs are counted in ticks that nothing has disturbed, of which there
+ * have to be enough, and the minimum is checked for all of them.
  */
 import { LockManager, type ManagerOptions } from 'fencelock'
 import { describe, expect, it } from 'vitest'
@@ -27,7 +27,7 @@ const jobMs = 5
 const offsetOf = (node: number) => (plan.spreadMs * node) / (plan.nodes - 1)
 /** What a lease may last longer on its server, and what the processes' clocks may differ by. */
 const spareMs = 60
-/** So often the nodes run until enough ticks were undisturbed. */
+/** At most this many rounds, until enough ticks were undisturbed. */
 const MAX_ROUNDS = 8
 
 /** One attempt to get the lock of a job. Times are of the wall clock of this host, in milliseconds. */
@@ -163,7 +163,7 @@ describe.each(strategies)('$strategy jobs', ({ strategy, start: startBackend }) 
     let [counted, often] = [0, 0]
     for (let round = 0; round < MAX_ROUNDS && (counted < plan.ticks / 2 || often < 2); round++) {
       const [once, freely] = [unique('once'), unique('often')]
-      // Its holders live on, so it is long: it ends with the release, and no stop of the machine outlives it.
+      // Its holders live on, so it is long: it ends with the release, and no stall outlives it.
       const order = { start: startOf(plan.nodes), ticks, ttlMs: 10_000 }
       const scripts = Array.from({ length: plan.nodes }, (_, node) =>
         startNode(options, { [once]: plan.minHoldMs, [freely]: 0 }, { ...order, node }),

@@ -18,7 +18,10 @@ beforeAll(async () => {
   path = join(tempDir(), 'locks.sqlite')
 })
 
-/** Options for both kinds of lock, in the code of a child. It is not about how fast replicas are. */
+/**
+ * Options for both kinds of lock, in the code of a child. Generous, because these tests are not about the
+ * speed of replicas.
+ */
 const options = (): string =>
   JSON.stringify({ redis: redis.url, local: path, defaults: { ttlMs: 60_000, ackTimeoutMs: 2_000 } })
 /** Whether it is released soon, and not only at the end of its lease. A server may be slow. */
@@ -45,7 +48,7 @@ describe('a process', () => {
     ],
     [
       'that still holds locks which were renewed for a while',
-      `const locks = new LockManager(options); globalThis.held = [await locks.acquireStrong(name, { ttlMs: 4_000, renew: true }), await locks.acquireLocal(name, { ttlMs: 4_000, renew: true })]; for (const lock of held) lock.signal; await new Promise((resolve) => setTimeout(resolve, 4_500)); if (!held.every((lock) => lock.held)) say('lost')`,
+      `const locks = new LockManager(options); globalThis.held = [await locks.acquireStrong(name, { ttlMs: 9_000, renew: true }), await locks.acquireLocal(name, { ttlMs: 9_000, renew: true })]; for (const lock of held) lock.signal; while (locks.stats().extended < 2 && held.every((lock) => lock.held)) await new Promise((resolve) => setTimeout(resolve, 50)); if (!held.every((lock) => lock.held)) say('lost')`,
     ],
     [
       'with a signal that was read',

@@ -122,7 +122,7 @@ describe('while the event loop is blocked', () => {
 describe('waiting', () => {
   /**
    * The commands that a waiter sends in a second, to a server of its own. Another second counts if they were
-   * too few or too many: this process may have been stopped.
+   * too few or too many: this process may have stalled.
    */
   async function commands(
     wait: (url: string, signal: AbortSignal) => Promise<unknown>,
@@ -247,7 +247,7 @@ describe('a lock that is lost', () => {
     })
     const { signal } = await fencelock().acquire(name, { ttlMs: 3000 })
     const start = performance.now()
-    // By how much this process was late, if it was stopped.
+    // By how much this process was late, if it stalled.
     let [seen, late] = [start, 0]
     const look = () => {
       late = Math.max(late, performance.now() - seen)
@@ -383,7 +383,7 @@ describe('redlock-universal', () => {
         await sleep(300)
         return (await server.calls()).evalsha ?? 0
       })
-    // This process may have been stopped meanwhile.
+    // This process may have stalled meanwhile.
     await eventually('it extends more than five times', async () => (await extensions(1250)) > 5)
     expect(await extensions(5000)).toBe(0)
   })

@@ -161,6 +161,7 @@ describe.each([
     }
     expect(await script.next()).toBe('ready')
     const before = await lastingLocks(script.pid)
+    if (process.platform === 'linux') expect(before).not.toEqual([])
     expect(await ask('refuse')).toEqual(Array.from({ length: 9 }, () => 'UNSUPPORTED,true,true'))
     // Had the first copy lost its locks on the file, another process could take itself for the last one to
     // close it, and remove the log together with what is committed to it next.

@@ -51,13 +51,17 @@ async function storm(nodes: RedisServer[], ended: () => boolean): Promise<Record
 /** Listens to a process until it is done, and resumes it after its lease when it has stopped. */
 async function listen(script: Script, told: (increment: { value: number; token: bigint }) => void) {
   let resuming: NodeJS.Timeout | undefined
-  for (;;) {
-    const message = await script.next<Message>(limitMs)
+  try {
+    for (;;) {
+      const message = await script.next<Message>(limitMs)
+      clearInterval(resuming)
+      if ('done' in message) return message.done
+      if ('value' in message) told({ value: message.value, token: BigInt(message.token) })
+      // More than once: it may be slow to stop after it said so.
+      else resuming = setInterval(() => script.resume(), ttlMs + 400)
+    }
+  } finally {
     clearInterval(resuming)
-    if ('done' in message) return message.done
-    if ('value' in message) told({ value: message.value, token: BigInt(message.token) })
-    // More than once: it may be slow to stop after it said so.
-    else resuming = setInterval(() => script.resume(), ttlMs + 400)
   }
 }
 

@@ -8,7 +8,7 @@ import { holdersOf, managerOf, nothingIsLeft, startProxiedNodes, type ProxiedNod
 /** For connecting and for a command each: a server that is stopped accepts connections. */
 const limitMs = 1_000
 const waitMs = 1200
-/** What a busy machine may add. */
+/** What a busy machine may add to one call. */
 const slackMs = 5_000
 /** Far longer than the test: nothing expires. */
 const ttlMs = 30_000
@@ -41,8 +41,10 @@ test.each(faults)('$how', async ({ how, strike, mend }) => {
     refused.push(resource)
     return { error, took: performance.now() - begin }
   }
+  const times: number[] = []
   for (let call = 0; call < 3; call += 1) {
     const { error, took } = await attempt({})
+    times.push(took)
     expect(took).toBeLessThan(2 * limitMs + slackMs)
     // Of proposals to nodes that hang, or were killed meanwhile, it is not known whether they arrived.
     const classes =
@@ -53,6 +55,8 @@ test.each(faults)('$how', async ({ how, strike, mend }) => {
     expect(error.message).toMatch(/of the quorum agreed, and 3 must/)
     for (const { proxy } of gone) expect(error.message).toContain(`:${proxy.port}: `)
   }
+  // All but the first connect again. A busy machine may delay one of them.
+  expect(Math.min(...times.slice(1))).toBeLessThan(2 * limitMs + 700)
   const { error, took } = await attempt({ waitMs })
   expect([OutcomeUnknownError, BackendUnavailableError]).toContain(error.constructor)
   expect(took).toBeLessThan(waitMs + 2 * limitMs + slackMs)

@@ -65,7 +65,7 @@ test.each([{ count: 3 }, { count: 5 }])(
       Array.from({ length: groups(all) }, async (_, group) => {
         const nodes = await startProxiedNodes(count)
         const unprotected = await playRound(nodes, false)
-        // Nor does what they know of its clients, which had another `maxTtlMs`.
+        // The nodes also remember the longer `maxTtlMs` of these clients: they must forget it.
         await Promise.all(nodes.map(({ server }) => server.cmd('FLUSHALL')))
         const results: Round[] = []
         for (let round = group; round < all; round += groups(all)) results.push(await playRound(nodes, true))

@@ -83,14 +83,23 @@ test('tokens rise and no two holders overlap', async () => {
 test('are refused in time without a majority, and granted again with one', async () => {
   const nodes = await startNodes(5)
   // No node is restarted, and no lease ends.
-  const manager = managerOf(nodes, { maxTtlMs: 60_000, restartDelayMs: 0, commandTimeoutMs: 1_000 })
+  const options = { maxTtlMs: 60_000, restartDelayMs: 0, commandTimeoutMs: 1_000 }
+  const managers = [0, 1, 2].map(() => managerOf(nodes, options))
+  await Promise.all(managers.map((each) => each.connect()))
+  const manager = managers[0]!
   const held = await manager.acquireQuorum(unique(), { ttlMs: 60_000 })
   for (const node of nodes.slice(0, 3)) node.pause()
-  const began = performance.now()
-  const error = await rejection(manager.acquireQuorum(unique(), { ttlMs: 60_000 }))
-  expect(performance.now() - began).toBeLessThan(8_000)
-  expect([BackendUnavailableError, OutcomeUnknownError]).toContain(error.constructor)
-  for (const { port } of nodes.slice(0, 3)) expect(error.message).toContain(String(port))
+  // One call of each, because a manager connects again after that. A busy machine may delay two of them.
+  let fastest = Infinity
+  for (const each of managers) {
+    if (fastest < 1_900) break
+    const began = performance.now()
+    const error = await rejection(each.acquireQuorum(unique(), { ttlMs: 60_000 }))
+    fastest = Math.min(fastest, performance.now() - began)
+    expect([BackendUnavailableError, OutcomeUnknownError]).toContain(error.constructor)
+    for (const { port } of nodes.slice(0, 3)) expect(error.message).toContain(String(port))
+  }
+  expect(fastest).toBeLessThan(1_900)
   const extension = await rejection(held.extend())
   expect([BackendUnavailableError, OutcomeUnknownError]).toContain(extension.constructor)
   for (const node of nodes) node.resume()

@@ -68,7 +68,7 @@ export async function scriptsAreDone(server: RedisServer): Promise<void> {
     const now = await calls()
     quiet = now === last ? quiet + 1 : 0
     last = now
-    // Several times: a machine that stands still makes none either, and goes on afterwards.
+    // Several times: none is called while the machine stalls, either, but they go on afterwards.
     return quiet === 4
   })
 }

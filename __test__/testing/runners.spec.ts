@@ -78,9 +78,9 @@ describe.each(suites)('a suite of $runner: $args', ({ runner, args, env, passed 
     const reported = new RegExp(`durations of ${runner}: (\\[.*\\])`).exec(output)
     const durations = (JSON.parse(reported![1]!) as number[]).toSorted((a, b) => a - b)
     expect(durations).toHaveLength(100)
-    // Some may meet a pause of a busy machine. One in six is of the same kind: if that is slow, this is, too.
+    // There are six kinds of tests: if one kind were slow, the 85th duration would be, too.
     expect(durations[84]).toBeLessThan(50)
-    // No lease ends by its time in them, and no close waits for one.
+    // None waits for a lease to expire, or for `close()` to give up.
     expect(durations[99]).toBeLessThan(4_000)
   })
 })

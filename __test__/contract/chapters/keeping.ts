@@ -100,7 +100,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
         lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
       })
       // By a tenth of the TTL.
-      expect(heldOnAbort || lateness() > 150).toBe(true)
+      expect(heldOnAbort || lateness() > 250).toBe(true)
       // The only renewal was after 1 s.
       expect(performance.now() - began).toBeGreaterThan(lateness() > 150 ? 2_500 : 3_000)
       expect(performance.now() - granted).toBeLessThan(4_700 + lateness())
@@ -296,7 +296,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
         lock.signal.addEventListener('abort', () => resolve(lock.held), { once: true })
       })
       // By a tenth of the TTL.
-      expect(heldOnAbort || lateness() > 150).toBe(true)
+      expect(heldOnAbort || lateness() > 250).toBe(true)
       expect(lock.signal.reason).toMatchObject({ code: 'LOCK_LOST', resource: lock.resource })
     })
 
@@ -352,7 +352,7 @@ export const keepingContract: Chapter = ({ manager, subject }) => {
         lock.signal.addEventListener('abort', () => resolve(lock.remainingMs), { once: true })
       })
       // A tenth of the extension's TTL, not of the one it was granted with, which would be 20 ms.
-      expect(left + lateness()).toBeGreaterThan(100)
+      expect(left > 100 || lateness() > 250).toBe(true)
     })
   })
 }

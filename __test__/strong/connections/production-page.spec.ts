@@ -114,7 +114,7 @@ describe('the connections of a manager', () => {
 })
 
 test('an outage of a third of the TTL costs no lock, whenever it begins', async () => {
-  // A third of it is the outage, and what is left then is more than a machine stands still.
+  // A third of it is the outage, and the rest is longer than a machine stalls.
   const ttlMs = 9600
   const { port } = await startRedis()
   // The links break at different moments of a renewal's period.

@@ -92,8 +92,8 @@ describe.each([
       },
       disconnect: async () => {
         await everywhere('CLIENT', 'KILL', 'USER', username)
-        // What is sent before that is noticed has an unknown outcome. In pieces, of which one at most is over
-        // while the machine stands still.
+        // What is sent before that is noticed has an unknown outcome. Ten short sleeps, because a stall ends
+        // only one of them early.
         for (let piece = 0; piece < 10; piece++) await sleep(30)
       },
     }

@@ -59,7 +59,7 @@ describe('a lone call', () => {
     expect(error).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', rolledBack: true, required: 1, received: 0 })
     const took = performance.now() - began
     expect(took).toBeGreaterThan(290)
-    expect(took).toBeLessThan(2_300)
+    expect(took).toBeLessThan(1_900)
     expect(await primary.cmd('EXISTS', lockKey(resource))).toBe(0)
     await appendfsync('always')
     await sleep(50)

@@ -7,7 +7,7 @@ import { startProxy } from '../../fixtures/servers/proxy'
 import { startPrimary } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
 
-/** Long before a lease ends; a second and a half are for a machine that stands still. */
+/** Long before a lease ends; a second and a half are for a machine that stalls. */
 const limitMs = 3000
 const ttlMs = 6000
 

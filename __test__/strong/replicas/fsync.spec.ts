@@ -35,8 +35,7 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
   it('takes as long as the disks of the required replicas, and none counts that never writes', async () => {
     const locks = manager(primary, 4)
     await locks.acquireStrong(unique(), { fsync: true, acks: 1 })
-    // After one that is on the disk of every second, the next one would take a second each time. So one that
-    // is fast is enough, and a busy machine may delay the others.
+    // Were `everysec` required, each grant would take up to a second, so one fast grant is enough.
     let fastest = Infinity
     for (let round = 0; round < 5 && fastest >= 500; round++) {
       const begin = performance.now()
@@ -139,7 +138,7 @@ describe.skipIf(valkeyProgram === undefined)('fsync', () => {
       const server = await startRedis({ program: valkeyProgram!, config, env: losable() })
       const locks = await connected({ url: server.url, replicas: 0 })
       await allIsOnDisk(server)
-      // However long the machine stands still, nothing is flushed that nothing waits for.
+      // Without this, a stall could let `everysec` flush it.
       if (!fsync) await server.cmd('CONFIG', 'SET', 'appendfsync', 'no')
       const resource = unique()
       await locks.acquireStrong(resource, { fsync, ttlMs: 60_000, renew: false })

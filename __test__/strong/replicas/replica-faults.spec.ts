@@ -26,6 +26,8 @@ describe('with a primary and two replicas', () => {
   it('refuses a grant in time when no replica acknowledges it, and rolls it back', async () => {
     const locks = await connected(redis.url)
     pause(0, 1)
+    await redis.primary.cmd('CONFIG', 'SET', 'hz', 1)
+    onCleanup(() => redis.primary.cmd('CONFIG', 'SET', 'hz', 10))
     for (const ackTimeoutMs of [50, 200]) {
       const late: number[] = []
       for (let round = 0; round < 5; round++) {
@@ -44,8 +46,9 @@ describe('with a primary and two replicas', () => {
         expect(await redis.primary.cmd('EXISTS', lockKey(resource))).toBe(0)
         expect(await locks.inspect(resource)).toBeNull()
       }
-      // A busy machine may delay four of them: that they wait for something else would show in all.
-      expect(Math.min(...late)).toBeLessThan(50)
+      // On its own this server would notice the end of the time up to a second late. A busy machine may
+      // delay two.
+      expect(late.toSorted((a, b) => a - b)[2]).toBeLessThan(150)
     }
   })
 

@@ -15,7 +15,7 @@ const rounds = Number(process.env.FENCELOCK_FAILOVER_ROUNDS ?? 1)
 const timeout = 60_000 + rounds * 60_000
 /**
  * Grants resume this soon after a Sentinel tells the new primary and it has as many replicas as they need.
- * The aim is 200 ms; the rest is for a busy machine, which may stand still for a second and a half.
+ * The aim is 200 ms; the rest is for a busy machine, which may stall for a second and a half.
  */
 const limitMs = 2500
 
@@ -96,7 +96,7 @@ async function needsBothReplicas(deployment: SentinelDeployment, fault: Fault): 
   const all = { acks: 'all', ackTimeoutMs: 300 } as const
   const refused = await eventually('it is refused', async () => {
     const error = await rejection<LockError>(locks.acquireStrong(unique(), all))
-    // A server that stands still for longer than a command may take.
+    // A server that stalls for longer than a command may take.
     return error.code !== 'OUTCOME_UNKNOWN' && error
   })
   expect(refused).toMatchObject({ code: 'INSUFFICIENT_REPLICAS', required: 2 })

@@ -105,7 +105,7 @@ it('skips fair waiters that were killed or stopped within two seconds, and remov
   const began = performance.now()
   await lock.release()
   await alive.until((said) => Array.isArray(said))
-  // Long before a lease ends: two seconds, and as much for a machine that stands still.
+  // Long before a lease ends: two seconds, and as much for a machine that stalls.
   expect(performance.now() - began).toBeLessThan(4_000)
   await queued(resource, 0)
   // The one that was only stopped keeps waiting.
