@@ -64,11 +64,16 @@ function readSocket(number, fd, reader) {
     return
   }
   reader.deref()?.begin(number)
-  socket.unref()
-  onceEnded(socket, (error) => {
-    const why = error === null ? 'the server closed the connection' : `cannot read: ${error.message}`
-    reader.deref()?.end(number, why, false)
-  })
+  try {
+    socket.unref()
+    onceEnded(socket, (error) => {
+      const why = error === null ? 'the server closed the connection' : `cannot read: ${error.message}`
+      reader.deref()?.end(number, why, false)
+    })
+  } catch (error) {
+    // A test may have put a class of its own in the place of Node's.
+    reader.deref()?.end(number, `this runtime cannot read the socket: ${String(error)}`, true)
+  }
 }
 
 /**
