@@ -1,8 +1,8 @@
 /** What the specs of strong locks share: connected managers, keys on the server, the state of replication. */
-import { LockManager, type RedisOptions } from 'fencelock'
+import { type LockError, LockManager, type RedisOptions } from 'fencelock'
 
 import { onCleanup } from '../fixtures/cleanup'
-import { closing, unique } from '../fixtures/locks'
+import { closing, rejection, unique } from '../fixtures/locks'
 import { type Deployment, type RedisServer } from '../fixtures/servers/redis'
 import { eventually, sleep } from '../fixtures/temp'
 
@@ -17,6 +17,16 @@ export async function connected(redis: string | RedisOptions): Promise<LockManag
   const locks = closing(new LockManager({ redis, defaults: patient }))
   await (await locks.acquireStrong(unique())).release()
   return locks
+}
+
+/**
+ * How a call fails after the servers were killed. What is sent before their end was noticed has an unknown
+ * outcome, so it may take a second call.
+ */
+export async function rejectionOnceAway(locks: LockManager): Promise<LockError> {
+  const attempt = () => rejection<LockError>(locks.acquireStrong(unique()))
+  const first = await attempt()
+  return first.code === 'OUTCOME_UNKNOWN' ? attempt() : first
 }
 
 export const lockKey = (resource: string): string => `fencelock:{${resource}}:lock`

@@ -2,10 +2,10 @@
 import { LockManager } from 'fencelock'
 import { describe, expect, test } from 'vitest'
 
-import { closing, rejection, unique } from '../../fixtures/locks'
+import { closing, unique } from '../../fixtures/locks'
 import { startSentinel } from '../../fixtures/servers/sentinel'
 import { eventually } from '../../fixtures/temp'
-import { queueKey, scriptsAreDone } from '../support'
+import { queueKey, rejectionOnceAway, scriptsAreDone } from '../support'
 import { managerOf } from './sentinel-load'
 
 /** Waiters find a lock free this soon, also if nothing announces it. */
@@ -61,9 +61,7 @@ describe('while nothing can be reached', () => {
     await Promise.all(processes.map((each) => each.kill()))
     for (const locks of [known!, fresh!]) {
       const began = performance.now()
-      const { code, message } = await rejection<{ code: string; message: string }>(
-        locks.acquireStrong(unique()),
-      )
+      const { code, message } = await rejectionOnceAway(locks)
       expect(performance.now() - began).toBeLessThan(connectTimeoutMs / 4)
       expect(code).toBe('BACKEND_UNAVAILABLE')
       expect(message).toContain('none of 3 Sentinels answers')

@@ -9,7 +9,7 @@ import { closing, rejection, unique } from '../../fixtures/locks'
 import { startProxy } from '../../fixtures/servers/proxy'
 import { startRedis } from '../../fixtures/servers/redis'
 import { eventually, sleep } from '../../fixtures/temp'
-import { connected, lockKey, queueKey, scriptsAreDone } from '../support'
+import { connected, lockKey, queueKey, rejectionOnceAway, scriptsAreDone } from '../support'
 
 it('continues when the server was restarted and lost its data', async () => {
   const server = await startRedis()
@@ -44,7 +44,7 @@ it('waits for a server that went away before the first attempt, not for one that
   const known = closing(new LockManager(options))
   await (await known.acquireStrong(unique())).release()
   await server.kill()
-  expect(await rejection(known.acquireStrong(unique()))).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
+  expect(await rejectionOnceAway(known)).toMatchObject({ code: 'BACKEND_UNAVAILABLE' })
   const outcomes: string[] = []
   const next = known.acquireStrong(unique(), { waitMs: 30_000 }).finally(() => outcomes.push('known'))
   const stranger = closing(new LockManager(options))
