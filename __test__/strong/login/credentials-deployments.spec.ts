@@ -74,9 +74,13 @@ describe.each([
     const locks = closing(new LockManager({ redis: { ...place.redis, credentials }, defaults }))
     // In all shards.
     const resources = Array.from({ length: 8 }, () => unique())
-    const acquire = () => Promise.all(resources.map((resource) => locks.acquireStrong(resource)))
     const use = async () => {
-      for (const lock of await acquire()) expect(await lock.release()).toBe(true)
+      const attempts = await Promise.allSettled(resources.map((resource) => locks.acquireStrong(resource)))
+      // Those that were granted beside others that failed would be held when it is tried again.
+      for (const attempt of attempts) {
+        if (attempt.status === 'fulfilled') expect(await attempt.value.release()).toBe(true)
+      }
+      for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason
     }
     await use()
     return {
@@ -115,7 +119,7 @@ describe.each([
 
   const stillHeld = (locks: Lock[]): boolean[] => locks.map(({ held, signal }) => held && !signal.aborted)
 
-  it('a password is rotated on all servers, and no call fails', { timeout: 60_000 }, async () => {
+  it('a password is rotated on all servers, and no call fails', { timeout: 90_000 }, async () => {
     let next: RedisCredentials | undefined
     const { change, use, renewed, disconnect, connections } = await connect(
       () => next ?? { password: 'one', expiresInMs: 1500 },
@@ -142,11 +146,15 @@ describe.each([
     await disconnect()
     await use()
     await place.failOver()
-    await eventually('locks are granted by the replicas that took over', () =>
-      use().then(
-        () => true,
-        () => false,
-      ),
+    // A lease whose outcome was unknown may last until its end.
+    await eventually(
+      'locks are granted by the replicas that took over',
+      () =>
+        use().then(
+          () => true,
+          () => false,
+        ),
+      defaults.ttlMs + 10_000,
     )
     await sleep(renewedTtlMs + 500)
     expect(stillHeld(locks)).not.toContain(false)
