@@ -5,8 +5,8 @@ const given = new Set()
 
 /**
  * Processes that run side by side take every eighth port, each its own: to the others, the port of a server
- * that is down for a while would be free. Ten thousand ports on, where old Redis Clusters have their bus, is a
- * port of the same process.
+ * that is down for a while would be free. Ten thousand ports on, where old Redis Clusters have their bus, is
+ * a port of the same process.
  */
 const shares = 8
 const share = Number(process.env.VITEST_POOL_ID ?? 0) % shares
