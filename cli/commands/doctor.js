@@ -3,9 +3,10 @@
 /** `fencelock doctor`: what this deployment guarantees, as a report. */
 
 const { COMMON, noOperands, text } = require('../options/arguments.js')
-const { GROUPS, managerOptions, withManager } = require('../options/connection.js')
+const { managerOptions, withManager } = require('../options/connection.js')
 const { EXIT, UsageError, codeOf, exitOf } = require('../exit-codes.js')
 const { GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
+const { GROUPS } = require('../options/places.js')
 const { messageOf, print, printJson, wrap } = require('../output/print.js')
 
 /** @import { Guarantee, Survives } from '../../index.js' */

@@ -3,8 +3,9 @@
 /** `fencelock inspect`: who holds a resource. */
 
 const { COMMON, onlyResource } = require('../options/arguments.js')
-const { GROUPS, managerOptions, withManager } = require('../options/connection.js')
+const { managerOptions, withManager } = require('../options/connection.js')
 const { readable } = require('../options/durations.js')
+const { GROUPS } = require('../options/places.js')
 const { EXIT } = require('../exit-codes.js')
 const { columns, plain, print, printJson } = require('../output/print.js')
 const { lockJson } = require('../output/table.js')

@@ -3,7 +3,8 @@
 /** `fencelock ls`: the locks that are held. */
 
 const { COMMON, startOperand } = require('../options/arguments.js')
-const { GROUPS, managerOptions, withManager } = require('../options/connection.js')
+const { managerOptions, withManager } = require('../options/connection.js')
+const { GROUPS } = require('../options/places.js')
 const { EXIT } = require('../exit-codes.js')
 const { print, printJson } = require('../output/print.js')
 const { lockJson, tableOf } = require('../output/table.js')

@@ -3,8 +3,9 @@
 /** `fencelock release`: ends a lease that another process holds. */
 
 const { COMMON, onlyResource } = require('../options/arguments.js')
-const { GROUPS, managerOptions, withManager } = require('../options/connection.js')
+const { managerOptions, withManager } = require('../options/connection.js')
 const { readable } = require('../options/durations.js')
+const { GROUPS } = require('../options/places.js')
 const { EXIT, UsageError } = require('../exit-codes.js')
 const { note, plain, print, printJson } = require('../output/print.js')
 

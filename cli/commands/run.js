@@ -3,10 +3,11 @@
 /** `fencelock run`: runs a command while holding a lock. */
 
 const { COMMON, integer, text } = require('../options/arguments.js')
-const { GROUPS, managerOptions } = require('../options/connection.js')
+const { managerOptions } = require('../options/connection.js')
 const { duration } = require('../options/durations.js')
 const { EXIT, UsageError } = require('../exit-codes.js')
 const { ACK_TIMEOUT, GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
+const { GROUPS } = require('../options/places.js')
 
 /** @import { Call, Command, Options } from '../options/arguments.js' */
 
@@ -18,7 +19,7 @@ const OPTIONS = {
     type: 'string',
     short: 'E',
     value: 'n',
-    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1',
+    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1; with 0 it is not reported',
   },
   command: {
     type: 'string',

@@ -5,8 +5,9 @@
 const { setTimeout: sleep } = require('node:timers/promises')
 
 const { COMMON, integer, startOperand, text } = require('../options/arguments.js')
-const { GROUPS, managerOptions, withManager } = require('../options/connection.js')
+const { managerOptions, withManager } = require('../options/connection.js')
 const { duration } = require('../options/durations.js')
+const { GROUPS } = require('../options/places.js')
 const { EXIT, exitOfSignal } = require('../exit-codes.js')
 const { note, print, printJson } = require('../output/print.js')
 const { Screen } = require('../output/screen.js')

@@ -9,12 +9,7 @@ const { duration } = require('./durations.js')
 /** @import { Call, Options } from './arguments.js' */
 
 /** @type {Options} */
-const GRANT_OPTIONS = {
-  ttl: {
-    type: 'string',
-    value: 'time',
-    text: 'how long the lease lasts without renewal, by default 10s: so long it outlives a host that dies',
-  },
+const STRONG = {
   acks: {
     type: 'string',
     value: 'n',
@@ -26,6 +21,16 @@ const GRANT_OPTIONS = {
   },
 }
 
+/** @type {Options} */
+const GRANT_OPTIONS = {
+  ttl: {
+    type: 'string',
+    value: 'time',
+    text: 'how long the lease lasts without renewal, by default 10s: so long it outlives a host that dies',
+  },
+  ...STRONG,
+}
+
 /** Of commands that acquire. @type {Options} */
 const ACK_TIMEOUT = {
   'ack-timeout': {
@@ -34,6 +39,9 @@ const ACK_TIMEOUT = {
     text: 'strong locks: how long the replicas may take, up to half of --ttl; by default 50ms, with --fsync 2s',
   },
 }
+
+/** Those of them all that belong to strong locks. @type {Options} */
+const STRONG_GRANT_OPTIONS = { ...STRONG, ...ACK_TIMEOUT }
 
 /**
  * @param {Call} call
@@ -58,4 +66,4 @@ function acksOf(value) {
   return value === 'all' || value === 'majority' ? value : integer('--acks', value, { min: 0, max: 1_000 })
 }
 
-module.exports = { ACK_TIMEOUT, GRANT_OPTIONS, grantDefaults }
+module.exports = { ACK_TIMEOUT, GRANT_OPTIONS, STRONG_GRANT_OPTIONS, grantDefaults }
