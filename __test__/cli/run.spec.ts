@@ -86,7 +86,13 @@ describe.skipIf(process.platform === 'win32')('run', () => {
     const lock = await locks.acquireLocal('job', { renew: true })
     const busy = { stdout: '', stderr: expect.stringContaining('held by another owner') }
     expect(await run('job', '--no-wait', '--', 'echo', 'never')).toMatchObject({ code: 1, ...busy })
-    expect(await run('job', '-n', '-E', '0', '--', 'echo', 'never')).toMatchObject({ code: 0, ...busy })
+    // No failure, so there is nothing for cron to mail.
+    const fine = ['job', '-n', '-E', '0']
+    expect(await run(...fine, '--', 'echo', 'never')).toMatchObject({ code: 0, stdout: '', stderr: '' })
+    expect(await run(...fine, '--verbose', '--', 'echo', 'never')).toMatchObject({ code: 0, ...busy })
+    const { code, stderr } = await run(...fine, '--json', '--', 'echo', 'never')
+    expect(code).toBe(0)
+    expect(conforming('error', stderr)).toMatchObject({ code: 'LOCK_HELD' })
     const begin = performance.now()
     expect(await run('job', '-w', '300ms', '-E', '99', '--', 'echo', 'never')).toMatchObject({
       code: 99,
@@ -267,6 +273,13 @@ describe.skipIf(process.platform === 'win32')('run', () => {
     [['-job', '--', 'true'], 'unknown option -j'],
     [['', '--', 'true'], 'resource'],
     [['job', '--replicas', '0', '--', 'true'], '--replicas does not apply to local locks'],
+    [['job', '--acks', '1', '--', 'true'], '--acks does not apply to local locks'],
+    [['job', '--fsync', '--', 'true'], '--fsync does not apply to local locks'],
+    [['job', '--ack-timeout', '1s', '--', 'true'], '--ack-timeout does not apply to local locks'],
+    [
+      ['job', '--quorum', 'redis://a,redis://b,redis://c', '--acks', '1', '--', 'true'],
+      '--acks does not apply to quorum locks',
+    ],
     [['job', '--redis', 'http://x', '--', 'true'], 'Redis URL cannot be read'],
     [['job', '--redis', '', '--', 'true'], '--redis is empty'],
     [['job', '--local', 'a', '--redis', 'redis://x', '--', 'true'], 'exclude each other'],
@@ -287,6 +300,16 @@ describe.skipIf(process.platform === 'win32')('run', () => {
       code: 64,
       stderr: expect.stringContaining('FENCELOCK_REDIS is empty'),
     })
+    for (const name of ['FENCELOCK_REPLICAS', 'FENCELOCK_PASSWORD', 'FENCELOCK_MAX_TTL']) {
+      const forgotten = { [name]: '1' }
+      expect(await runCli(['run', 'job', '--', 'true'], { env: forgotten })).toMatchObject({
+        code: 64,
+        stderr: expect.stringContaining(`${name} is set, but neither FENCELOCK_REDIS nor FENCELOCK_QUORUM`),
+      })
+      expect(await runCli(['run', 'job', '--', 'true'], { env: { ...env, ...forgotten } })).toMatchObject({
+        code: 0,
+      })
+    }
     // A flag chooses.
     expect(
       await runCli(['run', 'job', '--local', join(folder, 'other.sqlite'), '--', 'true'], { env: both }),

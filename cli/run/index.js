@@ -78,8 +78,10 @@ async function acquireAndRun(locks, settings, { report, signals }) {
     lock = await acquired
   } catch (error) {
     if (signal.aborted) return interrupted(signals)
-    report.failed(error)
-    return { exit: codeOf(error) === 'LOCK_HELD' ? conflictExit : exitOf(error) }
+    const held = codeOf(error) === 'LOCK_HELD'
+    // With a conflict status of 0 it is no failure, and cron would mail every line.
+    if (!held || conflictExit !== 0 || settings.verbose || settings.json) report.failed(error)
+    return { exit: held ? conflictExit : exitOf(error) }
   } finally {
     clearTimeout(impatient)
   }
