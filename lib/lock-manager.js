@@ -45,7 +45,8 @@ function parameters(method, rest) {
   const [options, routine] = rest.length === 1 ? [undefined, rest[0]] : rest
   if (typeof routine === 'function') return { options, routine }
   const { wrongType } = require('./options/validate.js')
-  throw wrongType(`the argument fn of ${method}`, 'a function', routine)
+  const order = `; the order is ${method}(resource, options, fn)`
+  throw wrongType(`the argument fn of ${method}`, 'a function', routine, order)
 }
 
 /**

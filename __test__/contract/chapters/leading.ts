@@ -205,7 +205,8 @@ export const leadingContract: Chapter = ({ manager, subject, isShared }) => {
       }
       const routine = locks.elect(unique(), {} as never)
       expect(await rejection(routine)).toMatchObject({
-        message: 'the argument fn of elect must be a function, got an object',
+        message:
+          'the argument fn of elect must be a function, got an object; the order is elect(resource, options, fn)',
       })
       expect(warnings).toEqual([])
     })
