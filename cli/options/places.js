@@ -1,6 +1,6 @@
 'use strict'
 
-/** The options that say where the locks are: their flags, their variables, and the kind of lock they belong to. */
+/** The options that say where the locks are: flags, variables, and the kind of lock they belong to. */
 
 const { STRONG_GRANT_OPTIONS } = require('./grant.js')
 
