@@ -274,6 +274,7 @@ describe.skipIf(process.platform === 'win32')('run', () => {
     [['', '--', 'true'], 'resource'],
     [['job', '--replicas', '0', '--', 'true'], '--replicas does not apply to local locks'],
     [['job', '--acks', '1', '--', 'true'], '--acks does not apply to local locks'],
+    [['job', '--prefix', 'p', '--', 'true'], '--prefix does not apply to local locks'],
     [['job', '--fsync', '--', 'true'], '--fsync does not apply to local locks'],
     [['job', '--ack-timeout', '1s', '--', 'true'], '--ack-timeout does not apply to local locks'],
     [
@@ -300,12 +301,18 @@ describe.skipIf(process.platform === 'win32')('run', () => {
       code: 64,
       stderr: expect.stringContaining('FENCELOCK_REDIS is empty'),
     })
-    for (const name of ['FENCELOCK_REPLICAS', 'FENCELOCK_PASSWORD', 'FENCELOCK_MAX_TTL']) {
+    for (const name of [
+      'FENCELOCK_PREFIX',
+      'FENCELOCK_REPLICAS',
+      'FENCELOCK_PASSWORD',
+      'FENCELOCK_MAX_TTL',
+    ]) {
       const forgotten = { [name]: '1' }
       expect(await runCli(['run', 'job', '--', 'true'], { env: forgotten })).toMatchObject({
         code: 64,
         stderr: expect.stringContaining(`${name} is set, but neither FENCELOCK_REDIS nor FENCELOCK_QUORUM`),
       })
+      expect(await runCli(['ls'], { env: forgotten })).toMatchObject({ code: 64, stdout: '' })
       expect(await runCli(['run', 'job', '--', 'true'], { env: { ...env, ...forgotten } })).toMatchObject({
         code: 0,
       })

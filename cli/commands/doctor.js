@@ -6,7 +6,7 @@ const { COMMON, noOperands, text } = require('../options/arguments.js')
 const { managerOptions, withManager } = require('../options/connection.js')
 const { EXIT, UsageError, codeOf, exitOf } = require('../exit-codes.js')
 const { GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
-const { GROUPS } = require('../options/places.js')
+const { GROUPS } = require('../options/backends.js')
 const { messageOf, print, printJson, wrap } = require('../output/print.js')
 
 /** @import { Guarantee, Survives } from '../../index.js' */

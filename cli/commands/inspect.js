@@ -5,7 +5,7 @@
 const { COMMON, onlyResource } = require('../options/arguments.js')
 const { managerOptions, withManager } = require('../options/connection.js')
 const { readable } = require('../options/durations.js')
-const { GROUPS } = require('../options/places.js')
+const { GROUPS } = require('../options/backends.js')
 const { EXIT } = require('../exit-codes.js')
 const { columns, plain, print, printJson } = require('../output/print.js')
 const { lockJson } = require('../output/table.js')

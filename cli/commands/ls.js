@@ -4,7 +4,7 @@
 
 const { COMMON, startOperand } = require('../options/arguments.js')
 const { managerOptions, withManager } = require('../options/connection.js')
-const { GROUPS } = require('../options/places.js')
+const { GROUPS } = require('../options/backends.js')
 const { EXIT } = require('../exit-codes.js')
 const { print, printJson } = require('../output/print.js')
 const { lockJson, tableOf } = require('../output/table.js')

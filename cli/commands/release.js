@@ -5,7 +5,7 @@
 const { COMMON, onlyResource } = require('../options/arguments.js')
 const { managerOptions, withManager } = require('../options/connection.js')
 const { readable } = require('../options/durations.js')
-const { GROUPS } = require('../options/places.js')
+const { GROUPS } = require('../options/backends.js')
 const { EXIT, UsageError } = require('../exit-codes.js')
 const { note, plain, print, printJson } = require('../output/print.js')
 

@@ -7,7 +7,7 @@ const { managerOptions } = require('../options/connection.js')
 const { duration } = require('../options/durations.js')
 const { EXIT, UsageError } = require('../exit-codes.js')
 const { ACK_TIMEOUT, GRANT_OPTIONS, grantDefaults } = require('../options/grant.js')
-const { GROUPS } = require('../options/places.js')
+const { GROUPS } = require('../options/backends.js')
 
 /** @import { Call, Command, Options } from '../options/arguments.js' */
 
@@ -19,7 +19,7 @@ const OPTIONS = {
     type: 'string',
     short: 'E',
     value: 'n',
-    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1; with 0 it is not reported',
+    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1; 0: only --verbose and --json report it',
   },
   command: {
     type: 'string',

@@ -6,12 +6,12 @@ const { readFileSync } = require('node:fs')
 
 const { integer, text } = require('./arguments.js')
 const { duration } = require('./durations.js')
-const { BACKENDS, BELONGS, QUORUM, REDIS, WHERE, variableOf } = require('./places.js')
+const { BACKENDS, BELONGS, QUORUM, REDIS, WHERE, variableOf } = require('./backends.js')
 const { UsageError } = require('../exit-codes.js')
 
 /** @import { LocalOptions, LockManager, ManagerOptions, TlsOptions } from '../../index.js' */
 /** @import { Call, Options } from './arguments.js' */
-/** @import { Backend } from './places.js' */
+/** @import { Backend } from './backends.js' */
 
 /**
  * @param {Call} call
@@ -21,7 +21,7 @@ const { UsageError } = require('../exit-codes.js')
 function managerOptions(call, defaults) {
   const backend = chosenBackend(call)
   refuseForeign(call, backend)
-  const prefix = setting(call, WHERE, 'prefix')
+  const prefix = setting(call, REDIS, 'prefix')
   const holderName = setting(call, WHERE, 'holder-name')
   const common = {
     ...(prefix !== undefined && { prefix }),
@@ -64,10 +64,10 @@ function chosenBackend({ values, env }) {
  * @param {NodeJS.ProcessEnv} env
  */
 function refuseOrphans(env) {
-  const names = [REDIS, QUORUM].flatMap((options) =>
-    Object.keys(options).map((name) => variableOf(options, name)),
+  const variables = [REDIS, QUORUM].flatMap((options) =>
+    Object.values(options).flatMap(({ variable }) => variable ?? []),
   )
-  const orphan = names.find((name) => env[name] !== undefined)
+  const orphan = variables.find((variable) => env[variable] !== undefined)
   if (orphan === undefined) return
   throw new UsageError(
     `${orphan} is set, but neither FENCELOCK_REDIS nor FENCELOCK_QUORUM: set one of them, or say --local <file>`,

@@ -40,7 +40,7 @@ const ACK_TIMEOUT = {
   },
 }
 
-/** Those of them all that belong to strong locks. @type {Options} */
+/** All of these that belong to strong locks. @type {Options} */
 const STRONG_GRANT_OPTIONS = { ...STRONG, ...ACK_TIMEOUT }
 
 /**

@@ -1,6 +1,6 @@
 'use strict'
 
-/** The options that say where the locks are: flags, variables, and the kind of lock they belong to. */
+/** The backends that a call can choose, and the options that belong to each: flags and variables. */
 
 const { STRONG_GRANT_OPTIONS } = require('./grant.js')
 
@@ -42,16 +42,16 @@ const WHERE = {
     variable: 'FENCELOCK_HOLDER_NAME',
     text: 'the name that others see as the holder of locks, by default the host and the process',
   },
+}
+
+/** @type {Options} */
+const REDIS = {
   prefix: {
     type: 'string',
     value: 'prefix',
     variable: 'FENCELOCK_PREFIX',
     text: 'the start of every Redis key, by default fencelock',
   },
-}
-
-/** @type {Options} */
-const REDIS = {
   replicas: {
     type: 'string',
     value: 'n',
