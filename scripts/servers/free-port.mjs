@@ -9,7 +9,8 @@ const given = new Set()
  * a port of the same process.
  */
 const shares = 8
-const share = Number(process.env.VITEST_POOL_ID ?? 0) % shares
+const share = Number(process.env.VITEST_POOL_ID ?? 0)
+if (share >= shares) throw new Error(`ports for ${shares - 1} spec files at once: raise \`shares\``)
 
 /**
  * A TCP port of 127.0.0.1 on which nothing listens, and which this process has not been given before.

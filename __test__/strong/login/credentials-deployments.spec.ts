@@ -77,10 +77,10 @@ describe.each([
     const use = async () => {
       const attempts = await Promise.allSettled(resources.map((resource) => locks.acquireStrong(resource)))
       // Those that were granted beside others that failed would be held when it is tried again.
-      for (const attempt of attempts) {
-        if (attempt.status === 'fulfilled') expect(await attempt.value.release()).toBe(true)
-      }
-      for (const attempt of attempts) if (attempt.status === 'rejected') throw attempt.reason
+      const granted = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []))
+      const releases = await Promise.allSettled(granted.map((lock) => lock.release()))
+      for (const step of [...attempts, ...releases]) if (step.status === 'rejected') throw step.reason
+      expect(releases).not.toContainEqual({ status: 'fulfilled', value: false })
     }
     await use()
     return {

@@ -1,8 +1,8 @@
 /** Waiting for strong locks while Sentinels fail over, and calls while nothing can be reached. */
-import { LockManager } from 'fencelock'
+import { type LockError, LockManager } from 'fencelock'
 import { describe, expect, test } from 'vitest'
 
-import { closing, unique } from '../../fixtures/locks'
+import { closing, rejection, unique } from '../../fixtures/locks'
 import { startSentinel } from '../../fixtures/servers/sentinel'
 import { eventually } from '../../fixtures/temp'
 import { queueKey, rejectionOnceAway, scriptsAreDone } from '../support'
@@ -61,7 +61,9 @@ describe('while nothing can be reached', () => {
     await Promise.all(processes.map((each) => each.kill()))
     for (const locks of [known!, fresh!]) {
       const began = performance.now()
-      const { code, message } = await rejectionOnceAway(locks)
+      const error =
+        locks === known ? rejectionOnceAway(locks) : rejection<LockError>(locks.acquireStrong(unique()))
+      const { code, message } = await error
       expect(performance.now() - began).toBeLessThan(connectTimeoutMs / 4)
       expect(code).toBe('BACKEND_UNAVAILABLE')
       expect(message).toContain('none of 3 Sentinels answers')
