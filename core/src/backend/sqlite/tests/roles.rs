@@ -173,7 +173,7 @@ fn run_role() {
         "creator" => create(file),
         "stuck" => hold_write_lock(file),
         #[cfg(target_os = "linux")]
-        "stopped in a transaction" => super::files::stopped::acquire_and_stop(file),
+        "stopped in a transaction" => super::files::stopped::acquire_and_pause(file),
         "waiter for a death" => {
             let process = Process::new(backend(file));
             let attempt = || match process.attempt(&["r"], 1000).unwrap().1 {

@@ -18,7 +18,7 @@ use crate::runtime::clock::Clock;
 const GO_ON: &str = "go-on";
 
 /// The role of a child: pauses after it has written its lease, and before it commits.
-pub(in crate::backend::sqlite::tests) fn acquire_and_stop(file: &Path) {
+pub(in crate::backend::sqlite::tests) fn acquire_and_pause(file: &Path) {
     let process = Process::new(SqliteBackend::new(roles::config(file), Clock::System));
     process.connect().unwrap();
     let go_on = file.with_file_name(GO_ON);
