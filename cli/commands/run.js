@@ -19,7 +19,7 @@ const OPTIONS = {
     type: 'string',
     short: 'E',
     value: 'n',
-    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1; 0: only --verbose and --json report it',
+    text: 'the exit status when another owner holds the lock, 0 to 255; by default 1; with 0, only --verbose and --json report it',
   },
   command: {
     type: 'string',
